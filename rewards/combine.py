@@ -1,0 +1,192 @@
+"""Joining rewards: sum, mean, product, min and max over the children that apply.
+
+A child that does not apply to a rollout is left out there; where none applies, neither does the
+whole. The declared range is computed from the children's, so it holds for every combination.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product as pairs
+from typing import Any
+
+from vlrl.errors import ConfigError
+from vlrl.protocols import Reward
+from vlrl.reward.parts import join_parts, unique_names
+from vlrl.reward.tree import reject_weight, score, weight_of
+from vlrl.types import Rollout, Score
+
+Build = Callable[[Mapping[str, Any], str], Reward]
+Range = tuple[float, float]
+
+
+class Combinator(ABC):
+    """Several rewards made one; `label`, if set, adds the joint value to the parts."""
+
+    formula: str
+    weighted: bool = False
+
+    def __init__(self, children: Sequence[Reward], weights: Sequence[float] | None = None) -> None:
+        if not children:
+            raise ConfigError(f"{self.name}: there is nothing to combine")
+        self.children = tuple(children)
+        self.weights = tuple(weights) if weights is not None else (1.0,) * len(self.children)
+        if len(self.weights) != len(self.children):
+            raise ConfigError(
+                f"{self.name}: {len(self.weights)} weights for {len(self.children)} children"
+            )
+        self.label: str | None = None
+        self.needs = frozenset().union(*(child.needs for child in self.children))
+        self.range = self.joint_range([child.range for child in self.children])
+        unique_names(self)
+
+    @property
+    def name(self) -> str:
+        """The combinator's name in configs and messages."""
+        return type(self).__name__.lower()
+
+    @classmethod
+    def from_config(cls, value: Any, where: str, build: Build) -> Combinator:
+        """From a list of nodes; raises ConfigError that names the place."""
+        if not isinstance(value, list) or not value:
+            raise ConfigError(f"{where}: takes a list of reward nodes, not {value!r}")
+        places = [f"{where}[{index}]" for index in range(len(value))]
+        if not cls.weighted:
+            for node, place in zip(value, places, strict=True):
+                reject_weight(node, place)
+        children = [build(node, place) for node, place in zip(value, places, strict=True)]
+        weights = [weight_of(node, place) for node, place in zip(value, places, strict=True)]
+        try:
+            return cls(children, weights)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """One joint score a rollout, in order; every child sees all rollouts."""
+        columns = [score(child, rollouts) for child in self.children]
+        return [self._join(row) for row in zip(*columns, strict=True)]
+
+    def _join(self, row: tuple[Score, ...]) -> Score:
+        applying = [
+            (weight, one.value)
+            for weight, one in zip(self.weights, row, strict=True)
+            if one.value is not None
+        ]
+        value = self.joint_value(applying) if applying else None
+        parts = join_parts(zip(self.children, row, strict=True))
+        if self.label is not None and value is not None:
+            parts[self.label] = value
+        return Score(value, parts)
+
+    @abstractmethod
+    def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
+        """The value of the (weight, value) pairs that apply; there is at least one."""
+
+    @abstractmethod
+    def joint_range(self, ranges: Sequence[Range]) -> Range:
+        """The interval that holds the value whichever children apply."""
+
+
+class Sum(Combinator):
+    """Weighted sum; a part that does not apply adds nothing. Example: {sum: [node, node]}."""
+
+    formula = "sum_i w_i r_i over the children that apply"
+    weighted = True
+
+    def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
+        """sum_i w_i r_i."""
+        return math.fsum(weight * value for weight, value in applying)
+
+    def joint_range(self, ranges: Sequence[Range]) -> Range:
+        """Sum of the ends; with several children each may also be absent, which counts 0."""
+        ends = [scaled(weight, end) for weight, end in zip(self.weights, ranges, strict=True)]
+        if len(ends) > 1:
+            ends = [(min(low, 0.0), max(high, 0.0)) for low, high in ends]
+        return (sum(low for low, _ in ends), sum(high for _, high in ends))
+
+
+class Mean(Combinator):
+    """Weighted mean; the weights of the parts that apply are made to sum to 1."""
+
+    formula = "sum_i w_i r_i / sum_i w_i over the children that apply, w_i > 0"
+    weighted = True
+
+    def __init__(self, children: Sequence[Reward], weights: Sequence[float] | None = None) -> None:
+        if weights is not None and any(weight <= 0 for weight in weights):
+            raise ConfigError(f"{self.name}: every weight is above 0, not {list(weights)}")
+        super().__init__(children, weights)
+
+    def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
+        """sum_i w_i r_i / sum_i w_i."""
+        total = math.fsum(weight for weight, _ in applying)
+        return math.fsum(weight * value for weight, value in applying) / total
+
+    def joint_range(self, ranges: Sequence[Range]) -> Range:
+        """The hull of the children's ranges."""
+        return hull(ranges)
+
+
+class Product(Combinator):
+    """Product of the parts that apply. Example: {product: [{use: format}, {use: box_iou}]}."""
+
+    formula = "prod_i r_i over the children that apply"
+
+    def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
+        """prod_i r_i."""
+        return math.prod(value for _, value in applying)
+
+    def joint_range(self, ranges: Sequence[Range]) -> Range:
+        """Interval product; with several children each may be absent, which counts 1."""
+        joint = ranges[0]
+        several = len(ranges) > 1
+        if several:
+            joint = hull([joint, (1.0, 1.0)])
+        for one in ranges[1:]:
+            one = hull([one, (1.0, 1.0)])
+            # 0 x inf is 0 here: an end that is never reached times an exact 0.
+            ends = [0.0 if 0.0 in (a, b) else a * b for a, b in pairs(joint, one)]
+            joint = (min(ends), max(ends))
+        return joint
+
+
+class Min(Combinator):
+    """The least of the parts that apply."""
+
+    formula = "min_i r_i over the children that apply"
+
+    def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
+        """min_i r_i."""
+        return min(value for _, value in applying)
+
+    def joint_range(self, ranges: Sequence[Range]) -> Range:
+        """Any child may be the only one that applies, so the hull of all."""
+        return hull(ranges)
+
+
+class Max(Combinator):
+    """The greatest of the parts that apply."""
+
+    formula = "max_i r_i over the children that apply"
+
+    def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
+        """max_i r_i."""
+        return max(value for _, value in applying)
+
+    def joint_range(self, ranges: Sequence[Range]) -> Range:
+        """Any child may be the only one that applies, so the hull of all."""
+        return hull(ranges)
+
+
+def hull(ranges: Sequence[Range]) -> Range:
+    """The least interval that holds all of them."""
+    return (min(low for low, _ in ranges), max(high for _, high in ranges))
+
+
+def scaled(weight: float, interval: Range) -> Range:
+    """The interval times a number of either sign."""
+    if weight == 0:
+        return (0.0, 0.0)
+    low, high = weight * interval[0], weight * interval[1]
+    return (min(low, high), max(low, high))

@@ -1,0 +1,20 @@
+"""Whether the answer is exactly in the asked format."""
+
+from __future__ import annotations
+
+from vlrl.reward.scorers import scorer
+from vlrl.types import Rollout
+
+
+@scorer(
+    range=(0.0, 1.0),
+    formula="1 if the whole answer is in the asked format, else 0",
+    source=(
+        "GUI-G2 (arXiv 2507.15846), format reward; here ASCII digits only, and white space and "
+        "end tokens around the answer do not count"
+    ),
+    needs=("format",),
+)
+def answer_format(rollout: Rollout) -> float:
+    """1 for a well-formed answer; 0 also for one that could not be read."""
+    return float(rollout.parsed is not None and rollout.parsed.well_formed)

@@ -1,0 +1,93 @@
+"""Writes README.md and LICENSES.md of the embedded screens from what was built."""
+
+from collections import Counter
+from pathlib import Path
+
+from screen_apps import APPS, JUPYTER_LICENCE, JUPYTER_PACKAGE
+
+from vlrl.screens.dataset import read_jsonl
+
+SPLITS = {"train": "train.jsonl", "held_out": "held_out.jsonl", "unseen_apps": "unseen_apps.jsonl"}
+
+ABOUT = """Built by `scripts/make_screens.py` from npm packages and a live JupyterLab; sources and
+licences in `LICENSES.md`.
+
+Each line of `train.jsonl`, `held_out.jsonl` and `unseen_apps.jsonl` is one instruction for one
+element of one screen: `id`, `image`, `image_size` (px), `instruction`, `bbox` (x1, y1, x2, y2 in
+px of the image), `kind` (label, icon, appearance, region), `element_type` (text, icon, input),
+`role`, `name`, `app`, `platform`, `screen`. `screens.jsonl` has one line a screen.
+
+Every screen is rendered natively at its size (280x504 mobile, 448x364 web, 504x364 desktop),
+sides multiples of 28 px; desktop windows are cut at native scale, never shrunk. Pages of one
+application go to either train or held_out (one-page applications: scroll positions or window
+tiles do); held_out has no element that train shows with the same name, role and place. The
+applications of unseen_apps appear in neither.
+"""
+
+
+def write_docs(out: Path, dropped: Counter[str]) -> None:
+    """Counts and sources, as found in the written files."""
+    screens = read_jsonl(out / "screens.jsonl")
+    rows = {split: read_jsonl(out / file) for split, file in SPLITS.items()}
+    size = sum(p.stat().st_size for p in (out / "images").glob("*.webp")) / 1e6
+    elements = len({r["id"].rsplit("/", 1)[0] for part in rows.values() for r in part})
+    total = sum(map(len, rows.values()))
+    apps = {s["app"] for s in screens}
+    lines = [
+        "# Embedded screens",
+        "",
+        f"{len(screens)} screens of {len(apps)} applications, {elements} elements, {total} "
+        f"instructions, {size:.1f} MB of lossless webp.",
+        ABOUT,
+        "| split | "
+        + " | ".join(("screens", "rows", "label", "icon", "appearance", "region"))
+        + " |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for split, part in rows.items():
+        kinds = Counter(r["kind"] for r in part)
+        counts = [sum(s["split"] == split for s in screens), len(part)]
+        counts += [kinds[k] for k in ("label", "icon", "appearance", "region")]
+        lines.append(f"| {split} | " + " | ".join(map(str, counts)) + " |")
+    lines += [
+        "",
+        "| application | platforms | screens | train | held_out | unseen_apps |",
+        "|---|---|---|---|---|---|",
+    ]
+    for app in sorted({s["app"] for s in screens}):
+        platforms = ", ".join(sorted({s["platform"] for s in screens if s["app"] == app}))
+        counts = [sum(r["app"] == app for r in rows[s]) for s in SPLITS]
+        many = sum(s["app"] == app for s in screens)
+        lines.append(f"| {app} | {platforms} | {many} | " + " | ".join(map(str, counts)) + " |")
+    lines += ["", "Left out while building, by reason (elements and screens, all viewports):", ""]
+    lines += [f"- {reason}: {count}" for reason, count in dropped.most_common()]
+    (out / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_licences(out, {s["app"] for s in screens})
+
+
+def write_licences(out: Path, used: set[str]) -> None:
+    """One line a source with version and licence."""
+    lines = [
+        "# Sources of the embedded screens",
+        "",
+        "| application | package | licence |",
+        "|---|---|---|",
+    ]
+    helpers = set()
+    for app in APPS:
+        if app.name in used:
+            lines.append(f"| {app.name} | npm {app.package} | {app.licence} |")
+            helpers |= {package for _, package, _ in app.redirects}
+    if "jupyterlab" in used:
+        lines.append(f"| jupyterlab | pip {JUPYTER_PACKAGE} | {JUPYTER_LICENCE} |")
+    lines += [
+        "",
+        "Files that some packages load from elsewhere come from: "
+        + ", ".join(sorted(helpers))
+        + " "
+        "(MIT; the Font Awesome icons CC-BY-4.0, its fonts OFL-1.1).",
+        "",
+        "The pictures are renderings of these packages' own demonstration pages. Host pages for "
+        "libraries without one are written by `scripts/screen_apps.py`.",
+    ]
+    (out / "LICENSES.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,12 @@
+"""Train a policy: `deepspeed --num_gpus N scripts/train_grpo.py --config FILE [KEY=VALUE ...]`."""
+
+import sys
+from pathlib import Path
+
+# Runs from a bare checkout too, without an install.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from vlrl.cli.train import main
+
+if __name__ == "__main__":
+    sys.exit(main())

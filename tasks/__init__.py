@@ -1,0 +1,1 @@
+"""Tasks: data, the reading of answers and the figures that judge them."""

@@ -1,0 +1,292 @@
+"""GUI grounding: an instruction and a screenshot, answered with a box or a click."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from vlrl.data.options import SourceOptions
+from vlrl.data.read import read_rows_of
+from vlrl.data.rows import GroundingRow, RawRow, check_row
+from vlrl.errors import ConfigError, DataError, did_you_mean
+from vlrl.measure.answers import parse_answer, self_check
+from vlrl.measure.boxes import Box, Frame, Point, iou
+from vlrl.measure.overlay import Mark, overlay
+from vlrl.measure.polygon import in_polygon
+from vlrl.measure.profiles import Profile, profile_named
+from vlrl.measure.syntax import is_well_formed
+from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
+
+PROMPT = (
+    "Outline the position corresponding to the instruction: {instruction}. "
+    "The output should be only [x1,y1,x2,y2]."
+)
+"""GUI-G2's question, the same in training and at inference."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GuiTarget:
+    """What is to be found; the box is in pixels of the original image."""
+
+    box: Box
+    kind: str = ""
+    app: str = ""
+    element_type: str = ""
+    platform: str = ""
+    polygon: tuple[Point, ...] | None = None
+    """Corners in order, where the target is no rectangle; `box` then bounds it."""
+
+    def __post_init__(self) -> None:
+        if not self.box.is_valid:
+            raise ValueError(f"the true box {self.box.xyxy} is empty, inverted or off its image")
+
+
+@dataclass(frozen=True)
+class GuiAnswer:
+    """What was read in an answer, in the target's frame (pixels of the original image)."""
+
+    box: Box | None
+    """The first box; None if the answer has points only."""
+    points: tuple[Point, ...]
+    """Every place's click, best first: a point, or the centre of a box."""
+    well_formed: bool
+
+
+class GuiGrounding:
+    """Data, reading and figures of GUI grounding.
+
+    Example: GuiGrounding(GuiGrounding.Options(data={"train": {"path": "train.jsonl"}})).
+    """
+
+    class Options(BaseModel):
+        """The `task:` part of a config; `data` maps split names to sources."""
+
+        model_config = ConfigDict(extra="forbid")
+
+        data: dict[str, SourceOptions]
+        prompt: str = PROMPT
+        profile: str = "gui_g2"
+        """The coordinate profile: how the model sees pictures and writes places."""
+        min_pixels: int | None = Field(default=None, gt=0)
+        """Least area of the resized picture; the profile's where not given."""
+        max_pixels: int | None = Field(default=None, gt=0)
+        limit: int | None = Field(default=None, gt=0)
+        """At most so many rows of each split, the first ones."""
+        on_bad_row: Literal["error", "skip"] = "error"
+
+        @field_validator("prompt")
+        @classmethod
+        def _has_instruction(cls, prompt: str) -> str:
+            if "{instruction}" not in prompt:
+                raise ValueError("the prompt needs {instruction} where the instruction goes")
+            return prompt
+
+    name = "gui_grounding"
+    provides = frozenset({"box", "points", "format"})
+
+    def __init__(self, options: GuiGrounding.Options) -> None:
+        self.options = options
+        self.profile: Profile = profile_named(options.profile)
+        self.skipped: dict[str, list[str]] = {}
+        """Rows left out under `on_bad_row: skip`, by split: file, row and reason each."""
+        self._samples: dict[str, tuple[Sample, ...]] = {}
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """All samples of a split, in file order; raises ConfigError, DataError."""
+        if split not in self._samples:
+            if split not in self.options.data:
+                hint = did_you_mean(split, self.options.data)
+                raise ConfigError(f"task.data has no split {split!r}; {hint}")
+            rows = read_rows_of(
+                self.options.data[split],
+                on_bad_row=self.options.on_bad_row,
+                limit=self.options.limit,
+            )
+            if rows.skipped:
+                log.warning(
+                    "split %s: %d bad rows skipped, the first: %s",
+                    split,
+                    len(rows.skipped),
+                    rows.skipped[0],
+                )
+            self.skipped[split] = rows.skipped
+            self._samples[split] = tuple(self.sample(row) for row in rows.good)
+        return self._samples[split]
+
+    def sample(self, row: GroundingRow) -> Sample:
+        """One checked row as a problem; the picture comes before the question."""
+        frame = Frame(row.width_px, row.height_px)
+        # Plain replacement: both texts may hold braces of their own.
+        question = self.options.prompt.replace("{instruction}", row.instruction)
+        texts = {
+            name: str(row.fields.get(name, ""))
+            for name in ("kind", "app", "element_type", "platform")
+        }
+        return Sample(
+            id=row.id,
+            task=self.name,
+            prompt=(
+                Message(
+                    "user",
+                    (ImagePart(row.image, row.width_px, row.height_px), TextPart(question)),
+                ),
+            ),
+            target=GuiTarget(Box(*row.box, frame), **texts),
+            columns={
+                **row.fields,
+                "bbox": list(row.box),
+                "image_size": [row.width_px, row.height_px],
+                "instruction": row.instruction,
+            },
+        )
+
+    def sample_from_columns(self, row: Mapping[str, Any], where: str) -> Sample:
+        """A problem from a table's row, for rewards that run in another trainer.
+
+        Needs `bbox` (xyxy, pixels) and `image_size`; raises DataError that names `where`.
+        """
+        raw = RawRow(
+            where=where,
+            id=str(row.get("id", where)),
+            image=str(row.get("image_path", "unknown")),
+            image_size=row.get("image_size"),
+            instruction=str(row.get("instruction") or "unknown"),
+            box=row.get("bbox"),
+            fields=row,
+        )
+        if raw.image_size is None or raw.box is None:
+            raise DataError(
+                f"{where}: the columns `bbox` ([x1, y1, x2, y2] in pixels) and `image_size` "
+                f"([width, height]) are needed; the data has {sorted(row)}"
+            )
+        return self.sample(check_row(raw, "xyxy_px", Path(), check_images=False))
+
+    def resized(self, sample: Sample) -> Frame:
+        """The sample's picture as the model sees it, in pixels."""
+        size = sample.target.box.frame
+        return self.profile.resized(
+            int(size.width), int(size.height), self.options.min_pixels, self.options.max_pixels
+        )
+
+    def parse(self, sample: Sample, output: Any) -> GuiAnswer | None:
+        """The places in an answer; None if there is none. Never raises on any text."""
+        if not isinstance(output, str):
+            return None
+        places = parse_answer(output, self.profile, self.resized(sample))
+        if not places:
+            return None
+        frame = sample.target.box.frame
+        here = [place.to(frame) for place in places]
+        return GuiAnswer(
+            box=next((place for place in here if isinstance(place, Box)), None),
+            points=tuple(place.centre if isinstance(place, Box) else place for place in here),
+            well_formed=is_well_formed(output, self.profile),
+        )
+
+    def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
+        """hit, iou, size_ratio and well_formed of every rollout.
+
+        `hit`: the click lies in the target, edges included (0 if unreadable). `iou`: 0 without
+        a valid box, nan where the profile answers with points. `size_ratio`: sqrt of the
+        predicted over the true area, nan without a valid box.
+        """
+        return {
+            "hit": [self._hit(rollout) for rollout in rollouts],
+            "iou": [self._iou(rollout) for rollout in rollouts],
+            "size_ratio": [_size_ratio(rollout) for rollout in rollouts],
+            "well_formed": [
+                float(rollout.parsed is not None and rollout.parsed.well_formed)
+                for rollout in rollouts
+            ],
+        }
+
+    def _hit(self, rollout: Rollout) -> float:
+        if rollout.parsed is None or not rollout.parsed.points:
+            return 0.0
+        target: GuiTarget = rollout.sample.target
+        click = rollout.parsed.points[0].to(target.box.frame)
+        if target.polygon is not None:
+            return float(in_polygon(click, target.polygon))
+        x1, y1, x2, y2 = target.box.xyxy
+        return float(x1 <= click.x <= x2 and y1 <= click.y <= y2)
+
+    def _iou(self, rollout: Rollout) -> float:
+        box = _valid_box(rollout)
+        if box is None:
+            return math.nan if self.profile.kind == "point" else 0.0
+        with np.errstate(over="ignore"):
+            both = iou(np.array([box.xyxy]), np.array([rollout.sample.target.box.xyxy]))
+        return float(both[0])
+
+    def strata(self, sample: Sample) -> Mapping[str, str]:
+        """kind, app and element type, where the data names them."""
+        target: GuiTarget = sample.target
+        groups = {"kind": target.kind, "app": target.app, "element_type": target.element_type}
+        return {key: value for key, value in groups.items() if value}
+
+    def difficulty(self, sample: Sample) -> float:
+        """Area of the true box relative to the picture, in (0, 1]."""
+        x1, y1, x2, y2 = sample.target.box.to(Frame(1, 1)).xyxy
+        return (x2 - x1) * (y2 - y1)
+
+    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
+        """The screenshot with the true box and the answers' boxes and clicks."""
+        part = next(p for m in sample.prompt for p in m.parts if isinstance(p, ImagePart))
+        marks = [
+            Mark(r.parsed.box, r.parsed.points[0] if r.parsed.points else None)
+            for r in rollouts
+            if r.parsed is not None
+        ]
+        with Image.open(part.path) as image:
+            return overlay(image, sample.target.box, marks)
+
+    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
+        """Compare this task's idea of the model's picture with the policy's; ConfigError if not.
+
+        resized: the size that a policy gives the sample's picture, width and height in pixels.
+        Coordinates in another frame than the model's would train it towards wrong places.
+        """
+        sample = self.samples(split)[0]
+        mine, theirs = self.resized(sample).extent, resized(sample)
+        if mine != theirs:
+            raise ConfigError(
+                f"sample {sample.id!r}: the policy resizes its picture to {theirs}, the task's "
+                f"profile {self.profile.name!r} expects {mine}; set the same min_pixels and "
+                "max_pixels in task and policy, and the profile of the model's family"
+            )
+        size = sample.target.box.frame
+        self_check(
+            self.profile,
+            int(size.width),
+            int(size.height),
+            min_pixels=self.options.min_pixels,
+            max_pixels=self.options.max_pixels,
+        )
+
+
+def _valid_box(rollout: Rollout) -> Box | None:
+    """The predicted box in the target's frame, if it is one that can be compared."""
+    if rollout.parsed is None or rollout.parsed.box is None:
+        return None
+    box: Box = rollout.parsed.box.to(rollout.sample.target.box.frame)
+    return box if box.is_valid else None
+
+
+def _size_ratio(rollout: Rollout) -> float:
+    box = _valid_box(rollout)
+    if box is None:
+        return math.nan
+    true: Box = rollout.sample.target.box
+    # Side by side: the area of a box near the float limit would overflow.
+    width = math.sqrt((box.x2 - box.x1) / (true.x2 - true.x1))
+    return width * math.sqrt((box.y2 - box.y1) / (true.y2 - true.y1))

@@ -1,0 +1,71 @@
+"""The embedded screens: files, boxes, counts, splits, licences."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlrl.screens.check import problems
+from vlrl.screens.dataset import read_jsonl
+from vlrl.screens.records import KINDS
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets" / "screens"
+SPLITS = {"train": "train.jsonl", "held_out": "held_out.jsonl", "unseen_apps": "unseen_apps.jsonl"}
+
+
+@pytest.fixture(scope="module")
+def embedded() -> dict[str, list[dict[str, Any]]]:
+    return {split: read_jsonl(ASSETS / file) for split, file in SPLITS.items()}
+
+
+def test_embedded_rows_are_sound(embedded: dict[str, list[dict[str, Any]]]) -> None:
+    assert problems([row for rows in embedded.values() for row in rows], ASSETS) == []
+
+
+def test_embedded_counts(embedded: dict[str, list[dict[str, Any]]]) -> None:
+    screens = read_jsonl(ASSETS / "screens.jsonl")
+    rows = [row for part in embedded.values() for row in part]
+    assert len(screens) >= 250
+    assert len({s["app"] for s in screens}) >= 6
+    assert {s["platform"] for s in screens} == {"web", "mobile", "desktop"}
+    assert len({r["id"].rsplit("/", 1)[0] for r in rows}) >= 3000
+    assert len(embedded["train"]) >= 3000
+    assert len(embedded["held_out"]) >= 500
+    assert len(embedded["unseen_apps"]) >= 300
+    assert {r["kind"] for r in rows} == set(KINDS)
+    assert sum(p.stat().st_size for p in ASSETS.rglob("*") if p.is_file()) < 25e6
+
+
+def test_embedded_splits_are_disjoint(embedded: dict[str, list[dict[str, Any]]]) -> None:
+    screens = read_jsonl(ASSETS / "screens.jsonl")
+    split_of = {s["id"]: s["split"] for s in screens}
+    assert len(split_of) == len(screens)
+    for split, rows in embedded.items():
+        assert {split_of[r["screen"]] for r in rows} == {split}
+    pages = defaultdict(set)
+    apps = defaultdict(set)
+    for s in screens:
+        pages[s["app"], s["page"]].add(s["split"])
+        apps[s["split"]].add(s["app"])
+    assert all(len(found) == 1 for found in pages.values())
+    assert len(apps["unseen_apps"]) == 2
+    assert not apps["unseen_apps"] & (apps["train"] | apps["held_out"])
+    assert {s["image"] for s in screens} == {
+        f"images/{p.name}" for p in (ASSETS / "images").iterdir()
+    }
+
+
+def test_embedded_sources_are_listed() -> None:
+    screens = read_jsonl(ASSETS / "screens.jsonl")
+    licences = (ASSETS / "LICENSES.md").read_text()
+    for app in {s["app"] for s in screens}:
+        assert f"| {app} |" in licences
+
+
+def test_embedded_sizes_are_native_multiples_of_the_token(
+    embedded: dict[str, list[dict[str, Any]]],
+) -> None:
+    sizes = {tuple(r["image_size"]) for rows in embedded.values() for r in rows}
+    assert sizes == {(280, 504), (448, 364), (504, 364)}
+    assert all(side % 28 == 0 for size in sizes for side in size)

@@ -1,0 +1,1 @@
+"""The mathematics of group-relative policy optimisation, as pure tensor functions."""

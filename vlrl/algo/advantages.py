@@ -1,0 +1,84 @@
+"""Advantages: how much better an answer is than the others of its group.
+
+A group never crosses a rank, so nothing here needs a collective; `batch_std` gets its one global
+number as an argument. Rewards that do not apply are nan: such a rollout takes no part in the
+statistics and has advantage 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ADVANTAGES = ("group_zscore", "group_centre", "batch_std", "leave_one_out")
+
+
+def group_statistics(rewards: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, unbiased standard deviation and number of applying rewards, a row each, [B].
+
+    A group with fewer than two applying rewards has standard deviation 0.
+    """
+    num_groups = int(group.max()) + 1 if group.numel() else 0
+    applies = ~rewards.isnan()
+    values = rewards.nan_to_num(0.0).double()
+    zeros = torch.zeros(num_groups, dtype=torch.float64)
+    count = zeros.index_add(0, group, applies.double())
+    mean = zeros.index_add(0, group, values) / count.clamp(min=1)
+    centred = (values - mean[group]) * applies
+    variance = zeros.index_add(0, group, centred**2) / (count - 1).clamp(min=1)
+    return mean[group], variance.sqrt()[group], count[group]
+
+
+def advantages(
+    rewards: Tensor,
+    group: Tensor,
+    kind: str,
+    *,
+    eps: float = 1e-4,
+    batch_std: float | None = None,
+) -> Tensor:
+    """Advantages of rewards [B] within groups [B] -> [B], float32.
+
+    `group_zscore` (r - mean) / (std + eps): GRPO, arXiv 2402.03300, eq. 3; unbiased std, as in
+        TRL and the GUI-G2 release. With eps 1e-4 a saturated group is damped, not blown up.
+    `group_centre` r - mean: Dr. GRPO, arXiv 2503.20783; GUI-G1, arXiv 2505.15810.
+    `batch_std` (r - mean) / (std of the centred rewards of the whole batch + eps):
+        REINFORCE++-baseline, arXiv 2501.03262; pass that one number in.
+    `leave_one_out` r - mean of the others: RLOO, arXiv 2402.14740; equals G / (G - 1) times
+        `group_centre`.
+    """
+    mean, std, count = group_statistics(rewards, group)
+    centred = torch.where(rewards.isnan() | (count < 2), 0.0, rewards.double() - mean)
+    if kind == "group_zscore":
+        result = centred / (std + eps)
+    elif kind == "group_centre":
+        result = centred
+    elif kind == "batch_std":
+        if batch_std is None:
+            raise ValueError("batch_std needs the standard deviation of the whole batch")
+        result = centred / (batch_std + eps)
+    elif kind == "leave_one_out":
+        result = centred * count / (count - 1).clamp(min=1)
+    else:
+        raise ValueError(f"unknown advantage {kind!r}; one of {ADVANTAGES}")
+    return result.float()
+
+
+def zero_variance(rewards: Tensor, group: Tensor, tolerance: float = 1e-6) -> Tensor:
+    """True for the rows of groups whose applying rewards are all equal, [B] -> bool [B].
+
+    Such a group teaches nothing (DAPO, arXiv 2503.14476, section 3.2).
+    """
+    _, std, _ = group_statistics(rewards, group)
+    return std <= tolerance
+
+
+def difficulty_weight(
+    relative_area: Tensor, *, reference: float, power: float, low: float, high: float
+) -> Tensor:
+    """A weight that grows as the target shrinks, [B] -> [B]: clamp((reference / area)^power).
+
+    GUI-G1 (arXiv 2505.15810) weighs a sample by the relative size of its box but publishes no
+    formula, only a `rate` column. This formula is ours.
+    """
+    return ((reference / relative_area.clamp(min=1e-12)) ** power).clamp(low, high)

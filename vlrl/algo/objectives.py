@@ -1,0 +1,79 @@
+"""Policy objectives: from log-probs and advantages to a loss a action.
+
+Every objective is a pure function `(logp, old_logp, advantage, mask, clip) -> Objective`; shapes
+[B, T], [B, T], [B], [B, T]. The result is not yet averaged: `aggregate.py` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The trust region of the ratio, [1 - low, 1 + high]."""
+
+    low: float = 0.2
+    high: float = 0.2
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss to be minimised, with what the logs want to know."""
+
+    loss: Tensor
+    """[B, T]; arbitrary where nothing was done."""
+    ratio: Tensor
+    """Importance ratio, [B, T], without gradient."""
+    clipped: Tensor
+    """True where the clip took the gradient away, [B, T]."""
+
+
+def clip(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Clip) -> Objective:
+    """PPO's clipped surrogate an action: -min(r A, clip(r) A), arXiv 1707.06347, eq. 7.
+
+    `high > low` is DAPO's clip-higher (arXiv 2503.14476, section 3.1).
+    """
+    ratio = (logp - old_logp).exp()
+    A = advantage[:, None]
+    bounded = ratio.clamp(1 - c.low, 1 + c.high)
+    loss = -torch.min(ratio * A, bounded * A)
+    clipped = (bounded * A < ratio * A) & mask
+    return Objective(loss, ratio.detach(), clipped)
+
+
+def gspo(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Clip) -> Objective:
+    """The clipped surrogate with one ratio a sequence, s = exp(mean_t log r_t).
+
+    GSPO, arXiv 2507.18071, eq. 5 and 7. The ratio is a geometric mean, so its useful clip range
+    is far narrower than PPO's (the paper: 3e-4 and 4e-4).
+    """
+    length = mask.sum(1).clamp(min=1)
+    log_ratio = ((logp - old_logp) * mask).sum(1) / length
+    ratio = log_ratio.exp()[:, None].expand_as(logp)
+    A = advantage[:, None]
+    bounded = ratio.clamp(1 - c.low, 1 + c.high)
+    loss = -torch.min(ratio * A, bounded * A)
+    clipped = (bounded * A < ratio * A) & mask
+    return Objective(loss, ratio.detach(), clipped)
+
+
+def cispo(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Clip) -> Objective:
+    """REINFORCE with a clipped, gradient-free ratio: -sg(clip(r)) A logp.
+
+    CISPO, arXiv 2506.13585, eq. 4: no action loses its gradient. The paper bounds only from
+    above; set `clip_low: 1.0` for that.
+    """
+    ratio = (logp - old_logp).detach().exp()
+    bounded = ratio.clamp(1 - c.low, 1 + c.high)
+    loss = -bounded * advantage[:, None] * logp
+    return Objective(loss, ratio, (bounded != ratio) & mask)
+
+
+ObjectiveFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Clip], Objective]
+
+OBJECTIVES: dict[str, ObjectiveFunction] = {"clip": clip, "gspo": gspo, "cispo": cispo}

@@ -1,0 +1,139 @@
+"""The one place that joins plug-ins: from a checked config to a trainer.
+
+Reading on from here: train/trainer.py, train/update.py, algo/objectives.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlrl.config.loader import to_yaml
+from vlrl.config.resolve import check, plain
+from vlrl.config.schema import RunConfig
+from vlrl.errors import ConfigError
+from vlrl.protocols import Reward, Task
+from vlrl.registry import resolve
+from vlrl.reward.tree import build_reward
+
+if TYPE_CHECKING:
+    from vlrl.train.trainer import Trainer
+
+
+def options_of(kind: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The plug-in that a section names, and its checked options."""
+    name = section.get("use")
+    if not isinstance(name, str):
+        raise ConfigError(f"{kind}: `use:` names the {kind}; found {name!r}")
+    target = resolve(kind, name)
+    try:
+        given = {key: value for key, value in section.items() if key != "use"}
+        return target, check(target.Options, given)
+    except ConfigError as error:
+        lines = [f"{kind} ({name}): {line}" for line in str(error).splitlines()]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def build_task(config: RunConfig) -> Task:
+    """The task of the config, its data not yet read."""
+    target, options = options_of("task", config.task)
+    return target(options)
+
+
+def build_run_reward(config: RunConfig, task_class: Any) -> Reward:
+    """The reward tree, checked against what the task gives."""
+    reward = build_reward(config.reward)
+    lacking = sorted(reward.needs - task_class.provides)
+    if lacking:
+        raise ConfigError(
+            f"reward: needs {', '.join(lacking)}, but task {config.task['use']!r} "
+            f"gives {', '.join(sorted(task_class.provides))}"
+        )
+    return reward
+
+
+def check_plugins(config: RunConfig) -> RunConfig:
+    """Check the sections that plug-ins own, and fill in their defaults; imports no torch."""
+    task_class, task = options_of("task", config.task)
+    build_run_reward(config, task_class)
+    from vlrl.config.schema import VisionLanguageConfig
+
+    policy = config.policy
+    if policy.get("use") == "vision_language":
+        given = {key: value for key, value in policy.items() if key != "use"}
+        policy = {"use": policy["use"], **plain(check(VisionLanguageConfig, given))}
+    task_section = {"use": config.task["use"], **plain(task)}
+    return config.model_copy(update={"task": task_section, "policy": policy})
+
+
+def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
+    """Everything of a run, in order; `resume` is a checkpoint folder or `auto`."""
+    import torch
+
+    from vlrl.dist import comm
+    from vlrl.dist.engine import Engine, frozen_engine
+    from vlrl.log.sinks import open_sinks
+    from vlrl.train.checkpoint import Checkpoints
+    from vlrl.train.trainer import Trainer
+
+    config = check_plugins(config)
+    world = comm.init(config.dist.timeout_s, config.dist.num_threads)
+    if config.algo.num_prompts % world.size:
+        raise ConfigError(
+            f"algo.num_prompts ({config.algo.num_prompts}) must be a multiple of the number of "
+            f"ranks ({world.size}): a group never crosses a rank"
+        )
+    torch.manual_seed(config.seed)
+    dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
+    task = build_task(config)
+    reward = build_run_reward(config, type(task))
+    policy_class, options = options_of("policy", config.policy)
+    policy = policy_class(
+        options,
+        dtype=dtype,
+        max_tokens_per_chunk=config.dist.max_tokens_per_chunk,
+        checkpointing=config.dist.gradient_checkpointing,
+        kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
+    )
+    task.check_policy(policy.picture_size, config.train_split)
+    engine = Engine(policy.module, config, world)
+    policy.bind(engine, engine.serving)
+    if config.algo.kl_beta:
+        frozen = policy.reference_module(dtype)
+        if frozen is not None:
+            policy.bind_reference(frozen_engine(frozen, engine.stage, config, world))
+    folder = Path(config.out) / config.name
+    checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep_last, world)
+    path = _resume_path(resume, checkpoints, folder)
+    resolved = plain(config)
+    step = int(path.name.removeprefix("step-")) if path is not None else 0
+    sinks = []
+    if world.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
+        sinks = open_sinks(config.log, folder, config.name, resolved, step)
+    trainer = Trainer(
+        config, to_yaml(resolved), world, folder, task, reward, policy, engine, sinks, checkpoints
+    )
+    if path is not None:
+        trainer.resume(path)
+    return trainer
+
+
+def _resume_path(resume: str | None, checkpoints: Any, folder: Path) -> Path | None:
+    """The checkpoint to go on from; an existing run is never overwritten by accident."""
+    latest: Path | None = checkpoints.latest()
+    if resume is None:
+        if latest is not None:
+            raise ConfigError(
+                f"{folder} already holds a run; add --resume to go on with it, "
+                "or set another `name`"
+            )
+        return None
+    if resume == "auto":
+        return latest
+    path = Path(resume)
+    if not (path / "trainer.json").is_file():
+        raise ConfigError(f"--resume {resume}: no whole checkpoint there")
+    return path

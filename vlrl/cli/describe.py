@@ -1,0 +1,146 @@
+"""`vlrl describe`: what a reward, combinator or task is, and which options it takes."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from vlrl.errors import VlrlError
+from vlrl.protocols import NEEDS
+from vlrl.registry import REGISTRY, resolve
+from vlrl.reward.scorers import RewardSpec
+from vlrl.reward.tree import spec_of
+
+KINDS = ("reward", "combinator", "task")
+WIDTH = 18
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `describe` to the command line."""
+    parser = subparsers.add_parser(
+        "describe",
+        help="print the options, range, formula and source of a reward, combinator or task",
+        description="Example: vlrl describe reward gaussian_point",
+    )
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("name", nargs="?", help="a name or module:attribute; all if left out")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the description; 0, or 2 if there is no such thing."""
+    try:
+        if args.name is None:
+            print(list_all(args.kind))
+        else:
+            print(describe(args.kind, args.name))
+    except VlrlError as error:
+        print(f"error: {error}")
+        return 2
+    return 0
+
+
+def list_all(kind: str) -> str:
+    """One line for each registered name."""
+    lines = []
+    for name in REGISTRY[kind]:
+        target = resolve(kind, name)
+        lines.append(f"{name:<{WIDTH}} {first_line(target)}".rstrip())
+    return "\n".join(lines)
+
+
+def describe(kind: str, name: str) -> str:
+    """The whole description; raises ConfigError with the nearest name."""
+    target = resolve(kind, name)
+    if kind == "reward" and not inspect.isclass(target):
+        return describe_reward(name, spec_of(target))
+    lines = [name, "", inspect.getdoc(target) or "", ""]
+    for label in ("formula", "range", "units", "source"):
+        value = getattr(target, label, None)
+        if isinstance(value, str | tuple):
+            lines.append(_line(label, _interval(value) if label == "range" else value))
+    if getattr(target, "weighted", False):
+        lines.append(_line("weights", "each child may carry `weight:` (default 1.0)"))
+    given = getattr(target, "provides", getattr(target, "needs", None))
+    if isinstance(given, frozenset):
+        lines.append(_line("provides" if kind == "task" else "needs", ""))
+        lines += _needs(given)
+    if hasattr(target, "Options"):
+        lines += ["options", *option_lines(target.Options)]
+    return "\n".join(lines)
+
+
+def describe_reward(name: str, spec: RewardSpec) -> str:
+    """A function reward: its spec and its options."""
+    lines = [
+        name,
+        "",
+        inspect.getdoc(spec.function) or "",
+        "",
+        _line("range", _interval(spec.range)),
+        _line("units", spec.units),
+        _line("formula", spec.formula),
+        _line("source", spec.source),
+        _line("needs", "" if spec.needs else "nothing of the task"),
+        *_needs(spec.needs),
+        "options" if spec.options.model_fields else "options            none",
+        *option_lines(spec.options),
+    ]
+    return "\n".join(lines)
+
+
+def option_lines(model: type[BaseModel], indent: str = "  ") -> list[str]:
+    """`name: type = default` for every field, limits included; nested models below."""
+    lines = []
+    for name, field in model.model_fields.items():
+        limits = ", ".join(str(limit) for limit in field.metadata)
+        default = "" if field.default is PydanticUndefined else f" = {field.default!r}"
+        if field.default_factory is not None:
+            default = f" = {field.default_factory()!r}"  # type: ignore[call-arg]
+        required = "  (required)" if field.is_required() else ""
+        suffix = f"  [{limits}]" if limits else ""
+        lines.append(
+            f"{indent}{name}: {type_name(field.annotation)}{default}{suffix}{required}".rstrip()
+        )
+        for nested in nested_models(field.annotation):
+            lines += option_lines(nested, indent + "    ")
+    return lines
+
+
+def type_name(annotation: Any) -> str:
+    """A type as one writes it."""
+    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
+        return annotation.__name__
+    text = str(annotation).replace("typing.", "")
+    for nested in nested_models(annotation):
+        text = text.replace(f"{nested.__module__}.{nested.__qualname__}", nested.__name__)
+    return text
+
+
+def nested_models(annotation: Any) -> list[type[BaseModel]]:
+    """The option models inside an annotation."""
+    if inspect.isclass(annotation) and typing.get_origin(annotation) is None:
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for part in typing.get_args(annotation) for model in nested_models(part)]
+
+
+def first_line(target: Any) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(target) or "").partition("\n")[0]
+
+
+def _line(label: str, value: Any) -> str:
+    return f"{label:<{WIDTH}} {value}".rstrip()
+
+
+def _interval(ends: Any) -> str:
+    return f"[{ends[0]:g}, {ends[1]:g}]"
+
+
+def _needs(needs: frozenset[str]) -> list[str]:
+    return [f"  {need}: {NEEDS.get(need, 'unknown')}" for need in sorted(needs)]

@@ -1,0 +1,78 @@
+"""`vlrl train` and `deepspeed scripts/train_grpo.py`: the same arguments, the same run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from vlrl.build import build_trainer, check_plugins
+from vlrl.config.loader import to_yaml
+from vlrl.config.resolve import load_run_config, plain
+from vlrl.errors import VlrlError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a training run."""
+    parser.add_argument(
+        "--config", nargs="+", required=True, metavar="FILE", help="merged in order"
+    )
+    parser.add_argument("--reward", metavar="FILE", help="a file that replaces the reward")
+    parser.add_argument(
+        "--resume", nargs="?", const="auto", metavar="CHECKPOINT", help="go on; default: the latest"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    parser.add_argument("--quiet", action="store_true", help="plain lines, no bars")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="dotted, read as YAML")
+    # Set by the deepspeed launcher; LOCAL_RANK in the environment says the same.
+    parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `vlrl train`."""
+    parser = commands.add_parser("train", help="train a policy (one process; see scripts/)")
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or print the resolved config with --dry-run."""
+    overrides = list(args.overrides)
+    if args.quiet:
+        overrides.append("log.quiet=true")
+    config = load_run_config(args.config, overrides, args.reward)
+    if args.dry_run:
+        print(to_yaml(plain(check_plugins(config))), end="")
+        return 0
+    trainer = build_trainer(config, args.resume)
+    trainer.train()
+    finish(trainer)
+    return 0
+
+
+def finish(trainer) -> None:  # type: ignore[no-untyped-def]
+    """Export the weights and write the report, on all ranks together."""
+    from vlrl.dist.comm import barrier, shutdown
+    from vlrl.log.report import write_report
+
+    config = trainer.config
+    if config.checkpoint.export:
+        weights = trainer.engine.weights()
+        if trainer.world.is_main:
+            trainer.policy.save_pretrained(str(trainer.folder / "model"), weights)
+    if config.log.report and trainer.world.is_main:
+        print(f"report: {write_report(trainer.folder)}", flush=True)
+    barrier(trainer.world)
+    shutdown()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of scripts/train_grpo.py: a user's mistake is one clear message, on one rank."""
+    parser = argparse.ArgumentParser(description="Train a policy with group-relative RL.")
+    add_arguments(parser)
+    try:
+        return run(parser.parse_intermixed_args(argv))
+    except VlrlError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2

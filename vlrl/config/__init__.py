@@ -1,0 +1,1 @@
+"""Strict configuration: composed YAML, checked before anything heavy is imported."""

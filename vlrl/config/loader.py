@@ -1,0 +1,118 @@
+"""From YAML files and `a.b=c` overrides to one plain mapping; composed left to right.
+
+A later file wins key by key, except below `reward:`, which is replaced as a whole: two reward
+trees merged into one would be neither of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vlrl.errors import ConfigError
+
+REPLACED_WHOLE = ("reward",)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 without its two traps: `1e-6` is a number, a key given twice is an error."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    key: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:float"]
+    for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    result: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in result:
+            line = key_node.start_mark.line + 1
+            raise ConfigError(f"{key_node.start_mark.name}, line {line}: {key!r} stands twice")
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """YAML text as plain data; `name` is the file named in errors."""
+    try:
+        loader = _Loader(text)
+        loader.name = name
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}") from error
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """One YAML file as a mapping; ConfigError where it is missing or something else."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no config file {str(path)!r}")
+    data = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a config file holds a mapping, not {type(data).__name__}")
+    return data
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any], _top: bool = True) -> dict[str, Any]:
+    """`base` with every key of `over` laid on top, mapping by mapping."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        whole = _top and key in REPLACED_WHOLE
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not whole:
+            result[key] = merge(old, value, _top=False)
+        else:
+            result[key] = value
+    return result
+
+
+def apply_override(config: dict[str, Any], assignment: str) -> None:
+    """Set one dotted key from `a.b.c=value`; the value is read as YAML."""
+    key, sign, text = assignment.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"an override is written key=value, not {assignment!r}")
+    place = config
+    *path, last = key.split(".")
+    for part in path:
+        inner = place.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"override {assignment!r}: {part!r} is a value, not a section")
+        place[part] = place = dict(inner)
+    place[last] = parse_yaml(text, f"override {key}")
+
+
+def compose(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """All files merged left to right, then the overrides."""
+    config: dict[str, Any] = {}
+    for file in files:
+        config = merge(config, read_yaml(file))
+    for assignment in overrides:
+        apply_override(config, assignment)
+    return config
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """A config as YAML that `compose` reads back to the same mapping."""
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)

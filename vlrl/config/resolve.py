@@ -1,0 +1,75 @@
+"""From composed YAML to a checked RunConfig, and back to plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from vlrl.config.loader import apply_override, compose, read_yaml
+from vlrl.config.schema import RunConfig
+from vlrl.errors import ConfigError, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_run_config(
+    files: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    reward_file: str | Path | None = None,
+) -> RunConfig:
+    """Compose, check and return a run's config; every complaint is a ConfigError."""
+    config = compose(files)
+    if reward_file is not None:
+        data = read_yaml(reward_file)
+        if set(data) != {"reward"}:
+            raise ConfigError(f"{reward_file}: a reward file holds the one key `reward:`")
+        config["reward"] = data["reward"]
+    for assignment in overrides:
+        apply_override(config, assignment)
+    return check(RunConfig, config)
+
+
+def check(model: type[Model], data: Mapping[str, Any]) -> Model:
+    """`data` as `model`; an unknown key is answered with the nearest known one."""
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        raise ConfigError(explain(model, error)) from error
+
+
+def explain(model: type[BaseModel], error: ValidationError) -> str:
+    """All complaints of a validation, a line each: where, what, and the nearest name."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(model, problem["loc"][:-1])
+            hint = did_you_mean(str(problem["loc"][-1]), known)
+            lines.append(f"unknown key {where!r}; {hint}")
+        elif problem["type"] == "missing":
+            lines.append(f"{where!r} is missing")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {message}" if where else message)
+    return "\n".join(lines)
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return []
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def plain(config: BaseModel) -> dict[str, Any]:
+    """A config as JSON-like data: what is printed, saved and run again."""
+    return config.model_dump(mode="json")

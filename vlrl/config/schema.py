@@ -1,0 +1,200 @@
+"""Every key of a run, its type, its default and what it means.
+
+`task`, `reward` and `policy` name plug-ins; their own options are checked by the plug-in's own
+model. Rules across sections stand in `RunConfig._check`, so that a bad combination fails before
+any weight is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, model_validator
+
+
+class Section(BaseModel):
+    """A part of the config: an unknown key is an error, and nothing changes after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClipConfig(Section):
+    """The trust region of the importance ratio, [1 - low, 1 + high]."""
+
+    low: NonNegativeFloat = 0.2
+    high: NonNegativeFloat = 0.2
+
+
+class DifficultyConfig(Section):
+    """Weight of a sample by the relative size of its target: clamp((reference / area)^power)."""
+
+    reference: float = Field(0.005, gt=0, description="area of the target / area of the image")
+    power: NonNegativeFloat = 0.5
+    low: NonNegativeFloat = 0.5
+    high: NonNegativeFloat = 2.0
+
+
+class AlgoConfig(Section):
+    """Group-relative policy optimisation; see vlrl/algo for the formulas and their papers."""
+
+    num_prompts: PositiveInt = Field(8, description="prompts a step, over all ranks")
+    group_size: int = Field(8, ge=2, description="answers to each prompt")
+    advantage: Literal["group_zscore", "group_centre", "batch_std", "leave_one_out"] = (
+        "group_zscore"
+    )
+    advantage_eps: NonNegativeFloat = 1e-4
+    objective: Literal["clip", "gspo", "cispo"] = "clip"
+    clip: ClipConfig = ClipConfig()
+    aggregate: Literal["sequence", "token", "constant"] = "sequence"
+    constant_length: PositiveInt = Field(64, description="divisor of `aggregate: constant`")
+    kl_beta: NonNegativeFloat = 0.0
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    entropy_coef: NonNegativeFloat = 0.0
+    num_epochs: PositiveInt = Field(1, description="passes over each batch of rollouts")
+    num_minibatches: PositiveInt = Field(1, description="optimizer steps a pass")
+    drop_zero_variance: bool = Field(False, description="leave equal-reward groups out of the loss")
+    resample_rounds: int = Field(
+        0, ge=0, description="further draws to replace zero-variance groups (DAPO)"
+    )
+    mask_truncated: bool = Field(
+        False, description="leave answers cut at the limit out of the loss"
+    )
+    difficulty: DifficultyConfig | None = None
+
+
+class OptimConfig(Section):
+    """AdamW and its schedule."""
+
+    lr: float = Field(1e-6, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    num_warmup_steps: int = Field(0, ge=0)
+    min_lr_ratio: NonNegativeFloat = 0.0
+    grad_clip_norm: NonNegativeFloat = Field(1.0, description="0 switches clipping off")
+
+
+class DistConfig(Section):
+    """How the step is laid over processes."""
+
+    deepspeed: str = Field(
+        "deepspeed_configs/zero2.json", description="sharding only; the rest is owned by this file"
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    max_tokens_per_chunk: PositiveInt = Field(
+        16_384, description="budget of one forward of the update, prompt and padding included"
+    )
+    gradient_checkpointing: bool = False
+    num_threads: int = Field(0, ge=0, description="CPU threads a rank; 0 = cores / ranks")
+    timeout_s: PositiveInt = 1800
+
+
+class EvalConfig(Section):
+    """Greedy evaluation on held-out splits, before, during and after training."""
+
+    splits: tuple[str, ...] = ()
+    every: int = Field(0, ge=0, description="steps between evaluations; 0 = only before and after")
+    limit: int = Field(0, ge=0, description="samples a split, spread evenly; 0 = all")
+    batch_size: PositiveInt = 32
+    before: bool = True
+    after: bool = True
+    num_bootstrap: PositiveInt = 2000
+
+
+class CheckpointConfig(Section):
+    """What is kept, and how often."""
+
+    every: int = Field(0, ge=0, description="steps between checkpoints; 0 = only at the end")
+    keep_last: PositiveInt = 2
+    at_end: bool = True
+    export: bool = Field(True, description="safetensors that from_pretrained loads, at the end")
+
+
+class LogConfig(Section):
+    """Where figures go. JSONL is always written."""
+
+    console: bool = True
+    quiet: bool = Field(False, description="plain lines without bars, for log files")
+    tensorboard: bool = False
+    wandb: bool = False
+    trackio: bool = False
+    project: str = "vlrl"
+    rollouts_every: int = Field(10, ge=0, description="steps between records of best and worst")
+    num_rollout_groups: PositiveInt = 2
+    report: bool = True
+
+
+class RunConfig(Section):
+    """A whole run. The resolved form is saved beside every checkpoint and runs again as it is."""
+
+    name: str = Field(min_length=1)
+    out: str = "runs"
+    seed: int = Field(0, ge=0)
+    num_steps: PositiveInt = 100
+    task: dict[str, Any]
+    policy: dict[str, Any]
+    reward: dict[str, Any]
+    train_split: str = "train"
+    algo: AlgoConfig = AlgoConfig()
+    optim: OptimConfig = OptimConfig()
+    dist: DistConfig = DistConfig()
+    eval: EvalConfig = EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def num_steps_total(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.num_steps * self.algo.num_epochs * self.algo.num_minibatches
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        algo = self.algo
+        if algo.num_minibatches > algo.num_prompts:
+            raise ValueError(
+                f"algo.num_minibatches ({algo.num_minibatches}) cannot exceed algo.num_prompts "
+                f"({algo.num_prompts}): a group is never cut"
+            )
+        if algo.kl_estimator == "k1" and algo.kl_beta > 0:
+            raise ValueError(
+                "algo.kl_estimator: k1 has zero expected gradient as a loss; use k2 or k3"
+            )
+        if algo.resample_rounds and not algo.drop_zero_variance:
+            raise ValueError("algo.resample_rounds needs algo.drop_zero_variance: true")
+        if "/" in self.name or self.name in (".", ".."):
+            raise ValueError(f"name {self.name!r} is a folder's name, without slashes")
+        return self
+
+
+class VisionLanguageConfig(Section):
+    """Options of `policy: {use: vision_language}`."""
+
+    model: str = Field(description="a folder or a hub name")
+    revision: str | None = None
+    attn_implementation: str = Field("sdpa", description="sdpa, flash_attention_2, eager")
+    train_vision: bool = True
+    lora: LoraSection | None = None
+    max_new_tokens: PositiveInt = 64
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 = off")
+    stop: tuple[str, ...] = ()
+    min_pixels: PositiveInt | None = Field(None, description="None = the family's own")
+    max_pixels: PositiveInt | None = Field(None, description="None = the family's own")
+    share_prompt: Literal["auto", "on", "off"] = "auto"
+    sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
+
+
+class LoraSection(Section):
+    """A low-rank adapter; the reference policy is then the adapter switched off."""
+
+    rank: PositiveInt = 64
+    alpha: PositiveInt = 128
+    dropout: NonNegativeFloat = 0.0
+    target_modules: tuple[str, ...] | str = (
+        r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    )
+
+
+VisionLanguageConfig.model_rebuild()

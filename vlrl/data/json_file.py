@@ -1,0 +1,43 @@
+"""JSON and JSON-lines files as lists, with errors that name the line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vlrl.errors import DataError
+
+
+def read_json_rows(path: Path) -> list[Any]:
+    """The rows of a .json list or of a .jsonl file; raises DataError.
+
+    Python's JSON reader takes NaN and Infinity; they are refused here.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no data file {path}; check `path`")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error}") from error
+    if path.suffix == ".jsonl":
+        return [
+            _load(line, f"{path}, line {number}")
+            for number, line in enumerate(text.splitlines(), start=1)
+            if line.strip()
+        ]
+    rows = _load(text, str(path))
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: holds a {type(rows).__name__}; a list of rows is needed")
+    return rows
+
+
+def _load(text: str, where: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON: {error}") from error
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")

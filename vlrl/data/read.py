@@ -1,0 +1,110 @@
+"""From a split's options to its checked rows."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vlrl.data.json_file import read_json_rows
+from vlrl.data.options import SourceOptions
+from vlrl.data.rows import Convention, GroundingRow, RawRow, check_row
+from vlrl.data.sampling import dataset_yaml, sampled
+from vlrl.errors import ConfigError, DataError
+
+RowReader = Callable[[Any, str, str], RawRow]
+
+READERS: dict[str, str] = {
+    "screens": "vlrl.data.screens",
+    "gui_g2": "vlrl.data.gui_g2",
+    "gui_g1": "vlrl.data.gui_g1",
+    "screenspot": "vlrl.data.screenspot",
+    "screenspot_pro": "vlrl.data.screenspot_pro",
+    "ui_vision": "vlrl.data.ui_vision",
+}
+"""Modules with `read_row(row, where, stem)` and the format's own `CONVENTION`."""
+
+
+@dataclass
+class Rows:
+    """The good rows of a split in file order, and what was skipped, with the reasons."""
+
+    good: list[GroundingRow] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def read_rows_of(
+    options: SourceOptions,
+    *,
+    on_bad_row: Literal["error", "skip"] = "error",
+    limit: int | None = None,
+) -> Rows:
+    """The checked rows of a split, `limit` good ones at most.
+
+    A bad row raises DataError, or with `skip` is listed in `skipped`. A file that cannot be
+    read at all, and one with no good row, always raise.
+    """
+    unused = options.unused()
+    if unused:
+        raise ConfigError(f"format {options.format!r} has no use for {', '.join(unused)}; remove")
+    rows = Rows()
+    seen: dict[str, str] = {}
+    for raw_row, where, stem, read_row, convention in _raw_rows(options):
+        if limit is not None and len(rows.good) >= limit:
+            break
+        try:
+            row = check_row(
+                read_row(raw_row, where, stem),
+                convention,
+                options.folder(),
+                check_images=options.check_images,
+                clip_px=options.clip_px,
+            )
+            if row.id in seen:
+                raise DataError(f"{where}: id {row.id!r} is also that of {seen[row.id]}")
+        except DataError as error:
+            if on_bad_row == "error":
+                raise
+            rows.skipped.append(str(error))
+            continue
+        seen[row.id] = where
+        rows.good.append(row)
+    if not rows.good:
+        why = f"; first reason: {rows.skipped[0]}" if rows.skipped else ""
+        raise DataError(f"{options.path}: no usable row{why}")
+    return rows
+
+
+def _raw_rows(options: SourceOptions) -> Iterator[tuple[Any, str, str, RowReader, Convention]]:
+    """(row, its place, its file's stem, how to read it, its box convention), in file order."""
+    if options.format in ("rows", "hub"):
+        from vlrl.data.mapped import mapped_rows, row_reader
+
+        if options.box is None:
+            raise ConfigError(f"format {options.format!r} needs `box:`, e.g. `box: xyxy_px`")
+        read_row = row_reader(options)
+        for row, where, stem in mapped_rows(options):
+            yield row, where, stem, read_row, options.box
+        return
+    module = importlib.import_module(READERS[options.format])
+    convention = options.box or module.CONVENTION
+    for path, fraction in source_files(Path(options.path), options.format):
+        rows = read_json_rows(path)
+        for index in sampled(len(rows), fraction, str(path)):
+            yield rows[index], f"{path}, row {index + 1}", path.stem, module.read_row, convention
+
+
+def source_files(path: Path, format_name: str) -> list[tuple[Path, str]]:
+    """The data files behind a path, each with its sampling strategy (`all` but in GUI-G2's)."""
+    if path.suffix in (".yaml", ".yml"):
+        if format_name != "gui_g2":
+            raise ConfigError(f"a dataset YAML is GUI-G2's: {path} needs `format: gui_g2`")
+        return dataset_yaml(path)
+    if path.is_dir():
+        files = sorted([*path.glob("*.json"), *path.glob("*.jsonl")])
+        if not files:
+            raise DataError(f"there is no .json or .jsonl file in {path}; check `path`")
+        return [(file, "all") for file in files]
+    return [(path, "all")]

@@ -1,0 +1,1 @@
+"""Working beside other libraries: rewards that run in TRL."""

@@ -1,0 +1,107 @@
+"""Line charts as inline SVG: no script, no network, readable in a light and in a dark page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT = 460, 210
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 28
+COLOURS = ("#1f6feb", "#d1242f", "#12a150", "#bf8700", "#8250df", "#0a7ea4")
+
+Series = Sequence[tuple[float, float]]
+
+
+def line_chart(title: str, series: Mapping[str, Series], unit: str = "") -> str:
+    """One chart of some series of (step, value); values that are not finite are left out.
+
+    Each series is drawn faintly as it is and boldly as a running mean, since rewards are noisy.
+    """
+    clean = {
+        name: [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+        for name, points in series.items()
+    }
+    clean = {name: points for name, points in clean.items() if points}
+    if not clean:
+        return ""
+    xs = [x for points in clean.values() for x, _ in points]
+    ys = [y for points in clean.values() for _, y in points]
+    x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
+    ticks = _ticks(min(ys), max(ys))
+    y_low, y_high = ticks[0], ticks[-1]
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        u = LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+        v = TOP + (y_high - y) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
+        return round(u, 1), round(v, 1)
+
+    parts = [_grid(ticks, place, x_low, x_high)]
+    for number, points in enumerate(clean.values()):
+        colour = COLOURS[number % len(COLOURS)]
+        smooth = running_mean(points)
+        if len(points) > 4:
+            parts.append(_path([place(*p) for p in points], colour, 1, 0.3))
+        else:
+            smooth = points
+        parts.append(_path([place(*p) for p in smooth], colour, 2, 1.0))
+    legend = " ".join(
+        f'<span><i style="background:{COLOURS[i % len(COLOURS)]}"></i>{escape(name)}</span>'
+        for i, name in enumerate(clean)
+    )
+    label = f"{title} ({unit})" if unit else title
+    return (
+        f'<figure class="chart"><figcaption>{escape(label)}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
+        f"{''.join(parts)}</svg>"
+        f"{f'<p class=legend>{legend}</p>' if len(clean) > 1 else ''}</figure>"
+    )
+
+
+def running_mean(points: Series, window: int = 9) -> list[tuple[float, float]]:
+    """Mean over up to `window` neighbours, fewer at the ends."""
+    half = window // 2
+    result = []
+    for i, (x, _) in enumerate(points):
+        near = [y for _, y in points[max(0, i - half) : i + half + 1]]
+        result.append((x, sum(near) / len(near)))
+    return result
+
+
+def _ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+    """Round numbers that span low..high, at least two."""
+    if high - low < 1e-12:
+        pad = max(abs(low) * 0.1, 1e-3)
+        low, high = low - pad, high + pad
+    raw = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [i * step for i in range(first, max(last, first + 1) + 1)]
+
+
+def _grid(ticks: Sequence[float], place, x_low: float, x_high: float) -> str:  # type: ignore[no-untyped-def]
+    lines = []
+    for tick in ticks:
+        _, y = place(x_low, tick)
+        lines.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" class="grid"/>'
+            f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:.4g}</text>'
+        )
+    for value, anchor in ((x_low, "start"), (x_high, "end")):
+        x, _ = place(value, ticks[0])
+        lines.append(f'<text x="{x}" y="{HEIGHT - 8}" text-anchor="{anchor}">{value:g}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    lines.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">step</text>')
+    return "".join(lines)
+
+
+def _path(points: Sequence[tuple[float, float]], colour: str, width: int, opacity: float) -> str:
+    if len(points) == 1:
+        x, y = points[0]
+        return f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>'
+    d = "M" + "L".join(f"{x},{y}" for x, y in points)
+    return (
+        f'<path d="{d}" fill="none" stroke="{colour}" stroke-width="{width}" '
+        f'opacity="{opacity}" stroke-linejoin="round"/>'
+    )

@@ -1,0 +1,97 @@
+"""What the user sees: a bar with the time left and a line of figures, or plain lines for logs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+COLUMNS = (
+    ("reward", "reward/mean", "{:.3f}"),
+    ("hit", "rollout/hit", "{:.1%}"),
+    ("kl", "update/kl", "{:.4f}"),
+    ("entropy", "update/entropy", "{:.3f}"),
+    ("length", "rollout/num_actions", "{:.1f}"),
+    ("grad", "update/grad_norm", "{:.3g}"),
+)
+TIMES = ("sampling", "scoring", "reference", "update")
+
+
+class StepConsole:
+    """Progress of a loop; silent on every rank but the main one."""
+
+    def __init__(self, title: str, total: int, done: int, *, show: bool, quiet: bool) -> None:
+        self.title, self.total, self.done = title, total, done
+        self.show = show
+        # A bar drawn into a file is a mess of control characters.
+        self.plain = quiet or not sys.stderr.isatty()
+        self.console = Console(stderr=True, highlight=False)
+        self.started, self.first = time.monotonic(), done
+        self.last_line = 0.0
+        self.bar: Progress | None = None
+        if show and not self.plain:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
+                console=self.console,
+            )
+            self.task = self.bar.add_task(title, total=total, completed=done, figures="")
+
+    def __enter__(self) -> StepConsole:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def advance(self, count: int = 1, figures: Mapping[str, float] | None = None) -> None:
+        """Some units of work are done; figures are those of a training step."""
+        self.done += count
+        if not self.show:
+            return
+        text = describe(figures) if figures else ""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done, figures=text)
+        elif figures or self.done >= self.total or time.monotonic() - self.last_line > 10:
+            self.last_line = time.monotonic()
+            self.console.print(
+                f"{self.title} {self.done}/{self.total}  left {self._left()}  {text}",
+                soft_wrap=True,
+            )
+
+    def say(self, text: str) -> None:
+        """A line that stays above the bar."""
+        if self.show:
+            (self.bar.console if self.bar is not None else self.console).print(text)
+
+    def _left(self) -> str:
+        worked = self.done - self.first
+        if not worked:
+            return "?"
+        seconds = (time.monotonic() - self.started) / worked * (self.total - self.done)
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def describe(figures: Mapping[str, float]) -> str:
+    """A step in one line: the figures that tell whether it learns, and where its time went."""
+    parts = [
+        f"{label} {form.format(figures[name])}" for label, name, form in COLUMNS if name in figures
+    ]
+    times = [
+        f"{name} {figures[f'time/{name}_s']:.1f}" for name in TIMES if f"time/{name}_s" in figures
+    ]
+    return "  ".join(parts) + (f"  | s: {', '.join(times)}" if times else "")

@@ -1,0 +1,56 @@
+"""Metrics that know how to be reduced: a mean is a sum and a count until all ranks are in."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from vlrl.dist.comm import World, all_gather
+
+
+class Meter:
+    """The figures of one step on one rank."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+        self._maxima: dict[str, float] = {}
+
+    def add(self, name: str, values: Iterable[float]) -> None:
+        """Values whose mean over all ranks is wanted."""
+        total, count = self._sums.get(name, (0.0, 0.0))
+        for value in values:
+            total, count = total + float(value), count + 1
+        self._sums[name] = (total, count)
+
+    def add_sum(self, name: str, total: float, count: float) -> None:
+        """A sum and the number of its terms, for a mean over all ranks."""
+        old_total, old_count = self._sums.get(name, (0.0, 0.0))
+        self._sums[name] = (old_total + total, old_count + count)
+
+    def maximum(self, name: str, value: float) -> None:
+        """A value whose largest over all ranks is wanted; nan wins."""
+        old = self._maxima.get(name, -math.inf)
+        self._maxima[name] = value if math.isnan(value) else max(old, value)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Seconds spent in the block, as `time/<name>_s`: the slowest rank counts."""
+        start = time.perf_counter()
+        yield
+        key = f"time/{name}_s"
+        self._maxima[key] = self._maxima.get(key, 0.0) + time.perf_counter() - start
+
+    def reduce(self, world: World) -> dict[str, float]:
+        """One number a name, over all ranks; sorted by name."""
+        sums: dict[str, tuple[float, float]] = {}
+        maxima: dict[str, float] = {}
+        for rank_sums, rank_maxima in all_gather((self._sums, self._maxima), world):
+            for name, (total, count) in rank_sums.items():
+                old = sums.get(name, (0.0, 0.0))
+                sums[name] = (old[0] + total, old[1] + count)
+            for name, value in rank_maxima.items():
+                maxima[name] = max(maxima.get(name, -math.inf), value)
+        means = {name: total / count for name, (total, count) in sums.items() if count}
+        return dict(sorted({**means, **maxima}.items()))

@@ -1,0 +1,64 @@
+"""The best and the worst answer of some groups, with the picture: what the model really says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vlrl.protocols import Task
+from vlrl.types import Rollout, TextPart
+
+
+def record_groups(
+    folder: Path, step: int, task: Task, rollouts: Sequence[Rollout], num_groups: int
+) -> None:
+    """Write `rollouts/step-000010/group-<n>.json` and its picture for the first groups."""
+    out = folder / "rollouts" / f"step-{step:06d}"
+    out.mkdir(parents=True, exist_ok=True)
+    groups: dict[int, list[Rollout]] = {}
+    for rollout in rollouts:
+        groups.setdefault(rollout.group, []).append(rollout)
+    # Groups whose answers differ most have the most to show.
+    order = sorted(groups, key=lambda g: -_spread(groups[g]))[:num_groups]
+    for number, g in enumerate(order):
+        members = sorted(groups[g], key=_value, reverse=True)
+        record = {
+            "step": step,
+            "sample": members[0].sample.id,
+            "prompt": [p.text for m in members[0].sample.prompt for p in m.parts if _is_text(p)],
+            "answers": [_describe(rollout) for rollout in members],
+        }
+        path = out / f"group-{number}.json"
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        image = task.picture(members[0].sample, [members[0], members[-1]])
+        if image is not None:
+            image.save(out / f"group-{number}.webp", quality=85)
+
+
+def _describe(rollout: Rollout) -> dict[str, Any]:
+    score = rollout.score
+    return {
+        "output": rollout.output if isinstance(rollout.output, str) else None,
+        "reward": None if score is None else score.value,
+        "parts": {} if score is None else dict(score.parts),
+        "advantage": rollout.advantage,
+        "finish": rollout.finish.value,
+        "num_actions": rollout.num_actions,
+    }
+
+
+def _value(rollout: Rollout) -> float:
+    score = rollout.score
+    return -math.inf if score is None or score.value is None else score.value
+
+
+def _spread(members: Sequence[Rollout]) -> float:
+    values = [v for v in map(_value, members) if math.isfinite(v)]
+    return max(values) - min(values) if values else 0.0
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, TextPart)

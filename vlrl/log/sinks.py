@@ -1,0 +1,110 @@
+"""Where a run's figures go: JSON lines always, the console, and trackers by choice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from vlrl.config.schema import LogConfig
+from vlrl.errors import MissingExtraError
+
+
+class Sink(Protocol):
+    """Something that takes a step's figures."""
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """`metrics.jsonl`: one object a step; a resumed run cuts it back to where it resumes."""
+
+    def __init__(self, path: Path, resume_step: int) -> None:
+        kept = []
+        if path.is_file() and resume_step:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            # A kill may leave half a line at the end; it is written again.
+            kept = [line for line in lines if line.endswith("}") and _step(line) <= resume_step]
+        self.file = path.open("w", encoding="utf-8")
+        for line in kept:
+            self.file.write(line + "\n")
+        self.file.flush()
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Append one step; nan and inf, which JSON lacks, become null."""
+        clean = {k: v if math.isfinite(v) else None for k, v in figures.items()}
+        self.file.write(json.dumps({"step": step, **clean}) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def _step(line: str) -> int:
+    return int(json.loads(line)["step"])
+
+
+class TensorBoard:
+    """TensorBoard event files."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise _missing("log.tensorboard", "tensorboard") from error
+        self.writer: Any = SummaryWriter(str(folder))
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """One scalar a name."""
+        for name, value in figures.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.writer.close()
+
+
+class Tracker:
+    """Weights & Biases or trackio, which share their interface."""
+
+    def __init__(self, module_name: str, project: str, name: str, config: Mapping[str, Any]):
+        import importlib
+
+        try:
+            self.module: Any = importlib.import_module(module_name)
+        except ImportError as error:
+            raise _missing(f"log.{module_name}", module_name) from error
+        self.module.init(project=project, name=name, config=dict(config))
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """All figures of a step at once."""
+        self.module.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self.module.finish()
+
+
+def _missing(key: str, package: str) -> MissingExtraError:
+    return MissingExtraError(
+        f"{key}: true needs the package {package!r}: uv pip install -e '.[tracking]'"
+    )
+
+
+def open_sinks(
+    log: LogConfig, folder: Path, name: str, config: Mapping[str, Any], resume_step: int
+) -> list[Sink]:
+    """The sinks that the config asks for; called on the main rank only."""
+    sinks: list[Sink] = [JsonLines(folder / "metrics.jsonl", resume_step)]
+    if log.tensorboard:
+        sinks.append(TensorBoard(folder / "tensorboard"))
+    if log.wandb:
+        sinks.append(Tracker("wandb", log.project, name, config))
+    if log.trackio:
+        sinks.append(Tracker("trackio", log.project, name, config))
+    return sinks

@@ -1,0 +1,1 @@
+"""Pure measures on boxes, text and samples; no torch, no side effects."""

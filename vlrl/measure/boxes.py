@@ -1,0 +1,124 @@
+"""Boxes and points that carry their coordinate frame, and the geometry that all share.
+
+Boxes are xyxy with continuous edges: a box from 0 to 10 is 10 wide. Nothing here guesses a frame
+from the size of a number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The coordinates that span an image: (0, 0) is its top left, `extent` its bottom right.
+
+    Example: Frame(1920, 1080) is the pixels of a full-HD screen, Frame(1000, 1000) the
+    0-to-1000 frame of Qwen2-VL, Frame(1, 1) the unit square.
+    """
+
+    width: float
+    height: float
+
+    def __post_init__(self) -> None:
+        if not (self.width > 0 and self.height > 0):
+            raise ValueError(f"a frame has a positive size, not {self.width} x {self.height}")
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Width and height of the whole image in this frame."""
+        return (self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place on an image."""
+
+    x: float
+    y: float
+    frame: Frame
+
+    def to(self, frame: Frame) -> Point:
+        """The same place in another frame of the same image."""
+        if frame == self.frame:
+            return self
+        sx, sy = frame.width / self.frame.width, frame.height / self.frame.height
+        return Point(self.x * sx, self.y * sy, frame)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle on an image, as it was written: it may be inverted, empty or off the image."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    frame: Frame
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """The four edges: left, top, right, bottom."""
+        return (self.x1, self.y1, self.x2, self.y2)
+
+    @property
+    def centre(self) -> Point:
+        """The middle of the box: where a click lands."""
+        # Half the edges first: the sum of two edges near the float limit would overflow.
+        return Point(self.x1 / 2 + self.x2 / 2, self.y1 / 2 + self.y2 / 2, self.frame)
+
+    @property
+    def is_valid(self) -> bool:
+        """Finite, ordered, not empty, and at least partly on the image.
+
+        The one check before every box reward: the released GUI-G2 and GUI-G1 code scores
+        inverted boxes and boxes far off the screen, and both can be farmed.
+        """
+        return (
+            all(math.isfinite(edge) for edge in self.xyxy)
+            and self.x1 < self.x2
+            and self.y1 < self.y2
+            and self.x2 > 0
+            and self.y2 > 0
+            and self.x1 < self.frame.width
+            and self.y1 < self.frame.height
+        )
+
+    def to(self, frame: Frame) -> Box:
+        """The same rectangle in another frame of the same image."""
+        if frame == self.frame:
+            return self
+        sx, sy = frame.width / self.frame.width, frame.height / self.frame.height
+        return Box(self.x1 * sx, self.y1 * sy, self.x2 * sx, self.y2 * sy, frame)
+
+
+def area(boxes: np.ndarray) -> np.ndarray:
+    """Area of xyxy boxes, [N, 4] -> [N]; 0 for inverted ones."""
+    size = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
+    return size[:, 0] * size[:, 1]
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of xyxy boxes, pair by pair, [N, 4] x [N, 4] -> [N] in [0, 1].
+
+    Continuous edges in every frame: identical boxes have IoU 1, also at one pixel and in 0..1.
+    """
+    low = np.maximum(a[:, :2], b[:, :2])
+    high = np.minimum(a[:, 2:], b[:, 2:])
+    side = np.maximum(high - low, 0.0)
+    shared = side[:, 0] * side[:, 1]
+    union = area(a) + area(b) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def centres(boxes: np.ndarray) -> np.ndarray:
+    """Middles of xyxy boxes, [N, 4] -> [N, 2]."""
+    return boxes[:, :2] / 2 + boxes[:, 2:] / 2
+
+
+def contains(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Whether points lie in boxes, all four edges included, [N, 4] x [N, 2] -> bool [N]."""
+    return ((points >= boxes[:, :2]) & (points <= boxes[:, 2:])).all(axis=1)

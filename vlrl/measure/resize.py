@@ -1,0 +1,38 @@
+"""The size that Qwen-family processors give a picture before they cut it into patches."""
+
+from __future__ import annotations
+
+import math
+
+MAX_ASPECT = 200
+
+
+def smart_resize(
+    height: int,
+    width: int,
+    factor: int = 28,
+    min_pixels: int = 3_136,
+    max_pixels: int = 12_845_056,
+) -> tuple[int, int]:
+    """Resized (height, width) in pixels, both multiples of `factor`, area within the limits.
+
+    The order is height first, in and out. Ties round to even (70 / 28 = 2.5 -> 56 pixels), as
+    Python does. Source: Qwen2-VL's processor in transformers 5, the one that resizes for us;
+    qwen_vl_utils differs for sides below factor / 2, which it lifts to `factor` first.
+    Raises ValueError for an empty picture and for an aspect ratio above 200.
+    """
+    if height <= 0 or width <= 0:
+        raise ValueError(f"a picture has a positive size, not {width} x {height}")
+    if max(height, width) / min(height, width) > MAX_ASPECT:
+        raise ValueError(f"the aspect ratio of {width} x {height} is above {MAX_ASPECT}")
+    new_height = round(height / factor) * factor
+    new_width = round(width / factor) * factor
+    if new_height * new_width > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        new_height = max(factor, math.floor(height / shrink / factor) * factor)
+        new_width = max(factor, math.floor(width / shrink / factor) * factor)
+    elif new_height * new_width < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        new_height = math.ceil(height * grow / factor) * factor
+        new_width = math.ceil(width * grow / factor) * factor
+    return new_height, new_width

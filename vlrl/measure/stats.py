@@ -1,0 +1,42 @@
+"""Intervals for means and for paired differences; pure functions with their own seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def bootstrap_mean(
+    values: Sequence[float], num_resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, float]:
+    """Mean with a percentile bootstrap interval: {"mean", "low", "high", "num"}."""
+    data = np.asarray(values, dtype=np.float64)
+    if data.size == 0:
+        raise ValueError("the mean of no values")
+    rng = np.random.default_rng(seed)
+    means = np.array(
+        [data[rng.integers(0, data.size, data.size)].mean() for _ in range(num_resamples)]
+    )
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return {
+        "mean": float(data.mean()),
+        "low": float(low),
+        "high": float(high),
+        "num": int(data.size),
+    }
+
+
+def bootstrap_difference(
+    before: Sequence[float],
+    after: Sequence[float],
+    num_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Mean of after - before over paired samples, with its interval."""
+    if len(before) != len(after):
+        raise ValueError(f"not paired: {len(before)} values before, {len(after)} after")
+    pairs = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    return bootstrap_mean(pairs.tolist(), num_resamples, level, seed)

@@ -1,0 +1,1 @@
+"""Policies: models that take actions with log-probabilities."""

@@ -1,0 +1,105 @@
+"""Sampling G answers to each prompt: one prefill a prompt, then all answers together.
+
+    prefill [P, L] -> cache -> repeated to [P x G] -> one token a row and step -> stop
+
+The prompt of a group, screenshot included, goes through the model once. Every row draws with
+numbers from its own seed, so an answer does not depend on what is sampled beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from vlrl.policy import layout
+from vlrl.policy.distribution import draw, log_probs
+from vlrl.policy.module import TokenLogProbs
+from vlrl.policy.prompts import EncodedPrompt
+from vlrl.types import Finish
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Answers in rows, group by group."""
+
+    tokens: Tensor
+    """[B, T]"""
+    mask: Tensor
+    """True where a token was sampled, the stop token included, [B, T]."""
+    logp: Tensor
+    """[B, T], nats."""
+    finish: list[Finish]
+
+
+@torch.no_grad()
+def decode(
+    module: TokenLogProbs,
+    prompts: list[EncodedPrompt],
+    num_each: int,
+    seeds: Sequence[int],
+    *,
+    max_new_tokens: int,
+    stop_tokens: Tensor,
+    pad_id: int,
+    greedy: bool = False,
+    stopped: Callable[[list[int]], bool] | None = None,
+) -> Decoded:
+    """Sample `num_each` answers a prompt; `stopped` may end a row by its tokens (stop strings).
+
+    seeds: one a row, [P x num_each].
+    """
+    device = module.forbidden.device
+    B, T = len(prompts) * num_each, max_new_tokens
+    uniforms = torch.stack(
+        [torch.rand(T, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    ).to(device)
+    batch = layout.prefill(prompts, pad_id)
+    cache = DynamicCache(config=module.core.config.get_text_config())
+    mask = batch.attention_mask.to(device)
+    hidden = module.hidden(
+        batch.input_ids.to(device),
+        batch.positions.to(device),
+        mask,
+        None if batch.pixel_values is None else batch.pixel_values.to(device),
+        batch.grid_thw,
+        cache=cache,
+    )[:, -1]
+    if num_each > 1:
+        cache.batch_repeat_interleave(num_each)
+    hidden = hidden.repeat_interleave(num_each, 0)
+    mask = mask.repeat_interleave(num_each, 0)
+    start = torch.tensor([p.next_position for p in prompts], device=device)
+    start = start.repeat_interleave(num_each)
+
+    tokens = torch.full((B, T), pad_id, device=device)
+    taken = torch.zeros(B, T, dtype=torch.bool, device=device)
+    logps = torch.zeros(B, T, device=device)
+    running = torch.ones(B, dtype=torch.bool, device=device)
+    for t in range(T):
+        logp = log_probs(module.logits(hidden), module.sampling, module.forbidden)
+        token = logp.argmax(-1) if greedy else draw(logp, uniforms[:, t])
+        tokens[:, t] = torch.where(running, token, pad_id)
+        taken[:, t] = running
+        logps[:, t] = torch.where(running, logp.gather(-1, token[:, None])[:, 0], 0.0)
+        running = running & ~torch.isin(token, stop_tokens)
+        if stopped is not None:
+            for row in running.nonzero()[:, 0].tolist():
+                running[row] = not stopped(tokens[row, : t + 1].tolist())
+        if t + 1 == T or not running.any():
+            break
+        mask = torch.cat([mask, mask.new_ones(B, 1)], 1)
+        hidden = module.hidden(
+            tokens[:, t : t + 1],
+            (start + t).expand(3, -1)[..., None],
+            mask,
+            None,
+            None,
+            cache=cache,
+        )[:, -1]
+    T = int(taken.any(0).sum())
+    finish = [Finish.LENGTH if alive else Finish.STOP for alive in running.tolist()]
+    return Decoded(tokens[:, :T].cpu(), taken[:, :T].cpu(), logps[:, :T].cpu(), finish)

@@ -1,0 +1,49 @@
+"""What differs between the vision-language families, as a table; looked up by `model_type`.
+
+The model type stands in the checkpoint's own config.json, so that renaming a folder changes
+nothing. Pixel bounds and patch sizes come from the checkpoint's processor where it states them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vlrl.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Family:
+    """Facts of one family of vision-language models."""
+
+    model_class: str
+    """Class in transformers."""
+    coordinates: str
+    """Coordinate profile (vlrl/measure) that its checkpoints were trained with."""
+    forbidden_tokens: tuple[str, ...]
+    """Never sampled: a written image token has no image behind it and breaks the next forward."""
+
+
+_VISION_TOKENS = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+FAMILIES: dict[str, Family] = {
+    "qwen2_vl": Family("Qwen2VLForConditionalGeneration", "qwen2_vl", _VISION_TOKENS),
+    "qwen2_5_vl": Family("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", _VISION_TOKENS),
+    "qwen3_vl": Family("Qwen3VLForConditionalGeneration", "qwen3_vl", _VISION_TOKENS),
+}
+
+
+def family_of(config: Any) -> Family:
+    """The family of a loaded transformers config; ConfigError for any other model type."""
+    if config.model_type not in FAMILIES:
+        raise ConfigError(
+            f"no vision-language policy for model_type {config.model_type!r}; "
+            f"{did_you_mean(config.model_type, FAMILIES)}"
+        )
+    return FAMILIES[config.model_type]

@@ -1,0 +1,82 @@
+"""A vision-language checkpoint as a trainable model: weights, processor, LoRA, frozen parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from vlrl.config.schema import LoraSection, VisionLanguageConfig
+from vlrl.errors import ConfigError
+from vlrl.policy.families import Family, family_of
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory."""
+
+    model: Any
+    processor: Any
+    family: Family
+    min_pixels: int
+    max_pixels: int
+
+
+def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bool) -> Loaded:
+    """Load a checkpoint from a folder or the hub; ConfigError where it is no such model."""
+    try:
+        config = transformers.AutoConfig.from_pretrained(options.model, revision=options.revision)
+    except OSError as error:
+        raise ConfigError(f"policy.model {options.model!r}: {error}") from error
+    family = family_of(config)
+    processor = transformers.AutoProcessor.from_pretrained(options.model, revision=options.revision)
+    model = load_model(options, dtype)
+    if not options.train_vision:
+        model.model.visual.requires_grad_(False)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if options.lora is not None:
+        model = add_lora(model, options.lora)
+        if checkpointing:
+            model.enable_input_require_grads()
+    low, high = _pixel_bounds(processor)
+    return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
+
+
+def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
+    """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
+    config = transformers.AutoConfig.from_pretrained(options.model, revision=options.revision)
+    model_class = getattr(transformers, family_of(config).model_class)
+    return model_class.from_pretrained(
+        options.model,
+        revision=options.revision,
+        dtype=dtype,
+        attn_implementation=options.attn_implementation,
+    )
+
+
+def add_lora(model: nn.Module, lora: LoraSection) -> nn.Module:
+    """A low-rank adapter on the named linear layers; all other weights are frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    target = lora.target_modules
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=target if isinstance(target, str) else list(target),
+            bias="none",
+        ),
+        # Adapters in another dtype than the model's break ZeRO's flat buffers.
+        autocast_adapter_dtype=False,
+    )
+
+
+def _pixel_bounds(processor: Any) -> tuple[int, int]:
+    size = processor.image_processor.size
+    return int(size["shortest_edge"]), int(size["longest_edge"])

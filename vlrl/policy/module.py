@@ -1,0 +1,145 @@
+"""The one module that DeepSpeed wraps: vision tower, language model and log-probs of actions.
+
+Everything an update computes happens in this one forward, so that ZeRO-3's gathering hooks see
+every parameter at the same moment on every rank.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vlrl.policy.distribution import Sampling, entropy, log_probs
+
+
+class TokenLogProbs(nn.Module):
+    """Log-probs and entropies of given tokens under a vision-language model."""
+
+    def __init__(
+        self, model: nn.Module, sampling: Sampling, forbidden: Tensor, num_head_chunks: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.sampling = sampling
+        self.num_head_chunks = num_head_chunks
+        self.register_buffer("forbidden", forbidden, persistent=False)
+
+    @property
+    def core(self) -> Any:
+        """The transformers model below a possible LoRA wrapper."""
+        base = getattr(self.model, "get_base_model", None)
+        return base() if base is not None else self.model
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor | None,
+        grid_thw: Tensor | None,
+        predictor: Tensor,
+        targets: Tensor,
+        reference: bool = False,
+        entropy_grad: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies of the targets, float32 [A] each; shapes as in layout.Layout.
+
+        `reference` switches a LoRA adapter off: the model before training.
+        """
+        with self.model.disable_adapter() if reference else nullcontext():
+            hidden = self.hidden(input_ids, positions, attention_mask, pixel_values, grid_thw)
+            hidden = hidden[predictor[0], predictor[1]]
+            return self._score(hidden, targets, entropy_grad)
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor | None,
+        grid_thw: Tensor | None,
+        cache: Any = None,
+    ) -> Tensor:
+        """Last hidden states, [R, L, D]. A rank without an image encodes a blank one.
+
+        Without it, ZeRO-3 would gather the vision tower on some ranks only, and with a trained
+        tower ZeRO-2 would reduce its gradients on some ranks only: both hang.
+        """
+        core = self.core
+        blank = pixel_values is None and cache is None
+        if blank:
+            pixel_values, grid_thw = self._blank_image(input_ids.device)
+        outputs = None
+        if pixel_values is not None:
+            images = core.model.get_image_features(
+                pixel_values, grid_thw.to(input_ids.device), return_dict=True
+            )
+            if not blank:
+                outputs = {"image": images}
+        if attention_mask.dim() == 4:
+            attention_mask = self._additive(attention_mask)
+        state = core.model(
+            input_ids=input_ids,
+            position_ids=positions,
+            attention_mask=attention_mask,
+            mm_encoder_outputs=outputs,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+        if blank:
+            state = state + 0.0 * sum(feature.sum() for feature in images.pooler_output)
+        return state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The language head, [A, D] -> [A, V]."""
+        return self.core.lm_head(hidden)
+
+    def _score(self, hidden: Tensor, targets: Tensor, entropy_grad: bool) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies in chunks: [A, V] for all actions at once would not fit.
+
+        The number of chunks is the same on every rank, whatever A is: under ZeRO-3 each call of
+        the head gathers its weight from all ranks.
+        """
+        logps, entropies = [], []
+        for rows, wanted in zip(
+            hidden.tensor_split(self.num_head_chunks),
+            targets.tensor_split(self.num_head_chunks),
+            strict=True,
+        ):
+            if torch.is_grad_enabled() and rows.requires_grad:
+                # The logits of a chunk are made again in the backward pass, not kept.
+                logp, ent = checkpoint(
+                    self._score_chunk, rows, wanted, entropy_grad, use_reentrant=False
+                )
+            else:
+                logp, ent = self._score_chunk(rows, wanted, entropy_grad)
+            logps.append(logp)
+            entropies.append(ent)
+        return torch.cat(logps), torch.cat(entropies)
+
+    def _score_chunk(
+        self, hidden: Tensor, targets: Tensor, entropy_grad: bool
+    ) -> tuple[Tensor, Tensor]:
+        logp = log_probs(self.logits(hidden), self.sampling, self.forbidden, targets)
+        chosen = logp.gather(-1, targets[:, None])[:, 0]
+        with nullcontext() if entropy_grad else torch.no_grad():
+            ent = entropy(logp)
+        return chosen, ent
+
+    def _additive(self, mask: Tensor) -> Tensor:
+        """A bool mask as the additive one that sdpa and eager both understand."""
+        dtype = self.core.get_input_embeddings().weight.dtype
+        lowest = torch.finfo(dtype).min
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)
+
+    def _blank_image(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        vision = self.core.config.vision_config
+        side = 2 * vision.spatial_merge_size
+        channels = getattr(vision, "in_channels", getattr(vision, "in_chans", 3))
+        depth = channels * vision.temporal_patch_size * vision.patch_size**2
+        pixels = torch.zeros(side * side, depth, device=device)
+        return pixels, torch.tensor([[1, side, side]], device=device)

@@ -1,0 +1,251 @@
+"""A vision-language model as a policy: every token of its answer is an action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlrl.algo.kl import KL_ESTIMATORS
+from vlrl.config.schema import VisionLanguageConfig
+from vlrl.errors import ConfigError
+from vlrl.policy import layout
+from vlrl.policy.decode import decode
+from vlrl.policy.distribution import Sampling
+from vlrl.policy.loading import Loaded, load, load_model
+from vlrl.policy.module import TokenLogProbs
+from vlrl.policy.prompts import PromptEncoder
+from vlrl.policy.trajectory import TokenTrajectory
+from vlrl.protocols import Evaluation
+from vlrl.rollout.prompt_sampler import row_seed
+from vlrl.types import Rollout, Sample
+
+HEAD_CHUNK_TOKENS = 2048
+
+
+class VisionLanguagePolicy:
+    """Qwen2-VL, Qwen2.5-VL and Qwen3-VL through transformers; one forward module for DeepSpeed."""
+
+    Options = VisionLanguageConfig
+
+    def __init__(
+        self,
+        options: VisionLanguageConfig,
+        *,
+        dtype: torch.dtype,
+        max_tokens_per_chunk: int,
+        checkpointing: bool = False,
+        kl_estimator: str | None = None,
+    ) -> None:
+        self.options = options
+        self.max_tokens_per_chunk = max_tokens_per_chunk
+        self.kl_estimator = kl_estimator
+        loaded: Loaded = load(options, dtype, checkpointing=checkpointing)
+        self.processor, self.family = loaded.processor, loaded.family
+        self.min_pixels, self.max_pixels = loaded.min_pixels, loaded.max_pixels
+        tokenizer = self.processor.tokenizer
+        self.pad_id: int = tokenizer.pad_token_id
+        self.module = TokenLogProbs(
+            loaded.model,
+            Sampling(options.temperature, options.top_p, options.top_k),
+            _ids(tokenizer, self.family.forbidden_tokens),
+            num_head_chunks=-(-max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
+        )
+        self.stop_tokens = _stop_tokens(loaded.model, tokenizer)
+        self.encoder = PromptEncoder(
+            self.processor, self.module.core.model.get_rope_index, self.min_pixels, self.max_pixels
+        )
+        self.share_prompt = self._decide_layout()
+        # Replaced by `bind` with the DeepSpeed engine.
+        self._call: Callable[..., Any] = self.module
+        self._serving: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self._reference: Callable[..., Any] | None = None
+        self.version = 0
+
+    def bind(
+        self, call: Callable[..., Any], serving: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        """Send updates through the engine, and sample inside its `serving` context."""
+        self._call, self._serving = call, serving
+
+    def reference_module(self, dtype: torch.dtype) -> TokenLogProbs | None:
+        """A frozen copy of the start, or None where switching the adapter off gives it."""
+        if self.options.lora is not None:
+            return None
+        frozen = load_model(self.options, dtype).requires_grad_(False).eval()
+        return TokenLogProbs(
+            frozen, self.module.sampling, self.module.forbidden, self.module.num_head_chunks
+        )
+
+    def bind_reference(self, call: Callable[..., Any] | None) -> None:
+        """The frozen reference's engine; None = this policy with its adapter off."""
+        self._reference = call
+
+    def sample(
+        self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
+    ) -> tuple[list[Rollout], TokenTrajectory]:
+        """`num_each` answers to each sample, group by group."""
+        size = max(1, self.options.sample_batch_size // num_each)
+        rollouts: list[Rollout] = []
+        parts: list[TokenTrajectory] = []
+        self.module.eval()
+        with self._serving():
+            for start in range(0, len(samples), size):
+                batch = samples[start : start + size]
+                answers, part = self._sample_batch(batch, num_each, seed, greedy, start)
+                rollouts += answers
+                parts.append(part)
+        self.module.train()
+        return rollouts, TokenTrajectory.join(parts)
+
+    def _sample_batch(
+        self, samples: Sequence[Sample], num_each: int, seed: int, greedy: bool, first: int
+    ) -> tuple[list[Rollout], TokenTrajectory]:
+        prompts = [self.encoder.encode(sample) for sample in samples]
+        decoded = decode(
+            self.module,
+            prompts,
+            num_each,
+            [row_seed(seed, sample.id, i) for sample in samples for i in range(num_each)],
+            max_new_tokens=self.options.max_new_tokens,
+            stop_tokens=self.stop_tokens.to(self.module.forbidden.device),
+            pad_id=self.pad_id,
+            greedy=greedy,
+            stopped=self._stopped if self.options.stop else None,
+        )
+        rollouts = []
+        for row, finish in enumerate(decoded.finish):
+            tokens = decoded.tokens[row, decoded.mask[row]]
+            place, index = divmod(row, num_each)
+            rollouts.append(
+                Rollout(
+                    sample=samples[place],
+                    group=first + place,
+                    index=index,
+                    output=self._text(tokens.tolist()),
+                    finish=finish,
+                    num_actions=len(tokens),
+                    policy_version=self.version,
+                )
+            )
+        group = torch.arange(len(prompts)).repeat_interleave(num_each)
+        return rollouts, TokenTrajectory(
+            decoded.tokens, decoded.mask, decoded.logp, group, tuple(prompts)
+        )
+
+    def picture_size(self, sample: Sample) -> tuple[int, int]:
+        """Width and height that the model sees of a sample's first picture, in pixels."""
+        grid = self.encoder.encode(sample).grid_thw
+        if grid is None:
+            raise ConfigError(f"sample {sample.id!r} has no picture")
+        patch = self.processor.image_processor.patch_size
+        return int(grid[0, 2]) * patch, int(grid[0, 1]) * patch
+
+    def evaluate(
+        self, trajectory: TokenTrajectory, *, with_entropy_grad: bool = False
+    ) -> Evaluation:
+        """Log-probs, KL and entropy of the trajectory's tokens now, with gradient."""
+        logp, entropy = self._forward(self._call, trajectory, entropy_grad=with_entropy_grad)
+        kl = None
+        if self.kl_estimator and trajectory.reference_logp is not None:
+            kl = KL_ESTIMATORS[self.kl_estimator](logp, trajectory.reference_logp.to(logp.device))
+        return Evaluation(logp, kl, entropy)
+
+    @torch.no_grad()
+    def reference_logp(self, trajectory: TokenTrajectory) -> Tensor:
+        """Log-probs under the reference policy, [B, T], nats."""
+        if self._reference is not None:
+            return self._forward(self._reference, trajectory)[0].cpu()
+        return self._forward(self._call, trajectory, reference=True)[0].cpu()
+
+    def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
+        """Cut rows into chunks of one forward each, within the token budget.
+
+        With a shared prompt a group stays whole. A unit above the budget is a chunk of its own.
+        """
+        lengths = trajectory.mask.sum(1).tolist()
+        prompt = [p.num_tokens for p in trajectory.prompts]
+        units: list[tuple[list[int], int]] = []
+        if self.share_prompt:
+            for g in dict.fromkeys(trajectory.group[list(rows)].tolist()):
+                members = [b for b in rows if int(trajectory.group[b]) == g]
+                units.append((members, prompt[g] + sum(lengths[b] for b in members)))
+        else:
+            for b in rows:
+                units.append(([b], prompt[int(trajectory.group[b])] + lengths[b]))
+        # Alike lengths together: rows of one forward are padded to the longest.
+        units.sort(key=lambda unit: (unit[1], unit[0]))
+        chunks: list[list[int]] = []
+        used = 0
+        for members, cost in units:
+            if chunks and (used + 1) * cost <= self.max_tokens_per_chunk:
+                chunks[-1] += members
+                used += 1
+            else:
+                chunks.append(list(members))
+                used = 1
+        return chunks
+
+    def _forward(
+        self, call: Callable[..., Any], trajectory: TokenTrajectory, **options: bool
+    ) -> tuple[Tensor, Tensor]:
+        """One forward pass over the trajectory -> log-probs and entropies, [B, T]."""
+        build = layout.shared if self.share_prompt else layout.plain
+        rows = build(trajectory, self.pad_id)
+        device = self.module.forbidden.device
+        tensors = (
+            rows.input_ids,
+            rows.positions,
+            rows.attention_mask,
+            rows.pixel_values,
+            rows.grid_thw,
+            rows.predictor,
+            rows.targets,
+        )
+        logp, entropy = call(*[None if x is None else x.to(device) for x in tensors], **options)
+        mask = trajectory.mask.to(device)
+        empty = torch.zeros(mask.shape, device=device)
+        return empty.masked_scatter(mask, logp), empty.masked_scatter(mask, entropy)
+
+    def _decide_layout(self) -> bool:
+        """Whether a group shares its prompt; ConfigError where `on` cannot be had."""
+        wanted = self.options.share_prompt
+        able = self.options.attn_implementation in ("sdpa", "eager")
+        if wanted == "on" and not able:
+            raise ConfigError(
+                "policy.share_prompt: on needs attn_implementation sdpa or eager, not "
+                f"{self.options.attn_implementation!r}"
+            )
+        return able and wanted != "off"
+
+    def _text(self, tokens: list[int]) -> str:
+        if tokens and tokens[-1] in self.stop_tokens:
+            tokens = tokens[:-1]
+        return self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
+
+    def _stopped(self, tokens: list[int]) -> bool:
+        text = self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
+        return any(stop in text for stop in self.options.stop)
+
+    def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
+        """Safetensors, config and processor in the layout that `from_pretrained` reads."""
+        self.module.model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+        self.processor.save_pretrained(folder)
+
+
+def _ids(tokenizer: Any, tokens: Sequence[str]) -> Tensor:
+    """Ids of the tokens that this vocabulary has."""
+    known = tokenizer.get_vocab()
+    return torch.tensor([known[token] for token in tokens if token in known], dtype=torch.long)
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> Tensor:
+    """End-of-answer ids: the tokenizer's and the generation config's."""
+    ids = {tokenizer.eos_token_id}
+    listed = model.generation_config.eos_token_id
+    if listed is not None:
+        ids |= set(listed) if isinstance(listed, list) else {listed}
+    return torch.tensor(sorted(ids), dtype=torch.long)

@@ -1,0 +1,126 @@
+"""The three interfaces that plug-ins implement: Task, Reward, Policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from vlrl.types import Rollout, Sample, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NEEDS: dict[str, str] = {
+    "box": "target.box and parsed.box, vlrl.measure.boxes.Box or None",
+    "points": "parsed.points, tuple of vlrl.measure.boxes.Point, best candidate first",
+    "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+}
+"""What a reward can ask of a task; a task lists what it gives in `provides`."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Data, the reading of answers and the figures that say how good they are."""
+
+    provides: frozenset[str]
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """All samples of a split, in a fixed order."""
+
+    def parse(self, sample: Sample, output: Any) -> Any:
+        """The one parsed value that rewards and metrics both read; None if unreadable."""
+
+    def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
+        """Named per-rollout figures, e.g. `hit`; nan where one does not apply."""
+
+    def strata(self, sample: Sample) -> Mapping[str, str]:
+        """The groups that a sample is reported in, e.g. {"kind": "icon", "app": "inbox"}."""
+
+    def difficulty(self, sample: Sample) -> float:
+        """Size of the target relative to the image, in (0, 1]; nan where there is none."""
+
+    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
+        """Raise ConfigError where task and policy see the data differently."""
+
+    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Any:
+        """A PIL image of the sample with its truth and the answers drawn in; None = no picture."""
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Scores rollouts; sees only whole groups and never changes them."""
+
+    range: tuple[float, float]
+    """Closed interval that every value lies in."""
+    needs: frozenset[str]
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """One score a rollout, in order."""
+
+
+@runtime_checkable
+class TrainableReward(Reward, Protocol):
+    """A reward that learns on the same rollouts, after the policy step."""
+
+    def update(self, rollouts: Sequence[Rollout]) -> Mapping[str, float]: ...
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Trajectory(Protocol):
+    """What a policy keeps to evaluate its rollouts again."""
+
+    logp: Tensor
+    """Log-prob of every action under the sampling policy, [B, T], nats."""
+    mask: Tensor
+    """True where an action was taken, [B, T]."""
+    group: Tensor
+    """Group of every row, [B]."""
+
+    def select(self, rows: Sequence[int]) -> Trajectory:
+        """The trajectory of some rows."""
+
+    def only_group(self, group: int) -> Trajectory:
+        """One group alone, renumbered 0."""
+
+    @staticmethod
+    def join(parts: Sequence[Trajectory]) -> Trajectory:
+        """Several trajectories as one, groups renumbered in order."""
+
+
+@dataclass
+class Evaluation:
+    """A policy's view of a trajectory, with gradient."""
+
+    logp: Tensor
+    """[B, T], nats."""
+    kl: Tensor | None
+    """Per-action KL to the reference policy, [B, T], nats; None when not asked for."""
+    entropy: Tensor | None
+    """[B, T], nats; with gradient only when the loss asks for it."""
+
+
+class Policy(Protocol):
+    """Anything that takes T actions with log-probabilities."""
+
+    module: nn.Module
+    """What DeepSpeed wraps; every update goes through one call of the engine."""
+    version: int
+    """Optimizer steps so far; stamped on every rollout."""
+
+    def sample(
+        self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
+    ) -> tuple[list[Rollout], Trajectory]:
+        """`num_each` rollouts for each sample, group by group."""
+
+    def plan(self, trajectory: Trajectory, rows: Sequence[int]) -> list[list[int]]:
+        """Cut rows into chunks of one forward each."""
+
+    def evaluate(self, trajectory: Trajectory, *, with_entropy_grad: bool = False) -> Evaluation:
+        """Log-probs of the trajectory's actions now, through the engine."""
+
+    def reference_logp(self, trajectory: Trajectory) -> Tensor:
+        """Log-probs of the actions under the reference policy, [B, T], nats."""

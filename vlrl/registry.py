@@ -1,0 +1,70 @@
+"""Names to code: one table, resolved on first use, so that a config costs no heavy import.
+
+A row maps a short name to `module:attribute`. Code outside the project needs no row: a config
+may write `use: package.module:attribute` wherever it may write a name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from vlrl.errors import ConfigError, did_you_mean
+
+REGISTRY: dict[str, dict[str, str]] = {
+    "task": {
+        "gui_grounding": "vlrl.tasks.gui_grounding:GuiGrounding",
+    },
+    "policy": {
+        "vision_language": "vlrl.policy.vision_language:VisionLanguagePolicy",
+    },
+    "reward": {
+        "gaussian_point": "vlrl.rewards.gaussian_point:gaussian_point",
+        "gaussian_coverage": "vlrl.rewards.gaussian_coverage:gaussian_coverage",
+        "box_hit": "vlrl.rewards.box_hit:box_hit",
+        "box_iou": "vlrl.rewards.box_iou:box_iou",
+        "box_valid": "vlrl.rewards.box_valid:box_valid",
+        "edge_harmonic": "vlrl.rewards.edge_harmonic:edge_harmonic",
+        "point_hit": "vlrl.rewards.point_hit:point_hit",
+        "point_distance": "vlrl.rewards.point_distance:point_distance",
+        "multi_point": "vlrl.rewards.multi_point:multi_point",
+        "points_spread": "vlrl.rewards.points_spread:points_spread",
+        "format": "vlrl.rewards.format:answer_format",
+    },
+    "combinator": {
+        "sum": "vlrl.rewards.combine:Sum",
+        "mean": "vlrl.rewards.combine:Mean",
+        "product": "vlrl.rewards.combine:Product",
+        "min": "vlrl.rewards.combine:Min",
+        "max": "vlrl.rewards.combine:Max",
+        "gate": "vlrl.rewards.gate:Gate",
+        "clip": "vlrl.rewards.clip:Clip",
+    },
+    "evaluator": {
+        "gui_grounding": "vlrl.eval.gui_grounding:evaluate_gui",
+    },
+}
+
+
+def resolve(kind: str, name: str) -> Any:
+    """The object behind `name`; raises ConfigError with the nearest known name."""
+    rows = REGISTRY[kind]
+    target = name if ":" in name else rows.get(name)
+    if target is None:
+        raise ConfigError(f"unknown {kind} {name!r}; {did_you_mean(name, rows)}")
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A missing dependency *inside* the module is the module's own story: let it through.
+        if error.name is not None and (module_name + ".").startswith(error.name + "."):
+            raise ConfigError(f"{kind} {name!r}: there is no module {error.name!r}") from error
+        raise
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        known = [key for key in vars(module) if not key.startswith("_")]
+        raise ConfigError(
+            f"{kind} {name!r}: module {module_name!r} has no {attribute!r}; "
+            f"{did_you_mean(attribute, known)}"
+        ) from error

@@ -1,0 +1,1 @@
+"""How rewards are written (`scorers`), described (`describe`) and joined (`tree`)."""

@@ -1,0 +1,41 @@
+"""Rollouts to rewards: the task parses, the reward tree scores, both are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vlrl.log.metrics import Meter
+from vlrl.protocols import Reward, Task
+from vlrl.reward.tree import score
+from vlrl.types import Finish, Rollout
+
+
+def score_rollouts(task: Task, reward: Reward, rollouts: Sequence[Rollout]) -> Tensor:
+    """Parse and score in place -> rewards, float32 [B]; nan where the reward does not apply."""
+    for rollout in rollouts:
+        rollout.parsed = task.parse(rollout.sample, rollout.output)
+    for rollout, result in zip(rollouts, score(reward, rollouts), strict=True):
+        rollout.score = result
+    values = [r.score.value if r.score is not None else None for r in rollouts]
+    return torch.tensor([float("nan") if v is None else v for v in values])
+
+
+def record(meter: Meter, task: Task, rollouts: Sequence[Rollout]) -> None:
+    """Rewards, their parts, the task's own figures and how the answers ended."""
+    for rollout in rollouts:
+        result = rollout.score
+        if result is None or result.value is None:
+            meter.add("reward/not_applicable", [1.0])
+            continue
+        meter.add("reward/not_applicable", [0.0])
+        meter.add("reward/mean", [result.value])
+        for name, value in result.parts.items():
+            meter.add(f"reward/{name}", [value])
+    meter.add("rollout/num_actions", [r.num_actions for r in rollouts])
+    meter.add("rollout/truncated", [r.finish is Finish.LENGTH for r in rollouts])
+    meter.add("rollout/unparsed", [r.parsed is None for r in rollouts])
+    for name, values in task.metrics(rollouts).items():
+        meter.add(f"rollout/{name}", [v for v in values if v == v])

@@ -1,0 +1,1 @@
+"""Grounding data from running web pages: boxes, names and instructions."""

@@ -1,0 +1,279 @@
+"""The trainer: group-relative policy optimisation for any policy, task and reward.
+
+    PromptSampler ──> P samples on this rank, whole groups (a group never crosses a rank)
+         │
+         v
+    policy.sample ──> B = P x G rollouts + trajectory (log-probs, mask)        time/sampling
+         │
+         v
+    task.parse ──> reward tree ──> rewards [B], nan = does not apply           time/scoring
+         │                └── groups of equal rewards: counted, dropped, drawn again (optional)
+         v
+    advantages [B], within groups, no collective
+         │
+         v
+    policy.reference_logp (only with KL)                                       time/reference
+         │
+         v
+    update: chunks ──> policy.evaluate ──> objective ──> backward ──> step     time/update
+         │
+         v
+    trainable rewards learn on the same rollouts ──> log, evaluate, checkpoint
+
+The trainer never asks what kind of policy, task or reward it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlrl.algo.advantages import advantages, difficulty_weight, group_statistics, zero_variance
+from vlrl.config.schema import RunConfig
+from vlrl.dist.comm import World, all_max, all_sum
+from vlrl.dist.engine import Engine
+from vlrl.log.console import StepConsole
+from vlrl.log.metrics import Meter
+from vlrl.log.rollouts import record_groups
+from vlrl.log.sinks import Sink
+from vlrl.protocols import Policy, Reward, Task, TrainableReward
+from vlrl.reward.tree import walk
+from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
+from vlrl.rollout.scoring import record, score_rollouts
+from vlrl.train.checkpoint import Checkpoints
+from vlrl.train.evaluation import evaluate, spread, summarise
+from vlrl.train.evaluation_files import write_evaluation
+from vlrl.train.update import Batch, update, with_reference
+from vlrl.types import Finish, Rollout
+
+
+@dataclass
+class Experience:
+    """Scored rollouts of one step on this rank."""
+
+    rollouts: list[Rollout]
+    trajectory: Any
+    rewards: Tensor
+    """[B]; nan where the reward does not apply."""
+
+
+class Trainer:
+    """Runs a whole training; built by vlrl/build.py, which joins the plug-ins."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        config_yaml: str,
+        world: World,
+        folder: Path,
+        task: Task,
+        reward: Reward,
+        policy: Policy,
+        engine: Engine,
+        sinks: Sequence[Sink],
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.config, self.config_yaml = config, config_yaml
+        self.world, self.folder = world, folder
+        self.task, self.reward, self.policy, self.engine = task, reward, policy, engine
+        self.sinks, self.checkpoints = sinks, checkpoints
+        self.samples = list(task.samples(config.train_split))
+        self.sampler = PromptSampler(len(self.samples), config.seed)
+        self.trainable: list[TrainableReward] = [
+            node for node in walk(reward) if isinstance(node, TrainableReward)
+        ]
+        self.step = 0
+        self.version = 0
+
+    def train(self) -> None:
+        """Evaluate, train to the last step, evaluate again; resumes where `step` stands."""
+        config = self.config
+        if self.step == 0 and config.eval.before:
+            self.evaluate("before")
+        show = self.world.is_main and config.log.console
+        with StepConsole(
+            config.name, config.num_steps, self.step, show=show, quiet=config.log.quiet
+        ) as console:
+            while self.step < config.num_steps:
+                figures = self.train_step()
+                console.advance(1, figures)
+                if self._due(config.eval.every):
+                    self.evaluate(f"step-{self.step:06d}")
+                if self._due(config.checkpoint.every):
+                    self.save()
+        if config.checkpoint.at_end and self.checkpoints.latest_step() != self.step:
+            self.save()
+        if config.eval.after:
+            self.evaluate("after")
+        for sink in self.sinks:
+            sink.close()
+
+    def train_step(self) -> dict[str, float]:
+        """One step of the drawing above; returns its figures, the same on all ranks."""
+        meter = Meter()
+        experience = self.collect(meter)
+        batch = self.prepare(experience, meter)
+        with meter.timed("update"):
+            num_steps = update(self.policy, self.engine, batch, self.config.algo, self.world, meter)
+        self.version += num_steps
+        self.policy.version = self.version
+        for node in self.trainable:
+            for name, value in node.update(experience.rollouts).items():
+                meter.add(f"trainable_reward/{name}", [value])
+        self.step += 1
+        every = self.config.log.rollouts_every
+        if every and (self.step == 1 or self.step % every == 0) and self.world.is_main:
+            limit = self.config.log.num_rollout_groups
+            record_groups(self.folder, self.step, self.task, experience.rollouts, limit)
+        figures = meter.reduce(self.world)
+        figures["progress/epoch"] = self.sampler.epoch
+        for sink in self.sinks:
+            sink.write(self.step, figures)
+        return figures
+
+    def collect(self, meter: Meter) -> Experience:
+        """Sample and score this rank's groups; groups that teach nothing may be drawn again."""
+        algo = self.config.algo
+        per_rank = algo.num_prompts // self.world.size
+        experience = self._sample(per_rank, meter)
+        for _ in range(algo.resample_rounds):
+            dull = zero_variance(experience.rewards, experience.trajectory.group)
+            num_dull = int(dull.sum()) // algo.group_size
+            # All ranks draw alike, so that the walk over the data stays the same on all.
+            wanted = int(all_max(num_dull, self.world))
+            if not wanted:
+                break
+            meter.add("filter/resampled_groups", [float(num_dull)])
+            experience = _replace_dull(experience, self._sample(wanted, meter), algo.group_size)
+        record(meter, self.task, experience.rollouts)
+        return experience
+
+    def _sample(self, per_rank: int, meter: Meter) -> Experience:
+        drawn = self.sampler.take(per_rank * self.world.size)
+        mine = drawn[self.world.rank * per_rank : (self.world.rank + 1) * per_rank]
+        samples = [self.samples[i] for i in mine]
+        seed = row_seed(self.config.seed, "rollout", self.sampler.position)
+        with meter.timed("sampling"):
+            rollouts, trajectory = self.policy.sample(samples, self.config.algo.group_size, seed)
+        with meter.timed("scoring"):
+            rewards = score_rollouts(self.task, self.reward, rollouts)
+        return Experience(rollouts, trajectory, rewards)
+
+    def prepare(self, experience: Experience, meter: Meter) -> Batch:
+        """Advantages, weights and filters; with KL also the reference's log-probs."""
+        algo = self.config.algo
+        rewards, group = experience.rewards, experience.trajectory.group
+        advantage = advantages(
+            rewards,
+            group,
+            algo.advantage,
+            eps=algo.advantage_eps,
+            batch_std=self._batch_std(rewards, group) if algo.advantage == "batch_std" else None,
+        )
+        dull = zero_variance(rewards, group)
+        truncated = torch.tensor([r.finish is Finish.LENGTH for r in experience.rollouts])
+        kept = ~rewards.isnan()
+        if algo.drop_zero_variance:
+            kept &= ~dull
+        if algo.mask_truncated:
+            kept &= ~truncated
+        _, std, _ = group_statistics(rewards, group)
+        meter.add("filter/zero_variance", dull.tolist())
+        meter.add("filter/kept", kept.tolist())
+        meter.add("reward/group_std", std.tolist())
+        meter.add("update/advantage_abs", advantage.abs().tolist())
+        meter.add(
+            "rollout/staleness", [self.version - r.policy_version for r in experience.rollouts]
+        )
+        for rollout, value in zip(experience.rollouts, advantage.tolist(), strict=True):
+            rollout.advantage = value
+        trajectory = experience.trajectory
+        if algo.kl_beta:
+            with meter.timed("reference"):
+                trajectory = with_reference(self.policy, trajectory, self.world)
+        ids = [r.sample.id for r in experience.rollouts]
+        return Batch(trajectory, advantage, self._weights(experience.rollouts), kept, ids)
+
+    def _weights(self, rollouts: Sequence[Rollout]) -> Tensor:
+        options = self.config.algo.difficulty
+        if options is None:
+            return torch.ones(len(rollouts))
+        sizes = torch.tensor([self.task.difficulty(r.sample) for r in rollouts])
+        return difficulty_weight(sizes, **options.model_dump()).nan_to_num(1.0)
+
+    def _batch_std(self, rewards: Tensor, group: Tensor) -> float:
+        """Unbiased standard deviation of the group-centred rewards of all ranks."""
+        mean, _, _ = group_statistics(rewards, group)
+        centred = (rewards.double() - mean)[~rewards.isnan()]
+        total, count = all_sum([float(centred.square().sum()), float(len(centred))], self.world)
+        return (total / max(count - 1, 1)) ** 0.5
+
+    def evaluate(self, label: str) -> None:
+        """Greedy answers on every held-out split, written to `evaluations/<label>/`."""
+        options = self.config.eval
+        for split in options.splits:
+            samples = spread(self.task.samples(split), options.limit)
+            show = self.world.is_main and self.config.log.console
+            mine = -(-len(samples) // self.world.size)
+            title = f"evaluating {split} ({label})"
+            with StepConsole(title, mine, 0, show=show, quiet=self.config.log.quiet) as console:
+                rows, rollouts = evaluate(
+                    self.policy, self.task, samples, self.world, options.batch_size, console.advance
+                )
+            if self.world.is_main:
+                summary = summarise(rows, options.num_bootstrap)
+                folder = self.folder / "evaluations" / label
+                write_evaluation(folder, split, rows, summary, self.task, rollouts)
+
+    def save(self) -> None:
+        """Write a checkpoint; all ranks call this."""
+        state = {
+            "sampler": self.sampler.position,
+            "version": self.version,
+            "trainable_rewards": len(self.trainable),
+        }
+        rewards = [node.state_dict() for node in self.trainable]
+        self.checkpoints.save(self.step, self.engine, state, rewards, self.config_yaml)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint as if nothing had happened."""
+        state, rewards = self.checkpoints.load(path, self.engine)
+        self.step = state["step"]
+        self.sampler.position = state["sampler"]
+        self.version = self.policy.version = state["version"]
+        for node, saved in zip(self.trainable, rewards, strict=True):
+            node.load_state_dict(saved)
+
+    def _due(self, every: int) -> bool:
+        return bool(every) and self.step % every == 0
+
+
+def _replace_dull(old: Experience, new: Experience, G: int) -> Experience:
+    """`old` with its equal-reward groups replaced by groups of `new` that do teach."""
+    num_groups = len(old.rollouts) // G
+    everything = [(old, g) for g in range(num_groups)]
+    everything += [(new, g) for g in range(len(new.rollouts) // G)]
+    # A stable sort: groups that teach first, the old ones before the new.
+    picks = sorted(everything, key=lambda pick: _is_dull(pick[0].rewards[_rows(pick[1], G)]))
+    picks = picks[:num_groups]
+    rollouts: list[Rollout] = []
+    for place, (source, g) in enumerate(picks):
+        for rollout in source.rollouts[_rows(g, G)]:
+            rollout.group = place
+            rollouts.append(rollout)
+    trajectory = type(old.trajectory).join([s.trajectory.only_group(g) for s, g in picks])
+    rewards = torch.cat([source.rewards[_rows(g, G)] for source, g in picks])
+    return Experience(rollouts, trajectory, rewards)
+
+
+def _rows(group: int, G: int) -> slice:
+    return slice(group * G, (group + 1) * G)
+
+
+def _is_dull(rewards: Tensor) -> bool:
+    return bool(zero_variance(rewards, torch.zeros(len(rewards), dtype=torch.long)).all())

@@ -1,0 +1,195 @@
+"""One update: from rollouts with advantages to optimizer steps.
+
+minibatch (whole groups) -> chunks (one forward each, as many on every rank)
+  -> policy.evaluate -> objective + beta * KL - c * entropy -> sum / ONE global denominator
+  -> backward, chunk by chunk -> all finite? -> one optimizer step
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlrl.algo import aggregate
+from vlrl.algo.objectives import OBJECTIVES, Clip
+from vlrl.config.schema import AlgoConfig
+from vlrl.dist.comm import World, all_gather, all_max, all_sum
+from vlrl.dist.engine import Engine
+from vlrl.errors import NonFiniteError
+from vlrl.log.metrics import Meter
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one update learns from, on this rank; legend in vlrl/types.py."""
+
+    trajectory: Any
+    advantage: Tensor
+    """[B]"""
+    row_weight: Tensor
+    """Difficulty weight, [B]."""
+    kept: Tensor
+    """False for rows that the filters took out, [B]."""
+    sample_ids: Sequence[str]
+    """One a row, named when something is not finite."""
+
+
+def update(
+    policy: Any, engine: Engine, batch: Batch, algo: AlgoConfig, world: World, meter: Meter
+) -> int:
+    """Run all epochs and minibatches; returns the number of optimizer steps taken.
+
+    Raises NonFiniteError with the sample ids, before the optimizer step that would spread it.
+    """
+    parts = _minibatches(batch, algo.num_minibatches)
+    # Before the first step the policy is the one that sampled, so its own log-probs serve as the
+    # old ones and the ratio is 1 to the last bit. Later steps need them kept.
+    one_step = algo.num_epochs * len(parts) == 1
+    old_logp = None if one_step else _old_logp(policy, batch, parts, world)
+    num_steps = 0
+    for _ in range(algo.num_epochs):
+        for rows in parts:
+            num_steps += _step(policy, engine, batch, rows, old_logp, algo, world, meter)
+    return num_steps
+
+
+def _step(
+    policy: Any,
+    engine: Engine,
+    batch: Batch,
+    rows: list[int],
+    old_logp: Tensor | None,
+    algo: AlgoConfig,
+    world: World,
+    meter: Meter,
+) -> int:
+    """One optimizer step over the rows; 0 if no rank has anything to learn from."""
+    mask = batch.trajectory.mask[rows]
+    total = all_sum([float(aggregate.denominator(mask, algo.aggregate))], world)[0]
+    if total == 0:
+        meter.add("update/skipped", [1.0])
+        return 0
+    broken: list[str] = []
+    for chunk, is_real in _chunks(policy, batch, rows, world):
+        loss = _chunk_loss(policy, batch, chunk, old_logp, algo, total, meter if is_real else None)
+        if not torch.isfinite(loss):
+            broken += sorted({batch.sample_ids[b] for b in chunk})
+        engine.backward(loss if is_real else loss * 0.0)
+        meter.add_sum("update/loss", float(loss.detach()) * is_real, 0.0)
+    broken = [name for part in all_gather(broken, world) for name in part]
+    if broken:
+        raise NonFiniteError(
+            "the loss is nan or inf; the optimizer step was not taken. "
+            f"Samples: {', '.join(broken)}"
+        )
+    # The chunks of all ranks add up to the loss of one step: together they count once.
+    meter.add_sum("update/loss", 0.0, 1 / world.size)
+    meter.maximum("update/lr", engine.lr)
+    norm = engine.step(sorted({batch.sample_ids[b] for b in rows}))
+    if norm == norm:
+        meter.maximum("update/grad_norm", norm)
+    meter.add("update/skipped", [0.0])
+    return 1
+
+
+def _chunk_loss(
+    policy: Any,
+    batch: Batch,
+    chunk: list[int],
+    old_logp: Tensor | None,
+    algo: AlgoConfig,
+    total: float,
+    meter: Meter | None,
+) -> Tensor:
+    """This chunk's share of the step's loss: its sum divided by the global denominator."""
+    part = batch.trajectory.select(chunk)
+    now = policy.evaluate(part, with_entropy_grad=algo.entropy_coef > 0)
+    device = now.logp.device
+    mask = part.mask.to(device)
+    advantage = batch.advantage[chunk].to(device)
+    old = now.logp.detach() if old_logp is None else old_logp[chunk].to(device)
+    objective = OBJECTIVES[algo.objective](
+        now.logp, old, advantage, mask, Clip(algo.clip.low, algo.clip.high)
+    )
+    loss = objective.loss
+    if now.kl is not None:
+        loss = loss + algo.kl_beta * now.kl
+    if algo.entropy_coef:
+        loss = loss - algo.entropy_coef * now.entropy
+    if meter is not None:
+        _record(meter, now, objective, part, mask)
+    weight = batch.row_weight[chunk].to(device)
+    summed = aggregate.numerator(loss, mask, algo.aggregate, weight, algo.constant_length)
+    return summed / total
+
+
+def _record(meter: Meter, now: Any, objective: Any, part: Any, mask: Tensor) -> None:
+    count = float(mask.sum())
+
+    def mean(name: str, values: Tensor) -> None:
+        meter.add_sum(name, float((values.detach() * mask).sum()), count)
+
+    mean("update/ratio", objective.ratio)
+    mean("update/clip_fraction", objective.clipped.float())
+    meter.maximum("update/ratio_max", float(objective.ratio[mask].max()) if count else 0.0)
+    mean("update/entropy", now.entropy)
+    if now.kl is not None:
+        mean("update/kl", now.kl)
+    gap = (now.logp.detach() - part.logp.to(mask.device)).abs()
+    mean("update/sampling_gap", gap)
+
+
+def _minibatches(batch: Batch, count: int) -> list[list[int]]:
+    """Kept rows in `count` parts of whole groups; a part may be empty, the count never differs."""
+    group = batch.trajectory.group.tolist()
+    groups = sorted(set(group))
+    place = {g: i * count // len(groups) for i, g in enumerate(groups)}
+    parts: list[list[int]] = [[] for _ in range(count)]
+    for row, g in enumerate(group):
+        if bool(batch.kept[row]):
+            parts[place[g]].append(row)
+    return parts
+
+
+def _chunks(
+    policy: Any, batch: Batch, rows: list[int], world: World
+) -> list[tuple[list[int], bool]]:
+    """The rows' chunks, filled up to the largest number of any rank with chunks that count 0.
+
+    ZeRO-3 gathers weights inside every forward, so all ranks must make equally many.
+    """
+    chunks = policy.plan(batch.trajectory, rows) if rows else []
+    wanted = int(all_max(len(chunks), world))
+    first_group = int(batch.trajectory.group[0])
+    filler = (batch.trajectory.group == first_group).nonzero()[:, 0].tolist()
+    return [(chunk, True) for chunk in chunks] + [(filler, False)] * (wanted - len(chunks))
+
+
+@torch.no_grad()
+def _old_logp(policy: Any, batch: Batch, parts: list[list[int]], world: World) -> Tensor:
+    """Log-probs before the first step, in the very chunks of the update, [B, T], nats."""
+    old = torch.zeros(batch.trajectory.mask.shape)
+    for rows in parts:
+        for chunk, is_real in _chunks(policy, batch, rows, world):
+            logp = policy.evaluate(batch.trajectory.select(chunk)).logp
+            if is_real:
+                old[chunk] = logp.cpu()
+    return old
+
+
+@torch.no_grad()
+def with_reference(policy: Any, trajectory: Any, world: World) -> Any:
+    """The trajectory with log-probs under the reference policy, computed once a rollout."""
+    rows = list(range(len(trajectory)))
+    probe = Batch(trajectory, *[torch.ones(len(rows))] * 3, [])
+    reference = torch.zeros(trajectory.mask.shape)
+    for chunk, is_real in _chunks(policy, probe, rows, world):
+        logp = policy.reference_logp(trajectory.select(chunk))
+        if is_real:
+            reference[chunk] = logp
+    return dataclasses.replace(trajectory, reference_logp=reference)

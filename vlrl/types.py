@@ -1,0 +1,101 @@
+"""The records that flow through a training step, and the legend of the axes.
+
+Axes, the same letters in every file:
+
+    P  prompts a step and rank        T  actions (tokens, denoising steps, voxel codes)
+    G  group size                     S  a slice of T
+    B  rollouts, B = P x G            L  sequence length in tokens
+    V  vocabulary                     N  image patches, or boxes in a batch of boxes
+    C, H, W  channels, height, width
+
+Log-probabilities are natural logarithms (nats) in float32. This file imports no torch, so that
+data, rewards and metrics can be used, tested and dry-run without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Finish(Enum):
+    """How an answer ended; a truncated answer is not the same as a wrong one."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """A picture in a prompt, opened only when a policy asks for it."""
+
+    path: str
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """A piece of text in a prompt."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a prompt.
+
+    Example: Message("user", (ImagePart("a.png", 448, 364), TextPart("Click: Inbox")))
+    """
+
+    role: str
+    parts: tuple[ImagePart | TextPart, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One problem: a prompt and what the task knows about its answer.
+
+    Example: Sample("gentelella/inbox/e12", "gui_grounding", (message,), GuiTarget(...))
+    """
+
+    id: str
+    """Unique; the key of logs, seeds and prediction files."""
+    task: str
+    prompt: tuple[Message, ...]
+    target: Any
+    """The task's own frozen dataclass."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Further columns of the user's data, handed to TRL-style rewards by name."""
+
+
+@dataclass
+class Rollout:
+    """One sampled answer to one sample."""
+
+    sample: Sample
+    group: int
+    """Index of the group on this rank, 0..P-1."""
+    index: int
+    """Place in the group, 0..G-1."""
+    output: Any
+    """What the policy made: text, an image, voxel codes."""
+    finish: Finish
+    num_actions: int
+    policy_version: int
+    """Optimizer steps that the sampling policy had seen; stale rollouts show it."""
+    parsed: Any = None
+    """What the task read in `output`; None means that it could not be read."""
+    score: Score | None = None
+    advantage: float = 0.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """A reward for one rollout: a number with its named parts, or None for "does not apply"."""
+
+    value: float | None
+    parts: Mapping[str, float] = field(default_factory=dict)
