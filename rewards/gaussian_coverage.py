@@ -21,7 +21,7 @@ RELEASED_EPS = 1e-8
     ),
     units="any, both boxes in one frame",
     source=(
-        "GUI-G2 (arXiv 2507.15846), R_coverage, in logs; its code has an absolute epsilon that "
+        "GUI-G2 (arXiv 2507.15846), R_coverage; its code has an absolute epsilon that "
         "holds in pixels only, and rounds: see `published`"
     ),
 )
@@ -48,14 +48,16 @@ def gaussian_coverage(
 def _coverage(predicted: np.ndarray, true: np.ndarray, alpha: float) -> np.ndarray:
     size_p = np.abs(predicted[:, 2:] - predicted[:, :2])
     size_g = np.abs(true[:, 2:] - true[:, :2])
-    with np.errstate(divide="ignore"):  # a size of 0 has log -inf and ends as coverage 0
-        log_ratio = np.log(size_p) - np.log(size_g)
-    # ln(s_p s_g / v) = -ln cosh(ln(s_p / s_g)): no squares, so nothing under- or overflows.
-    log_cosh = np.logaddexp(log_ratio, -log_ratio) - np.log(2.0)
-    root_v = alpha * np.hypot(size_p, size_g) / np.sqrt(2.0)
-    distance = (centres(predicted) - centres(true)) / root_v
-    exponent = -np.square(distance) / 8.0 - np.maximum(log_cosh, 0.0) / 2.0
-    return np.exp(exponent.sum(axis=1))
+    larger = np.maximum(size_p, size_g)
+    # With t = smaller / larger: s_p s_g / v = 2t / (1 + t^2) and v = (alpha larger)^2 (1 + t^2)/2.
+    # Only ratios are squared, so nothing under- or overflows, and no logarithm is needed.
+    ratio = np.minimum(size_p, size_g) / larger
+    spread = 1.0 + np.square(ratio)
+    shift = (centres(predicted) - centres(true)) / larger
+    distance = np.square(shift) / spread
+    match = 2.0 * ratio / spread
+    exponent = (distance[:, 0] + distance[:, 1]) / (-4.0 * alpha**2)
+    return np.exp(exponent) * np.sqrt(match[:, 0] * match[:, 1])
 
 
 def released_coverage(predicted: np.ndarray, true: np.ndarray, alpha: float) -> np.ndarray:

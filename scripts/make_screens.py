@@ -8,7 +8,8 @@ by page; `--pool` also writes every training screen, of which --out is a sample.
 
 import argparse
 import multiprocessing
-import random
+import pickle
+import shutil
 import sys
 import time
 from collections import Counter
@@ -23,33 +24,23 @@ from jupyter_app import jupyter_server
 from npm_packages import unpack
 from rich.progress import track
 from screen_apps import APPS, DESKTOP, JUPYTER_STATES, App
+from screen_choice import REPEATS, SEED, Found, choose, sample, write_set
 from screen_docs import write_docs
 
 from vlrl.screens.browser import Browser
 from vlrl.screens.capture import Shot, load, make_shot, picture, scroll_to
 from vlrl.screens.dataset import (
     Deduper,
-    limit_repeats,
-    rows_of,
-    save_image,
-    signature,
     slug,
     split_of_page,
-    write_jsonl,
 )
 from vlrl.screens.extract import ExtractOptions, read_page
-from vlrl.screens.records import Row, Screen
+from vlrl.screens.records import Screen
 from vlrl.screens.server import serve
 
-SEED = "vlrl-1"
 HELD_OUT_SHARE = 0.24
 OPTIONS = ExtractOptions()
-# Rows of one element (name, role, place) and kind over all screens of an application.
-REPEATS = {"train": 3, "held_out": 1, "unseen": 2}
 STATE_PAGES = 5
-MOST_ROWS = {"train": 16, "held_out": 14, "unseen": 14}
-
-Found = tuple[Shot, Screen]
 
 
 def redirect_of(app: App, cache: Path) -> Any:
@@ -88,7 +79,7 @@ def click_all(page: Any, selectors: tuple[str, ...], dropped: Counter[str]) -> b
     for selector in selectors:
         target = page.locator(selector).first
         try:
-            target.click(timeout=1500)
+            target.click(timeout=4000)
         except Exception:  # Playwright's own error type is only known once it is imported
             dropped["state not reachable"] += 1
             return False
@@ -183,7 +174,7 @@ class Collector:
             # An open menu is the same on each page; a few pages of it are enough.
             if state and self.states_done[platform, theme, state] >= STATE_PAGES:
                 continue
-            if not load(page, url, settle_ms=app.settle_ms):
+            if not load(page, url, settle_ms=app.settle_ms, wait_for=app.wait_for):
                 self.dropped["page did not load"] += 1
                 return
             if app.css:
@@ -220,9 +211,13 @@ class Collector:
     ) -> None:
         """Tiles of one native window in all states."""
         for state, clicks in states.items():
-            if not load(page, url, settle_ms=app.settle_ms):
-                self.dropped["page did not load"] += 1
-                return
+            try:
+                if not load(page, url, settle_ms=app.settle_ms, wait_for=app.wait_for):
+                    self.dropped["page did not load"] += 1
+                    return
+            except Exception as error:  # Playwright's own error type is imported lazily
+                self.dropped[f"page failed: {type(error).__name__}"] += 1
+                continue
             if app.css:
                 page.add_style_tag(content=app.css)
             if clicks and not click_all(page, clicks, self.dropped):
@@ -258,6 +253,7 @@ class Collector:
     def run_jupyter(self, browser: Browser, command: Path | None) -> None:
         """All screens of a live JupyterLab."""
         app = App("jupyterlab", "jupyterlab", "BSD-3-Clause", (), unseen=True, settle_ms=1500,
+                  wait_for="#jp-main-dock-panel .lm-TabBar-tab",
                   css=".Toastify,.jp-toast-container{display:none!important}")  # fmt: skip
         with jupyter_server(self.cache, command) as urls:
             for window in (DESKTOP, (1008, 728)):
@@ -268,88 +264,28 @@ class Collector:
 
 
 def collect(job: tuple[str, Path, Path | None]) -> tuple[list[Found], Counter[str], str]:
-    """All screens of one application by name, in a browser of its own."""
+    """All screens of one application by name, in a browser of its own; kept for the next run."""
     name, cache, jupyter = job
+    store = cache / "shots" / f"{name}.pickle"
+    if store.exists():
+        found, dropped = pickle.loads(store.read_bytes())
+        return found, dropped, f"{name}: {len(found)} screens from {store}"
     began = time.monotonic()
     collector = Collector(cache)
-    with Browser() as browser:
+    # A busy machine loads big applications slowly; a screen lost is a different data set.
+    with Browser(timeout_ms=45_000) as browser:
         if name == "jupyterlab":
             collector.run_jupyter(browser, jupyter)
         else:
             collector.run(browser, next(a for a in APPS if a.name == name))
     seconds = time.monotonic() - began
+    store.parent.mkdir(parents=True, exist_ok=True)
+    store.write_bytes(pickle.dumps((collector.found, collector.dropped)))
     return (
         collector.found,
         collector.dropped,
         f"{name}: {len(collector.found)} screens, {seconds:.0f} s",
     )
-
-
-def choose(found: list[Found], limits: dict[str, int]) -> tuple[dict[str, list[Row]], list[Screen]]:
-    """Rows by split: repeats limited, held-out free of elements that training saw."""
-    by_split: dict[str, list[Row]] = {"train": [], "held_out": [], "unseen": []}
-    screens: list[Screen] = []
-    seen: dict[str, Counter[tuple[Any, ...]]] = {s: Counter() for s in by_split}
-    trained: set[Any] = set()
-    trained_names: set[Any] = set()
-    for shot, screen in sorted(found, key=lambda f: f[1].split != "train"):
-        rows = rows_of(shot, screen)
-        random.Random(f"{SEED}/{screen.id}").shuffle(rows)
-        if screen.split == "train":
-            trained |= {signature(r) for r in rows}
-            trained_names |= {(r.app, r.name.lower(), r.kind) for r in rows}
-        elif screen.split == "held_out":
-            rows = [r for r in rows if signature(r) not in trained]
-            if screen.platform == "desktop":
-                # Tiles of two window sizes show the same tool at two places.
-                rows = [r for r in rows if (r.app, r.name.lower(), r.kind) not in trained_names]
-        rows = limit_repeats(rows, limits[screen.split], seen[screen.split])
-        rows = rows[: MOST_ROWS[screen.split]]
-        if len(rows) >= 2:
-            by_split[screen.split] += rows
-            screens.append(screen)
-    return by_split, screens
-
-
-def sample(screens: list[Screen], rows: dict[str, list[Row]], most: dict[str, int]) -> set[str]:
-    """Ids of the screens to embed: rounds over (app, platform), richest screens first."""
-    counts = Counter(r.screen for split in rows.values() for r in split)
-    chosen: set[str] = set()
-    for split, limit in most.items():
-        piles: dict[tuple[str, str], list[Screen]] = {}
-        for screen in screens:
-            if screen.split == split:
-                piles.setdefault((screen.app, screen.platform), []).append(screen)
-        for pile in piles.values():
-            pile.sort(key=lambda s: (counts[s.id], s.id))
-        taken = 0
-        while taken < limit and any(piles.values()):
-            for key in sorted(piles):
-                if piles[key] and taken < limit:
-                    chosen.add(piles[key].pop().id)
-                    taken += 1
-    return chosen
-
-
-def write_set(
-    out: Path,
-    found: list[Found],
-    rows: dict[str, list[Row]],
-    screens: list[Screen],
-    names: dict[str, str],
-) -> None:
-    """Writes images, splits and screens.jsonl for the given screens."""
-    wanted = {s.id for s in screens}
-    folder = out / "images"
-    if folder.is_dir():
-        for old in folder.glob("*.webp"):
-            old.unlink()
-    for shot, screen in found:
-        if screen.id in wanted:
-            save_image(shot.image, out / screen.image)
-    for split, file in names.items():
-        write_jsonl(out / file, (r.to_json() for r in rows[split] if r.screen in wanted))
-    write_jsonl(out / "screens.jsonl", (s.to_json() for s in screens))
 
 
 def main() -> int:
@@ -362,10 +298,13 @@ def main() -> int:
         "--jupyter", type=Path, help="a jupyter command (default: made in the cache)"
     )
     parser.add_argument("--only", action="append", default=[], help="names of applications")
+    parser.add_argument("--fresh", action="store_true", help="render again what --cache holds")
     parser.add_argument("--jobs", type=int, default=2, help="browsers at once")
     parser.add_argument("--train-screens", type=int, default=420)
     args = parser.parse_args()
     started = time.monotonic()
+    if args.fresh:
+        shutil.rmtree(args.cache / "shots", ignore_errors=True)
     names = [a.name for a in APPS] + ["jupyterlab"]
     jobs = [(n, args.cache, args.jupyter) for n in names if not args.only or n in args.only]
     found: list[Found] = []

@@ -30,6 +30,8 @@ class App:
     host_page: str = ""
     css: str = ""
     settle_ms: int = 200
+    # Selector that must be there before anything is read; a busy machine starts slowly.
+    wait_for: str = ""
     unseen: bool = False
     # Folder inside the package that the pages take for the root of their site.
     root: str = ""

@@ -128,10 +128,9 @@ class GuiGrounding:
         frame = Frame(row.width_px, row.height_px)
         # Plain replacement: both texts may hold braces of their own.
         question = self.options.prompt.replace("{instruction}", row.instruction)
-        texts = {
-            name: str(row.fields.get(name, ""))
-            for name in ("kind", "app", "element_type", "platform")
-        }
+        kind, app, element_type, platform = (
+            str(row.fields.get(name, "")) for name in ("kind", "app", "element_type", "platform")
+        )
         return Sample(
             id=row.id,
             task=self.name,
@@ -141,7 +140,7 @@ class GuiGrounding:
                     (ImagePart(row.image, row.width_px, row.height_px), TextPart(question)),
                 ),
             ),
-            target=GuiTarget(Box(*row.box, frame), **texts),
+            target=GuiTarget(Box(*row.box, frame), kind, app, element_type, platform),
             columns={
                 **row.fields,
                 "bbox": list(row.box),

@@ -229,22 +229,22 @@ def test_long_answers_take_linear_time(text):
     def seconds(text):
         best = 9.0
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             read_places(text)
             is_well_formed(text, profile_named("gui_g2"))
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     # 16 times the text: 16 times the time if linear, 256 if quadratic.
     assert seconds(text * 16) < 64 * seconds(text) + 0.01
 
 
-pieces = st.sampled_from(
-    "[ ] ( ) { } , : ; = 1 20 -3 0.5 1e9 99999999999999999999 nan inf + % . \" ' \n "
-    "bbox_2d point_2d coordinate x y <box> </box> <point> <|box_start|> <|box_end|> <think> "
-    "</think> <answer> </answer> ```json ``` <|im_end|> ١ １ click pyautogui.click start_box "
-    '"bbox_2d": "x": "y": x= y= [[ ]]'.split(" ")
-)
+TEXT = """
+[ ] ( ) { } , : ; = 1 20 -3 0.5 1e9 99999999999999999999 nan inf + % . " ' bbox_2d point_2d
+coordinate x y <box> </box> <point> <|box_start|> <|box_end|> <think> </think> <answer> </answer>
+```json ``` <|im_end|> ١ １ click pyautogui.click start_box "bbox_2d": "x": "y": x= y= [[ ]]
+"""
+pieces = st.sampled_from([*TEXT.split(), " ", "\n"])
 
 
 @settings(max_examples=400, deadline=None)

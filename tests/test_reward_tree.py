@@ -8,11 +8,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vlrl.rewards.combine import Max, Mean, Min, Product, Sum
+from vlrl.rewards.gate import Gate
 
 from vlrl.errors import ConfigError, RewardError
 from vlrl.reward.tree import build_reward, score
-from vlrl.rewards.combine import Max, Mean, Min, Product, Sum
-from vlrl.rewards.gate import Gate
 from vlrl.types import Finish, Rollout, Sample, Score
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "rewards"
@@ -26,9 +26,7 @@ class Fixed:
         self.needs = frozenset({name})
 
     def __call__(self, rollouts):
-        return [
-            Score(value, {} if value is None else {self.name: value}) for value in self.values
-        ]
+        return [Score(value, {} if value is None else {self.name: value}) for value in self.values]
 
 
 def rollouts(count=1):

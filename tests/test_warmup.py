@@ -19,14 +19,39 @@ from vlrl.warmup.data import augment, load_screens
 from vlrl.warmup.evaluate import hit_rates, inference_prompt, is_hit, parse_box
 from vlrl.warmup.model import TAP, build_model, use_default_attention, use_fast_attention
 from vlrl.warmup.tokenizer import CLICK_PROMPT, build_processor, train_tokenizer
-from vlrl.warmup.trainer import orthogonalise, pointer_loss
+from vlrl.warmup.trainer import orthogonalise, pointer_loss, word_loss
 
 ASSETS = Path(__file__).parents[1] / "assets" / "models" / "tiny_qwen2_5_vl"
-WORDS = ["click the Save button", "Open settings", "12 34", "tap the icon left of \"Save\""]
+WORDS = ["click the Save button", "Open settings", "12 34", 'tap the icon left of "Save"']
+MODEL_INPUTS = (
+    "input_ids",
+    "position_ids",
+    "attention_mask",
+    "pixel_values",
+    "image_grid_thw",
+)
 TARGETS = [
-    {"instruction": "Save", "box": [10, 12, 60, 40], "kind": "label", "name": "Save"},
-    {"instruction": "the star icon", "box": [84, 0, 112, 28], "kind": "icon", "name": ""},
-    {"instruction": "the bottom link", "box": [5, 90, 50, 104], "kind": "region", "name": "x"},
+    {
+        "instruction": "Save",
+        "box": [10, 12, 60, 40],
+        "kind": "label",
+        "name": "Save",
+        "element_type": "text",
+    },
+    {
+        "instruction": "the star icon",
+        "box": [84, 0, 112, 28],
+        "kind": "icon",
+        "name": "",
+        "element_type": "text",
+    },
+    {
+        "instruction": "the bottom link",
+        "box": [5, 90, 50, 104],
+        "kind": "region",
+        "name": "x",
+        "element_type": "text",
+    },
 ]
 
 
@@ -40,15 +65,15 @@ def model(processor: Qwen2_5_VLProcessor) -> Qwen2_5_VLForConditionalGeneration:
     return build_model(processor.tokenizer, seed=0).eval()
 
 
-@pytest.fixture()
+@pytest.fixture
 def screen(tmp_path: Path) -> Path:
     values = np.random.default_rng(0).integers(0, 255, (112, 140, 3), dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "screen.png")
     return tmp_path / "screen.png"
 
 
-def _collator(processor: Qwen2_5_VLProcessor, **options: float) -> TurnCollator:
-    return TurnCollator(processor, augment_strength=0.0, **{"turns": 8, "reads": 2, **options})
+def _collator(processor: Qwen2_5_VLProcessor) -> TurnCollator:
+    return TurnCollator(processor, augment_strength=0.0)
 
 
 def test_tokenizer_round_trip_and_single_digits(processor: Qwen2_5_VLProcessor) -> None:
@@ -64,8 +89,7 @@ def test_labels_are_exactly_the_answers(processor: Qwen2_5_VLProcessor, screen: 
     batch = _collator(processor)([{"image": str(screen), "targets": TARGETS}])
     kept = batch["labels"][0][batch["labels"][0] != IGNORED]
     answers = processor.tokenizer.decode(kept).split("<|im_end|>")[:-1]
-    expected = [format_box(target["box"]) for target in TARGETS] + ["Save"]
-    assert sorted(answers) == sorted(expected)
+    assert sorted(answers) == sorted(format_box(target["box"]) for target in TARGETS)
     assert (batch["labels"] == batch["input_ids"])[batch["labels"] != IGNORED].all()
 
 
@@ -73,7 +97,7 @@ def test_first_turn_is_the_inference_prompt(
     processor: Qwen2_5_VLProcessor, screen: Path, model: Qwen2_5_VLForConditionalGeneration
 ) -> None:
     """Same ids, same pixels and same positions as the processor and the model make."""
-    batch = _collator(processor, reads=0)([{"image": str(screen), "targets": TARGETS[:1]}])
+    batch = _collator(processor)([{"image": str(screen), "targets": TARGETS[:1]}])
     text = inference_prompt(processor, TARGETS[0]["instruction"])
     assert text.endswith(f"{CLICK_PROMPT.format(instruction='Save')}<|im_end|>\n"
                          "<|im_start|>assistant\n")  # fmt: skip
@@ -93,7 +117,7 @@ def test_questions_do_not_see_each_other(
     processor: Qwen2_5_VLProcessor, screen: Path, model: Qwen2_5_VLForConditionalGeneration
 ) -> None:
     """Logits of a packed question equal those of the question alone under default attention."""
-    collator = _collator(processor, reads=0)
+    collator = _collator(processor)
     packed = collator([{"image": str(screen), "targets": TARGETS}])
     use_fast_attention(model)
     try:
@@ -113,8 +137,8 @@ def test_questions_do_not_see_each_other(
 def _answer_logits(
     model: Qwen2_5_VLForConditionalGeneration, batch: dict[str, torch.Tensor]
 ) -> dict[tuple[int, ...], torch.Tensor]:
-    inputs = {key: value for key, value in batch.items() if not key.startswith("pointer")}
-    labels = inputs.pop("labels")[0]
+    inputs = {key: value for key, value in batch.items() if key in MODEL_INPUTS}
+    labels = batch["labels"][0]
     with torch.no_grad():
         logits = model(**inputs, use_cache=False).logits[0]
     places = (labels != IGNORED).nonzero().flatten()
@@ -127,7 +151,19 @@ def test_pointer_loss_falls_when_attention_is_on_the_element() -> None:
     index = torch.tensor([[0, 4]])
     away, there = torch.zeros(1, 6, 6), torch.zeros(1, 6, 6)
     away[0, 4, 1], there[0, 4, 2] = 9.0, 9.0
-    assert pointer_loss([there], index, cover, 1) < 0.01 < pointer_loss([away], index, cover, 1)
+    assert pointer_loss([there], index, cover, 1).item() < 0.01
+    assert pointer_loss([away], index, cover, 1).item() > 1
+
+
+def test_word_loss_falls_when_image_tokens_spell_their_words() -> None:
+    embeddings = torch.eye(6, 8)
+    words, cover = torch.tensor([[0, 2], [1, 4]]), torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, -1.0]])
+    spelled = embeddings[[0, 2, 1, 4, 0]]
+    counts = torch.tensor([3, 2])
+    right = word_loss(spelled, counts, embeddings, words, cover)
+    wrong = word_loss(spelled.flip(0), counts, embeddings, words, cover)
+    assert right < 0.01 < wrong
+    assert word_loss(spelled, counts, embeddings, words[:0], cover[:0]) == 0
 
 
 def test_gradients_reach_the_eye(
@@ -135,12 +171,13 @@ def test_gradients_reach_the_eye(
 ) -> None:
     collator = _collator(processor)
     batch = collator([{"image": str(screen), "targets": TARGETS}])
-    index, cover = batch.pop("pointer_index"), batch.pop("pointer_cover")
+    index, cover = batch["pointer_index"], batch["pointer_cover"]
+    inputs = {key: value for key, value in batch.items() if key in MODEL_INPUTS}
     use_fast_attention(model)
     TAP.scores, TAP.enabled = [], True
     try:
-        loss = model(**batch, use_cache=False).loss
-        (loss + pointer_loss(TAP.scores, index, cover, len(collator.head))).backward()
+        loss = model(**inputs, labels=batch["labels"], use_cache=False).loss
+        (loss + pointer_loss(TAP.scores, index, cover, len(collator.head)).mean()).backward()
     finally:
         TAP.scores, TAP.enabled = [], False
         use_default_attention(model)
@@ -155,7 +192,8 @@ def test_orthogonalise_evens_out_singular_values() -> None:
     torch.manual_seed(0)
     for shape in ((32, 96), (96, 32)):
         values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)).float())
-        assert values.min() > 0.5 and values.max() < 1.4
+        assert values.min() > 0.5
+        assert values.max() < 1.4
 
 
 def test_augmentation_keeps_boxes_on_their_pixels(tmp_path: Path) -> None:
@@ -170,7 +208,8 @@ def test_augmentation_keeps_boxes_on_their_pixels(tmp_path: Path) -> None:
     generator = random.Random(0)
     for _ in range(50):
         image, kept = augment(pixels, [target], generator, strength=1.0)
-        assert image.shape[0] % 28 == 0 and image.shape[1] % 28 == 0
+        assert image.shape[0] % 28 == 0
+        assert image.shape[1] % 28 == 0
         for moved in kept:
             x1, y1, x2, y2 = moved.box
             inside = image[y1:y2, x1:x2].reshape(-1, 3).astype(int)
@@ -182,8 +221,10 @@ def test_augmentation_keeps_boxes_on_their_pixels(tmp_path: Path) -> None:
 
 def test_answers_are_parsed_and_scored() -> None:
     assert parse_box("[1,2,30,40]") == (1, 2, 30, 40)
-    assert parse_box("[1,2,30]") is None and parse_box("[30,2,1,40]") is None
-    assert is_hit((0, 0, 10, 10), (4, 4, 8, 8)) and not is_hit((0, 0, 4, 4), (4, 4, 8, 8))
+    assert parse_box("[1,2,30]") is None
+    assert parse_box("[30,2,1,40]") is None
+    assert is_hit((0, 0, 10, 10), (4, 4, 8, 8))
+    assert not is_hit((0, 0, 4, 4), (4, 4, 8, 8))
     assert not is_hit(None, (0, 0, 9, 9))
 
 
@@ -199,7 +240,8 @@ def test_saved_model_loads_offline_and_answers(screen: Path, tmp_path: Path) -> 
     row = {"image": screen.name, "instruction": "Save", "bbox": [1, 2, 9, 9], "kind": "label"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     rates = hit_rates(model, processor, load_screens(tmp_path / "rows.jsonl"))
-    assert rates.count == 1 and set(rates.by_kind) == {"label"}
+    assert rates.count == 1
+    assert set(rates.by_kind) == {"label"}
 
 
 def test_patches_equal_the_processors(processor: Qwen2_5_VLProcessor, screen: Path) -> None:

@@ -40,9 +40,6 @@ REGISTRY: dict[str, dict[str, str]] = {
         "gate": "vlrl.rewards.gate:Gate",
         "clip": "vlrl.rewards.clip:Clip",
     },
-    "evaluator": {
-        "gui_grounding": "vlrl.eval.gui_grounding:evaluate_gui",
-    },
 }
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from vlrl.build import build_trainer, check_plugins
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import load_run_config, plain
 from vlrl.errors import VlrlError
+
+if TYPE_CHECKING:
+    from vlrl.train.trainer import Trainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def finish(trainer) -> None:  # type: ignore[no-untyped-def]
+def finish(trainer: Trainer) -> None:
     """Export the weights and write the report, on all ranks together."""
     from vlrl.dist.comm import barrier, shutdown
     from vlrl.log.report import write_report

@@ -11,7 +11,10 @@ FIELDS = ("platform", "group", "instruction_cn")
 
 
 def read_row(row: Any, where: str, stem: str) -> RawRow:
-    """One row; `ui_type` is text or icon, or a list of GUI types. Source: ScreenSpot-Pro's annotation files."""
+    """One row; `ui_type` is text or icon, or a list of GUI types.
+
+    Source: ScreenSpot-Pro's annotation files, whose keys many conversions use.
+    """
     own = field_of(row, "id", where)
     return RawRow(
         where=where,

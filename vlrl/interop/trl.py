@@ -58,7 +58,7 @@ def as_trl_reward(
         return [one.value for one in score(tree, rollouts)]
 
     # TRL logs a reward under its function's name.
-    trl_reward.__name__ = name or getattr(tree, "name", type(tree).__name__.lower())
+    trl_reward.__name__ = str(name or getattr(tree, "name", type(tree).__name__.lower()))
     return trl_reward
 
 

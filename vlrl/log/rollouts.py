@@ -28,7 +28,9 @@ def record_groups(
         record = {
             "step": step,
             "sample": members[0].sample.id,
-            "prompt": [p.text for m in members[0].sample.prompt for p in m.parts if _is_text(p)],
+            "prompt": [
+                p.text for m in members[0].sample.prompt for p in m.parts if isinstance(p, TextPart)
+            ],
             "answers": [_describe(rollout) for rollout in members],
         }
         path = out / f"group-{number}.json"
@@ -58,7 +60,3 @@ def _value(rollout: Rollout) -> float:
 def _spread(members: Sequence[Rollout]) -> float:
     values = [v for v in map(_value, members) if math.isfinite(v)]
     return max(values) - min(values) if values else 0.0
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, TextPart)

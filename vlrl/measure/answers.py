@@ -50,8 +50,10 @@ class Candidate:
     def on(self, frame: Frame) -> Box | Point:
         """The place in the frame that its numbers are in."""
         if len(self.values) == 4:
-            return Box(*self.values, frame)
-        return Point(*self.values, frame)
+            x1, y1, x2, y2 = self.values
+            return Box(x1, y1, x2, y2, frame)
+        x, y = self.values
+        return Point(x, y, frame)
 
 
 def read_places(text: str, join_pairs: bool = True) -> list[Candidate]:

@@ -121,4 +121,5 @@ def centres(boxes: np.ndarray) -> np.ndarray:
 
 def contains(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Whether points lie in boxes, all four edges included, [N, 4] x [N, 2] -> bool [N]."""
-    return ((points >= boxes[:, :2]) & (points <= boxes[:, 2:])).all(axis=1)
+    inside = (points >= boxes[:, :2]) & (points <= boxes[:, 2:])
+    return inside[:, 0] & inside[:, 1]

@@ -63,8 +63,9 @@ class Profile:
         return 4 if self.scale == "unit" else 0
 
 
-_QWEN3 = {"factor": 32, "min_pixels": 65_536, "max_pixels": 16_777_216}
-_TARS = {"min_pixels": 78_400}
+_QWEN3 = (32, 65_536, 16_777_216)
+_TARS = (28, 78_400, 12_845_056)
+_OWL = (32, 200_704, 10_035_200)
 
 _ALL = (
     Profile("gui_g2", "resized_px", "bracket_box", "box"),
@@ -72,16 +73,16 @@ _ALL = (
     Profile("qwen2_5_vl", "resized_px", "json_box", "box"),
     Profile("qwen2_5_vl_point", "resized_px", "json_point", "point"),
     Profile("qwen2_5_vl_tool", "resized_px", "coordinate_json", "point"),
-    Profile("qwen3_vl", "thousand", "json_box", "box", **_QWEN3),
-    Profile("qwen3_vl_point", "thousand", "json_point", "point", **_QWEN3),
-    Profile("qwen3_vl_tool", "nine_ninety_nine", "coordinate_json", "point", **_QWEN3),
+    Profile("qwen3_vl", "thousand", "json_box", "box", *_QWEN3),
+    Profile("qwen3_vl_point", "thousand", "json_point", "point", *_QWEN3),
+    Profile("qwen3_vl_tool", "nine_ninety_nine", "coordinate_json", "point", *_QWEN3),
     Profile("qwen2_vl", "thousand", "box_tokens", "box"),
     Profile("os_atlas_7b", "thousand", "box_tokens", "box"),
     Profile("qwen_vl", "thousand", "box_tag", "box"),
     Profile("seeclick", "unit", "paren_point", "point"),
-    Profile("ui_tars", "thousand", "start_box", "point", **_TARS),
-    Profile("ui_tars_1_5", "resized_px", "start_box", "point", **_TARS),
-    Profile("doubao", "resized_px", "point_call", "point", **_TARS),
+    Profile("ui_tars", "thousand", "start_box", "point", *_TARS),
+    Profile("ui_tars_1_5", "resized_px", "start_box", "point", *_TARS),
+    Profile("doubao", "resized_px", "point_call", "point", *_TARS),
     Profile("seed_1_8", "thousand", "point_tag", "point", pick="last"),
     Profile("se_gui", "resized_px", "bracket_point", "point", max_pixels=4_028_160),
     Profile("gta1", "resized_px", "paren_point", "point", max_pixels=8_847_360),
@@ -91,17 +92,9 @@ _ALL = (
     Profile("ui_venus_1_5", "thousand", "bracket_point", "point"),
     Profile("infigui_g1", "resized_px", "json_point", "point", thinking=True),
     Profile("holo1_5", "resized_px", "xy_json", "point", max_pixels=3_686_400),
-    Profile("holo2", "thousand", "xy_json", "point", **_QWEN3),
-    Profile("mai_ui", "thousand", "answer_coordinate", "point", thinking=True, **_QWEN3),
-    Profile(
-        "gui_owl_1_5",
-        "thousand",
-        "coordinate_json",
-        "point",
-        factor=32,
-        min_pixels=200_704,
-        max_pixels=10_035_200,
-    ),
+    Profile("holo2", "thousand", "xy_json", "point", *_QWEN3),
+    Profile("mai_ui", "thousand", "answer_coordinate", "point", *_QWEN3, thinking=True),
+    Profile("gui_owl_1_5", "thousand", "coordinate_json", "point", *_OWL),
     Profile("step_gui", "nine_ninety_nine", "colon_point", "point"),
     Profile("kimi_vl", "unit", "pyautogui", "point"),
     Profile("aguvis", "unit", "pyautogui", "point"),

@@ -58,8 +58,8 @@ def plain(traj: TokenTrajectory, pad_id: int) -> Layout:
         mask[row, start:P] = 1
     ids[:, P:] = torch.where(traj.mask, traj.tokens, pad_id)
     mask[:, P:] = traj.mask
-    row, step = traj.mask.nonzero(as_tuple=True)
-    predictor = torch.stack([row, P + step - 1])
+    rows, steps = traj.mask.nonzero(as_tuple=True)
+    predictor = torch.stack([rows, P + steps - 1])
     pixels, grids = join_images(prompts)
     return Layout(ids, positions, mask, pixels, grids, predictor, traj.tokens[traj.mask])
 

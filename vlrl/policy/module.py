@@ -19,11 +19,13 @@ from vlrl.policy.distribution import Sampling, entropy, log_probs
 class TokenLogProbs(nn.Module):
     """Log-probs and entropies of given tokens under a vision-language model."""
 
+    forbidden: Tensor
+
     def __init__(
-        self, model: nn.Module, sampling: Sampling, forbidden: Tensor, num_head_chunks: int
+        self, model: Any, sampling: Sampling, forbidden: Tensor, num_head_chunks: int
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.sampling = sampling
         self.num_head_chunks = num_head_chunks
         self.register_buffer("forbidden", forbidden, persistent=False)
@@ -74,7 +76,7 @@ class TokenLogProbs(nn.Module):
         if blank:
             pixel_values, grid_thw = self._blank_image(input_ids.device)
         outputs = None
-        if pixel_values is not None:
+        if pixel_values is not None and grid_thw is not None:
             images = core.model.get_image_features(
                 pixel_values, grid_thw.to(input_ids.device), return_dict=True
             )

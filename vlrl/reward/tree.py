@@ -57,10 +57,11 @@ def _build_scorer(node: Mapping[str, Any], where: str) -> Reward:
     options = {key: value for key, value in node.items() if key not in ("use", *NODE_KEYS)}
     label = str(node.get("label", name.rpartition(":")[2]))
     try:
-        target = resolve("reward", name)
+        target: Any = resolve("reward", name)
         if inspect.isclass(target):
-            checked = validate_options(name, target.Options, options)
-            reward = target(target.Options(**checked))
+            make: Any = target
+            checked = validate_options(name, make.Options, options)
+            reward = make(make.Options(**checked))
             reward.name = label
             return reward
         return FunctionReward(label, spec_of(target), options)

@@ -1,6 +1,7 @@
 """Colour words for elements, read from the pixels that a person sees."""
 
 import colorsys
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from vlrl.screens.records import Box
 
 Pixels = npt.NDArray[np.uint8]
+Rgb = tuple[float, float, float]
 
 # (word, hue from, hue to) in degrees; the gaps between are colours people argue about.
 _HUES = (
@@ -23,7 +25,7 @@ _HUES = (
 FILLED_DISTANCE = 36.0  # RGB distance between a box and what is around it
 
 
-def colour_word(rgb: tuple[float, float, float]) -> str:
+def colour_word(rgb: Rgb) -> str:
     """The plain name of a colour given in 0..255; '' where the name is not clear."""
     red, green, blue = (value / 255 for value in rgb)
     hue, light, _ = colorsys.rgb_to_hls(red, green, blue)
@@ -47,7 +49,13 @@ def colour_word(rgb: tuple[float, float, float]) -> str:
     return ""
 
 
-def _mode(pixels: Pixels) -> tuple[tuple[float, float, float], float]:
+def css_colour(text: str) -> Rgb | None:
+    """The colour of 'rgb(1, 2, 3)' or 'rgba(...)' as 0..255; None for other notations."""
+    match = re.match(r"rgba?\((\d+), (\d+), (\d+)", text)
+    return (float(match[1]), float(match[2]), float(match[3])) if match else None
+
+
+def _mode(pixels: Pixels) -> tuple[Rgb, float]:
     """The commonest colour of an (n, 3) list and its share."""
     coarse = (pixels >> 3).astype(np.int32)
     keys = (coarse[:, 0] << 10) | (coarse[:, 1] << 5) | coarse[:, 2]
@@ -68,30 +76,31 @@ def _around(image: Pixels, box: Box, reach: int = 4) -> Pixels:
     return ring
 
 
-def fill_word(image: Pixels, box: Box) -> str:
-    """Colour word of a filled box that stands out from its surroundings, else ''."""
+def fill_rgb(image: Pixels, box: Box) -> Rgb | None:
+    """Colour (0..255) of a box that stands out from its surroundings, else None."""
     x1, y1, x2, y2 = box
     inner = image[y1:y2, x1:x2].reshape(-1, 3)
     ring = _around(image, box)
     if not len(inner) or not len(ring):
-        return ""
-    fill, share = _mode(inner)
-    outside, _ = _mode(ring)
-    if share < 0.35 or float(np.linalg.norm(np.subtract(fill, outside))) < FILLED_DISTANCE:
-        return ""
-    return colour_word(fill)
-
-
-def is_filled(image: Pixels, box: Box) -> bool:
-    """Whether a box differs in colour from what surrounds it."""
-    x1, y1, x2, y2 = box
-    inner = image[y1:y2, x1:x2].reshape(-1, 3)
-    ring = _around(image, box)
-    if not len(inner) or not len(ring):
-        return False
+        return None
     fill, _ = _mode(inner)
     outside, _ = _mode(ring)
-    return float(np.linalg.norm(np.subtract(fill, outside))) >= FILLED_DISTANCE
+    return fill if distance(fill, outside) >= FILLED_DISTANCE else None
+
+
+def distance(a: Rgb, b: Rgb) -> float:
+    """Euclidean distance of two RGB colours."""
+    return float(np.linalg.norm(np.subtract(a, b)))
+
+
+def fill_word(image: Pixels, box: Box) -> str:
+    """Colour word of a box that is filled with one colour, else ''."""
+    fill = fill_rgb(image, box)
+    if fill is None:
+        return ""
+    x1, y1, x2, y2 = box
+    _, share = _mode(image[y1:y2, x1:x2].reshape(-1, 3))
+    return colour_word(fill) if share >= 0.35 else ""
 
 
 def ink_word(image: Pixels, box: Box) -> str:
@@ -101,10 +110,13 @@ def ink_word(image: Pixels, box: Box) -> str:
     if not len(inner):
         return ""
     ground, _ = _mode(inner)
-    distance = np.linalg.norm(inner.astype(np.float64) - np.asarray(ground), axis=1)
-    # Anti-aliased edges are paler than the ink; the strongest tenth is the ink itself.
-    strong = inner[distance >= max(60.0, float(distance.max()) * 0.85)]
+    gaps = np.linalg.norm(inner.astype(np.float64) - np.asarray(ground), axis=1)
+    # Anti-aliased edges are paler than the ink; the strongest pixels are the ink itself.
+    strong = inner[gaps >= max(60.0, float(gaps.max()) * 0.85)]
     if len(strong) < 6:
         return ""
     ink, share = _mode(strong)
-    return colour_word(ink) if share > 0.3 else ""
+    drawn = inner[gaps >= 60.0].astype(np.float64)
+    near = np.linalg.norm(drawn - np.asarray(ink), axis=1) < 90.0
+    # Where a badge or a second colour makes up half of the drawing, no colour names it.
+    return colour_word(ink) if share > 0.3 and float(near.mean()) > 0.55 else ""

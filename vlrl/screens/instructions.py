@@ -5,13 +5,23 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vlrl.screens.colours import Pixels, fill_word, ink_word, is_filled
+from vlrl.screens.colours import (
+    Pixels,
+    Rgb,
+    colour_word,
+    css_colour,
+    distance,
+    fill_rgb,
+    fill_word,
+    ink_word,
+)
 from vlrl.screens.icons import phrases
 from vlrl.screens.names import name_key
 from vlrl.screens.places import neighbour_phrases, noun, order_phrases, region_phrases
 from vlrl.screens.records import Element
 
 MAX_LENGTH = 60  # characters
+ALIKE = 70.0  # RGB distance below which two fills count as one colour
 
 _CLICK = ("click {}", "click on {}", "press {}", "tap {}", "select {}", "{}")
 _LABEL: dict[str, tuple[str, ...]] = {
@@ -76,15 +86,23 @@ class ScreenInstructions:
         self._elements = elements
         self._size = size
         self._seed = seed
-        filled = [is_filled(pixels, e.box) for e in elements]
+        self._rgb = [fill_rgb(pixels, e.box) for e in elements]
+        filled = [rgb is not None for rgb in self._rgb]
         self._nouns = [noun(e, f) for e, f in zip(elements, filled, strict=True)]
         self._fills = [fill_word(pixels, e.box) for e in elements]
-        self._inks = [ink_word(pixels, e.box) for e in elements]
+        self._inks = [self._ink(pixels, e) for e in elements]
         self._filled = filled
         self._keys = [name_key(e.name) for e in elements]
         self._key_counts = Counter(self._keys)
         self._name_counts = dict(Counter(e.name.lower() for e in elements))
         self.dropped: Counter[str] = Counter()
+
+    @staticmethod
+    def _ink(pixels: Pixels, element: Element) -> str:
+        """Colour word of text or icon where the picture and the style sheet agree on it."""
+        seen, styled = ink_word(pixels, element.box), css_colour(element.text_colour)
+        # A count in a red bubble on a gray bell makes no red bell.
+        return seen if styled is None or colour_word(styled) == seen else ""
 
     def _alone(self, index: int) -> bool:
         key = self._keys[index]
@@ -124,7 +142,11 @@ class ScreenInstructions:
         if self._filled[index] and word in ("button", "tab", "item", "icon"):
             shape = "button"
             colour = self._fills[index]
-            same = [i for i in rivals if self._filled[i] and self._near(self._fills[i], colour)]
+            same = [
+                i
+                for i in rivals
+                if self._near(self._fills[i], colour) or self._close(self._rgb[i], self._rgb[index])
+            ]
         elif word in ("link", "item", "icon", "tab", "button"):
             shape = word if word != "button" else "text button"
             colour = self._inks[index]
@@ -141,6 +163,11 @@ class ScreenInstructions:
         if not colour or colour in ("white", "gray") or same:
             return ""
         return _placed(f"{colour} {shape}", rng)
+
+    @staticmethod
+    def _close(a: Rgb | None, b: Rgb | None) -> bool:
+        """Whether two fills look alike though no word names them (an avatar, a gradient)."""
+        return a is not None and b is not None and distance(a, b) < ALIKE
 
     @staticmethod
     def _near(a: str, b: str) -> bool:

@@ -75,7 +75,7 @@ def _step(
         meter.add("update/skipped", [1.0])
         return 0
     broken: list[str] = []
-    for chunk, is_real in _chunks(policy, batch, rows, world):
+    for chunk, is_real in _chunks(policy, batch.trajectory, rows, world):
         loss = _chunk_loss(policy, batch, chunk, old_logp, algo, total, meter if is_real else None)
         if not torch.isfinite(loss):
             broken += sorted({batch.sample_ids[b] for b in chunk})
@@ -157,16 +157,16 @@ def _minibatches(batch: Batch, count: int) -> list[list[int]]:
 
 
 def _chunks(
-    policy: Any, batch: Batch, rows: list[int], world: World
+    policy: Any, trajectory: Any, rows: list[int], world: World
 ) -> list[tuple[list[int], bool]]:
     """The rows' chunks, filled up to the largest number of any rank with chunks that count 0.
 
     ZeRO-3 gathers weights inside every forward, so all ranks must make equally many.
     """
-    chunks = policy.plan(batch.trajectory, rows) if rows else []
+    chunks = policy.plan(trajectory, rows) if rows else []
     wanted = int(all_max(len(chunks), world))
-    first_group = int(batch.trajectory.group[0])
-    filler = (batch.trajectory.group == first_group).nonzero()[:, 0].tolist()
+    first = int(trajectory.group[0])
+    filler = (trajectory.group == first).nonzero()[:, 0].tolist()
     return [(chunk, True) for chunk in chunks] + [(filler, False)] * (wanted - len(chunks))
 
 
@@ -175,7 +175,7 @@ def _old_logp(policy: Any, batch: Batch, parts: list[list[int]], world: World) -
     """Log-probs before the first step, in the very chunks of the update, [B, T], nats."""
     old = torch.zeros(batch.trajectory.mask.shape)
     for rows in parts:
-        for chunk, is_real in _chunks(policy, batch, rows, world):
+        for chunk, is_real in _chunks(policy, batch.trajectory, rows, world):
             logp = policy.evaluate(batch.trajectory.select(chunk)).logp
             if is_real:
                 old[chunk] = logp.cpu()
@@ -186,9 +186,8 @@ def _old_logp(policy: Any, batch: Batch, parts: list[list[int]], world: World) -
 def with_reference(policy: Any, trajectory: Any, world: World) -> Any:
     """The trajectory with log-probs under the reference policy, computed once a rollout."""
     rows = list(range(len(trajectory)))
-    probe = Batch(trajectory, *[torch.ones(len(rows))] * 3, [])
     reference = torch.zeros(trajectory.mask.shape)
-    for chunk, is_real in _chunks(policy, probe, rows, world):
+    for chunk, is_real in _chunks(policy, trajectory, rows, world):
         logp = policy.reference_logp(trajectory.select(chunk))
         if is_real:
             reference[chunk] = logp

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Qwen2_5_VLProcessor
 
 from vlrl.warmup.data import ImageCache, Pixels, Target, augment
-from vlrl.warmup.tokenizer import CLICK_PROMPT, READ_PROMPT
+from vlrl.warmup.tokenizer import CLICK_PROMPT
 
 IGNORED = -100
 
@@ -48,14 +48,12 @@ class TurnCollator:
         self,
         processor: Qwen2_5_VLProcessor,
         *,
-        turns: int = 10,
-        reads: int = 3,
+        turns: int = 8,
         augment_strength: float = 0.5,
         seed: int = 0,
     ) -> None:
         self.processor = processor
         self.turns = turns
-        self.reads = reads
         self.augment_strength = augment_strength
         self.random = random.Random(seed)
         self.images = ImageCache()
@@ -77,21 +75,40 @@ class TurnCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Draw questions for every screenshot and build one batch."""
         pixels, grids, sequences = [], [], []
-        for example in examples:
-            image, targets = self._draw(example)
+        words: list[tuple[int, int, np.ndarray]] = []
+        for row, example in enumerate(examples):
+            image, questions, elements = self._draw(example)
             patches, grid = patchify(image, self.processor)
             pixels.append(patches)
             grids.append((1, *grid))
-            sequences.append(self._sequence(grid, targets))
+            sequences.append(self._sequence(grid, questions))
+            words += [(row, token, cover) for token, cover in self._words(grid, elements)]
         batch = self._pad(sequences)
+        batch["word_index"] = torch.tensor([word[:2] for word in words]).view(-1, 2)
+        batch["word_cover"] = stack([word[2] for word in words])
         batch["pixel_values"] = torch.cat(pixels)
         batch["image_grid_thw"] = torch.tensor(grids)
         return batch
 
-    def _draw(self, example: dict[str, Any]) -> tuple[Pixels, list[tuple[str, str, Target]]]:
-        """An augmented screenshot and (prompt, answer, element) for its questions."""
-        targets = [Target(t["instruction"], tuple(t["box"]), t["kind"], t["name"] or "")
-                   for t in example["targets"]]  # fmt: skip
+    def _words(self, grid: tuple[int, int], elements: list[Target]) -> list[tuple[int, np.ndarray]]:
+        """Each token of a visible name, with the image tokens of its element."""
+        merge = self.processor.image_processor.merge_size
+        words = []
+        for target in elements:
+            cover = coverage(target.box, grid[0] // merge, grid[1] // merge)
+            # With and without the leading space are different tokens; both stand for the ink.
+            spelling = target.name if self.random.random() < 0.5 else " " + target.name
+            words += [(token, cover) for token in set(self._encode(spelling))]
+        return words
+
+    def _draw(
+        self, example: dict[str, Any]
+    ) -> tuple[Pixels, list[tuple[str, str, Target]], list[Target]]:
+        """An augmented screenshot, its questions (prompt, answer, element), its named elements."""
+        targets = [
+            Target(t["instruction"], tuple(t["box"]), t["kind"], t["name"], t["element_type"])
+            for t in example["targets"]
+        ]
         image = self.images.load(example["image"])
         image, targets = augment(image, targets, self.random, self.augment_strength)
         self.random.shuffle(targets)
@@ -99,12 +116,9 @@ class TurnCollator:
             (CLICK_PROMPT.format(instruction=t.instruction), format_box(t.box), t)
             for t in targets[: self.turns]
         ]
-        named = [t for t in {t.box: t for t in targets if t.kind == "label" and t.name}.values()]
-        self.random.shuffle(named)
-        questions += [
-            (READ_PROMPT.format(box=format_box(t.box)), t.name, t) for t in named[: self.reads]
-        ]
-        return image, questions
+        # The name of an input field stands beside its box, so it is no caption of the box.
+        named = {t.box: t for t in targets if t.name and t.element_type != "input"}
+        return image, questions, list(named.values())
 
     def _sequence(
         self, grid: tuple[int, int], questions: list[tuple[str, str, Target]]
@@ -131,10 +145,12 @@ class TurnCollator:
             labels += [IGNORED] * answer_start + tokens[answer_start:]
             owner += [number] * len(tokens)
             parts.append(np.broadcast_to(after + np.arange(len(tokens)), (3, len(tokens))))
-            cover = _coverage(target.box, rows, columns)
-            # From the last prompt token on, every answer token is predicted looking there.
+            cover = coverage(target.box, rows, columns)
+            # From the last prompt token on, every answer token is predicted looking there. The
+            # first two places count most: later ones know the digits written so far.
             pointers += [
-                (first + place, cover) for place in range(answer_start - 1, len(tokens) - 1)
+                (first + place, 1.0 if place <= answer_start else 0.1, cover)
+                for place in range(answer_start - 1, len(tokens) - 1)
             ]
         return {
             "ids": ids,
@@ -153,35 +169,40 @@ class TurnCollator:
         positions = torch.zeros((3, size, length), dtype=torch.long)
         # Padding is a question of its own that nobody reads.
         owner = torch.full((size, length), -1)
-        index, covers = [], []
+        index, shares, covers = [], [], []
         for row, sequence in enumerate(sequences):
             count = len(sequence["ids"])
             ids[row, :count] = torch.tensor(sequence["ids"])
             labels[row, :count] = torch.tensor(sequence["labels"])
             owner[row, :count] = torch.tensor(sequence["owner"])
             positions[:, row, :count] = torch.from_numpy(sequence["positions"])
-            index += [(row, place) for place, _ in sequence["pointers"]]
-            covers += [cover for _, cover in sequence["pointers"]]
+            index += [(row, place) for place, _, _ in sequence["pointers"]]
+            shares += [share for _, share, _ in sequence["pointers"]]
+            covers += [cover for _, _, cover in sequence["pointers"]]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
         shared = (owner == 0)[:, None, :]
         same = owner[:, :, None] == owner[:, None, :]
         allowed = (shared | same) & causal
-        width = max(cover.size for cover in covers)
-        # -1 stands for "no image token here" in the screenshots with fewer tokens.
-        weights = torch.full((len(covers), width), -1.0)
-        for row, cover in enumerate(covers):
-            weights[row, : cover.size] = torch.from_numpy(cover)
         return {
             "input_ids": ids,
             "labels": labels,
             "position_ids": positions,
             "attention_mask": torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)[:, None],
             "pointer_index": torch.tensor(index),
-            "pointer_cover": weights,
+            "pointer_share": torch.tensor(shares),
+            "pointer_cover": stack(covers),
         }
 
 
-def _coverage(box: Sequence[int], rows: int, columns: int, cell: int = 28) -> np.ndarray:
+def stack(covers: list[np.ndarray]) -> Tensor:
+    """Covers of screenshots of several sizes; -1 stands for "no image token here"."""
+    stacked = torch.full((len(covers), max((cover.size for cover in covers), default=1)), -1.0)
+    for row, cover in enumerate(covers):
+        stacked[row, : cover.size] = torch.from_numpy(cover)
+    return stacked
+
+
+def coverage(box: Sequence[int], rows: int, columns: int, cell: int = 28) -> np.ndarray:
     """Which image tokens an element covers, row by row: 1 where they overlap."""
     x1, y1, x2, y2 = box
     across, down = np.arange(columns) * cell, np.arange(rows) * cell

@@ -19,6 +19,7 @@ class Target:
     box: tuple[int, int, int, int]
     kind: str
     name: str = ""
+    element_type: str = "text"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,11 @@ def load_screens(rows_file: Path) -> list[ScreenTargets]:
         for line in lines:
             row = json.loads(line)
             target = Target(
-                row["instruction"], tuple(row["bbox"]), row["kind"], row.get("name") or ""
+                row["instruction"],
+                tuple(row["bbox"]),
+                row["kind"],
+                row.get("name") or "",
+                row.get("element_type", "text"),
             )
             screens.setdefault(str(rows_file.parent / row["image"]), []).append(target)
     return [ScreenTargets(image, tuple(targets)) for image, targets in screens.items()]

@@ -16,4 +16,5 @@ def keep_freed_memory(top_pad: int = 256 * 2**20) -> bool:
     except (OSError, AttributeError):
         return False
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, top_pad))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    obeyed = [mallopt(name, value) == 1 for name, value in settings]
+    return all(obeyed)

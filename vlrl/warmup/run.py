@@ -26,6 +26,7 @@ from vlrl.warmup.data import ScreenTargets, load_screens
 from vlrl.warmup.evaluate import hit_rates
 from vlrl.warmup.memory import keep_freed_memory
 from vlrl.warmup.model import build_model, use_default_attention, use_fast_attention
+from vlrl.warmup.sheets import SheetCollator
 from vlrl.warmup.tokenizer import build_processor, corpus_from_rows, train_tokenizer
 from vlrl.warmup.trainer import Muon, WarmupTrainer
 
@@ -50,12 +51,13 @@ class WarmupPlan:
     muon_lr: float = 0.0
     floor: float = 0.05
     turns: int = 8
-    reads: int = 2
     augment: float = 0.5
     pointer_weight: float = 0.5
+    word_weight: float = 0.5
     eval_minutes: float = 4.0
     eval_limit: int = 256
     threads: int = 2
+    sheets: bool = False
     seed: int = 0
 
 
@@ -129,7 +131,14 @@ class Watch(TrainerCallback):
         **_: Any,
     ) -> None:
         """Keep the training figures."""
-        kept = ("loss", "pointer_loss", "mean_token_accuracy", "learning_rate", "grad_norm")
+        kept = (
+            "loss",
+            "pointer_loss",
+            "word_loss",
+            "mean_token_accuracy",
+            "learning_rate",
+            "grad_norm",
+        )
         figures = {key: round(float(logs[key]), 6) for key in kept if logs and key in logs}
         if figures:
             self.write({"step": state.global_step, **figures})
@@ -198,13 +207,16 @@ def warm_up(plan: WarmupPlan) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: cosine(step, watch.share(step), floor=plan.floor)
     )
-    collator = TurnCollator(
+    data = training_data(plan)
+    collator: TurnCollator | SheetCollator = TurnCollator(
         processor,
         turns=plan.turns,
-        reads=plan.reads,
         augment_strength=plan.augment,
         seed=plan.seed,
     )
+    if plan.sheets:
+        names = [target["name"] for targets in data["targets"] for target in targets]
+        collator = SheetCollator(processor, [name for name in names if name], seed=plan.seed)
     trainer = WarmupTrainer(
         model=model,
         args=SFTConfig(
@@ -223,11 +235,12 @@ def warm_up(plan: WarmupPlan) -> None:
             seed=plan.seed,
             disable_tqdm=True,
         ),
-        train_dataset=training_data(plan),
+        train_dataset=data,
         data_collator=collator,
         processing_class=processor,
         optimizers=(optimizer, schedule),
         pointer_weight=plan.pointer_weight,
+        word_weight=plan.word_weight,
         callbacks=[watch],
     )
     trainer.train()

@@ -28,8 +28,6 @@ SPECIAL_TOKENS = (
 
 # What the model is asked at inference, after the image.
 CLICK_PROMPT = "Click: {instruction}"
-# A second task of the warm-up only: naming what stands in a box teaches the eye its letters.
-READ_PROMPT = "Read: {box}"
 
 # Qwen2.5-VL's template without its default system turn: a tiny model has no use for it.
 CHAT_TEMPLATE = (

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with a second loss that teaches two attention heads where to look."""
+"""TRL's SFTTrainer with two more losses: where to look, and what the ink spells."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,22 +12,42 @@ from vlrl.warmup.model import TAP
 
 
 class WarmupTrainer(SFTTrainer):
-    """Supervised training; `pointer_weight` scales the looking loss.
+    """Supervised training with the pointer loss and the word loss beside the answers' own.
 
-    The box's digits alone are a faint teacher for a model that starts from random weights:
-    telling two heads directly which image tokens hold the element makes it find them several
-    times sooner. Nothing is added to the model.
+    The box's digits alone are a faint teacher for a model that starts from random weights.
+    The pointer loss tells two attention heads which image tokens hold the element; the word
+    loss pulls image tokens towards the embeddings of the words drawn in them. Both use what
+    the model has already: nothing is added to it.
     """
 
     def __init__(
         self,
         *args: Any,
         pointer_weight: float = 0.5,
+        word_weight: float = 0.5,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.pointer_weight = pointer_weight
+        self.pointer_weight, self.word_weight = pointer_weight, word_weight
+        self._seen: Tensor | None = None
+        self.model.model.visual.register_forward_hook(self._keep_image_tokens)
         self.image_start = len(self.data_collator.head)
+
+    def _reading_loss(self, inputs: dict[str, Any]) -> Tensor:
+        """The word loss alone, for batches of word sheets: the language model rests."""
+        visual = self.model.model.visual(inputs["pixel_values"], inputs["image_grid_thw"])
+        loss = word_loss(
+            visual.pooler_output,
+            inputs["image_grid_thw"].prod(-1) // 4,
+            self.model.get_input_embeddings().weight,
+            inputs["word_index"],
+            inputs["word_cover"],
+        )
+        self._metrics["train"]["word_loss"].append(loss.item())
+        return loss
+
+    def _keep_image_tokens(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._seen = output.pooler_output
 
     def compute_loss(
         self,
@@ -37,27 +57,66 @@ class WarmupTrainer(SFTTrainer):
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
         """Cross-entropy of the answers plus the looking loss."""
+        if "input_ids" not in inputs:
+            return self._reading_loss(inputs)
         index, cover = inputs.pop("pointer_index"), inputs.pop("pointer_cover")
+        share = inputs.pop("pointer_share")
+        words, word_cover = inputs.pop("word_index"), inputs.pop("word_cover")
+        counts = inputs["image_grid_thw"].prod(-1) // 4
         TAP.scores, TAP.enabled = [], True
         try:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         finally:
             TAP.enabled = False
-        looking = pointer_loss(TAP.scores, index, cover, self.image_start)
+        places = pointer_loss(TAP.scores, index, cover, self.image_start)
+        looking = (places * share).sum() / share.sum()
         TAP.scores = []
-        self._metrics["train"]["pointer_loss"].append(looking.item())
-        return loss + self.pointer_weight * looking
+        embeddings = self.model.get_input_embeddings().weight
+        reading = word_loss(self._seen, counts, embeddings, words, word_cover)
+        self._seen = None
+        self._metrics["train"]["pointer_loss"].append(places[share == 1].mean().item())
+        self._metrics["train"]["word_loss"].append(reading.item())
+        return loss + self.pointer_weight * looking + self.word_weight * reading
 
 
 def pointer_loss(scores: list[Tensor], index: Tensor, cover: Tensor, image_start: int) -> Tensor:
-    """-log of the attention that falls on the element, among the image tokens."""
+    """-log of the attention on the element, among the image tokens, for every place."""
     losses = []
     for score in scores:
         rows = score[index[:, 0], index[:, 1], image_start : image_start + cover.shape[1]].float()
         rows = rows.masked_fill(cover < 0, -1e4)
         inside = torch.logsumexp(rows.masked_fill(cover <= 0, -1e4), dim=-1)
-        losses.append((torch.logsumexp(rows, dim=-1) - inside).mean())
-    return torch.stack(losses).mean()
+        losses.append(torch.logsumexp(rows, dim=-1) - inside)
+    return torch.stack(losses).mean(dim=0)
+
+
+def word_loss(
+    image_tokens: Tensor,
+    counts: Tensor,
+    embeddings: Tensor,
+    words: Tensor,
+    cover: Tensor,
+    sharpness: float = 14.0,
+) -> Tensor:
+    """Contrast both ways: which image tokens show this word, and which word they show."""
+    if len(words) == 0:
+        return image_tokens.sum() * 0.0
+    screens = functional.normalize(image_tokens.float(), dim=-1).split(counts.tolist())
+    vocabulary = functional.normalize(embeddings.float(), dim=-1)
+    losses = []
+    for row, screen in enumerate(screens):
+        mine = words[:, 0] == row
+        token, inside = words[mine, 1], cover[mine, : len(screen)] > 0
+        if len(token) == 0:
+            continue
+        likeness = sharpness * screen @ vocabulary.T
+        where = likeness[:, token].T
+        held = torch.logsumexp(where.masked_fill(~inside, -1e4), dim=-1)
+        losses.append(torch.logsumexp(where, dim=-1) - held)
+        # An element shows a word if any of its image tokens does.
+        shown = torch.einsum("wi,iv->wv", inside.float(), likeness.exp()).clamp(min=1e-9).log()
+        losses.append(functional.cross_entropy(shown, token, reduction="none"))
+    return torch.cat(losses).mean()
 
 
 class Muon(torch.optim.Optimizer):

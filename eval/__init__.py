@@ -1,0 +1,1 @@
+"""Benchmarks: loaders, runner, tables."""

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Makes the environment: a virtual environment with the pinned packages and this checkout.
+# Usage: scripts/setup.sh [VENV] [PYTHON_VERSION]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:-.venv}
+python_version=${2:-3.11}
+
+if ! command -v uv >/dev/null; then
+  echo "uv is missing; installing it with pip" >&2
+  python3 -m pip install --quiet uv || {
+    echo "setup: install uv first (pip install uv), then run this again" >&2
+    exit 1
+  }
+  python3 -m pyenv rehash 2>/dev/null || true
+  hash -r
+fi
+uv=$(command -v uv || echo "python3 -m uv")
+
+[ -x "$venv/bin/python" ] || $uv venv --quiet --python "$python_version" "$venv"
+$uv pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements/all.txt
+# Beside the pins nothing is resolved any more; build tools come from the environment.
+$uv pip install --quiet --python "$venv/bin/python" --no-deps -e .
+
+if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
+  echo "setup: Chromium is not installed. Only \`vlrl screens\` needs it" \
+    "(Debian and Ubuntu: apt-get install chromium)." >&2
+fi
+echo "setup: done in $venv"

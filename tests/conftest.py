@@ -1,0 +1,159 @@
+"""Real classes at tiny size: checkpoints of every family, and a few real problems."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+import pytest
+from hypothesis import settings
+
+# Shared machines are slow at times; what is tested here is never how long it takes.
+settings.register_profile("vlrl", deadline=None)
+settings.load_profile("vlrl")
+
+ROOT = Path(__file__).resolve().parent.parent
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+
+
+def _text(vocab_size: int) -> dict:
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": True,
+    }
+
+
+def make_checkpoint(family: str, folder: Path) -> Path:
+    """A random model of the family's real class, with the embedded tokenizer, as a checkpoint."""
+    import torch
+    import transformers
+    from transformers import AutoProcessor, AutoTokenizer
+
+    torch.manual_seed(0)
+    embedded = ROOT / "assets/models/tiny_qwen2_5_vl"
+    tokenizer = AutoTokenizer.from_pretrained(embedded)
+    vocab = -(-len(tokenizer) // 64) * 64
+    ids = {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>")
+        for name, token in (
+            ("image", "image_pad"),
+            ("video", "video_pad"),
+            ("vision_start", "vision_start"),
+            ("vision_end", "vision_end"),
+        )
+    }
+    text = _text(vocab)
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]}
+    if family == "qwen2_vl":
+        vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
+        config = transformers.Qwen2VLConfig(
+            text_config={**text, "rope_parameters": rope}, vision_config=vision, **ids
+        )
+    elif family == "qwen2_5_vl":
+        vision = {
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "fullatt_block_indexes": [1],
+        }
+        config = transformers.Qwen2_5_VLConfig(
+            text_config={**text, "rope_parameters": rope}, vision_config=vision, **ids
+        )
+    else:
+        vision = {
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 256,
+            "deepstack_visual_indexes": [0],
+        }
+        rope = {**rope, "mrope_interleaved": True}
+        config = transformers.Qwen3VLConfig(
+            text_config={**text, "head_dim": 16, "rope_parameters": rope},
+            vision_config=vision,
+            **ids,
+        )
+    config.tie_word_embeddings = True
+    names = {
+        "qwen2_vl": "Qwen2VLForConditionalGeneration",
+        "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+        "qwen3_vl": "Qwen3VLForConditionalGeneration",
+    }
+    model = getattr(transformers, names[family])(config)
+    # Larger than the default 0.02, so that two wrong models would not look alike.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4.0)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id]
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(embedded)
+    if family == "qwen3_vl":
+        image_processor = transformers.Qwen2VLImageProcessor(patch_size=16, merge_size=2)
+        processor = transformers.Qwen3VLProcessor(
+            image_processor=image_processor,
+            tokenizer=tokenizer,
+            video_processor=transformers.Qwen3VLVideoProcessor(),
+            chat_template=processor.chat_template,
+        )
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One tiny checkpoint a family."""
+    base = tmp_path_factory.mktemp("checkpoints")
+    return {family: make_checkpoint(family, base / family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def screens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A grounding dataset of twelve small pictures with one coloured box each."""
+    from PIL import Image, ImageDraw
+
+    folder = tmp_path_factory.mktemp("screens")
+    (folder / "images").mkdir()
+    rows = []
+    for i in range(12):
+        size = (84, 112) if i % 3 else (112, 84)
+        x, y = 7 + 5 * (i % 5), 9 + 4 * (i % 7)
+        box = [x, y, x + 24, y + 18]
+        image = Image.new("RGB", size, (30 * (i % 8), 90, 160))
+        ImageDraw.Draw(image).rectangle(box, fill=(250, 20 * i % 255, 30))
+        name = f"images/{i}.png"
+        image.save(folder / name)
+        rows.append(
+            {
+                "id": f"s{i}",
+                "image": name,
+                "image_size": list(size),
+                "instruction": "the box" + " please" * (i % 4),
+                "bbox": box,
+                "kind": "appearance" if i % 2 else "region",
+                "element_type": "icon",
+                "role": "button",
+                "name": "box",
+                "app": "tests",
+                "platform": "web",
+                "screen": f"s{i}",
+            }
+        )
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,95 @@
+"""Small runs for the trainer's tests; also the program that the two-rank tests launch.
+
+    deepspeed --num_gpus 2 tests/helpers_runs.py JOBS.json
+
+runs the jobs of a JSON list one after the other in the same processes, since importing costs more
+than a small run: [{"config": {...}, "resume": null, "stop_at": null}, ...].
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def small_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dict[str, Any]:
+    """A config of three steps on the tiny pictures; `over` lays dotted keys on top."""
+    from vlrl.config.loader import apply_override
+
+    config: dict[str, Any] = {
+        "name": name,
+        "out": str(out),
+        "seed": 3,
+        "num_steps": 3,
+        "task": {
+            "use": "gui_grounding",
+            "prompt": "Click: {instruction}",
+            "data": {"train": {"path": str(data)}},
+        },
+        "policy": {
+            "use": "vision_language",
+            "model": str(model),
+            "max_new_tokens": 6,
+            "min_pixels": 3136,
+            "max_pixels": 1003520,
+        },
+        # A random model never writes a box, so the reward is one that it can move.
+        "reward": {"use": f"{Path(__file__).stem}:letters"},
+        "algo": {"num_prompts": 4, "group_size": 4, "kl_beta": 0.04},
+        "optim": {"lr": 1e-3},
+        "dist": {"deepspeed": str(ROOT / "deepspeed_configs/zero0.json"), "num_threads": 1},
+        "checkpoint": {"at_end": False, "export": False},
+        "log": {"console": False, "report": False, "rollouts_every": 0},
+    }
+    for key, value in over.items():
+        apply_override(config, f"{key.replace('__', '.')}={json.dumps(value)}")
+    return config
+
+
+def letters(rollout: Any) -> float:
+    """A stand-in for a task's reward that differs from answer to answer."""
+    text = rollout.output
+    return (sum(ord(c) for c in text) % 17) / 17
+
+
+def broken(rollout: Any) -> float:
+    """A reward whose server does not answer."""
+    raise ConnectionError("the judge is down")
+
+
+def run_job(job: dict[str, Any]) -> None:
+    """One training, perhaps resumed, perhaps stopped early as if killed."""
+    from vlrl.build import build_trainer
+    from vlrl.config.resolve import check
+    from vlrl.config.schema import RunConfig
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    trainer = build_trainer(check(RunConfig, job["config"]), job.get("resume"))
+    stop_at = job.get("stop_at")
+    if stop_at is None:
+        trainer.train()
+    else:
+        while trainer.step < stop_at:
+            trainer.train_step()
+            if trainer._due(trainer.config.checkpoint.every):
+                trainer.save()
+        for sink in trainer.sinks:
+            sink.close()
+    trainer.engine.engine.destroy()
+
+
+def curve(config: dict[str, Any]) -> list[dict[str, float]]:
+    """The metrics of a finished run, a dict a step."""
+    path = Path(config["out"]) / config["name"] / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+if __name__ == "__main__":
+    arguments = [a for a in sys.argv[1:] if not a.startswith("--local_rank")]
+    for one in json.loads(Path(arguments[0]).read_text(encoding="utf-8")):
+        run_job(one)

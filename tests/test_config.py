@@ -1,0 +1,173 @@
+"""Config: composed, strict, helpful, and free of torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlrl.build import check_plugins
+from vlrl.config.loader import compose, merge, parse_yaml, to_yaml
+from vlrl.config.resolve import check, load_run_config, plain
+from vlrl.config.schema import RunConfig
+from vlrl.errors import ConfigError
+from vlrl.registry import REGISTRY, resolve
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "configs/gui_grounding/tiny.yaml"
+RECIPES = sorted((ROOT / "configs/gui_grounding").glob("*.yaml"))
+RUNNABLE = [path for path in RECIPES if "name:" in path.read_text(encoding="utf-8")]
+REWARDS = sorted((ROOT / "configs/rewards").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.stem)
+def test_every_shipped_config_loads(path: Path) -> None:
+    config = check_plugins(load_run_config([path]))
+    assert check(RunConfig, plain(config)) == config
+
+
+def test_the_lora_overlay_lies_over_a_recipe() -> None:
+    recipe = ROOT / "configs/gui_grounding/gui_g2_qwen2_5_vl_7b.yaml"
+    config = check_plugins(load_run_config([recipe, ROOT / "configs/gui_grounding/lora.yaml"]))
+    assert config.policy["lora"]["rank"] == 64
+    assert config.policy["train_vision"] is False
+    assert config.policy["max_new_tokens"] == 256
+
+
+@pytest.mark.parametrize("path", REWARDS, ids=lambda p: p.stem)
+def test_every_reward_file_goes_on_every_gui_config(path: Path) -> None:
+    for recipe in RUNNABLE:
+        config = check_plugins(load_run_config([recipe], reward_file=path))
+        assert config.reward == yaml.safe_load(path.read_text(encoding="utf-8"))["reward"]
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("algo.grup_size=4", "group_size"),
+        ("optm.lr=1", "optim"),
+        ("policy.temprature=1", "temperature"),
+        ("task.promt=x", "prompt"),
+        ("reward={use: gausian_point}", "gaussian_point"),
+        ("reward={use: gaussian_point, alfa: 1}", "alpha"),
+        ("reward={summ: []}", "sum"),
+        ("policy.lora={rnk: 4}", "rank"),
+    ],
+)
+def test_a_misspelt_name_says_which_was_meant(override: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        check_plugins(load_run_config([TINY], [override]))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algo.group_size=1", "group_size"),
+        ("algo.num_minibatches=99", "num_minibatches"),
+        ("algo.resample_rounds=2", "drop_zero_variance"),
+        ("name=a/b", "slashes"),
+        ("policy.temperature=0", "temperature"),
+        ("no_equals_sign", "key=value"),
+    ],
+)
+def test_impossible_values_are_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_plugins(load_run_config([TINY], [override]))
+
+
+def test_k1_as_a_loss_is_refused() -> None:
+    with pytest.raises(ConfigError, match="zero expected gradient"):
+        load_run_config([TINY], ["algo.kl_estimator=k1", "algo.kl_beta=0.1"])
+
+
+def test_exponents_without_a_point_are_numbers() -> None:
+    assert parse_yaml("lr: 1e-6", "t") == {"lr": 1e-6}
+    assert parse_yaml("a: '1e-6'", "t") == {"a": "1e-6"}
+    assert parse_yaml("a: 1_000", "t") == {"a": 1000}
+
+
+def test_a_key_given_twice_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="line 2.*stands twice"):
+        parse_yaml("a: 1\na: 2\n", "file")
+
+
+def test_later_files_win_but_a_reward_is_replaced_whole(tmp_path: Path) -> None:
+    one, two = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    one.write_text("algo: {a: 1, b: 2}\nreward: {sum: [{use: x}]}\n")
+    two.write_text("algo: {b: 3}\nreward: {use: y}\n")
+    assert compose([one, two], ["algo.c.d=[1, 2]"]) == {
+        "algo": {"a": 1, "b": 3, "c": {"d": [1, 2]}},
+        "reward": {"use": "y"},
+    }
+
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1e9, 1e9) | st.text("ab:#- 1e"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("abc", min_size=1, max_size=2), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), trees, max_size=4))
+def test_a_resolved_config_reads_back_as_itself(tree: dict) -> None:
+    assert parse_yaml(to_yaml(tree), "t") in (tree, tree if tree else None)
+
+
+@given(trees, trees)
+def test_merge_takes_the_right_side_where_both_speak(a: object, b: object) -> None:
+    merged = merge({"k": a}, {"k": b})
+    if not (isinstance(a, dict) and isinstance(b, dict)):
+        assert merged == {"k": b}
+    else:
+        assert set(merged["k"]) == set(a) | set(b)
+
+
+def test_dry_run_prints_the_resolved_config_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from vlrl.cli.train import main\n"
+        f"status = main(['--config', {str(TINY)!r}, '--dry-run', 'optim.lr=3e-5'])\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(done.stdout, encoding="utf-8")
+    assert load_run_config([resolved]).optim.lr == 3e-5
+
+
+def test_a_users_mistake_is_one_line_and_status_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vlrl", "train", "--config", str(TINY), "--dry-run", "sed=1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "ConfigError: unknown key 'sed'; did you mean 'seed'?"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, rows in REGISTRY.items() for name in rows]
+)
+def test_every_registry_row_resolves(kind: str, name: str) -> None:
+    assert resolve(kind, name) is not None
+
+
+def test_a_dotted_path_reaches_code_outside_the_project() -> None:
+    assert resolve("reward", "math:sqrt")(4) == 2
+    with pytest.raises(ConfigError, match="no module 'nowhere'"):
+        resolve("reward", "nowhere:f")
+    with pytest.raises(ConfigError, match="did you mean 'sqrt'"):
+        resolve("reward", "math:sqrtt")

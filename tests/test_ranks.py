@@ -1,0 +1,95 @@
+"""Two real ranks (gloo): the same numbers as one, at every ZeRO stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_runs import ROOT, curve, run_job, small_run
+
+pytestmark = pytest.mark.ranks
+CURVE = ("update/loss", "reward/mean", "update/kl", "update/entropy", "rollout/num_actions")
+
+
+def zero(stage: int) -> str:
+    return str(ROOT / f"deepspeed_configs/zero{stage}.json")
+
+
+def launch(jobs: list[dict[str, Any]], folder: Path, num_ranks: int = 2) -> None:
+    """Run jobs under the real launcher; its output is shown when it fails."""
+    path = folder / "jobs.json"
+    path.write_text(json.dumps(jobs), encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        str(Path(sys.executable).parent / "deepspeed"),
+        f"--num_gpus={num_ranks}",
+        f"--master_port={port}",
+        str(ROOT / "tests/helpers_runs.py"),
+        str(path),
+    ]
+    environment = {
+        **os.environ,
+        "DS_ACCELERATOR": "cpu",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
+    }
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+
+
+def assert_same_curve(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
+    a, b = curve(one), curve(other)
+    assert len(a) == len(b) > 0
+    for x, y in zip(a, b, strict=True):
+        for name in CURVE:
+            if name in x:
+                assert x[name] == pytest.approx(y[name], abs=tolerance), (x["step"], name)
+
+
+def test_two_ranks_equal_one_at_every_stage(
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path
+) -> None:
+    """One launch for all of it: stages 0 to 3, LoRA, resume, and a rank with less to do."""
+    model = checkpoints["qwen2_5_vl"]
+
+    def config(name: str, stage: int, **over: Any) -> dict[str, Any]:
+        return small_run(model, screens, tmp_path, name, dist__deepspeed=zero(stage), **over)
+
+    drop = {"algo__drop_zero_variance": True, "algo__resample_rounds": 1}
+    small = {"dist__max_tokens_per_chunk": 70}
+    lora = {"policy__lora": {"rank": 2, "alpha": 4}, "policy__train_vision": False}
+    single = {
+        "one": config("one", 0),
+        "one_drop": config("one_drop", 0, **drop),
+        "one_lora": config("one_lora", 0, **lora),
+    }
+    for job in single.values():
+        run_job({"config": job})
+    double = {f"zero{stage}": config(f"zero{stage}", stage) for stage in range(4)}
+    double["zero3_chunks"] = config("zero3_chunks", 3, **small)
+    double["zero2_lora"] = config("zero2_lora", 2, **lora)
+    double["zero3_drop"] = config("zero3_drop", 3, **drop)
+    cut = {s: config(f"cut{s}", s, checkpoint__every=1) for s in (2, 3)}
+    jobs: list[dict[str, Any]] = [{"config": job} for job in double.values()]
+    for job in cut.values():
+        jobs += [{"config": job, "stop_at": 2}, {"config": job, "resume": "auto"}]
+    launch(jobs, tmp_path)
+
+    for name in ("zero0", "zero1", "zero2", "zero3", "zero3_chunks"):
+        assert_same_curve(single["one"], double[name], 1e-5)
+    assert_same_curve(single["one_lora"], double["zero2_lora"], 1e-5)
+    assert_same_curve(single["one_drop"], double["zero3_drop"], 1e-5)
+    for stage, job in cut.items():
+        assert_same_curve(double[f"zero{stage}"], job, 0.0 if stage < 3 else 1e-6)

@@ -1,0 +1,238 @@
+"""The trainer on one rank: what must hold (design.md, section 8)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_runs import ROOT, curve, run_job, small_run
+
+from vlrl.build import build_trainer
+from vlrl.config.resolve import check
+from vlrl.config.schema import RunConfig
+from vlrl.errors import CheckpointError, ConfigError, NonFiniteError, RewardError
+from vlrl.log.metrics import Meter
+from vlrl.rollout.prompt_sampler import PromptSampler
+from vlrl.train.update import update
+
+SAME = ("update/loss", "reward/mean", "update/grad_norm", "update/kl", "update/entropy")
+
+
+@pytest.fixture
+def config(checkpoints: dict[str, Path], screens: Path, tmp_path: Path) -> Any:
+    def make(name: str = "run", **over: Any) -> dict[str, Any]:
+        return small_run(checkpoints["qwen2_5_vl"], screens, tmp_path, name, **over)
+
+    return make
+
+
+def trainer_of(config: dict[str, Any], resume: str | None = None) -> Any:
+    return build_trainer(check(RunConfig, config), resume)
+
+
+def weights_of(trainer: Any) -> torch.Tensor:
+    return torch.cat([p.detach().flatten().clone() for p in trainer.policy.module.parameters()])
+
+
+def test_the_ratio_is_exactly_one_on_the_first_update(config: Any) -> None:
+    for share in ("on", "off"):
+        trainer = trainer_of(config(share, policy__share_prompt=share))
+        figures = trainer.train_step()
+        assert figures["update/ratio"] == 1.0
+        assert figures["update/ratio_max"] == 1.0
+        assert figures["update/clip_fraction"] == 0.0
+        assert figures["update/kl"] == 0.0
+        assert figures["update/sampling_gap"] < 1e-4
+        # The next rollout is fresh too, and now the reference has been left.
+        figures = trainer.train_step()
+        assert figures["update/ratio"] == 1.0
+        assert figures["update/kl"] > 0.0
+        assert figures["rollout/staleness"] == 0.0
+
+
+def test_later_epochs_move_the_ratio_and_start_from_the_same_log_probs(config: Any) -> None:
+    trainer = trainer_of(config(algo__num_epochs=2, algo__num_minibatches=2))
+    figures = trainer.train_step()
+    assert trainer.version == 4
+    assert figures["update/ratio_max"] > 1.0
+
+
+@pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
+def test_the_gradient_is_the_same_for_any_chunk_and_layout(config: Any, aggregate: str) -> None:
+    norms, weights = [], []
+    for i, (budget, share) in enumerate([(4096, "on"), (70, "on"), (4096, "off"), (40, "off")]):
+        trainer = trainer_of(
+            config(
+                f"{aggregate}{i}",
+                dist__max_tokens_per_chunk=budget,
+                policy__share_prompt=share,
+                algo__aggregate=aggregate,
+                algo__entropy_coef=0.01,
+            )
+        )
+        figures = trainer.train_step()
+        norms.append(figures.get("update/grad_norm", math.nan))
+        weights.append(weights_of(trainer))
+    for other in weights[1:]:
+        # Adam's first step is +-lr whatever the size, so signs of tiny gradients may differ.
+        assert float((other - weights[0]).abs().median()) < 1e-7
+    assert norms == pytest.approx([norms[0]] * 4, rel=1e-4, nan_ok=True)
+
+
+def test_nothing_to_learn_from_is_no_step(config: Any) -> None:
+    over = {"reward": {"use": "box_hit"}, "algo__drop_zero_variance": True}
+    trainer = trainer_of(config(**over))
+    before = weights_of(trainer)
+    figures = trainer.train_step()
+    assert figures["filter/zero_variance"] == 1.0
+    assert figures["filter/kept"] == 0.0
+    assert figures["update/skipped"] == 1.0
+    assert torch.equal(weights_of(trainer), before)
+    assert trainer.version == 0
+
+
+def test_resampling_draws_again_and_counts(config: Any) -> None:
+    over = {
+        "reward": {"use": "box_hit"},
+        "algo__drop_zero_variance": True,
+        "algo__resample_rounds": 2,
+    }
+    trainer = trainer_of(config(**over))
+    figures = trainer.train_step()
+    assert trainer.sampler.position == 12
+    assert figures["filter/resampled_groups"] == 4.0
+    assert len({r.group for r in trainer.collect(Meter()).rollouts}) == 4
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_what_is_not_finite_stops_before_the_step_and_names_samples(
+    config: Any, where: str
+) -> None:
+    trainer = trainer_of(config(algo__kl_beta=0.0))
+    experience = trainer.collect(Meter())
+    batch = trainer.prepare(experience, Meter())
+    if where == "loss":
+        batch.advantage[0] = math.nan
+    else:
+        trainer.policy.module.core.lm_head.weight.register_hook(lambda g: g * math.inf)
+    before = weights_of(trainer)
+    with pytest.raises(NonFiniteError, match=r"s[0-9]"):
+        update(trainer.policy, trainer.engine, batch, trainer.config.algo, trainer.world, Meter())
+    assert torch.equal(weights_of(trainer), before)
+
+
+def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any) -> None:
+    straight = config("straight", num_steps=4, optim__schedule="cosine", algo__num_epochs=2)
+    run_job({"config": straight})
+    cut = config(
+        "cut",
+        num_steps=4,
+        optim__schedule="cosine",
+        algo__num_epochs=2,
+        checkpoint__every=2,
+        checkpoint__keep_last=1,
+    )
+    run_job({"config": cut, "stop_at": 3})
+    # Step 3 was taken but never saved; its line is taken back and written again.
+    assert len(curve(cut)) == 3
+    run_job({"config": cut, "resume": "auto"})
+    assert [row["step"] for row in curve(cut)] == [1, 2, 3, 4]
+    for a, b in zip(curve(straight), curve(cut), strict=True):
+        for name in a:
+            if not name.startswith("time/"):
+                assert a[name] == b[name], name
+
+
+def test_a_run_is_never_overwritten_and_never_resumed_elsewhere(config: Any) -> None:
+    done = config("once", num_steps=1, checkpoint__at_end=True)
+    run_job({"config": done})
+    with pytest.raises(ConfigError, match="--resume"):
+        trainer_of(done)
+    other = {
+        **done,
+        "dist": {**done["dist"], "deepspeed": str(ROOT / "deepspeed_configs/zero1.json")},
+    }
+    with pytest.raises(CheckpointError, match="zero = 0"):
+        trainer_of(other, "auto")
+
+
+def test_export_loads_with_from_pretrained(config: Any) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    trainer = trainer_of(config("export", num_steps=1))
+    trainer.train()
+    folder = trainer.folder / "model"
+    trainer.policy.save_pretrained(str(folder), trainer.engine.weights())
+    assert list(folder.glob("*.safetensors"))
+    assert not list(folder.glob("*.bin"))
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    own = dict(trainer.policy.module.core.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, own[name]), name
+    AutoProcessor.from_pretrained(folder)
+    assert load_file(next(folder.glob("*.safetensors")))
+
+
+def test_a_kill_while_saving_leaves_the_last_good_checkpoint(config: Any) -> None:
+    """kill -9 in the middle of a save, again and again, then the curve goes on as if unbroken."""
+    straight = config("straight", num_steps=6)
+    run_job({"config": straight})
+    killed = config("killed", num_steps=6, checkpoint__every=1)
+    folder = Path(killed["out"]) / "killed" / "checkpoints"
+    job = folder.parent.parent / "job.json"
+    job.write_text(json.dumps([{"config": killed, "resume": "auto"}]), encoding="utf-8")
+    command = [sys.executable, str(ROOT / "tests/helpers_runs.py"), str(job)]
+    process = subprocess.Popen(
+        command, env={**os.environ, "DS_ACCELERATOR": "cpu"}, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 240
+        while not list(folder.glob(".saving-step-000003")):
+            assert process.poll() is None, "it ended before its third save"
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    latest = (folder / "latest").read_text(encoding="utf-8").strip()
+    assert latest in ("step-000002", "step-000003")
+    run_job({"config": killed, "resume": "auto"})
+    for a, b in zip(curve(straight), curve(killed), strict=True):
+        for name in SAME:
+            if name in a:
+                assert a[name] == b[name], (a["step"], name)
+    assert not list(folder.glob(".saving-*"))
+
+
+def test_a_broken_reward_is_an_error_and_never_a_zero(config: Any) -> None:
+    trainer = trainer_of(config(reward={"use": "helpers_runs:broken"}))
+    with pytest.raises(RewardError, match=r"broken.*the judge is down"):
+        trainer.train_step()
+
+
+def test_task_and_policy_must_see_the_same_picture(config: Any) -> None:
+    with pytest.raises(ConfigError, match="resizes its picture"):
+        trainer_of(config(policy__min_pixels=50_176))
+
+
+def test_the_sampler_is_a_shuffled_walk_whose_state_is_one_number() -> None:
+    sampler = PromptSampler(7, seed=1)
+    first = sampler.take(14)
+    assert sorted(first[:7]) == sorted(first[7:]) == list(range(7))
+    assert first[:7] != first[7:]
+    again = PromptSampler(7, seed=1)
+    again.position = 5
+    assert again.take(9) == first[5:]
+    assert PromptSampler(7, seed=2).take(7) != first[:7]
