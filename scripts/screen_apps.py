@@ -52,7 +52,7 @@ _FONT_AWESOME = (
     ),
     ("fontawesome.com/releases/v5.0.6/webfonts/", SB_ADMIN_2, "vendor/fontawesome-free/webfonts/"),
 )
-_WINDOWS = ((1008, 728), (1512, 728))
+_WINDOWS = ((1008, 728), (1512, 728), (1512, 1092))
 
 _QUILL = """<!doctype html><html><head><meta charset=utf-8>
 <link rel=stylesheet href=dist/quill.snow.css></head>
@@ -179,8 +179,8 @@ APPS: tuple[App, ...] = (
         skip=("icons", "maps"),
         redirects=_FONT_AWESOME,
     ),
-    App("freelancer", "startbootstrap-freelancer@7.0.7", "MIT", ("dist/*.html",), scrolls=5),
-    App("resume", "startbootstrap-resume@7.0.6", "MIT", ("dist/*.html",), scrolls=5),
+    App("freelancer", "startbootstrap-freelancer@7.0.7", "MIT", ("dist/*.html",), scrolls=8),
+    App("resume", "startbootstrap-resume@7.0.6", "MIT", ("dist/*.html",), scrolls=8),
     App(
         "mobile-angular",
         "mobile-angular-ui@1.3.4",

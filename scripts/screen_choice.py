@@ -43,8 +43,8 @@ def choose(found: list[Found], limits: dict[str, int]) -> tuple[dict[str, list[R
             trained_names |= {(r.app, r.name.lower(), r.kind) for r in rows}
         elif screen.split == "held_out":
             rows = [r for r in rows if signature(r) not in trained]
-            if screen.platform == "desktop":
-                # Tiles of two window sizes show the same tool at two places.
+            if screen.platform == "desktop" or "@" in screen.page:
+                # Tiles of two windows, and neighbouring scrolls, show one tool at two places.
                 rows = [r for r in rows if (r.app, r.name.lower(), r.kind) not in trained_names]
         rows = limit_repeats(rows, limits[screen.split], seen[screen.split])
         rows = rows[: MOST_ROWS[screen.split]]

@@ -24,7 +24,7 @@ class JsonLines:
     """`metrics.jsonl`: one object a step; a resumed run cuts it back to where it resumes."""
 
     def __init__(self, path: Path, resume_step: int) -> None:
-        kept = []
+        kept: list[str] = []
         if path.is_file() and resume_step:
             lines = path.read_text(encoding="utf-8").splitlines()
             # A kill may leave half a line at the end; it is written again.

@@ -232,7 +232,8 @@ class VisionLanguagePolicy:
 
     def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
         """Safetensors, config and processor in the layout that `from_pretrained` reads."""
-        self.module.model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+        own = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+        self.module.model.save_pretrained(folder, state_dict=own, safe_serialization=True)
         self.processor.save_pretrained(folder)
 
 

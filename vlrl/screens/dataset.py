@@ -76,10 +76,15 @@ def fingerprint(image: Image.Image) -> str:
 
 
 class Deduper:
-    """Refuses a screen whose elements nearly repeat an earlier one of the same app."""
+    """Refuses a screen whose elements nearly repeat an earlier one of the same app.
 
-    def __init__(self, most_shared: float = 0.8) -> None:
+    A fixed menu makes most elements of two scroll positions equal, so a screen that brings
+    `enough_new` elements is new whatever it shares.
+    """
+
+    def __init__(self, most_shared: float = 0.8, enough_new: int = 3) -> None:
         self._most_shared = most_shared
+        self._enough_new = enough_new
         self._prints: set[str] = set()
         self._layouts: dict[tuple[str, tuple[int, int], str], list[dict[str, Any]]] = {}
 
@@ -93,16 +98,16 @@ class Deduper:
             if not element.dropped:
                 layout.setdefault(element.name.lower(), element.box)
         earlier = self._layouts.setdefault((app, shot.image.size, theme), [])
-        if layout and any(self._shared(layout, old) > self._most_shared for old in earlier):
+        if layout and any(self._repeats(layout, old) for old in earlier):
             return False
         self._prints.add(mark)
         earlier.append(layout)
         return True
 
-    @staticmethod
-    def _shared(a: dict[str, Any], b: dict[str, Any]) -> float:
-        same = sum(1 for name, box in a.items() if name in b and iou(box, b[name]) > 0.7)
-        return same / max(len(a), len(b), 1)
+    def _repeats(self, new: dict[str, Any], old: dict[str, Any]) -> bool:
+        same = sum(1 for name, box in new.items() if name in old and iou(box, old[name]) > 0.7)
+        share = same / max(len(new), len(old), 1)
+        return share > self._most_shared and len(new) - same < self._enough_new
 
 
 def save_image(image: Image.Image, path: Path) -> None:

@@ -79,6 +79,25 @@ def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditiona
     return model
 
 
+@torch.no_grad()
+def whiten_patches(model: Qwen2_5_VLForConditionalGeneration, patches: Tensor) -> None:
+    """Start the patch embedding at the whitened principal components of real patches.
+
+    Random projections of a screenshot see hardly more than its background colour; the strokes
+    of letters are a small part of the variance and take very long to be noticed.
+    """
+    weight = model.model.visual.patch_embed.proj.weight
+    width, channels, frames = weight.shape[:3]
+    pixels = patches.view(len(patches), channels, frames, -1).mean(dim=2).flatten(1).double()
+    # Flat patches teach nothing about shapes.
+    pixels = pixels[pixels.var(dim=1) > 1e-2]
+    values, vectors = torch.linalg.eigh(pixels.T @ pixels / len(pixels))
+    values, vectors = values.flip(0)[:width], vectors.flip(1)[:, :width]
+    filters = (vectors / (values + 0.01 * values.mean()).sqrt()).T
+    filters = filters.view(width, channels, 1, -1).expand(-1, -1, frames, -1) / frames
+    weight.copy_(filters.reshape(weight.shape))
+
+
 class AttentionTap:
     """Keeps the pointer heads' attention scores of the last forward pass."""
 
