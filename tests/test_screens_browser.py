@@ -83,6 +83,12 @@ def test_old_names_do_not_survive_in_a_single_page_application(browser: Browser)
         assert shoot(page, "s", ExtractOptions()).elements[0].name == "After"
 
 
+def test_the_clock_of_a_page_stands_still(browser: Browser) -> None:
+    with browser.page(SIZE) as page:
+        page.set_content("<p>now</p>")
+        assert page.evaluate("new Date().toISOString()") == "2025-03-12T10:24:00.000Z"
+
+
 def test_only_allowed_hosts_are_asked(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text(
         "<img src='http://elsewhere.invalid/x.png'><a href=x>Home</a>"

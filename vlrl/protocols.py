@@ -124,3 +124,6 @@ class Policy(Protocol):
 
     def reference_logp(self, trajectory: Trajectory) -> Tensor:
         """Log-probs of the actions under the reference policy, [B, T], nats."""
+
+    def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
+        """Write the module's `weights` (by parameter name) so that `from_pretrained` loads them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 460, 210
@@ -80,7 +80,12 @@ def _ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     return [i * step for i in range(first, max(last, first + 1) + 1)]
 
 
-def _grid(ticks: Sequence[float], place, x_low: float, x_high: float) -> str:  # type: ignore[no-untyped-def]
+def _grid(
+    ticks: Sequence[float],
+    place: Callable[[float, float], tuple[float, float]],
+    x_low: float,
+    x_high: float,
+) -> str:
     lines = []
     for tick in ticks:
         _, y = place(x_low, tick)

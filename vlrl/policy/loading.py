@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
-
 from vlrl.config.schema import LoraSection, VisionLanguageConfig
 from vlrl.errors import ConfigError
 from vlrl.policy.families import Family, family_of
@@ -33,7 +31,7 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
         raise ConfigError(f"policy.model {options.model!r}: {error}") from error
     family = family_of(config)
     processor = transformers.AutoProcessor.from_pretrained(options.model, revision=options.revision)
-    model = load_model(options, dtype)
+    model: Any = load_model(options, dtype)
     if not options.train_vision:
         model.model.visual.requires_grad_(False)
     if checkpointing:
@@ -58,7 +56,7 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
     )
 
 
-def add_lora(model: nn.Module, lora: LoraSection) -> nn.Module:
+def add_lora(model: Any, lora: LoraSection) -> Any:
     """A low-rank adapter on the named linear layers; all other weights are frozen."""
     from peft import LoraConfig, get_peft_model
 

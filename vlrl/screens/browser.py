@@ -27,7 +27,7 @@ FLAGS = (
 CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # 2025-03-12 10:24 UTC: calendars and "3 minutes ago" come out the same on each run.
-FROZEN_TIME_MS = 1_741_775_040_000
+FROZEN_TIME_S = 1_741_775_040
 # Charts that draw random numbers would change the picture from run to run.
 SEED_SCRIPT = """
 (() => { let s = 123456789; Math.random = () => {
@@ -154,7 +154,7 @@ class Browser:
             context.add_init_script(SEED_SCRIPT)
             page = context.new_page()
             if guarded:
-                page.clock.set_fixed_time(FROZEN_TIME_MS)
+                page.clock.set_fixed_time(FROZEN_TIME_S)
             yield page
         finally:
             context.close()

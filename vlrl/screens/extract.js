@@ -59,7 +59,10 @@
       return { radio: "radio", range: "slider", number: "spinbutton", search: "searchbox" }[type]
         || "textbox";
     }
-    return el.isContentEditable ? "textbox" : "button";
+    if (el.isContentEditable) return "textbox";
+    // A clickable row or name without a role does not look like a button.
+    return /BUTTON/.test(el.tagName) || el.matches("[data-toggle], [data-bs-toggle]")
+      ? "button" : "item";
   }
 
   function shown(el) {

@@ -28,7 +28,7 @@ _LABEL: dict[str, tuple[str, ...]] = {
     "link": ('click on "{}"', "open {}", "{} link", 'the "{}" link', "go to {}"),
     "button": ('click "{}"', "press {}", "{} button", 'the "{}" button', "press the {} button"),
     "tab": ("{} tab", 'switch to the "{}" tab', "open the {} tab"),
-    "item": ('choose "{}"', "select {}", '"{}" in the menu', "pick {}"),
+    "item": ('choose "{}"', "select {}", 'the "{}" item', "pick {}"),
     "field": ("{} field", 'click in the "{}" field', "type into {}", "enter {}"),
     "dropdown": ("{} dropdown", 'open the "{}" list', "change {}"),
     "checkbox": ('tick "{}"', "{} checkbox", 'check the "{}" box'),

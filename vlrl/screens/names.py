@@ -29,6 +29,7 @@ def clean_name(raw: str) -> str:
     text = re.sub(r"^[^\x20-\x7e]+|[^\x20-\x7e]+$", "", text.strip())
     text = _SHORTCUT.sub("", " ".join(text.split())).strip()
     text = re.sub(r"(?<=\w)\s*\[[^\]]*\]$", "", text)
+    text = text.removesuffix("(current)").strip()
     text = _SHORTCUT_BARE.sub("", text).strip()
     return text if text.isascii() else ""
 

@@ -30,7 +30,9 @@ def noun(element: Element, filled: bool) -> str:
         return role
     if element.element_type == "icon":
         return "picture" if element.picture else "icon"
-    if role.startswith("menuitem") or role in ("option", "radio"):
+    if role.startswith("menuitem") or role in ("option", "radio", "treeitem"):
+        return "item"
+    if role == "item" and not filled:
         return "item"
     if filled or role == "button":
         return "button"
@@ -127,6 +129,9 @@ def order_phrases(
     if len(members) < min_members or any(m.dropped in ("cut off", "occluded") for m in members):
         return []
     kind = me.group.kind
+    # Colour swatches in a side bar are no menu, and a reader would not count them as one.
+    if kind in ("menu", "list") and any(m.element_type != "text" for m in members):
+        return []
     place = _place_of_group(me, size)
     others = {
         e.group.id
