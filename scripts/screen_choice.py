@@ -15,7 +15,7 @@ from vlrl.screens.records import Row, Screen
 
 SEED = "vlrl-1"
 # Rows of one element (name, role, place) and kind over all screens of an application.
-REPEATS = {"train": 3, "held_out": 1, "unseen": 2}
+REPEATS = {"train": 3, "held_out": 2, "unseen": 2}
 MOST_ROWS = {"train": 16, "held_out": 14, "unseen": 14}
 
 Found = tuple[Shot, Screen]
@@ -29,7 +29,7 @@ def instruct(shot: Shot, screen: Screen) -> list[Row]:
 
 
 def choose(found: list[Found], limits: dict[str, int]) -> tuple[dict[str, list[Row]], list[Screen]]:
-    """Rows by split: repeats limited, held-out free of elements that training saw."""
+    """Rows by split: repeats limited, held-out rows marked where training saw their element."""
     by_split: dict[str, list[Row]] = {"train": [], "held_out": [], "unseen": []}
     screens: list[Screen] = []
     seen: dict[str, Counter[tuple[Any, ...]]] = {s: Counter() for s in by_split}
@@ -42,10 +42,16 @@ def choose(found: list[Found], limits: dict[str, int]) -> tuple[dict[str, list[R
             trained |= {signature(r) for r in rows}
             trained_names |= {(r.app, r.name.lower(), r.kind) for r in rows}
         elif screen.split == "held_out":
-            rows = [r for r in rows if signature(r) not in trained]
-            if screen.platform == "desktop" or "@" in screen.page:
-                # Tiles of two windows, and neighbouring scrolls, show one tool at two places.
-                rows = [r for r in rows if (r.app, r.name.lower(), r.kind) not in trained_names]
+            # Tiles of two windows, and neighbouring scrolls, show one tool at two places.
+            by_name = screen.platform == "desktop" or "@" in screen.page
+            rows = [
+                replace(
+                    r,
+                    familiar=signature(r) in trained
+                    or (by_name and (r.app, r.name.lower(), r.kind) in trained_names),
+                )
+                for r in rows
+            ]
         rows = limit_repeats(rows, limits[screen.split], seen[screen.split])
         rows = rows[: MOST_ROWS[screen.split]]
         if len(rows) >= 2:

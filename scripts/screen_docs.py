@@ -20,8 +20,9 @@ px of the image), `kind` (label, icon, appearance, region), `element_type` (text
 Every screen is rendered natively at its size (280x504 mobile, 448x364 web, 504x364 desktop),
 sides multiples of 28 px; desktop windows are cut at native scale, never shrunk. Pages of one
 application go to either train or held_out (one-page applications: scroll positions or window
-tiles do); held_out has no element that train shows with the same name, role and place. The
-applications of unseen_apps appear in neither.
+tiles do). In held_out, `familiar` says whether train shows an element of the same name, role and
+place, as menus are that every page repeats; results are reported apart. The applications of
+unseen_apps appear in neither.
 """
 
 

@@ -43,6 +43,8 @@ class GuiTarget:
     app: str = ""
     element_type: str = ""
     platform: str = ""
+    familiar: str = ""
+    """"familiar" or "new": whether training screens show this element too; "" = not said."""
     polygon: tuple[Point, ...] | None = None
     """Corners in order, where the target is no rectangle; `box` then bounds it."""
 
@@ -140,7 +142,9 @@ class GuiGrounding:
                     (ImagePart(row.image, row.width_px, row.height_px), TextPart(question)),
                 ),
             ),
-            target=GuiTarget(Box(*row.box, frame), kind, app, element_type, platform),
+            target=GuiTarget(
+                Box(*row.box, frame), kind, app, element_type, platform, _familiar(row)
+            ),
             columns={
                 **row.fields,
                 "bbox": list(row.box),
@@ -228,9 +232,14 @@ class GuiGrounding:
         return float(both[0])
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
-        """kind, app and element type, where the data names them."""
+        """kind, app, element type and novelty, where the data names them."""
         target: GuiTarget = sample.target
-        groups = {"kind": target.kind, "app": target.app, "element_type": target.element_type}
+        groups = {
+            "kind": target.kind,
+            "app": target.app,
+            "element_type": target.element_type,
+            "element": target.familiar,
+        }
         return {key: value for key, value in groups.items() if value}
 
     def difficulty(self, sample: Sample) -> float:
@@ -271,6 +280,11 @@ class GuiGrounding:
             min_pixels=self.options.min_pixels,
             max_pixels=self.options.max_pixels,
         )
+
+
+def _familiar(row: GroundingRow) -> str:
+    known = row.fields.get("familiar")
+    return "" if known is None else ("familiar" if known else "new")
 
 
 def _valid_box(rollout: Rollout) -> Box | None:

@@ -7,7 +7,7 @@ from typing import Any
 from vlrl.data.rows import RawRow, field_of
 
 CONVENTION = "xyxy_px"
-FIELDS = ("kind", "element_type", "role", "name", "app", "platform", "screen")
+FIELDS = ("kind", "element_type", "role", "name", "app", "platform", "screen", "familiar")
 
 
 def read_row(row: Any, where: str, stem: str) -> RawRow:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+
 from vlrl.config.schema import LoraSection, VisionLanguageConfig
 from vlrl.errors import ConfigError
 from vlrl.policy.families import Family, family_of

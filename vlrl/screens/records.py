@@ -89,7 +89,10 @@ class Row:
     app: str
     platform: str
     screen: str
+    familiar: bool | None = None
+    """Held-out rows: training shows an element of the same application, name, role and place
+    (a menu that every page repeats); None in the other splits."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for a split's JSON lines file."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value is not None}
