@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
 from vlrl.rewards.box_hit import box_hit
 from vlrl.rewards.box_iou import box_iou
 from vlrl.rewards.edge_harmonic import edge_harmonic

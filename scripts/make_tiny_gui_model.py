@@ -29,8 +29,6 @@ def main() -> None:
     parser.add_argument("--word-weight", type=float, default=0.5)
     parser.add_argument("--eval-minutes", type=float, default=4.0)
     parser.add_argument("--eval-limit", type=int, default=256)
-    parser.add_argument("--sheets", action="store_true", help="word sheets: train the eye alone")
-    parser.add_argument("--whiten", action="store_true", help="whitened patch embedding")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = vars(parser.parse_args())

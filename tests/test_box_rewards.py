@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vlrl.tasks.gui_grounding import GuiAnswer, GuiGrounding, GuiTarget
 
 from vlrl.errors import DataError, RewardError
 from vlrl.measure.boxes import Box, Frame, Point
 from vlrl.reward.tree import build_reward
+from vlrl.tasks.gui_grounding import GuiAnswer, GuiGrounding, GuiTarget
 from vlrl.types import Finish, ImagePart, Message, Rollout, Sample, Score, TextPart
 
 SCREEN = Frame(1920, 1080)

@@ -7,12 +7,12 @@ import math
 
 import pytest
 from pydantic import ValidationError
-from vlrl.tasks.gui_grounding import GuiGrounding, GuiTarget
 
 from vlrl.errors import ConfigError
 from vlrl.measure.boxes import Box, Frame, Point
 from vlrl.measure.syntax import write_answer
 from vlrl.protocols import NEEDS, Task
+from vlrl.tasks.gui_grounding import GuiGrounding, GuiTarget
 from vlrl.types import Finish, ImagePart, Rollout, Sample, TextPart
 
 ROW = {

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from vlrl.tasks.gui_grounding import GuiGrounding
 
 from vlrl.policy import layout
 from vlrl.policy.distribution import Sampling, draw, entropy, log_probs
 from vlrl.policy.trajectory import TokenTrajectory
 from vlrl.policy.vision_language import VisionLanguagePolicy
+from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.types import Finish, Message, Sample, TextPart
 
 NONE = torch.zeros(0, dtype=torch.long)

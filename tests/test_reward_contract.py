@@ -10,12 +10,12 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from vlrl.tasks.gui_grounding import GuiAnswer, GuiTarget
 
 from vlrl.measure.boxes import Box, Frame, Point
 from vlrl.protocols import NEEDS, Reward
 from vlrl.registry import REGISTRY
 from vlrl.reward.tree import build_reward
+from vlrl.tasks.gui_grounding import GuiAnswer, GuiTarget
 from vlrl.types import Finish, Rollout, Sample
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "rewards"

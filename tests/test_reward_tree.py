@@ -8,11 +8,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vlrl.rewards.combine import Max, Mean, Min, Product, Sum
-from vlrl.rewards.gate import Gate
 
 from vlrl.errors import ConfigError, RewardError
 from vlrl.reward.tree import build_reward, score
+from vlrl.rewards.combine import Max, Mean, Min, Product, Sum
+from vlrl.rewards.gate import Gate
 from vlrl.types import Finish, Rollout, Sample, Score
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "rewards"

@@ -56,6 +56,14 @@ def test_embedded_splits_are_disjoint(embedded: dict[str, list[dict[str, Any]]])
     }
 
 
+def test_held_out_rows_say_whether_training_shows_them(
+    embedded: dict[str, list[dict[str, Any]]],
+) -> None:
+    assert {row["familiar"] for row in embedded["held_out"]} == {True, False}
+    assert sum(not row["familiar"] for row in embedded["held_out"]) >= 500
+    assert not any("familiar" in row for row in embedded["train"] + embedded["unseen_apps"])
+
+
 def test_embedded_sources_are_listed() -> None:
     screens = read_jsonl(ASSETS / "screens.jsonl")
     licences = (ASSETS / "LICENSES.md").read_text()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from vlrl.tasks.gui_grounding import GuiGrounding
 
 from vlrl.errors import ConfigError, DataError, RewardError
 from vlrl.interop.trl import as_trl_reward
 from vlrl.reward.tree import build_reward
+from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.types import Finish, Message, Rollout, Sample, TextPart
 
 COLUMNS = {"bbox": [[100, 100, 200, 140]] * 2, "image_size": [[1932, 1092]] * 2}

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
@@ -46,13 +47,13 @@ def is_hit(answer: Sequence[int] | None, truth: Sequence[int]) -> bool:
 def inference_prompt(processor: Qwen2_5_VLProcessor, instruction: str) -> str:
     """The one user turn, through the processor's own chat template."""
     text = {"type": "text", "text": CLICK_PROMPT.format(instruction=instruction)}
-    message = {"role": "user", "content": [{"type": "image"}, text]}
+    message: dict[str, Any] = {"role": "user", "content": [{"type": "image"}, text]}
     return processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
 
 
 @torch.no_grad()
 def generate(
-    model: Qwen2_5_VLForConditionalGeneration,
+    model: Any,
     processor: Qwen2_5_VLProcessor,
     asked: Sequence[tuple[str, Target]],
     images: ImageCache,

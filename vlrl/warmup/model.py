@@ -4,7 +4,7 @@ import types
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import (
     AttentionInterface,
@@ -23,7 +23,9 @@ POINTER_HEAD = 0
 
 def tiny_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
     """About 6 million parameters; M-RoPE with interleaved sections and a short period."""
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.get_added_vocab()}
+    ids: dict[str, Any] = {
+        token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.get_added_vocab()
+    }
     # A base of 1e6 leaves no channel that turns within the 18 columns of these screens, so a
     # tiny model could not tell positions apart; interleaving gives height and width both
     # fast channels (where) and slow ones (what).
@@ -80,24 +82,6 @@ def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditiona
 
 
 @torch.no_grad()
-def whiten_patches(model: Qwen2_5_VLForConditionalGeneration, patches: Tensor) -> None:
-    """Start the patch embedding at the whitened principal components of real patches.
-
-    Random projections of a screenshot see hardly more than its background colour; the strokes
-    of letters are a small part of the variance and take very long to be noticed.
-    """
-    weight = model.model.visual.patch_embed.proj.weight
-    width, channels, frames = weight.shape[:3]
-    pixels = patches.view(len(patches), channels, frames, -1).mean(dim=2).flatten(1).double()
-    # Flat patches teach nothing about shapes.
-    pixels = pixels[pixels.var(dim=1) > 1e-2]
-    values, vectors = torch.linalg.eigh(pixels.T @ pixels / len(pixels))
-    values, vectors = values.flip(0)[:width], vectors.flip(1)[:, :width]
-    filters = (vectors / (values + 0.01 * values.mean()).sqrt()).T
-    filters = filters.view(width, channels, 1, -1).expand(-1, -1, frames, -1) / frames
-    weight.copy_(filters.reshape(weight.shape))
-
-
 class AttentionTap:
     """Keeps the pointer heads' attention scores of the last forward pass."""
 
@@ -110,7 +94,7 @@ TAP = AttentionTap()
 
 
 def fast_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -137,7 +121,7 @@ def fast_attention(
 
 
 def _windowed_forward(
-    self: nn.Module,
+    self: Any,
     hidden_states: Tensor,
     cu_seqlens: Tensor,
     position_embeddings: tuple[Tensor, Tensor],
@@ -165,12 +149,12 @@ def _windowed_forward(
     return self.proj(torch.cat(outputs)[order])
 
 
-def _linear_patch_embed(self: nn.Module, pixels: Tensor) -> Tensor:
+def _linear_patch_embed(self: Any, pixels: Tensor) -> Tensor:
     """The patch convolution as a matrix product: its backward pass is 4x faster on CPU."""
     return functional.linear(pixels, self.proj.weight.view(self.embed_dim, -1))
 
 
-def use_fast_attention(model: Qwen2_5_VLForConditionalGeneration) -> None:
+def use_fast_attention(model: Any) -> None:
     """Switch a model in memory to the faster attention; what is saved does not change."""
     AttentionInterface.register(FAST_ATTENTION, fast_attention)
     language_model = model.model.language_model
@@ -182,7 +166,7 @@ def use_fast_attention(model: Qwen2_5_VLForConditionalGeneration) -> None:
         block.attn.forward = types.MethodType(_windowed_forward, block.attn)
 
 
-def use_default_attention(model: Qwen2_5_VLForConditionalGeneration) -> None:
+def use_default_attention(model: Any) -> None:
     """Undo use_fast_attention."""
     model.model.language_model.config._attn_implementation = "sdpa"
     model.model.visual.patch_embed.__dict__.pop("forward", None)

@@ -25,8 +25,7 @@ from vlrl.warmup.collate import TurnCollator
 from vlrl.warmup.data import ScreenTargets, load_screens
 from vlrl.warmup.evaluate import hit_rates
 from vlrl.warmup.memory import keep_freed_memory
-from vlrl.warmup.model import build_model, use_default_attention, use_fast_attention, whiten_patches
-from vlrl.warmup.sheets import SheetCollator
+from vlrl.warmup.model import build_model, use_default_attention, use_fast_attention
 from vlrl.warmup.tokenizer import build_processor, corpus_from_rows, train_tokenizer
 from vlrl.warmup.trainer import Muon, WarmupTrainer
 
@@ -57,8 +56,6 @@ class WarmupPlan:
     eval_minutes: float = 4.0
     eval_limit: int = 256
     threads: int = 2
-    sheets: bool = False
-    whiten: bool = False
     seed: int = 0
 
 
@@ -209,18 +206,12 @@ def warm_up(plan: WarmupPlan) -> None:
         optimizer, lambda step: cosine(step, watch.share(step), floor=plan.floor)
     )
     data = training_data(plan)
-    collator: TurnCollator | SheetCollator = TurnCollator(
+    collator = TurnCollator(
         processor,
         turns=plan.turns,
         augment_strength=plan.augment,
         seed=plan.seed,
     )
-    if plan.sheets:
-        names = [target["name"] for targets in data["targets"] for target in targets]
-        collator = SheetCollator(processor, [name for name in names if name], seed=plan.seed)
-    if plan.whiten:
-        shown = [data[place] for place in range(0, len(data), max(1, len(data) // 64))]
-        whiten_patches(model, TurnCollator(processor, seed=plan.seed)(shown)["pixel_values"])
     trainer = WarmupTrainer(
         model=model,
         args=SFTConfig(

@@ -1,6 +1,6 @@
 """TRL's SFTTrainer with two more losses: where to look, and what the ink spells."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -29,27 +29,17 @@ class WarmupTrainer(SFTTrainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.pointer_weight, self.word_weight = pointer_weight, word_weight
-        self._seen: Tensor | None = None
-        self.model.model.visual.register_forward_hook(self._keep_image_tokens)
-        self.image_start = len(self.data_collator.head)
-
-    def _reading_loss(self, inputs: dict[str, Any]) -> Tensor:
-        """The word loss alone, for batches of word sheets: the language model rests."""
-        visual = self.model.model.visual(inputs["pixel_values"], inputs["image_grid_thw"])
-        loss = word_loss(
-            visual.pooler_output,
-            inputs["image_grid_thw"].prod(-1) // 4,
-            self.model.get_input_embeddings().weight,
-            inputs["word_index"],
-            inputs["word_cover"],
-        )
-        self._metrics["train"]["word_loss"].append(loss.item())
-        return loss
+        self._seen: Any = None
+        network: Any = self.model
+        collator: Any = self.data_collator
+        self._vocabulary = network.get_input_embeddings()
+        network.model.visual.register_forward_hook(self._keep_image_tokens)
+        self.image_start = len(collator.head)
 
     def _keep_image_tokens(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._seen = output.pooler_output
 
-    def compute_loss(
+    def compute_loss(  # type: ignore[override]
         self,
         model: nn.Module,
         inputs: dict[str, Any],
@@ -57,8 +47,6 @@ class WarmupTrainer(SFTTrainer):
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
         """Cross-entropy of the answers plus the looking loss."""
-        if "input_ids" not in inputs:
-            return self._reading_loss(inputs)
         index, cover = inputs.pop("pointer_index"), inputs.pop("pointer_cover")
         share = inputs.pop("pointer_share")
         words, word_cover = inputs.pop("word_index"), inputs.pop("word_cover")
@@ -71,7 +59,7 @@ class WarmupTrainer(SFTTrainer):
         places = pointer_loss(TAP.scores, index, cover, self.image_start)
         looking = (places * share).sum() / share.sum()
         TAP.scores = []
-        embeddings = self.model.get_input_embeddings().weight
+        embeddings = self._vocabulary.weight
         reading = word_loss(self._seen, counts, embeddings, words, word_cover)
         self._seen = None
         self._metrics["train"]["pointer_loss"].append(places[share == 1].mean().item())
@@ -129,7 +117,8 @@ class Muon(torch.optim.Optimizer):
         adam_lr: float,
         weight_decay: float,
     ) -> None:
-        matrices, rest = [], []
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in named:
             inner = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
             (matrices if inner else rest).append(parameter)
@@ -142,7 +131,7 @@ class Muon(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -151,10 +140,11 @@ class Muon(torch.optim.Optimizer):
 
     def _matrix(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         state = self.state[parameter]
+        gradient: Any = parameter.grad
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        update = orthogonalise(parameter.grad.lerp(state["momentum"], group["momentum"]))
+        state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        update = orthogonalise(gradient.lerp(state["momentum"], group["momentum"]))
         # Scaled to the size of an Adam update, so that one learning rate fits all shapes.
         scale = 0.2 * max(parameter.shape) ** 0.5
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -162,14 +152,15 @@ class Muon(torch.optim.Optimizer):
 
     def _adam(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         state = self.state[parameter]
+        gradient: Any = parameter.grad
         if not state:
             state["first"] = torch.zeros_like(parameter)
             state["second"] = torch.zeros_like(parameter)
             state["count"] = 0
         state["count"] += 1
         low, high = group["betas"]
-        state["first"].lerp_(parameter.grad, 1 - low)
-        state["second"].lerp_(parameter.grad.square(), 1 - high)
+        state["first"].lerp_(gradient, 1 - low)
+        state["second"].lerp_(gradient.square(), 1 - high)
         first = state["first"] / (1 - low ** state["count"])
         second = state["second"] / (1 - high ** state["count"])
         parameter.add_(first / (second.sqrt() + 1e-8), alpha=-group["lr"])
@@ -178,7 +169,8 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration: all singular values of the update near one."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    work = functional.normalize(matrix.bfloat16(), dim=(0, 1))
+    work = matrix.bfloat16()
+    work = work / work.norm().clamp(min=1e-12)
     wide = work.shape[0] > work.shape[1]
     work = work.T if wide else work
     for _ in range(steps):
