@@ -39,6 +39,8 @@ class App:
 
 _FA4 = "font-awesome@4.7.0"
 _FONT_AWESOME = (
+    ("font-awesome/4.7.0/css/font-awesome.min.css", _FA4, "css/font-awesome.min.css"),
+    ("font-awesome/4.7.0/fonts/", _FA4, "fonts/"),
     ("font-awesome/latest/css/font-awesome.min.css", _FA4, "css/font-awesome.min.css"),
     (
         "font-awesome/latest/fonts/fontawesome-webfont.woff2",
@@ -311,6 +313,7 @@ APPS: tuple[App, ...] = (
         "BSD-3-Clause",
         ("_host.html",),
         viewports=(("desktop", DESKTOP),),
+        redirects=_FONT_AWESOME,
         windows=((1008, 728),),
         host_page=_GRAPES,
         settle_ms=800,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vlrl.screens.capture import Shot
+from vlrl.screens.capture import Shot, refuse_blank
 from vlrl.screens.dataset import limit_repeats, rows_of, save_image, signature, write_jsonl
 from vlrl.screens.instructions import ScreenInstructions
 from vlrl.screens.records import Row, Screen
@@ -24,6 +24,7 @@ Found = tuple[Shot, Screen]
 def instruct(shot: Shot, screen: Screen) -> list[Row]:
     """Rows of a screen by the present wording rules, whenever it was rendered."""
     pixels = np.asarray(shot.image, dtype=np.uint8)
+    refuse_blank(shot.elements, pixels)
     maker = ScreenInstructions(shot.elements, pixels, shot.image.size, f"{SEED}/{screen.id}")
     return rows_of(replace(shot, instructions=maker.build()), screen)
 

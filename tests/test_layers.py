@@ -31,6 +31,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/log": MODELS,
     "vlrl/train": (*MODELS, "vlrl.train"),
     "vlrl/screens": (*GROUND, "vlrl.screens"),
+    "vlrl/warmup": ("vlrl.warmup", "vlrl.dist"),
+    "vlrl/interop": (*RECORDS, "vlrl.reward", "vlrl.interop"),
     "rewards": (*RECORDS, "vlrl.reward"),
     "tasks": (*RECORDS, "vlrl.reward", "vlrl.data"),
 }

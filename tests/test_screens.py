@@ -13,7 +13,7 @@ from PIL import Image
 
 from vlrl.cli import screens as cli
 from vlrl.screens.browser import BrowserMissingError, find_chromium
-from vlrl.screens.capture import Shot, make_shot
+from vlrl.screens.capture import Shot, make_shot, refuse_blank
 from vlrl.screens.check import problems
 from vlrl.screens.colours import colour_word, fill_word, ink_word
 from vlrl.screens.crawl import Source, page_key
@@ -112,6 +112,18 @@ def test_fill_needs_contrast_with_the_ground() -> None:
     pixels[20:40, 10:60] = (220, 20, 30)
     assert fill_word(pixels, (10, 20, 60, 40)) == "red"
     assert fill_word(blank((220, 20, 30)), (10, 20, 60, 40)) == ""
+
+
+def test_an_icon_that_shows_nothing_is_refused() -> None:
+    pixels = blank()
+    pixels[12:20, 44:60] = (90, 90, 90)
+    icons = [
+        element((10, 10, 34, 34), "Search", element_type="icon"),
+        element((40, 10, 64, 34), "Delete", element_type="icon"),
+        element((70, 10, 94, 34), "Save"),
+    ]
+    refuse_blank(icons, pixels)
+    assert [e.dropped for e in icons] == ["nothing to see", "", ""]
 
 
 def test_ink_is_the_colour_of_the_strokes() -> None:

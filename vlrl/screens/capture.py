@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from vlrl.screens.browser import STILL_CSS
-from vlrl.screens.colours import Pixels
+from vlrl.screens.colours import Pixels, is_blank
 from vlrl.screens.extract import ExtractOptions, merge_twins, read_page, to_element
 from vlrl.screens.instructions import Instruction, ScreenInstructions
 from vlrl.screens.records import Element
@@ -99,14 +99,22 @@ def make_shot(
         if element.box[2] > element.box[0] and element.box[3] > element.box[1]:
             elements.append(element)
     merged = merge_twins(elements, options)
+    pixels: Pixels = np.asarray(image, dtype=np.uint8)
+    refuse_blank(merged, pixels)
     dropped["same place as another"] += len(elements) - len(merged)
     for element in merged:
         if element.dropped:
             dropped[element.dropped] += 1
-    pixels: Pixels = np.asarray(image, dtype=np.uint8)
     maker = ScreenInstructions(merged, pixels, size, seed)
     instructions = maker.build()
     return Shot(image, merged, instructions, scroll, round(raw["height"]), dropped + maker.dropped)
+
+
+def refuse_blank(elements: list[Element], pixels: Pixels) -> None:
+    """Drops icons of which the picture shows nothing."""
+    for element in elements:
+        if element.element_type == "icon" and not element.dropped:
+            element.dropped = "nothing to see" if is_blank(pixels, element.box) else ""
 
 
 def _shift(

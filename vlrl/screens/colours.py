@@ -103,6 +103,17 @@ def fill_word(image: Pixels, box: Box) -> str:
     return colour_word(fill) if share >= 0.35 else ""
 
 
+def is_blank(image: Pixels, box: Box) -> bool:
+    """Whether nothing is drawn in a box (an icon font that did not load)."""
+    x1, y1, x2, y2 = box
+    inner = image[y1:y2, x1:x2].reshape(-1, 3)
+    if not len(inner):
+        return True
+    ground, _ = _mode(inner)
+    gaps = np.linalg.norm(inner.astype(np.float64) - np.asarray(ground), axis=1)
+    return int((gaps > 24.0).sum()) < 6
+
+
 def ink_word(image: Pixels, box: Box) -> str:
     """Colour word of the text or icon drawn in a box (its pixels farthest from the ground)."""
     x1, y1, x2, y2 = box

@@ -90,6 +90,7 @@ class ScreenInstructions:
         filled = [rgb is not None for rgb in self._rgb]
         self._nouns = [noun(e, f) for e, f in zip(elements, filled, strict=True)]
         self._fills = [fill_word(pixels, e.box) for e in elements]
+        self._styled = [css_colour(e.text_colour) for e in elements]
         self._inks = [self._ink(pixels, e) for e in elements]
         self._filled = filled
         self._keys = [name_key(e.name) for e in elements]
@@ -155,7 +156,9 @@ class ScreenInstructions:
             same = [
                 i
                 for i in rivals
-                if self._near(self._inks[i], colour) or self._near(self._fills[i], colour)
+                if self._near(self._inks[i], colour)
+                or self._near(self._fills[i], colour)
+                or self._close(self._styled[i], self._styled[index])
             ]
         else:
             return ""

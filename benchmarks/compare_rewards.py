@@ -1,0 +1,125 @@
+"""GUI-G2, GUI-G1 and plain hit rewards on the same budget and seeds: the table in docs/results.md.
+
+    python benchmarks/compare_rewards.py --out runs/compare --seeds 0 1 2 [KEY=VALUE ...]
+
+Runs that are already there are not run again; --table prints the table of what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from vlrl.measure.stats import bootstrap_mean
+
+CONFIG = "configs/gui_grounding/tiny.yaml"
+REWARDS = ("gui_g2", "gui_g1", "hit")
+FIGURES = ("hit", "iou", "size_ratio")
+
+
+def train(out: Path, reward: str, seed: int, ranks: int, overrides: list[str]) -> None:
+    """One run under the real launcher; the start is evaluated once, in the first run."""
+    name = f"{reward}-seed{seed}"
+    if (out / name / "evaluations" / "after").is_dir():
+        return
+    first = not any(out.glob("*/evaluations/before"))
+    command = [
+        str(Path(sys.executable).parent / "deepspeed"),
+        f"--num_gpus={ranks}",
+        "scripts/train_grpo.py",
+        "--config",
+        CONFIG,
+        "--reward",
+        f"configs/rewards/{reward}.yaml",
+        "--quiet",
+        f"name={name}",
+        f"out={out}",
+        f"seed={seed}",
+        f"eval.before={str(first).lower()}",
+        "checkpoint.at_end=false",
+        "checkpoint.export=false",
+        *overrides,
+    ]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "PATH": path})
+
+
+def columns(folder: Path, split: str) -> dict[str, list[float | None]]:
+    """Per-sample figures of an evaluation, None where one does not apply."""
+    found: dict[str, list[float | None]] = {name: [] for name in FIGURES}
+    for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines():
+        metrics: dict[str, Any] = json.loads(line)["metrics"]
+        for name in FIGURES:
+            found[name].append(metrics.get(name))
+    return found
+
+
+def _mean(values: list[float | None]) -> float:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else float("nan")
+
+
+def table(out: Path, seeds: list[int], split: str) -> str:
+    """Hit rate, change with its interval, IoU and size ratio: a row a reward, mean over seeds.
+
+    The interval resamples the samples; each sample's change is first averaged over the seeds.
+    """
+    start = columns(next(out.glob("*/evaluations/before")), split)
+    lines = [
+        f"| {split} | hit rate | change in points [95 %] | each seed | IoU | size ratio |",
+        "|---|---|---|---|---|---|",
+        f"| warm start | {_mean(start['hit']):.1%} | | | {_mean(start['iou']):.3f} | "
+        f"{_mean(start['size_ratio']):.2f} |",
+    ]
+    for reward in REWARDS:
+        ends = [
+            columns(folder, split)
+            for seed in seeds
+            if (folder := out / f"{reward}-seed{seed}" / "evaluations" / "after").is_dir()
+        ]
+        if not ends:
+            continue
+        hits = [[float(v or 0.0) for v in end["hit"]] for end in ends]
+        before = [float(v or 0.0) for v in start["hit"]]
+        per_sample = [sum(h) / len(h) - b for b, *h in zip(before, *hits, strict=True)]
+        change = bootstrap_mean([100 * v for v in per_sample])
+        rates = ", ".join(f"{_mean(end['hit']):.1%}" for end in ends)
+        means = {name: sum(_mean(end[name]) for end in ends) / len(ends) for name in FIGURES}
+        lines.append(
+            f"| {reward} | {means['hit']:.1%} | {change['mean']:+.1f} "
+            f"[{change['low']:+.1f}, {change['high']:+.1f}] | {rates} | {means['iou']:.3f} | "
+            f"{means['size_ratio']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run what is missing, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rewards", nargs="+", default=list(REWARDS), choices=REWARDS)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    args = parser.parse_intermixed_args()
+    out = args.out.resolve()
+    for seed in args.seeds:
+        for reward in args.rewards:
+            if not args.table:
+                train(out, reward, seed, args.ranks, args.overrides)
+    for split in ("held_out", "unseen_apps"):
+        print(table(out, args.seeds, split), end="\n\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
