@@ -81,7 +81,6 @@ def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditiona
     return model
 
 
-@torch.no_grad()
 class AttentionTap:
     """Keeps the pointer heads' attention scores of the last forward pass."""
 

@@ -21,10 +21,10 @@ from transformers import (
 )
 from trl import SFTConfig
 
+from vlrl.dist.memory import keep_freed_memory
 from vlrl.warmup.collate import TurnCollator
 from vlrl.warmup.data import ScreenTargets, load_screens
 from vlrl.warmup.evaluate import hit_rates
-from vlrl.dist.memory import keep_freed_memory
 from vlrl.warmup.model import build_model, use_default_attention, use_fast_attention
 from vlrl.warmup.tokenizer import build_processor, corpus_from_rows, train_tokenizer
 from vlrl.warmup.trainer import Muon, WarmupTrainer
