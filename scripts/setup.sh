@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the environment: a virtual environment with the pinned packages and this checkout.
-# Usage: scripts/setup.sh [VENV] [PYTHON_VERSION]
+# Usage: [REQUIREMENTS=requirements/base.txt] scripts/setup.sh [VENV] [PYTHON_VERSION]
+# requirements/all.txt has the extras too (tracking, browser, ocr, three_d); base.txt has none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
@@ -18,7 +19,8 @@ fi
 uv=$(command -v uv || echo "python3 -m uv")
 
 [ -x "$venv/bin/python" ] || $uv venv --quiet --python "$python_version" "$venv"
-$uv pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements/all.txt
+$uv pip install --quiet --python "$venv/bin/python" --require-hashes \
+  -r "${REQUIREMENTS:-requirements/all.txt}"
 # Beside the pins nothing is resolved any more; build tools come from the environment.
 $uv pip install --quiet --python "$venv/bin/python" --no-deps -e .
 

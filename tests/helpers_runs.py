@@ -71,7 +71,9 @@ def run_job(job: dict[str, Any]) -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     trainer = build_trainer(check(RunConfig, job["config"]), job.get("resume"))
     stop_at = job.get("stop_at")
-    if stop_at is None:
+    if job.get("poison"):
+        poisoned_step(trainer)
+    elif stop_at is None:
         trainer.train()
     else:
         while trainer.step < stop_at:
@@ -81,6 +83,32 @@ def run_job(job: dict[str, Any]) -> None:
         for sink in trainer.sinks:
             sink.close()
     trainer.engine.engine.destroy()
+
+
+def poisoned_step(trainer: Any) -> None:
+    """A step in which the last rank's loss is nan; each rank writes down how it ended."""
+    import math
+
+    import torch
+
+    from vlrl.errors import NonFiniteError
+    from vlrl.log.metrics import Meter
+    from vlrl.train.update import update
+
+    batch = trainer.prepare(trainer.collect(Meter()), Meter())
+    before = trainer.engine.weights()
+    if trainer.world.rank == trainer.world.size - 1:
+        batch.advantage[0] = math.nan
+    try:
+        update(trainer.policy, trainer.engine, batch, trainer.config.algo, trainer.world, Meter())
+        ending = "no error"
+    except NonFiniteError as error:
+        after = trainer.engine.weights()
+        kept = all(torch.equal(before[name], after[name]) for name in before)
+        ending = f"{error} weights kept: {kept}"
+    path = trainer.folder / f"rank{trainer.world.rank}.txt"
+    trainer.folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(ending, encoding="utf-8")
 
 
 def curve(config: dict[str, Any]) -> list[dict[str, float]]:

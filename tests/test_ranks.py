@@ -85,11 +85,18 @@ def test_two_ranks_equal_one_at_every_stage(
     jobs: list[dict[str, Any]] = [{"config": job} for job in double.values()]
     for job in cut.values():
         jobs += [{"config": job, "stop_at": 2}, {"config": job, "resume": "auto"}]
+    poisoned = {s: config(f"poisoned{s}", s) for s in (2, 3)}
+    jobs += [{"config": job, "poison": True} for job in poisoned.values()]
     launch(jobs, tmp_path)
 
     for name in ("zero0", "zero1", "zero2", "zero3", "zero3_chunks"):
         assert_same_curve(single["one"], double[name], 1e-5)
     assert_same_curve(single["one_lora"], double["zero2_lora"], 1e-5)
     assert_same_curve(single["one_drop"], double["zero3_drop"], 1e-5)
+    for name in ("poisoned2", "poisoned3"):
+        for rank in (0, 1):
+            ending = (tmp_path / name / f"rank{rank}.txt").read_text(encoding="utf-8")
+            assert "the optimizer step was not taken. Samples: s" in ending
+            assert "weights kept: True" in ending
     for stage, job in cut.items():
         assert_same_curve(double[f"zero{stage}"], job, 0.0 if stage < 3 else 1e-6)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vlrl.build import build_trainer, check_plugins
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import load_run_config, plain
-from vlrl.errors import VlrlError
+from vlrl.errors import ConfigError, VlrlError
 
 if TYPE_CHECKING:
     from vlrl.train.trainer import Trainer
@@ -78,12 +78,14 @@ def finish(trainer: Trainer) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry of scripts/train_grpo.py: a user's mistake is one clear message, on one rank."""
+    """Entry of scripts/train_grpo.py: a user's mistake is one clear message and status 2."""
     parser = argparse.ArgumentParser(description="Train a policy with group-relative RL.")
     add_arguments(parser)
     try:
         return run(parser.parse_intermixed_args(argv))
     except VlrlError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        # All ranks read the same config and complain alike; data and rewards differ by rank.
+        if rank == "0" or not isinstance(error, ConfigError):
+            print(f"[rank {rank}] {type(error).__name__}: {error}", file=sys.stderr)
         return 2
