@@ -57,6 +57,12 @@ def letters(rollout: Any) -> float:
     return (sum(ord(c) for c in text) % 17) / 17
 
 
+def vowels(rollout: Any) -> float:
+    """The share of vowels in an answer: something that a random model can learn to write."""
+    text = rollout.output
+    return sum(c in "aeiou" for c in text) / max(1, len(text))
+
+
 def broken(rollout: Any) -> float:
     """A reward whose server does not answer."""
     raise ConnectionError("the judge is down")

@@ -219,6 +219,22 @@ def test_a_kill_while_saving_leaves_the_last_good_checkpoint(config: Any) -> Non
     assert not list(folder.glob(".saving-*"))
 
 
+@pytest.mark.parametrize("objective", ["clip", "gspo", "cispo"])
+def test_training_raises_the_reward_by_more_than_its_noise(config: Any, objective: str) -> None:
+    trainer = trainer_of(
+        config(
+            reward={"use": "helpers_runs:vowels"},
+            algo__objective=objective,
+            algo__group_size=8,
+            algo__kl_beta=0.0,
+            optim__lr=3e-3,
+        )
+    )
+    curve_ = [trainer.train_step()["reward/mean"] for _ in range(25)]
+    start, end = curve_[:5], curve_[-5:]
+    assert min(end) > max(start), curve_
+
+
 def test_a_broken_reward_is_an_error_and_never_a_zero(config: Any) -> None:
     trainer = trainer_of(config(reward={"use": "helpers_runs:broken"}))
     with pytest.raises(RewardError, match=r"broken.*the judge is down"):
