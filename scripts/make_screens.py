@@ -8,7 +8,6 @@ by page; `--pool` also writes every training screen, of which --out is a sample.
 
 import argparse
 import multiprocessing
-import pickle
 import shutil
 import sys
 import time
@@ -26,14 +25,11 @@ from rich.progress import track
 from screen_apps import APPS, DESKTOP, JUPYTER_STATES, App
 from screen_choice import REPEATS, SEED, Found, choose, sample, write_set
 from screen_docs import write_docs
+from screen_store import load_found, save_found
 
 from vlrl.screens.browser import Browser
 from vlrl.screens.capture import Shot, load, make_shot, picture, scroll_to
-from vlrl.screens.dataset import (
-    Deduper,
-    slug,
-    split_of_page,
-)
+from vlrl.screens.dataset import Deduper, slug, split_of_page
 from vlrl.screens.extract import ExtractOptions, read_page
 from vlrl.screens.records import Screen
 from vlrl.screens.server import serve
@@ -107,12 +103,12 @@ def screen_for(
     name: str,
     scroll: int,
     theme: str,
-    split: str,
 ) -> Screen:
     """The record of one screen; its image is a lossless webp."""
     screen_id = f"{app.name}/{name}"
     image = f"images/{slug(screen_id)}.webp"
     shown, kind = (DESKTOP, "desktop") if platform == "tile" else (size, platform)
+    split = split_for(app, page)
     return Screen(screen_id, image, shown, app.name, kind, size, page, scroll, theme, split)
 
 
@@ -194,9 +190,7 @@ class Collector:
                 label = "-".join(p for p in parts if p)
                 # One-page applications are split by scroll position, elsewhere pages stay whole.
                 where = f"{name}@{i}" if app.scrolls > 6 else name
-                screen = screen_for(
-                    app, platform, size, where, label, at, theme, split_for(app, where)
-                )
+                screen = screen_for(app, platform, size, where, label, at, theme)
                 raw = read_page(page)
                 shot = make_shot(raw, picture(page), f"{SEED}/{screen.id}", OPTIONS, scroll=at)
                 self.keep(app, shot, screen)
@@ -224,9 +218,7 @@ class Collector:
                 continue
             key = f"{state or 'start'}-{window[0]}x{window[1]}"
             for shot, tile in tiles(page, window, f"{SEED}/{app.name}/{key}"):
-                screen = screen_for(
-                    app, "tile", window, tile, f"{key}-{tile}", 0, "light", split_for(app, tile)
-                )
+                screen = screen_for(app, "tile", window, tile, f"{key}-{tile}", 0, "light")
                 self.keep(app, shot, screen)
 
     def run(self, browser: Browser, app: App) -> None:
@@ -266,10 +258,10 @@ class Collector:
 def collect(job: tuple[str, Path, Path | None]) -> tuple[list[Found], Counter[str], str]:
     """All screens of one application by name, in a browser of its own; kept for the next run."""
     name, cache, jupyter = job
-    store = cache / "shots" / f"{name}.pickle"
-    if store.exists():
-        found, dropped = pickle.loads(store.read_bytes())
-        return found, dropped, f"{name}: {len(found)} screens from {store}"
+    store = cache / "shots" / name
+    kept = load_found(store)
+    if kept is not None:
+        return *kept, f"{name}: {len(kept[0])} screens from {store}"
     began = time.monotonic()
     collector = Collector(cache)
     # A busy machine loads big applications slowly; a screen lost is a different data set.
@@ -279,8 +271,7 @@ def collect(job: tuple[str, Path, Path | None]) -> tuple[list[Found], Counter[st
         else:
             collector.run(browser, next(a for a in APPS if a.name == name))
     seconds = time.monotonic() - began
-    store.parent.mkdir(parents=True, exist_ok=True)
-    store.write_bytes(pickle.dumps((collector.found, collector.dropped)))
+    save_found(store, collector.found, collector.dropped)
     return (
         collector.found,
         collector.dropped,

@@ -18,6 +18,14 @@ settings.load_profile("vlrl")
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+# What Qwen2.5-VL and Qwen3-VL call the same things; Qwen2-VL has other names.
+NEWER_VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 2,
+    "out_hidden_size": 32,
+}
 
 
 def _text(vocab_size: int) -> dict:
@@ -60,24 +68,14 @@ def make_checkpoint(family: str, folder: Path) -> Path:
             text_config={**text, "rope_parameters": rope}, vision_config=vision, **ids
         )
     elif family == "qwen2_5_vl":
-        vision = {
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-            "fullatt_block_indexes": [1],
-        }
         config = transformers.Qwen2_5_VLConfig(
-            text_config={**text, "rope_parameters": rope}, vision_config=vision, **ids
+            text_config={**text, "rope_parameters": rope},
+            vision_config={**NEWER_VISION, "fullatt_block_indexes": [1]},
+            **ids,
         )
     else:
         vision = {
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 32,
+            **NEWER_VISION,
             "num_position_embeddings": 256,
             "deepstack_visual_indexes": [0],
         }

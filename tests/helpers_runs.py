@@ -86,8 +86,6 @@ def run_job(job: dict[str, Any]) -> None:
             trainer.train_step()
             if trainer._due(trainer.config.checkpoint.every):
                 trainer.save()
-        for sink in trainer.sinks:
-            sink.close()
     trainer.engine.engine.destroy()
 
 
@@ -102,7 +100,8 @@ def poisoned_step(trainer: Any) -> None:
     from vlrl.train.update import update
 
     batch = trainer.prepare(trainer.collect(Meter()), Meter())
-    before = trainer.engine.weights()
+    # Copies: on a CPU the engine hands out the weights themselves.
+    before = {name: weight.clone() for name, weight in trainer.engine.weights().items()}
     if trainer.world.rank == trainer.world.size - 1:
         batch.advantage[0] = math.nan
     try:

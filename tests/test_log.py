@@ -49,6 +49,13 @@ def test_means_are_sums_and_counts() -> None:
     assert figures == {"a": 3.0, "b": 2.5, "c": 3.0}
 
 
+def test_a_nan_is_not_lost_among_maxima() -> None:
+    meter = Meter()
+    meter.maximum("c", math.nan)
+    meter.maximum("c", 1.0)
+    assert math.isnan(meter.reduce(ALONE)["c"])
+
+
 def test_json_lines_go_on_where_a_run_resumes(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     sink = JsonLines(path, 0)

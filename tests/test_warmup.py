@@ -19,7 +19,7 @@ from vlrl.warmup.data import augment, load_screens
 from vlrl.warmup.evaluate import hit_rates, inference_prompt, is_hit, parse_box
 from vlrl.warmup.model import TAP, build_model, use_default_attention, use_fast_attention
 from vlrl.warmup.tokenizer import CLICK_PROMPT, build_processor, train_tokenizer
-from vlrl.warmup.trainer import orthogonalise, pointer_loss, word_loss
+from vlrl.warmup.trainer import MuonWithAdam, pointer_loss, word_loss
 
 ASSETS = Path(__file__).parents[1] / "assets" / "models" / "tiny_qwen2_5_vl"
 WORDS = ["click the Save button", "Open settings", "12 34", 'tap the icon left of "Save"']
@@ -188,15 +188,25 @@ def test_gradients_reach_the_eye(
     model.zero_grad()
 
 
-def test_orthogonalise_evens_out_singular_values() -> None:
+def test_muon_evens_out_singular_values() -> None:
     torch.manual_seed(0)
     for shape in ((32, 96), (96, 32)):
-        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)).float())
+        matrix = torch.nn.Parameter(torch.zeros(shape))
+        bias = torch.nn.Parameter(torch.zeros(8))
+        optimizer = MuonWithAdam([("w", matrix), ("b", bias)], 1.0, 0.1, weight_decay=0.0)
+        matrix.grad, bias.grad = torch.randn(shape), torch.ones(8)
+        # Accelerate loads the optimizer's own state when it wraps it, and schedules come after.
+        optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.param_groups[0]["lr"] *= 0.5
+        optimizer.step()
+        values = torch.linalg.svdvals(matrix.detach()) / (0.5 * 0.2 * 96**0.5)
         assert values.min() > 0.5
         assert values.max() < 1.4
+        assert bias.tolist() == pytest.approx([-0.1] * 8)
+        assert len(optimizer.state_dict()["state"]) == 2
 
 
-def test_augmentation_keeps_boxes_on_their_pixels(tmp_path: Path) -> None:
+def test_augmentation_keeps_boxes_on_their_pixels() -> None:
     """A marked rectangle is still exactly where the moved box says."""
     import random
 

@@ -74,7 +74,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
     from vlrl.dist import comm
     from vlrl.dist.engine import Engine, frozen_engine
     from vlrl.log.sinks import open_sinks
-    from vlrl.train.checkpoint import Checkpoints
+    from vlrl.train.checkpoint import Checkpoints, step_of
     from vlrl.train.trainer import Trainer
 
     config = check_plugins(config)
@@ -107,7 +107,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
     checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep_last, world)
     path = _resume_path(resume, checkpoints, folder)
     resolved = plain(config)
-    step = int(path.name.removeprefix("step-")) if path is not None else 0
+    step = step_of(path) if path is not None else 0
     sinks = []
     if world.is_main:
         folder.mkdir(parents=True, exist_ok=True)

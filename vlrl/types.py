@@ -71,6 +71,11 @@ class Sample:
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Further columns of the user's data, handed to TRL-style rewards by name."""
 
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the prompt in order, pictures left out."""
+        return [p.text for m in self.prompt for p in m.parts if isinstance(p, TextPart)]
+
 
 @dataclass
 class Rollout:

@@ -140,16 +140,13 @@ class Engine:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The full weights on the main rank (a collective under ZeRO-3), on CPU."""
-        if self.stage == 3:
-            names = [name for name, _ in self.engine.module.named_parameters()]
-            parameters = list(self.engine.module.parameters())
-            with deepspeed.zero.GatheredParameters(parameters):
-                return {
-                    name: p.detach().cpu().clone()
-                    for name, p in zip(names, parameters, strict=True)
-                    if self.world.is_main
-                }
-        return {name: p.detach().cpu() for name, p in self.engine.module.named_parameters()}
+        named = dict(self.engine.module.named_parameters())
+        if self.stage < 3:
+            return {name: p.detach().cpu() for name, p in named.items()}
+        with deepspeed.zero.GatheredParameters(list(named.values())):
+            return {
+                name: p.detach().cpu().clone() for name, p in named.items() if self.world.is_main
+            }
 
 
 def _adamw(

@@ -73,11 +73,6 @@ class StepConsole:
                 soft_wrap=True,
             )
 
-    def say(self, text: str) -> None:
-        """A line that stays above the bar."""
-        if self.show:
-            (self.bar.console if self.bar is not None else self.console).print(text)
-
     def _left(self) -> str:
         worked = self.done - self.first
         if not worked:

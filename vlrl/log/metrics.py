@@ -44,13 +44,11 @@ class Meter:
 
     def reduce(self, world: World) -> dict[str, float]:
         """One number a name, over all ranks; sorted by name."""
-        sums: dict[str, tuple[float, float]] = {}
-        maxima: dict[str, float] = {}
-        for rank_sums, rank_maxima in all_gather((self._sums, self._maxima), world):
-            for name, (total, count) in rank_sums.items():
-                old = sums.get(name, (0.0, 0.0))
-                sums[name] = (old[0] + total, old[1] + count)
-            for name, value in rank_maxima.items():
-                maxima[name] = max(maxima.get(name, -math.inf), value)
-        means = {name: total / count for name, (total, count) in sums.items() if count}
-        return dict(sorted({**means, **maxima}.items()))
+        whole = Meter()
+        for sums, maxima in all_gather((self._sums, self._maxima), world):
+            for name, (total, count) in sums.items():
+                whole.add_sum(name, total, count)
+            for name, value in maxima.items():
+                whole.maximum(name, value)
+        means = {name: total / count for name, (total, count) in whole._sums.items() if count}
+        return dict(sorted({**means, **whole._maxima}.items()))

@@ -24,6 +24,9 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 MAX_GROUPS = 10
 
+Compared = tuple[str, dict[str, Any], dict[str, Any]]
+"""A split, and its summary with per-sample columns before and after training."""
+
 
 def write_report(folder: Path) -> Path:
     """Read a run's files and write its report; DataError where there is no run."""
@@ -33,9 +36,10 @@ def write_report(folder: Path) -> Path:
     lines = metrics_file.read_text(encoding="utf-8").splitlines()
     metrics = [json.loads(line) for line in lines if line.endswith("}")]
     config = folder / "config.yaml"
+    evaluations = _before_after(folder / "evaluations")
     body = [
-        _head(folder, metrics),
-        _accuracy(folder / "evaluations"),
+        _head(folder.name, evaluations, metrics),
+        _accuracy(evaluations),
         _curves(metrics),
         _screens(folder / "evaluations"),
         _groups(folder / "rollouts"),
@@ -55,52 +59,52 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def _head(folder: Path, metrics: Sequence[Mapping[str, Any]]) -> str:
+def _head(name: str, evaluations: Sequence[Compared], metrics: Sequence[Mapping[str, Any]]) -> str:
     tiles = []
-    for split, before, after in _before_after(folder / "evaluations"):
-        for name in ("hit",):
-            if name not in before["columns"] or name not in after["columns"]:
-                continue
-            change = bootstrap_difference(before["columns"][name], after["columns"][name])
-            sign = "up" if change["mean"] > 0 else "down"
-            tiles.append(
-                f'<div class="tile"><span>{escape(name)} rate, {escape(split)}</span>'
-                f"<b>{_percent(before['overall'][name]['mean'])} &rarr; "
-                f"{_percent(after['overall'][name]['mean'])}</b>"
-                f'<span class="{sign}">{100 * change["mean"]:+.1f} points '
-                f"[{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]</span></div>"
-            )
-    seconds = sum(v for row in metrics for k, v in row.items() if _is_time(k) and v)
+    for split, before, after in evaluations:
+        if "hit" not in before["columns"] or "hit" not in after["columns"]:
+            continue
+        change = bootstrap_difference(before["columns"]["hit"], after["columns"]["hit"])
+        sign = "up" if change["mean"] > 0 else "down"
+        tiles.append(
+            f'<div class="tile"><span>hit rate, {escape(split)}</span>'
+            f"<b>{_percent(before['overall']['hit']['mean'])} &rarr; "
+            f"{_percent(after['overall']['hit']['mean'])}</b>"
+            f'<span class="{sign}">{100 * change["mean"]:+.1f} points '
+            f"[{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]</span></div>"
+        )
     tiles.append(
         f'<div class="tile"><span>training</span><b>{len(metrics)} steps</b>'
-        f"<span>{seconds / 60:.1f} minutes, {_split_of_time(metrics)}</span></div>"
+        f"<span>{_time(metrics)}</span></div>"
     )
     return (
-        f"<h1>{escape(folder.name)}</h1>"
+        f"<h1>{escape(name)}</h1>"
         '<p class="note">Change is paired by sample; brackets are 95 % bootstrap intervals.</p>'
         f'<div class="tiles">{"".join(tiles)}</div>'
     )
 
 
-def _split_of_time(metrics: Sequence[Mapping[str, Any]]) -> str:
+def _time(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Minutes in all, and the share of each part."""
     sums: dict[str, float] = {}
     for row in metrics:
         for key, value in row.items():
             if _is_time(key):
                 sums[key] = sums.get(key, 0.0) + (value or 0.0)
-    whole = sum(sums.values()) or 1.0
+    whole = sum(sums.values())
     named = sorted(sums.items(), key=lambda pair: -pair[1])
-    return ", ".join(f"{k[5:-2]} {100 * v / whole:.0f} %" for k, v in named if v / whole > 0.005)
+    shares = [f"{k[5:-2]} {100 * v / whole:.0f} %" for k, v in named if v > 0.005 * whole]
+    return f"{whole / 60:.1f} minutes, {', '.join(shares)}"
 
 
 def _is_time(key: str) -> bool:
     return key.startswith("time/")
 
 
-def _accuracy(folder: Path) -> str:
+def _accuracy(evaluations: Sequence[Compared]) -> str:
     """Before and after, overall with intervals and by stratum, a table a split."""
     parts = ["<h2>Held-out accuracy</h2>"]
-    for split, before, after in _before_after(folder):
+    for split, before, after in evaluations:
         rows = []
         for name, old in before["overall"].items():
             new = after["overall"].get(name)
@@ -229,8 +233,8 @@ def _group_card(path: Path) -> str:
     )
 
 
-def _before_after(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Splits evaluated both before and after, with their summaries and per-sample columns."""
+def _before_after(folder: Path) -> list[Compared]:
+    """Every split that was evaluated both before and after."""
     found = []
     for path in sorted((folder / "before").glob("*.json")):
         later = folder / "after" / path.name

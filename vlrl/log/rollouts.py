@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlrl.protocols import Task
-from vlrl.types import Rollout, TextPart
+from vlrl.types import Rollout
 
 
 def record_groups(
@@ -28,9 +28,7 @@ def record_groups(
         record = {
             "step": step,
             "sample": members[0].sample.id,
-            "prompt": [
-                p.text for m in members[0].sample.prompt for p in m.parts if isinstance(p, TextPart)
-            ],
+            "prompt": members[0].sample.texts,
             "answers": [_describe(rollout) for rollout in members],
         }
         path = out / f"group-{number}.json"

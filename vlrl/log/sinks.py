@@ -29,20 +29,18 @@ class JsonLines:
             lines = path.read_text(encoding="utf-8").splitlines()
             # A kill may leave half a line at the end; it is written again.
             kept = [line for line in lines if line.endswith("}") and _step(line) <= resume_step]
-        self.file = path.open("w", encoding="utf-8")
-        for line in kept:
-            self.file.write(line + "\n")
-        self.file.flush()
+        self.path = path
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Append one step; nan and inf, which JSON lacks, become null."""
         clean = {k: v if math.isfinite(v) else None for k, v in figures.items()}
-        self.file.write(json.dumps({"step": step, **clean}) + "\n")
-        self.file.flush()
+        # Opened for each line: a run that fails half-way leaves no open file.
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **clean}) + "\n")
 
     def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+        """Nothing to do: the file is open only while a line is written."""
 
 
 def _step(line: str) -> int:

@@ -26,13 +26,9 @@ class Loaded:
 
 def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bool) -> Loaded:
     """Load a checkpoint from a folder or the hub; ConfigError where it is no such model."""
-    try:
-        config = transformers.AutoConfig.from_pretrained(options.model, revision=options.revision)
-    except OSError as error:
-        raise ConfigError(f"policy.model {options.model!r}: {error}") from error
-    family = family_of(config)
+    model = load_model(options, dtype)
+    family = family_of(model.config)
     processor = transformers.AutoProcessor.from_pretrained(options.model, revision=options.revision)
-    model: Any = load_model(options, dtype)
     if not options.train_vision:
         model.model.visual.requires_grad_(False)
     if checkpointing:
@@ -47,7 +43,10 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
 
 def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
-    config = transformers.AutoConfig.from_pretrained(options.model, revision=options.revision)
+    try:
+        config = transformers.AutoConfig.from_pretrained(options.model, revision=options.revision)
+    except OSError as error:
+        raise ConfigError(f"policy.model {options.model!r}: {error}") from error
     model_class = getattr(transformers, family_of(config).model_class)
     return model_class.from_pretrained(
         options.model,

@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,16 +145,9 @@ def _shift(
 
 
 def shots_of_page(
-    page: Any,
-    seed: str,
-    options: ExtractOptions,
-    *,
-    scrolls: int = 1,
-    before: Callable[[Any], None] | None = None,
+    page: Any, seed: str, options: ExtractOptions, *, scrolls: int = 1
 ) -> Iterator[Shot]:
     """The screens of the loaded page at up to `scrolls` scroll positions."""
-    if before:
-        before(page)
     viewport = page.viewport_size
     seen: set[int] = set()
     for target in (int(i * viewport["height"] * 0.85) for i in range(max(scrolls, 1))):

@@ -80,11 +80,11 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint."""
         path = self.latest()
-        return None if path is None else int(path.name.removeprefix("step-"))
+        return None if path is None else step_of(path)
 
     def load(self, path: Path, engine: Engine) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
         """Restore engine and RNG; returns the trainer's state and the trainable rewards'."""
-        described = json.loads((path / "trainer.json").read_text(encoding="utf-8"))
+        described = _description(path)
         for key, now in (("num_ranks", self.world.size), ("zero", engine.stage)):
             if described[key] != now:
                 raise CheckpointError(
@@ -110,6 +110,15 @@ class Checkpoints:
             shutil.rmtree(old)
         for left in self.folder.glob(".saving-*"):
             shutil.rmtree(left)
+
+
+def step_of(path: Path) -> int:
+    """The step that a whole checkpoint was saved at, whatever its folder is called."""
+    return int(_description(path)["step"])
+
+
+def _description(path: Path) -> dict[str, Any]:
+    return json.loads((path / "trainer.json").read_text(encoding="utf-8"))
 
 
 def _flush(folder: Path) -> None:

@@ -40,13 +40,7 @@ def write_evaluation(
         caption = {
             "id": rollout.sample.id,
             "output": rollout.output,
-            "prompt": prompt_text(rollout),
+            "prompt": " ".join(rollout.sample.texts),
         }
         path = pictures / f"{split}-{number:02d}.json"
         path.write_text(json.dumps(caption, ensure_ascii=False), encoding="utf-8")
-
-
-def prompt_text(rollout: Rollout) -> str:
-    """The words of the prompt, pictures left out."""
-    texts = [p.text for m in rollout.sample.prompt for p in m.parts if hasattr(p, "text")]
-    return " ".join(texts)

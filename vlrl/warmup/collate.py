@@ -57,15 +57,15 @@ class TurnCollator:
         self.augment_strength = augment_strength
         self.random = random.Random(seed)
         self.images = ImageCache()
-        tokenizer = processor.tokenizer
-        self.pad_id: int = tokenizer.pad_token_id
+        self.pad_id: int = processor.tokenizer.pad_token_id
         self.image_id: int = processor.image_token_id
-        encode = lambda text: tokenizer(text)["input_ids"]  # noqa: E731
-        self._encode = encode
-        self.head = encode("<|im_start|>user\n<|vision_start|>")
-        self.tail = encode("<|vision_end|>")
-        self.close = encode("<|im_end|>\n<|im_start|>assistant\n")
-        self.stop = encode("<|im_end|>")
+        self.head = self._encode("<|im_start|>user\n<|vision_start|>")
+        self.tail = self._encode("<|vision_end|>")
+        self.close = self._encode("<|im_end|>\n<|im_start|>assistant\n")
+        self.stop = self._encode("<|im_end|>")
+
+    def _encode(self, text: str) -> list[int]:
+        return self.processor.tokenizer(text)["input_ids"]
 
     def question(self, prompt: str, answer: str) -> tuple[list[int], int]:
         """Token ids of one question with its answer, and where the answer starts."""

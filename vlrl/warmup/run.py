@@ -27,7 +27,7 @@ from vlrl.warmup.data import ScreenTargets, load_screens
 from vlrl.warmup.evaluate import hit_rates
 from vlrl.warmup.model import build_model, use_default_attention, use_fast_attention
 from vlrl.warmup.tokenizer import build_processor, corpus_from_rows, train_tokenizer
-from vlrl.warmup.trainer import Muon, WarmupTrainer
+from vlrl.warmup.trainer import MuonWithAdam, WarmupTrainer
 
 VOCABULARY = 704
 
@@ -192,7 +192,7 @@ def warm_up(plan: WarmupPlan) -> None:
         model = build_model(processor.tokenizer, plan.seed)
     use_fast_attention(model)
     if plan.muon_lr:
-        optimizer: torch.optim.Optimizer = Muon(
+        optimizer: torch.optim.Optimizer = MuonWithAdam(
             model.named_parameters(), plan.muon_lr, plan.lr, weight_decay=0.01
         )
     else:

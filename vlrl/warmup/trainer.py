@@ -46,7 +46,7 @@ class WarmupTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        """Cross-entropy of the answers plus the looking loss."""
+        """Cross-entropy of the answers plus the pointer loss and the word loss."""
         index, cover = inputs.pop("pointer_index"), inputs.pop("pointer_cover")
         share = inputs.pop("pointer_share")
         words, word_cover = inputs.pop("word_index"), inputs.pop("word_cover")
@@ -107,8 +107,8 @@ def word_loss(
     return torch.cat(losses).mean()
 
 
-class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum for matrices, AdamW for the rest, in one optimizer."""
+class MuonWithAdam(torch.optim.Optimizer):
+    """torch's Muon for the matrices and AdamW for the rest, as the one optimizer TRL takes."""
 
     def __init__(
         self,
@@ -122,58 +122,19 @@ class Muon(torch.optim.Optimizer):
         for name, parameter in named:
             inner = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
             (matrices if inner else rest).append(parameter)
-        super().__init__(
-            [
-                {"params": matrices, "lr": lr, "muon": True, "weight_decay": weight_decay},
-                {"params": rest, "lr": adam_lr, "muon": False, "weight_decay": 0.0},
-            ],
-            {"momentum": 0.95, "betas": (0.9, 0.98)},
+        self.parts: tuple[torch.optim.Optimizer, ...] = (
+            # Updates as large as Adam's, so that one learning rate fits all shapes.
+            torch.optim.Muon(
+                matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            ),
+            torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
         )
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    (self._matrix if group["muon"] else self._adam)(parameter, group)
-
-    def _matrix(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        gradient: Any = parameter.grad
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        update = orthogonalise(gradient.lerp(state["momentum"], group["momentum"]))
-        # Scaled to the size of an Adam update, so that one learning rate fits all shapes.
-        scale = 0.2 * max(parameter.shape) ** 0.5
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
-
-    def _adam(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        gradient: Any = parameter.grad
-        if not state:
-            state["first"] = torch.zeros_like(parameter)
-            state["second"] = torch.zeros_like(parameter)
-            state["count"] = 0
-        state["count"] += 1
-        low, high = group["betas"]
-        state["first"].lerp_(gradient, 1 - low)
-        state["second"].lerp_(gradient.square(), 1 - high)
-        first = state["first"] / (1 - low ** state["count"])
-        second = state["second"] / (1 - high ** state["count"])
-        parameter.add_(first / (second.sqrt() + 1e-8), alpha=-group["lr"])
-
-
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz iteration: all singular values of the update near one."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    work = matrix.bfloat16()
-    work = work / work.norm().clamp(min=1e-12)
-    wide = work.shape[0] > work.shape[1]
-    work = work.T if wide else work
-    for _ in range(steps):
-        square = work @ work.T
-        work = a * work + (b * square + c * square @ square) @ work
-    return work.T if wide else work
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            # Loading a state, as accelerate does at the start, replaces groups and state here.
+            part.param_groups, part.state = [group], self.state
+            part.step()
