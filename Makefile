@@ -33,8 +33,11 @@ test-slow: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
+# As installed: rewards, tasks and eval lie inside the vlrl namespace there.
 types: $(STAMP)
-	$(VENV)/bin/mypy -p vlrl
+	@rm -rf build/types && mkdir -p build/types && cp -r vlrl build/types/
+	@cp -r rewards tasks eval build/types/vlrl/
+	cd build/types && $(abspath $(VENV))/bin/mypy --config-file ../../pyproject.toml -p vlrl
 
 check: lint types test
 

@@ -20,9 +20,9 @@ from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.measure.answers import parse_answer, self_check
 from vlrl.measure.boxes import Box, Frame, Point, iou
 from vlrl.measure.overlay import Mark, overlay
-from vlrl.measure.polygon import in_polygon
 from vlrl.measure.profiles import Profile, profile_named
 from vlrl.measure.syntax import is_well_formed
+from vlrl.measure.verdict import Polygon, is_inside
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 PROMPT = (
@@ -217,11 +217,8 @@ class GuiGrounding:
         if rollout.parsed is None or not rollout.parsed.points:
             return 0.0
         target: GuiTarget = rollout.sample.target
-        click = rollout.parsed.points[0].to(target.box.frame)
-        if target.polygon is not None:
-            return float(in_polygon(click, target.polygon))
-        x1, y1, x2, y2 = target.box.xyxy
-        return float(x1 <= click.x <= x2 and y1 <= click.y <= y2)
+        area = target.box if target.polygon is None else Polygon(target.polygon)
+        return float(is_inside(area, rollout.parsed.points[0]))
 
     def _iou(self, rollout: Rollout) -> float:
         box = _valid_box(rollout)

@@ -35,6 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/interop": (*RECORDS, "vlrl.reward", "vlrl.interop"),
     "rewards": (*RECORDS, "vlrl.reward"),
     "tasks": (*RECORDS, "vlrl.reward", "vlrl.data"),
+    "eval": (*MODELS, "vlrl.data", "vlrl.eval"),
 }
 TORCH_FREE = ("errors.py", "registry.py", "types.py", "config", "measure", "reward", "data")
 

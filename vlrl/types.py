@@ -35,6 +35,8 @@ class ImagePart:
     path: str
     width_px: int
     height_px: int
+    crop: tuple[int, int, int, int] | None = None
+    """Only this window of the file (left, top, right, bottom), enlarged to width x height."""
 
 
 @dataclass(frozen=True)

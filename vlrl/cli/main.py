@@ -1,11 +1,11 @@
-"""`vlrl`: train, describe, screens, report."""
+"""`vlrl`: train, eval, compare, describe, screens, report."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from vlrl.cli import describe, report, screens, train
+from vlrl.cli import compare, describe, eval, report, screens, train
 from vlrl.errors import VlrlError
 
 
@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; a user's mistake is one clear message and exit status 2."""
     parser = argparse.ArgumentParser(prog="vlrl", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, describe, screens, report):
+    for command in (train, eval, compare, describe, screens, report):
         command.add_parser(commands)
     args = parser.parse_args(argv)
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vlrl.build import build_trainer, check_plugins
 from vlrl.config.loader import to_yaml
+from vlrl.config.recipe import recipe_of, write_recipe
 from vlrl.config.resolve import load_run_config, plain
 from vlrl.errors import ConfigError, VlrlError
 
@@ -70,7 +71,11 @@ def finish(trainer: Trainer) -> None:
     if config.checkpoint.export:
         weights = trainer.engine.weights()
         if trainer.world.is_main:
-            trainer.policy.save_pretrained(str(trainer.folder / "model"), weights)
+            model = trainer.folder / "model"
+            trainer.policy.save_pretrained(str(model), weights)
+            recipe = recipe_of(config)
+            if recipe is not None:
+                write_recipe(model, recipe)
     if config.log.report and trainer.world.is_main:
         print(f"report: {write_report(trainer.folder)}", flush=True)
     barrier(trainer.world)

@@ -10,7 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from vlrl.data.rows import Convention
 
 Format = Literal[
-    "screens", "gui_g2", "gui_g1", "screenspot", "screenspot_pro", "ui_vision", "rows", "hub"
+    "screens",
+    "gui_g2",
+    "gui_g1",
+    "screenspot",
+    "screenspot_pro",
+    "osworld_g",
+    "osworld_g_mai",
+    "osworld_g_mai_verbatim",
+    "mmbench_gui",
+    "ui_vision",
+    "ui_vision_layout",
+    "rows",
+    "hub",
 ]
 
 

@@ -22,7 +22,12 @@ READERS: dict[str, str] = {
     "gui_g1": "vlrl.data.gui_g1",
     "screenspot": "vlrl.data.screenspot",
     "screenspot_pro": "vlrl.data.screenspot_pro",
+    "osworld_g": "vlrl.data.osworld_g",
+    "osworld_g_mai": "vlrl.data.osworld_g_mai",
+    "osworld_g_mai_verbatim": "vlrl.data.osworld_g_mai_verbatim",
+    "mmbench_gui": "vlrl.data.mmbench_gui",
     "ui_vision": "vlrl.data.ui_vision",
+    "ui_vision_layout": "vlrl.data.ui_vision_layout",
 }
 """Modules with `read_row(row, where, stem)` and the format's own `CONVENTION`."""
 

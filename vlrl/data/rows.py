@@ -33,6 +33,10 @@ class RawRow:
     """Four numbers in the reader's convention."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """kind, app, element_type, platform and whatever else the file has."""
+    polygon: Any = None
+    """x1, y1, x2, y2, ... in pixels, where the target is no rectangle; `box` is then unused."""
+    refusal: bool = False
+    """The target is not on the image: there is no box, and saying so is the right answer."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,17 @@ def check_row(
         raise DataError(f"{raw.where}: field 'instruction' is a text, not {raw.instruction!r}")
     if not isinstance(raw.image, str) or not raw.image:
         raise DataError(f"{raw.where}: field 'image' is a path, not {raw.image!r}")
+    if raw.refusal or raw.polygon is not None:
+        kind = "a refusal" if raw.refusal else "a polygon"
+        raise DataError(
+            f"{raw.where}: {kind} has no box to train on; leave such rows out with "
+            "`on_bad_row: skip`"
+        )
     path = image_root / raw.image
     if check_images and not path.is_file():
         raise DataError(f"{raw.where}: there is no image {path}; check `image_root`")
-    width, height = _image_size(raw, path)
-    box = _pixels(_four_numbers(raw), convention, width, height)
+    width, height = image_size_of(raw, path)
+    box = in_pixels(four_numbers(raw), convention, width, height)
     return GroundingRow(
         where=raw.where,
         id=raw.id,
@@ -84,7 +94,8 @@ def check_row(
     )
 
 
-def _image_size(raw: RawRow, path: Path) -> tuple[int, int]:
+def image_size_of(raw: RawRow, path: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the row or else from the image file."""
     size = raw.image_size
     if size is None:
         if not path.is_file():
@@ -114,16 +125,18 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def _four_numbers(raw: RawRow) -> tuple[float, float, float, float]:
+def four_numbers(raw: RawRow) -> tuple[float, float, float, float]:
+    """The row's box as it is written; raises DataError."""
     box = raw.box
     if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_number, box)):
         raise DataError(f"{raw.where}: field 'bbox' is four finite numbers, not {box!r}")
     return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
 
 
-def _pixels(
+def in_pixels(
     box: tuple[float, float, float, float], convention: Convention, width: int, height: int
 ) -> tuple[float, float, float, float]:
+    """A box in some convention as xyxy in pixels."""
     corners, _, scale_name = convention.partition("_")
     x1, y1, x2, y2 = box
     if corners == "xywh":

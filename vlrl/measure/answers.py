@@ -80,11 +80,14 @@ def parse_answer(text: str, profile: Profile, resized: Frame) -> list[Box | Poin
     `resized` is the picture's size as the model sees it (`Profile.resized`); a profile with
     `pick: last` has the last place first.
     """
-    places = read_places(text, join_pairs=profile.kind == "box")
     frame = profile.frame(resized)
-    if profile.pick == "last":
-        places = places[::-1]
-    return [place.on(frame) for place in places]
+    return [place.on(frame) for place in candidates(text, profile)]
+
+
+def candidates(text: str, profile: Profile) -> list[Candidate]:
+    """The places of an answer as they are written, the one that counts first."""
+    places = read_places(text, join_pairs=profile.kind == "box")
+    return places[::-1] if profile.pick == "last" else places
 
 
 def self_check(profile: Profile, width: int, height: int, **limits: int | None) -> None:

@@ -114,6 +114,24 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
+def overlap(answer: Box, true: Box) -> tuple[float, float, float]:
+    """IoU, precision (shared area / answer's) and recall (shared area / true's), each in [0, 1].
+
+    An invalid answer and a true box without area give 0.
+    """
+    box = answer.to(true.frame)
+    if not box.is_valid:
+        return (0.0, 0.0, 0.0)
+    width = max(0.0, min(box.x2, true.x2) - max(box.x1, true.x1))
+    height = max(0.0, min(box.y2, true.y2) - max(box.y1, true.y1))
+    shared = width * height
+    own = (box.x2 - box.x1) * (box.y2 - box.y1)
+    wanted = max(0.0, true.x2 - true.x1) * max(0.0, true.y2 - true.y1)
+    if shared == 0:
+        return (0.0, 0.0, 0.0)
+    return (shared / (own + wanted - shared), shared / own, shared / wanted)
+
+
 def centres(boxes: np.ndarray) -> np.ndarray:
     """Middles of xyxy boxes, [N, 4] -> [N, 2]."""
     return boxes[:, :2] / 2 + boxes[:, 2:] / 2

@@ -23,15 +23,16 @@ class Mark:
     click: Point | None
 
 
-def overlay(image: Image, true: Box, answers: Sequence[Mark]) -> Image:
-    """A copy of `image` with the true box in green and each answer in its own colour."""
+def overlay(image: Image, true: Box | None, answers: Sequence[Mark]) -> Image:
+    """A copy of `image` with the true box, if any, in green and each answer in its own colour."""
     from PIL import ImageDraw
 
     picture = image.convert("RGB").copy()
     draw = ImageDraw.Draw(picture)
     pixels = Frame(*picture.size)
     scale = max(1, round(max(picture.size) / 600))
-    draw.rectangle(true.to(pixels).xyxy, outline=TRUE_COLOUR, width=2 * scale)
+    if true is not None:
+        draw.rectangle(true.to(pixels).xyxy, outline=TRUE_COLOUR, width=2 * scale)
     for number, mark in enumerate(answers):
         colour = ANSWER_COLOURS[number % len(ANSWER_COLOURS)]
         if mark.box is not None and mark.box.is_valid:

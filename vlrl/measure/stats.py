@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,3 +41,14 @@ def bootstrap_difference(
         raise ValueError(f"not paired: {len(before)} values before, {len(after)} after")
     pairs = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     return bootstrap_mean(pairs.tolist(), num_resamples, level, seed)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p-value that two paired classifiers are equally often right.
+
+    Only the items on which they differ count: under equality each is a fair coin (McNemar 1947,
+    in its exact binomial form).
+    """
+    num, few = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(num, k) for k in range(few + 1))
+    return min(1.0, 2 * tail / 2**num)

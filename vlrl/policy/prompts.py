@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from qwen_vl_utils import process_vision_info
 from torch import Tensor
 
@@ -52,11 +53,11 @@ class PromptEncoder:
 
     def encode(self, sample: Sample) -> EncodedPrompt:
         """Tensors of one prompt; DataError with the sample's id where an image cannot be read."""
-        messages = [self._as_chat(message) for message in sample.prompt]
-        text = self.processor.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
         try:
+            messages = [self._as_chat(message) for message in sample.prompt]
+            text = self.processor.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
             images, _ = process_vision_info(
                 messages, image_patch_size=self.processor.image_processor.patch_size
             )[:2]
@@ -78,7 +79,7 @@ class PromptEncoder:
                 content.append(
                     {
                         "type": "image",
-                        "image": part.path,
+                        "image": part.path if part.crop is None else _window(part),
                         "min_pixels": self.min_pixels,
                         "max_pixels": self.max_pixels,
                     }
@@ -86,6 +87,13 @@ class PromptEncoder:
             else:
                 content.append({"type": "text", "text": part.text})
         return {"role": message.role, "content": content}
+
+
+def _window(part: ImagePart) -> Image.Image:
+    """The part's window of its file, enlarged."""
+    with Image.open(part.path) as image:
+        crop = image.convert("RGB").crop(part.crop)
+    return crop.resize((part.width_px, part.height_px), Image.Resampling.BICUBIC)
 
 
 def join_images(prompts: list[EncodedPrompt]) -> tuple[Tensor | None, Tensor | None]:

@@ -17,7 +17,7 @@ from vlrl.policy.decode import decode
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.loading import Loaded, load, load_model
 from vlrl.policy.module import TokenLogProbs
-from vlrl.policy.prompts import PromptEncoder
+from vlrl.policy.prompts import EncodedPrompt, PromptEncoder
 from vlrl.policy.trajectory import TokenTrajectory
 from vlrl.protocols import Evaluation
 from vlrl.rollout.prompt_sampler import row_seed
@@ -138,11 +138,14 @@ class VisionLanguagePolicy:
 
     def picture_size(self, sample: Sample) -> tuple[int, int]:
         """Width and height that the model sees of a sample's first picture, in pixels."""
-        grid = self.encoder.encode(sample).grid_thw
-        if grid is None:
-            raise ConfigError(f"sample {sample.id!r} has no picture")
+        return self.size_seen(self.encoder.encode(sample))
+
+    def size_seen(self, prompt: EncodedPrompt) -> tuple[int, int]:
+        """Width and height of a prompt's first picture after resizing, in pixels."""
+        if prompt.grid_thw is None:
+            raise ConfigError("the prompt has no picture")
         patch = self.processor.image_processor.patch_size
-        return int(grid[0, 2]) * patch, int(grid[0, 1]) * patch
+        return int(prompt.grid_thw[0, 2]) * patch, int(prompt.grid_thw[0, 1]) * patch
 
     def evaluate(
         self, trajectory: TokenTrajectory, *, with_entropy_grad: bool = False

@@ -1,0 +1,160 @@
+"""Any OpenAI-compatible endpoint (vLLM, SGLang, ...) as the model that is asked.
+
+The picture is resized here as the profile says, so that the server's own resizing changes nothing
+and coordinates are in a known frame. A call that fails in the end is a reply with its error.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from PIL import Image
+
+from vlrl.errors import ConfigError
+from vlrl.eval.asking import Ask, Reply
+from vlrl.measure.boxes import Frame
+from vlrl.measure.profiles import Profile
+
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+"""Statuses that a second try may cure; others are the request's own fault."""
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """How an endpoint is asked."""
+
+    url: str
+    """Base address, e.g. http://127.0.0.1:8000/v1."""
+    model: str
+    question: str
+    """The prompt, with {instruction}."""
+    max_tokens: int = 256
+    temperature: float = 0.7
+    """Of sampled answers (votes); greedy ones have 0."""
+    concurrency: int = 8
+    timeout_s: float = 120.0
+    max_tries: int = 4
+    wait_s: float = 1.0
+    """Before the second try; doubled before each further one."""
+    api_key: str | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+
+
+class Endpoint:
+    """Asks over HTTP, several calls at once; close it, or use it as a context."""
+
+    def __init__(
+        self,
+        options: EndpointOptions,
+        profile: Profile,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if not options.url.startswith(("http://", "https://")):
+            raise ConfigError(f"--endpoint is an http address, not {options.url!r}")
+        self.options, self.profile, self._sleep = options, profile, sleep
+        headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else {}
+        self._client = httpx2.Client(timeout=options.timeout_s, headers=headers)
+        self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="ask")
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the calls and the connections."""
+        self._pool.shutdown(cancel_futures=True)
+        self._client.close()
+
+    def answer(self, asks: Sequence[Ask]) -> list[Reply]:
+        """One reply an ask, in order; up to `concurrency` calls are under way at once."""
+        return list(self._pool.map(self._answer, asks))
+
+    def _answer(self, ask: Ask) -> Reply:
+        width, height = ask.size_px
+        limits = (self.options.min_pixels, self.options.max_pixels)
+        resized = self.profile.resized(width, height, *limits)
+        started = time.monotonic()
+        try:
+            body = self._body(ask, resized)
+        except OSError as error:
+            return Reply(None, resized, f"cannot read the image: {error}")
+        text, num_tokens, error_text = self._post(body)
+        return Reply(text, resized, error_text, time.monotonic() - started, num_tokens)
+
+    def _body(self, ask: Ask, resized: Frame) -> dict[str, Any]:
+        question = self.options.question.replace("{instruction}", ask.item.instruction)
+        content = [
+            {"type": "image_url", "image_url": {"url": data_url(ask, resized)}},
+            {"type": "text", "text": question},
+        ]
+        return {
+            "model": self.options.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": self.options.max_tokens,
+            "temperature": 0.0 if ask.greedy else self.options.temperature,
+            "seed": ask.seed,
+        }
+
+    def _post(self, body: dict[str, Any]) -> tuple[str | None, int, str | None]:
+        """(text, tokens written, error); tries again where that may help."""
+        wait, error = self.options.wait_s, ""
+        address = f"{self.options.url.rstrip('/')}/chat/completions"
+        for attempt in range(1, self.options.max_tries + 1):
+            try:
+                response = self._client.post(address, json=body)
+            except httpx2.TransportError as problem:
+                error, pause = f"{type(problem).__name__}: {problem}", wait
+            else:
+                if response.status_code == 200:
+                    return _text_of(response)
+                error = f"HTTP {response.status_code}: {response.text[:200]}"
+                if response.status_code not in RETRIED:
+                    return None, 0, error
+                pause = max(wait, _retry_after(response))
+            if attempt < self.options.max_tries:
+                self._sleep(pause)
+                wait *= 2
+        return None, 0, f"{error} (after {self.options.max_tries} tries)"
+
+
+def data_url(ask: Ask, resized: Frame) -> str:
+    """The picture, or its window, as the model shall see it: a PNG in a data URL."""
+    with Image.open(ask.item.image) as image:
+        picture = image.convert("RGB")
+    if ask.crop is not None:
+        picture = picture.crop(ask.crop)
+    size = (int(resized.width), int(resized.height))
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _text_of(response: httpx2.Response) -> tuple[str | None, int, str | None]:
+    try:
+        data = response.json()
+        text = data["choices"][0]["message"]["content"]
+        num_tokens = (data.get("usage") or {}).get("completion_tokens", 0)
+    except (ValueError, LookupError, TypeError) as error:
+        return None, 0, f"not a chat completion: {type(error).__name__}: {response.text[:200]}"
+    if not isinstance(text, str):
+        return None, 0, f"the completion's content is {type(text).__name__}, not text"
+    return text, int(num_tokens), None
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    """Seconds that the server asks to wait, at most a minute; dates are ignored."""
+    value = response.headers.get("retry-after", "")
+    return min(float(value), 60.0) if value.isdecimal() else 0.0

@@ -1,0 +1,57 @@
+"""A checkpoint on this machine as the model that is asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from vlrl.config.schema import VisionLanguageConfig
+from vlrl.eval.asking import Ask, Reply
+from vlrl.measure.boxes import Frame
+from vlrl.policy.vision_language import VisionLanguagePolicy
+from vlrl.types import ImagePart, Message, Sample, TextPart
+
+
+class LocalModel:
+    """Qwen2-VL, Qwen2.5-VL or Qwen3-VL through the trainer's own policy."""
+
+    def __init__(
+        self,
+        options: VisionLanguageConfig,
+        question: str,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.policy = VisionLanguagePolicy(options, dtype=dtype, max_tokens_per_chunk=16_384)
+        self.policy.module.to(device)
+        self.question = question
+
+    def answer(self, asks: Sequence[Ask]) -> list[Reply]:
+        """One reply an ask; those of a call are greedy all or none."""
+        if not asks:
+            return []
+        samples = [self._sample(ask) for ask in asks]
+        started = time.monotonic()
+        with torch.inference_mode():
+            rollouts, trajectory = self.policy.sample(samples, 1, seed=0, greedy=asks[0].greedy)
+        seconds = (time.monotonic() - started) / len(asks)
+        return [
+            Reply(
+                rollout.output,
+                Frame(*self.policy.size_seen(prompt)),
+                seconds=seconds,
+                num_tokens=rollout.num_actions,
+            )
+            for rollout, prompt in zip(rollouts, trajectory.prompts, strict=True)
+        ]
+
+    def _sample(self, ask: Ask) -> Sample:
+        width, height = ask.size_px
+        picture = ImagePart(ask.item.image, width, height, ask.crop)
+        text = TextPart(self.question.replace("{instruction}", ask.item.instruction))
+        # The sample's id is the key of its random numbers: votes differ by their seed in it.
+        own = ask.item.id if ask.greedy else f"{ask.item.id}#{ask.seed}"
+        return Sample(own, "gui_grounding", (Message("user", (picture, text)),), ask.item.target)

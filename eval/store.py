@@ -1,0 +1,120 @@
+"""Answers on disk, appended as they come, so that a killed run goes on where it was.
+
+Each rank appends to `answers.rank<r>.jsonl`; a resumed run reads them all, whatever the number of
+ranks then and now. `run.json` keeps what the answers depend on: another setting is another run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vlrl.errors import ConfigError, DataError
+from vlrl.eval.asking import Ask, Reply
+from vlrl.eval.items import Item
+from vlrl.eval.strategies import Pass
+from vlrl.measure.boxes import Frame
+
+SHARDS = "answers.rank*.jsonl"
+
+
+def to_row(item: Item, passes: Iterable[Pass]) -> dict[str, Any]:
+    """One item's calls as a line of JSON."""
+    return {
+        "id": item.id,
+        "passes": [
+            {
+                "output": one.reply.output,
+                "error": one.reply.error,
+                "crop": one.ask.crop,
+                "seed": one.ask.seed,
+                "greedy": one.ask.greedy,
+                "resized": list(one.reply.resized.extent),
+                "seconds": round(one.reply.seconds, 4),
+                "num_tokens": one.reply.num_tokens,
+            }
+            for one in passes
+        ],
+    }
+
+
+def from_row(row: Mapping[str, Any], item: Item) -> list[Pass]:
+    """The calls of a line; the inverse of `to_row`."""
+    passes = []
+    for one in row["passes"]:
+        crop = None if one["crop"] is None else tuple(one["crop"])
+        reply = Reply(
+            one["output"], Frame(*one["resized"]), one["error"], one["seconds"], one["num_tokens"]
+        )
+        passes.append(Pass(Ask(item, crop, one["seed"], one["greedy"]), reply))
+    return passes
+
+
+def failure(passes: Iterable[Pass]) -> str | None:
+    """Why an item has no answer: the error of its first failed call."""
+    return next((one.reply.error for one in passes if one.reply.output is None), None)
+
+
+class Store:
+    """The answers of one run folder."""
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self.folder = folder
+        self.path = folder / f"answers.rank{rank}.jsonl"
+
+    def open(self, settings: Mapping[str, Any]) -> None:
+        """Begin, or go on with the same settings; ConfigError names one that differs."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "run.json"
+        # Through JSON, so that tuples and paths compare as they will be read.
+        now = json.loads(json.dumps(settings, default=str))
+        if file.is_file():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            for name in sorted({*now, *before}):
+                if now.get(name) != before.get(name):
+                    raise ConfigError(
+                        f"{self.folder} holds answers with {name} = {before.get(name)!r}, this "
+                        f"run has {now.get(name)!r}; choose another --out"
+                    )
+            return
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(now, indent=2, ensure_ascii=False), encoding="utf-8")
+        partial.replace(file)
+
+    def drop_cut_lines(self) -> int:
+        """Remove the last line of shards where a kill cut it; returns how many."""
+        cut = 0
+        for path in sorted(self.folder.glob(SHARDS)):
+            data = path.read_bytes()
+            if data and not data.endswith(b"\n"):
+                whole = data[: data.rfind(b"\n") + 1]
+                partial = path.with_suffix(".partial")
+                partial.write_bytes(whole)
+                partial.replace(path)
+                cut += 1
+        return cut
+
+    def load(self, items: Mapping[str, Item]) -> dict[str, list[Pass]]:
+        """All answers so far, by item; failed ones are left out and asked again."""
+        found: dict[str, list[Pass]] = {}
+        for path in sorted(self.folder.glob(SHARDS)):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            for number, line in enumerate(lines, start=1):
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{path}, line {number}: not valid JSON: {error}") from error
+                item = items.get(row["id"])
+                if item is None:
+                    raise DataError(f"{path}, line {number}: no item {row['id']!r} in this set")
+                passes = from_row(row, item)
+                if failure(passes) is None:
+                    found[item.id] = passes
+        return found
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines and hand them to the system, so that a kill loses none of them."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,15 @@
+"""Evaluate GUI grounding: `deepspeed scripts/evaluate.py --benchmark NAME --model M --data FOLDER`.
+
+One process works too: `python scripts/evaluate.py ...`; the arguments are those of `vlrl eval`.
+"""
+
+import sys
+from pathlib import Path
+
+# Runs from a bare checkout too, without an install.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from vlrl.cli.eval import main
+
+if __name__ == "__main__":
+    sys.exit(main())

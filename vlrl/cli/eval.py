@@ -1,0 +1,302 @@
+"""`vlrl eval` and `deepspeed scripts/evaluate.py`: a model, an endpoint or given answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlrl.cli.eval_arguments import add_arguments
+from vlrl.config.recipe import Recipe, read_recipe
+from vlrl.errors import ConfigError, VlrlError
+from vlrl.eval.benchmarks import Benchmark, benchmark_named
+from vlrl.eval.given import GivenOptions, read_given
+from vlrl.eval.items import Item, Source, load_items
+from vlrl.eval.prompts import question_for
+from vlrl.eval.rates import Scored
+from vlrl.eval.render import markdown
+from vlrl.eval.scoring import prediction, summarise, verdict_of
+from vlrl.eval.strategies import Pass, Reading, Single, Strategy, Vote, Zoom
+from vlrl.measure.profiles import Profile, profile_named
+
+if TYPE_CHECKING:
+    from vlrl.dist.comm import World
+    from vlrl.eval.asking import Model
+    from vlrl.eval.runner import Job, Progress
+
+OWN_SCREENS = Path("assets/screens")
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `vlrl eval`."""
+    parser = commands.add_parser("eval", help="evaluate GUI grounding on a benchmark")
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask or read, score, write predictions.jsonl and summary.json, print the tables."""
+    if (args.model is None) == (args.predictions is None):
+        raise ConfigError("give one of --model and --predictions")
+    benchmark = benchmark_named(args.benchmark)
+    recipe = read_recipe(args.model) if args.model else Recipe()
+    profile, question = _profile(args, recipe), _question(args, recipe)
+    strategy = _strategy(args)
+    reading = Reading(profile, tuple(args.refusal_words))
+    source = _source(args, benchmark)
+    items = load_items(benchmark, source)
+    settings = _settings(args, source, profile, question, recipe, strategy)
+    out = args.out or Path("runs/eval") / f"{benchmark.name}-{_label(args)}"
+    if args.predictions is not None:
+        limits = (_pixels(args, recipe, "min_pixels"), _pixels(args, recipe, "max_pixels"))
+        given = GivenOptions(
+            args.predictions, args.answer_field, args.id_field, args.allow_missing, *limits
+        )
+        passes = read_given(given, items, profile)
+        return _write(out, benchmark, items, passes, strategy, reading, settings)
+    from vlrl.dist.comm import shutdown
+
+    world, passes = _ask(args, recipe, items, strategy, reading, question, settings, out)
+    status = 0
+    if world.is_main:
+        status = _write(out, benchmark, items, passes, strategy, reading, settings)
+    shutdown()
+    return status
+
+
+def _profile(args: argparse.Namespace, recipe: Recipe) -> Profile:
+    name = args.profile or recipe.profile
+    if name is None:
+        raise ConfigError(
+            "--profile names the coordinate profile of the model's family (e.g. qwen2_5_vl, "
+            "qwen3_vl, ui_tars_1_5, gta1): its scale is never guessed"
+        )
+    return profile_named(name)
+
+
+def _question(args: argparse.Namespace, recipe: Recipe) -> str:
+    question = args.prompt or recipe.prompt or question_for(_profile(args, recipe))
+    if "{instruction}" not in question:
+        raise ConfigError("--prompt needs {instruction} where the instruction goes")
+    return question
+
+
+def _strategy(args: argparse.Namespace) -> Strategy:
+    if args.zoom is not None and args.votes is not None:
+        raise ConfigError("--zoom and --votes do not go together")
+    if args.predictions is not None and (args.zoom is not None or args.votes is not None):
+        raise ConfigError("--zoom and --votes ask a model; with --predictions nobody is asked")
+    if args.zoom is not None:
+        return Zoom(args.zoom)
+    return Single() if args.votes is None else Vote(args.votes, args.vote_radius)
+
+
+def _source(args: argparse.Namespace, benchmark: Benchmark) -> Source:
+    data = args.data
+    if data is None and benchmark.name in ("held_out", "unseen_apps"):
+        data = OWN_SCREENS
+    if data is None:
+        raise ConfigError(f"--data names the folder of {benchmark.title}")
+    columns = dict(pair.split("=", 1) for pair in args.columns if "=" in pair)
+    if len(columns) != len(args.columns):
+        raise ConfigError(f"--columns takes OURS=THEIRS, not {args.columns}")
+    return Source(
+        data=data,
+        format=args.format,
+        box=args.box,
+        files=tuple(args.files),
+        images=args.images,
+        columns=columns,
+        wording=args.wording,
+        negatives=args.negatives,
+        limit=args.limit,
+    )
+
+
+def _pixels(args: argparse.Namespace, recipe: Recipe, name: str) -> int | None:
+    given: int | None = getattr(args, name)
+    return getattr(recipe, name) if given is None else given
+
+
+def _settings(
+    args: argparse.Namespace,
+    source: Source,
+    profile: Profile,
+    question: str,
+    recipe: Recipe,
+    strategy: Strategy,
+) -> dict[str, Any]:
+    """What the answers depend on: kept in run.json and in the summary."""
+    return {
+        "benchmark": args.benchmark,
+        "data": str(source.data),
+        "format": source.format,
+        "box": source.box,
+        "files": list(source.files),
+        "wording": source.wording,
+        "negatives": source.negatives,
+        "limit": source.limit,
+        "model": args.model,
+        "endpoint": args.endpoint,
+        "predictions": None if args.predictions is None else str(args.predictions),
+        "profile": profile.name,
+        "prompt": None if args.predictions is not None else question,
+        "min_pixels": _pixels(args, recipe, "min_pixels"),
+        "max_pixels": _pixels(args, recipe, "max_pixels"),
+        "max_new_tokens": _max_new_tokens(args, recipe),
+        "precision": args.precision,
+        "temperature": args.temperature if args.votes else 0.0,
+        **strategy.settings(),
+    }
+
+
+def _max_new_tokens(args: argparse.Namespace, recipe: Recipe) -> int:
+    return args.max_new_tokens or recipe.max_new_tokens or 256
+
+
+def _label(args: argparse.Namespace) -> str:
+    name = args.model or str(args.predictions.with_suffix(""))
+    return "-".join(Path(name).parts[-2:]).replace("/", "-")
+
+
+def _ask(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    items: Sequence[Item],
+    strategy: Strategy,
+    reading: Reading,
+    question: str,
+    settings: Mapping[str, Any],
+    out: Path,
+) -> tuple[World, dict[str, list[Pass]]]:
+    """Join the run, ask for what is missing, and gather everything."""
+    from vlrl.dist.comm import init
+    from vlrl.eval.runner import Job, ask_all
+    from vlrl.eval.store import Store
+
+    world = init(timeout_s=7200)
+    job = Job(items, strategy, reading, args.batch_size)
+    with ExitStack() as stack:
+        if args.endpoint is not None:
+            model = stack.enter_context(_endpoint(args, recipe, question, reading.profile))
+        else:
+            model = _local(args, recipe, question, world)
+        start = _bar(stack, args, world, job)
+        passes = ask_all(job, model, Store(out, world.rank), settings, world, start)
+    return world, passes
+
+
+def _endpoint(args: argparse.Namespace, recipe: Recipe, question: str, profile: Profile) -> Any:
+    from vlrl.eval.endpoint import Endpoint, EndpointOptions
+
+    key = None
+    if args.api_key_env is not None:
+        key = os.environ.get(args.api_key_env)
+        if not key:
+            raise ConfigError(f"--api-key-env: the variable {args.api_key_env} is not set")
+    options = EndpointOptions(
+        url=args.endpoint,
+        model=args.model,
+        question=question,
+        max_tokens=_max_new_tokens(args, recipe),
+        temperature=args.temperature,
+        concurrency=args.concurrency,
+        timeout_s=args.timeout_s,
+        max_tries=args.max_tries,
+        api_key=key,
+        min_pixels=_pixels(args, recipe, "min_pixels"),
+        max_pixels=_pixels(args, recipe, "max_pixels"),
+    )
+    return Endpoint(options, profile)
+
+
+def _local(args: argparse.Namespace, recipe: Recipe, question: str, world: World) -> Model:
+    import torch
+
+    from vlrl.config.schema import VisionLanguageConfig
+    from vlrl.eval.local_model import LocalModel
+
+    options = VisionLanguageConfig(
+        model=args.model,
+        attn_implementation=args.attn,
+        max_new_tokens=_max_new_tokens(args, recipe),
+        temperature=args.temperature,
+        min_pixels=_pixels(args, recipe, "min_pixels"),
+        max_pixels=_pixels(args, recipe, "max_pixels"),
+        sample_batch_size=args.batch_size,
+    )
+    precision = args.precision or ("bf16" if world.device.type == "cuda" else "fp32")
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    return LocalModel(options, question, dtype=dtype, device=world.device)
+
+
+def _bar(
+    stack: ExitStack, args: argparse.Namespace, world: World, job: Job
+) -> Callable[[int, int], Progress]:
+    """A progress bar with the time left and the accuracy so far, of this rank's share."""
+    from vlrl.log.console import StepConsole
+
+    def start(total: int, done: int) -> Progress:
+        title = args.benchmark if world.size == 1 else f"{args.benchmark} (rank 0's share)"
+        console = StepConsole(title, total, done, show=world.is_main, quiet=args.quiet)
+        stack.enter_context(console)
+        return lambda count, rate: console.advance(count, {"rollout/hit": rate})
+
+    return start
+
+
+def _write(
+    out: Path,
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    passes: Mapping[str, Sequence[Pass]],
+    strategy: Strategy,
+    reading: Reading,
+    settings: Mapping[str, Any],
+) -> int:
+    """predictions.jsonl, summary.json, summary.md; status 1 where calls failed."""
+    scored, rows, boxes = [], [], {}
+    for item in items:
+        verdict, final = verdict_of(item, passes[item.id], strategy, reading)
+        scored.append(Scored(item, verdict))
+        rows.append(prediction(item, passes[item.id], verdict, final))
+        boxes[item.id] = final.box
+    summary = summarise(
+        scored,
+        benchmark.table,
+        title=benchmark.title,
+        settings=settings,
+        passes=passes,
+        boxes=boxes,
+        num_published=benchmark.num_items,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "predictions.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = json.dumps(summary, indent=2, ensure_ascii=False)
+    (out / "summary.json").write_text(text, encoding="utf-8")
+    report = markdown(summary)
+    (out / "summary.md").write_text(report, encoding="utf-8")
+    print(report)
+    print(f"written: {out}/summary.json, summary.md, predictions.jsonl")
+    if summary["outcomes"]["failed"]:
+        print("some calls failed; the same command asks them again", file=sys.stderr)
+        return 1
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of scripts/evaluate.py: a user's mistake is one clear message and status 2."""
+    parser = argparse.ArgumentParser(description="Evaluate GUI grounding on a benchmark.")
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except VlrlError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2

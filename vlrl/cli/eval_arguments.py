@@ -1,0 +1,76 @@
+"""The arguments of `vlrl eval` and `scripts/evaluate.py`, in groups."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from vlrl.data.rows import Convention
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All arguments; three ways to get answers: a model, an endpoint, or a file of them."""
+    parser.add_argument("--benchmark", required=True, metavar="NAME", help="see --list")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="folder or file of annotations")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/eval/...")
+    parser.add_argument("--quiet", action="store_true", help="plain lines, no bars")
+    _add_answers(parser)
+    _add_reading(parser)
+    _add_data(parser)
+    _add_strategy(parser)
+    # Set by the deepspeed launcher; LOCAL_RANK in the environment says the same.
+    parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
+
+
+def _add_answers(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("who answers (one of --model, --predictions)")
+    group.add_argument("--model", metavar="NAME", help="checkpoint folder or hub name")
+    group.add_argument("--endpoint", metavar="URL", help="ask --model there, e.g. http://.../v1")
+    group.add_argument("--predictions", type=Path, metavar="FILE", help="answers made elsewhere")
+    group.add_argument("--precision", choices=("bf16", "fp32"), help="default: bf16 on a GPU")
+    group.add_argument("--attn", default="sdpa", help="sdpa, flash_attention_2, eager")
+    group.add_argument("--batch-size", type=int, default=32)
+    group.add_argument("--max-new-tokens", type=int)
+    group.add_argument("--concurrency", type=int, default=8, help="calls at once (endpoint)")
+    group.add_argument("--timeout-s", type=float, default=120.0, help="of one call (endpoint)")
+    group.add_argument("--max-tries", type=int, default=4, help="of one call (endpoint)")
+    group.add_argument("--api-key-env", metavar="VARIABLE", help="variable that holds the key")
+    group.add_argument("--answer-field", default="output", help="of --predictions")
+    group.add_argument("--id-field", default="id", help="of --predictions")
+    group.add_argument(
+        "--allow-missing", action="store_true", help="items without an answer count as failed"
+    )
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it is asked and read (default: the model's vlrl.json)")
+    group.add_argument("--profile", metavar="NAME", help="coordinate profile of the family")
+    group.add_argument("--prompt", help="the question, with {instruction}")
+    group.add_argument("--min-pixels", type=int, help="least area of the resized picture")
+    group.add_argument("--max-pixels", type=int, help="largest area of the resized picture")
+    group.add_argument(
+        "--refusal-words", nargs="*", default=[], help="texts that say the target is not there"
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data, where it differs from the published layout")
+    group.add_argument("--format", help="reader, e.g. screenspot_pro, osworld_g_mai, rows, hub")
+    group.add_argument("--box", choices=get_args(Convention), help="how boxes are written")
+    group.add_argument("--files", nargs="*", default=[], metavar="GLOB")
+    group.add_argument("--images", type=Path, metavar="FOLDER")
+    group.add_argument("--columns", nargs="*", default=[], metavar="OURS=THEIRS")
+    group.add_argument("--wording", metavar="FIELD", help="field with the instruction")
+    group.add_argument(
+        "--negatives", action="store_true", help="ask for what is not there (negative_instruction)"
+    )
+    group.add_argument("--limit", type=int, default=0, help="items, spread evenly; 0 = all")
+
+
+def _add_strategy(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("test-time options")
+    group.add_argument("--zoom", type=float, metavar="SHARE", help="second look at a window")
+    group.add_argument("--votes", type=int, metavar="N", help="sample N answers, the most agreed")
+    group.add_argument("--vote-radius", type=float, default=0.02, help="relative to the long side")
+    group.add_argument("--temperature", type=float, default=0.7, help="of sampled answers")
