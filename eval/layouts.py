@@ -58,13 +58,21 @@ def by_field(scored: Sequence[Scored], name: str, title: str) -> Table:
 
 # --- ScreenSpot and v2 -----------------------------------------------------------------------
 
-PLATFORMS = ("mobile", "desktop", "web")
+PLATFORMS = {
+    "mobile": ("mobile", "ios", "android"),
+    "desktop": ("desktop", "windows", "macos"),
+    "web": ("web", "gitlab", "shop", "forum", "tool"),
+}
+"""Words that name a platform in file names, conversions and `data_source`."""
 
 
 def platform_of(item: Item) -> str:
-    """mobile, desktop or web, from the reader's platform or a conversion's application."""
-    place = f"{item.fields.get('platform', '')} {item.fields.get('app', '')}"
-    return next((name for name in PLATFORMS if name in place), "")
+    """mobile, desktop or web, from the reader's platform, an application or a data source."""
+    place = f"{item.fields.get('platform', '')} {item.fields.get('app', '')}".casefold()
+    for name, words in PLATFORMS.items():
+        if any(word in place for word in words):
+            return name
+    return ""
 
 
 def screenspot(scored: Sequence[Scored]) -> list[Table]:

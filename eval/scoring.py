@@ -42,7 +42,7 @@ def prediction(
         "image": item.image,
         "image_size": list(item.frame.extent),
         "target": target_json(item.target),
-        "output": passes[-1].reply.output if passes else None,
+        "output": passes[final.place].reply.output,
         "click_px": [click.x, click.y] if isinstance(click, Point) else None,
         "box_px": None if final.box is None else list(final.box.xyxy),
         "refused": isinstance(click, Refusal),

@@ -36,6 +36,8 @@ class Final:
     box: Box | None = None
     note: str = ""
     """What a person should know, e.g. that the second look was of no use."""
+    place: int = 0
+    """Which of the passes it was read in."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Zoom:
             return Final(first, first_box)
         second, box = reading.click(passes[1])
         if isinstance(second, Point):
-            return Final(second, box)
+            return Final(second, box, place=1)
         return Final(first, first_box, "no place in the second look: the first counts")
 
     def settings(self) -> Mapping[str, Any]:
@@ -153,7 +155,7 @@ class Vote:
             for answer, _ in read
         ]
         best = max(range(len(read)), key=supports.__getitem__)
-        return Final(*read[best], f"{supports[best]} of {len(read)} votes")
+        return Final(*read[best], f"{supports[best]} of {len(read)} votes", best)
 
     def settings(self) -> Mapping[str, Any]:
         """Its name, number and radius."""

@@ -10,6 +10,7 @@ import pytest
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.benchmarks import BENCHMARKS, benchmark_named
 from vlrl.eval.items import Item, Source, load_items
+from vlrl.eval.layouts import platform_of
 from vlrl.measure.boxes import Box
 from vlrl.measure.verdict import Polygon, Refusal
 
@@ -145,6 +146,51 @@ def test_tables_with_a_column_mapping_name_their_convention(tmp_path: Path) -> N
     assert item.target.xyxy == (100, 50, 150, 100)  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match="--box"):
         one(path, "screenspot_v2", format="rows", columns=columns)
+
+
+def test_a_reupload_as_parquet_with_the_pictures_inside(tmp_path: Path) -> None:
+    from datasets import Dataset, Features, Image, Sequence, Value
+    from PIL import Image as Pictures
+
+    columns = {"element_type": "data_type", "platform": "data_source"}
+    rows = {
+        "image": [Pictures.new("RGB", (200, 100))],
+        "bbox": [[0.5, 0.5, 0.75, 1.0]],
+        "instruction": ["go"],
+        "data_type": ["text"],
+        "data_source": ["ios"],
+    }
+    text = Value("string")
+    features = Features(
+        {
+            "image": Image(),
+            "bbox": Sequence(Value("float64")),
+            "instruction": text,
+            "data_type": text,
+            "data_source": text,
+        }
+    )
+    path = tmp_path / "test.parquet"
+    Dataset.from_dict(rows, features=features).to_parquet(path)
+    item = one(path, "screenspot_v2", format="rows", box="xyxy_unit", columns=columns)
+    assert item.target.xyxy == (100, 50, 150, 100)  # type: ignore[union-attr]
+    assert platform_of(item) == "mobile"
+    assert item.fields["element_type"] == "text"
+
+
+def test_ui_visions_layout_task(tmp_path: Path) -> None:
+    row = {
+        "name": "Toolbar",
+        "explanation": "the row of tools",
+        "bbox": [0, 40, 1280, 20],
+        "image_path": "a.png",
+        "image_size": [1280, 720],
+        "platform": "Gimp",
+    }
+    write(tmp_path, "annotations/layout_grounding/layout_grounding.json", [row])
+    item = one(tmp_path, "ui_vision_layout")
+    assert item.instruction == "Toolbar: the row of tools"
+    assert item.target.xyxy == (0, 20, 1280, 40)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

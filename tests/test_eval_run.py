@@ -122,6 +122,7 @@ def test_a_vote_takes_the_click_with_most_company() -> None:
 
     won = final("[100,100]", "[900,900]", "[905,900]", "nothing", "[910,900]")
     assert won.answer == Point(905, 540, item.frame)  # type: ignore[attr-defined]
+    assert won.place == 2  # type: ignore[attr-defined]
     assert won.note == "3 of 5 votes"  # type: ignore[attr-defined]
     assert final("[1,1]", "[500,500]").answer == Point(1, 0.6, item.frame)  # type: ignore[attr-defined]
     assert isinstance(final("[-1,-1]", "[-1,-1]", "[5,5]").answer, Refusal)  # type: ignore[attr-defined]
@@ -387,6 +388,20 @@ def test_given_answers_need_no_model_and_no_image(tmp_path: Path) -> None:
     assert "not the whole set" in markdown_text
     with pytest.raises(SystemExit):
         main(["--model", "x"])
+
+
+def test_votes_and_zoom_through_the_command(tmp_path: Path, screens: Path) -> None:
+    base = ["--benchmark", "custom", "--data", str(screens), "--model", str(TINY), "--quiet"]
+    for name, options, calls in (("v", ["--votes", "3"], 36), ("z", ["--zoom", "0.5"], 24)):
+        out = tmp_path / name
+        assert main([*base, *options, "--out", str(out)]) == 0
+        summary = json.loads((out / "summary.json").read_text())
+        assert summary["cost"]["num_calls"] <= calls
+        assert summary["cost"]["num_calls"] > 12
+        rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+        assert all(row["output"] in row.get("outputs", [row["output"]]) for row in rows)
+    votes = [json.loads(x) for x in (tmp_path / "v/predictions.jsonl").read_text().splitlines()]
+    assert any(len(set(row["outputs"])) > 1 for row in votes), "samples differ by their seed"
 
 
 def test_mistakes_in_the_command_are_one_clear_message(

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import get_args
 
 from vlrl.data.rows import Convention
+from vlrl.eval.benchmarks import BENCHMARKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All arguments; three ways to get answers: a model, an endpoint, or a file of them."""
-    parser.add_argument("--benchmark", required=True, metavar="NAME", help="see --list")
+    parser.add_argument("--benchmark", required=True, metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--data", type=Path, metavar="PATH", help="folder or file of annotations")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/eval/...")
     parser.add_argument("--quiet", action="store_true", help="plain lines, no bars")
