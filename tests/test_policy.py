@@ -66,17 +66,31 @@ def test_shared_and_plain_layouts_are_one_function(
     assert float((shared[2] - plain[2]).abs().max() / scale) < 1e-5
     # The test has teeth: answers that see each other give other log-probs.
     rows = layout.shared(traj, policy.pad_id)
-    causal = torch.ones_like(rows.attention_mask).tril()
     wrong = policy.module(
         rows.input_ids,
         rows.positions,
-        causal,
+        torch.ones_like(rows.input_ids),
         rows.pixel_values,
         rows.grid_thw,
         rows.predictor,
         rows.targets,
     )[0]
     assert float((wrong - plain[0][traj.mask]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_shared_prompt_gives_the_same_samples(
+    family: str, checkpoints: dict[str, Path], screens: Path
+) -> None:
+    policy = make_policy(checkpoints[family])
+    drawn = []
+    for policy.share_prompt in (True, False):
+        _, traj = policy.sample(problems(screens, 4), 3, seed=5)
+        drawn.append(traj)
+    assert len({p.num_tokens for p in drawn[0].prompts}) > 1, "prompts of several lengths"
+    assert torch.equal(drawn[0].mask, drawn[1].mask)
+    assert torch.equal(drawn[0].tokens, drawn[1].tokens)
+    assert torch.allclose(drawn[0].logp, drawn[1].logp, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

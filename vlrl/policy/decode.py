@@ -1,9 +1,11 @@
-"""Sampling G answers to each prompt: one prefill a prompt, then all answers together.
+"""Sampling G answers to each prompt, all together, one token a row and step.
 
-    prefill [P, L] -> cache -> repeated to [P x G] -> one token a row and step -> stop
+    shared   prefill [P, L] once -> its keys and values stay [P, ...] -> answers' own cache [P x G]
+    plain    prefill [P x G, L]  -> one cache [P x G]
 
-The prompt of a group, screenshot included, goes through the model once. Every row draws with
-numbers from its own seed, so an answer does not depend on what is sampled beside it.
+Shared, the prompt of a group goes through the model once, screenshot included, and its keys are
+neither repeated nor read more than once a step. Every row draws with numbers from its own seed,
+so an answer does not depend on what is sampled beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from transformers import DynamicCache
 
 from vlrl.policy import layout
 from vlrl.policy.distribution import draw, log_probs
+from vlrl.policy.group_attention import SharedPrompts
 from vlrl.policy.module import TokenLogProbs
 from vlrl.policy.prompts import EncodedPrompt
 from vlrl.types import Finish
@@ -42,6 +45,7 @@ def decode(
     num_each: int,
     seeds: Sequence[int],
     *,
+    share_prompt: bool,
     max_new_tokens: int,
     stop_tokens: Tensor,
     pad_id: int,
@@ -57,9 +61,10 @@ def decode(
     uniforms = torch.stack(
         [torch.rand(T, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     ).to(device)
-    batch = layout.prefill(prompts, pad_id)
+    prefilled = prompts if share_prompt else [p for p in prompts for _ in range(num_each)]
+    batch = layout.prefill(prefilled, pad_id)
     cache = DynamicCache(config=module.core.config.get_text_config())
-    mask = batch.attention_mask.to(device)
+    mask: Tensor | None = batch.attention_mask.to(device)
     hidden = module.hidden(
         batch.input_ids.to(device),
         batch.positions.to(device),
@@ -68,10 +73,11 @@ def decode(
         batch.grid_thw,
         cache=cache,
     )[:, -1]
-    if num_each > 1:
-        cache.batch_repeat_interleave(num_each)
-    hidden = hidden.repeat_interleave(num_each, 0)
-    mask = mask.repeat_interleave(num_each, 0)
+    plan: SharedPrompts | None = None
+    if share_prompt:
+        plan = _keep_prompts(cache, mask, num_each)
+        cache = DynamicCache(config=module.core.config.get_text_config())
+        hidden, mask = hidden.repeat_interleave(num_each, 0), None
     start = torch.tensor([p.next_position for p in prompts], device=device)
     start = start.repeat_interleave(num_each)
 
@@ -91,7 +97,8 @@ def decode(
                 running[row] = not stopped(tokens[row, : t + 1].tolist())
         if t + 1 == T or not running.any():
             break
-        mask = torch.cat([mask, mask.new_ones(B, 1)], 1)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(B, 1)], 1)
         hidden = module.hidden(
             tokens[:, t : t + 1],
             (start + t).expand(3, -1)[..., None],
@@ -99,7 +106,16 @@ def decode(
             None,
             None,
             cache=cache,
+            groups=plan,
         )[:, -1]
     T = int(taken.any(0).sum())
     finish = [Finish.LENGTH if alive else Finish.STOP for alive in running.tolist()]
     return Decoded(tokens[:, :T].cpu(), taken[:, :T].cpu(), logps[:, :T].cpu(), finish)
+
+
+def _keep_prompts(cache: DynamicCache, mask: Tensor, num_each: int) -> SharedPrompts:
+    """The prompts' keys and values as a decoding step takes them."""
+    lowest = torch.finfo(torch.float32).min
+    padding = torch.zeros(mask.shape, device=mask.device).masked_fill(mask == 0, lowest)
+    layers = [(layer.keys, layer.values) for layer in cache.layers]
+    return SharedPrompts(layers, padding[:, None, None], num_each)

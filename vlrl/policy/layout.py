@@ -1,7 +1,7 @@
 """How prompts and answers are laid out in the rows of one forward pass.
 
 plain    a row an answer:  [ pad | prompt | answer ]            prompts encoded G times
-shared   a row a group:    [ prompt | answer 1 | ... | answer G | pad ]   prompt encoded once
+shared   one row of groups: [ prompt | answer 1 | ... | answer G | next prompt | ... ]
 
 Both name, for every sampled token, the row and column whose hidden state predicts it, so that the
 model needs to know nothing else. In the shared layout every answer sees the prompt and itself,
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vlrl.policy.group_attention import GroupSpan, PackedGroups, span_of
 from vlrl.policy.prompts import EncodedPrompt, join_images
 from vlrl.policy.trajectory import TokenTrajectory
 
@@ -27,14 +28,15 @@ class Layout:
     """[R, L]"""
     positions: Tensor
     """[3, R, L]"""
-    attention_mask: Tensor
-    """[R, L] (1 = real token), or bool [R, 1, L, L] (True = may attend)."""
+    attention_mask: Tensor | None
+    """[R, L], 1 = real token; None where `groups` says what attends to what."""
     pixel_values: Tensor | None
     grid_thw: Tensor | None
     predictor: Tensor
     """Row and column of the hidden state that predicts each action, [2, A]."""
     targets: Tensor
     """The tokens taken, [A], in the order of `mask.nonzero()`."""
+    groups: PackedGroups | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -65,56 +67,44 @@ def plain(traj: TokenTrajectory, pad_id: int) -> Layout:
 
 
 def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
-    """One row a group: the prompt once, then its answers, kept apart by the attention mask."""
-    groups = list(dict.fromkeys(traj.group.tolist()))
-    members = {g: (traj.group == g).nonzero()[:, 0].tolist() for g in groups}
+    """All groups in one row without padding: each prompt once, then its answers.
+
+    What may attend to what stands in `groups`, for vlrl.policy.group_attention.
+    """
+    order = list(dict.fromkeys(traj.group.tolist()))
+    members = {g: (traj.group == g).nonzero()[:, 0].tolist() for g in order}
     lengths = traj.mask.sum(1).tolist()
-    width = {g: traj.prompts[g].num_tokens + sum(lengths[b] for b in members[g]) for g in groups}
-    R, L = len(groups), max(width.values())
-    ids = torch.full((R, L), pad_id)
-    positions = torch.zeros(3, R, L, dtype=torch.long)
-    # Segment 0 is the prompt, 1..G are the answers, -1 is padding.
-    segment = torch.full((R, L), -1)
+    ids: list[Tensor] = []
+    positions: list[Tensor] = []
+    spans: list[GroupSpan] = []
     predictor = torch.zeros(2, len(traj), traj.tokens.shape[1], dtype=torch.long)
-    for row, g in enumerate(groups):
+    end = 0
+    for g in order:
         prompt = traj.prompts[g]
-        end = prompt.num_tokens
-        ids[row, :end], positions[:, row, :end], segment[row, :end] = (
-            prompt.input_ids,
-            prompt.positions,
-            0,
-        )
-        for number, b in enumerate(members[g], start=1):
+        span = span_of(end, prompt.num_tokens, [lengths[b] for b in members[g]])
+        spans.append(span)
+        ids.append(prompt.input_ids)
+        positions.append(prompt.positions)
+        end = span.end_of_prompt
+        for b in members[g]:
             n = lengths[b]
-            span = slice(end, end + n)
-            ids[row, span] = traj.tokens[b, :n]
-            positions[:, row, span] = prompt.next_position + torch.arange(n)
-            segment[row, span] = number
-            predictor[0, b, :n] = row
+            ids.append(traj.tokens[b, :n])
+            positions.append((prompt.next_position + torch.arange(n)).expand(3, n))
             # The prompt's last token predicts every answer's first one.
             predictor[1, b, :n] = torch.arange(end - 1, end - 1 + n)
-            predictor[1, b, :1] = prompt.num_tokens - 1
+            predictor[1, b, :1] = span.end_of_prompt - 1
             end += n
-    pixels, grids = join_images([traj.prompts[g] for g in groups])
+    pixels, grids = join_images([traj.prompts[g] for g in order])
     return Layout(
-        ids,
-        positions,
-        _segment_mask(segment),
+        torch.cat(ids)[None],
+        torch.cat(positions, 1)[:, None],
+        None,
         pixels,
         grids,
         predictor[:, traj.mask],
         traj.tokens[traj.mask],
+        PackedGroups(tuple(spans)),
     )
-
-
-def _segment_mask(segment: Tensor) -> Tensor:
-    """Causal attention to the prompt and to the own answer, [R, L] -> bool [R, 1, L, L]."""
-    L = segment.shape[1]
-    causal = torch.ones(L, L, dtype=torch.bool).tril()
-    query, key = segment[:, :, None], segment[:, None, :]
-    allowed = causal & ((key == 0) | (key == query))
-    # Padding may look at itself: a row of the softmax with nothing allowed would be nan.
-    return allowed[:, None]
 
 
 def prefill(prompts: list[EncodedPrompt], pad_id: int) -> Layout:

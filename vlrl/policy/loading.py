@@ -10,6 +10,7 @@ import transformers
 
 from vlrl.config.schema import LoraSection, VisionLanguageConfig
 from vlrl.errors import ConfigError
+from vlrl.policy import group_attention
 from vlrl.policy.families import Family, family_of
 
 
@@ -47,13 +48,23 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
         config = transformers.AutoConfig.from_pretrained(options.model, revision=options.revision)
     except OSError as error:
         raise ConfigError(f"policy.model {options.model!r}: {error}") from error
+    attention: Any = options.attn_implementation
+    if shares_prompt(options):
+        group_attention.register()
+        attention = {"text_config": group_attention.NAME, "vision_config": attention}
     model_class = getattr(transformers, family_of(config).model_class)
     return model_class.from_pretrained(
-        options.model,
-        revision=options.revision,
-        dtype=dtype,
-        attn_implementation=options.attn_implementation,
+        options.model, revision=options.revision, dtype=dtype, attn_implementation=attention
     )
+
+
+def shares_prompt(options: VisionLanguageConfig) -> bool:
+    """Whether a group's prompt is encoded once.
+
+    `auto` leaves flash attention's users on the plain path: nobody has measured the two there.
+    """
+    able = options.attn_implementation in ("sdpa", "eager")
+    return options.share_prompt == "on" or (options.share_prompt == "auto" and able)
 
 
 def add_lora(model: Any, lora: LoraSection) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vlrl.policy.distribution import Sampling, entropy, log_probs
+from vlrl.policy.group_attention import PackedGroups, SharedPrompts
 
 
 class TokenLogProbs(nn.Module):
@@ -40,11 +41,12 @@ class TokenLogProbs(nn.Module):
         self,
         input_ids: Tensor,
         positions: Tensor,
-        attention_mask: Tensor,
+        attention_mask: Tensor | None,
         pixel_values: Tensor | None,
         grid_thw: Tensor | None,
         predictor: Tensor,
         targets: Tensor,
+        groups: PackedGroups | None = None,
         reference: bool = False,
         entropy_grad: bool = False,
     ) -> tuple[Tensor, Tensor]:
@@ -53,7 +55,9 @@ class TokenLogProbs(nn.Module):
         `reference` switches a LoRA adapter off: the model before training.
         """
         with self.model.disable_adapter() if reference else nullcontext():
-            hidden = self.hidden(input_ids, positions, attention_mask, pixel_values, grid_thw)
+            hidden = self.hidden(
+                input_ids, positions, attention_mask, pixel_values, grid_thw, groups=groups
+            )
             hidden = hidden[predictor[0], predictor[1]]
             return self._score(hidden, targets, entropy_grad)
 
@@ -61,10 +65,11 @@ class TokenLogProbs(nn.Module):
         self,
         input_ids: Tensor,
         positions: Tensor,
-        attention_mask: Tensor,
+        attention_mask: Tensor | None,
         pixel_values: Tensor | None,
         grid_thw: Tensor | None,
         cache: Any = None,
+        groups: PackedGroups | SharedPrompts | None = None,
     ) -> Tensor:
         """Last hidden states, [R, L, D]. A rank without an image encodes a blank one.
 
@@ -82,8 +87,8 @@ class TokenLogProbs(nn.Module):
             )
             if not blank:
                 outputs = {"image": images}
-        if attention_mask.dim() == 4:
-            attention_mask = self._additive(attention_mask)
+        # Reaches the attention function as it is: transformers hands unknown arguments on.
+        plan = {} if groups is None else {"groups": groups}
         state = core.model(
             input_ids=input_ids,
             position_ids=positions,
@@ -91,6 +96,7 @@ class TokenLogProbs(nn.Module):
             mm_encoder_outputs=outputs,
             past_key_values=cache,
             use_cache=cache is not None,
+            **plan,
         ).last_hidden_state
         if blank:
             state = state + 0.0 * sum(feature.sum() for feature in images.pooler_output)
@@ -131,12 +137,6 @@ class TokenLogProbs(nn.Module):
         with nullcontext() if entropy_grad else torch.no_grad():
             ent = entropy(logp)
         return chosen, ent
-
-    def _additive(self, mask: Tensor) -> Tensor:
-        """A bool mask as the additive one that sdpa and eager both understand."""
-        dtype = self.core.get_input_embeddings().weight.dtype
-        lowest = torch.finfo(dtype).min
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)
 
     def _blank_image(self, device: torch.device) -> tuple[Tensor, Tensor]:
         vision = self.core.config.vision_config

@@ -15,7 +15,7 @@ from vlrl.errors import ConfigError
 from vlrl.policy import layout
 from vlrl.policy.decode import decode
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.loading import Loaded, load, load_model
+from vlrl.policy.loading import Loaded, load, load_model, shares_prompt
 from vlrl.policy.module import TokenLogProbs
 from vlrl.policy.prompts import EncodedPrompt, PromptEncoder
 from vlrl.policy.trajectory import TokenTrajectory
@@ -58,7 +58,7 @@ class VisionLanguagePolicy:
         self.encoder = PromptEncoder(
             self.processor, self.module.core.model.get_rope_index, self.min_pixels, self.max_pixels
         )
-        self.share_prompt = self._decide_layout()
+        self.share_prompt = shares_prompt(options)
         # Replaced by `bind` with the DeepSpeed engine.
         self._call: Callable[..., Any] = self.module
         self._serving: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -110,6 +110,7 @@ class VisionLanguagePolicy:
             prompts,
             num_each,
             [row_seed(seed, sample.id, i) for sample in samples for i in range(num_each)],
+            share_prompt=self.share_prompt,
             max_new_tokens=self.options.max_new_tokens,
             stop_tokens=self.stop_tokens.to(self.module.forbidden.device),
             pad_id=self.pad_id,
@@ -167,7 +168,8 @@ class VisionLanguagePolicy:
     def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
         """Cut rows into chunks of one forward each, within the token budget.
 
-        With a shared prompt a group stays whole. A unit above the budget is a chunk of its own.
+        With a shared prompt a group stays whole and a chunk costs the sum of its groups; without,
+        every row is padded to the longest. A unit above the budget is a chunk of its own.
         """
         lengths = trajectory.mask.sum(1).tolist()
         prompt = [p.num_tokens for p in trajectory.prompts]
@@ -179,17 +181,18 @@ class VisionLanguagePolicy:
         else:
             for b in rows:
                 units.append(([b], prompt[int(trajectory.group[b])] + lengths[b]))
-        # Alike lengths together: rows of one forward are padded to the longest.
+        # Alike lengths together: where rows are padded, little is wasted.
         units.sort(key=lambda unit: (unit[1], unit[0]))
         chunks: list[list[int]] = []
-        used = 0
+        costs: list[int] = []
         for members, cost in units:
-            if chunks and (used + 1) * cost <= self.max_tokens_per_chunk:
+            whole = sum([*costs, cost]) if self.share_prompt else (len(costs) + 1) * cost
+            if chunks and whole <= self.max_tokens_per_chunk:
                 chunks[-1] += members
-                used += 1
+                costs.append(cost)
             else:
                 chunks.append(list(members))
-                used = 1
+                costs = [cost]
         return chunks
 
     def _forward(
@@ -199,7 +202,7 @@ class VisionLanguagePolicy:
         build = layout.shared if self.share_prompt else layout.plain
         rows = build(trajectory, self.pad_id)
         device = self.module.forbidden.device
-        tensors = (
+        inputs = (
             rows.input_ids,
             rows.positions,
             rows.attention_mask,
@@ -208,21 +211,11 @@ class VisionLanguagePolicy:
             rows.predictor,
             rows.targets,
         )
-        logp, entropy = call(*[None if x is None else x.to(device) for x in tensors], **options)
+        tensors = [None if x is None else x.to(device) for x in inputs]
+        logp, entropy = call(*tensors, rows.groups, **options)
         mask = trajectory.mask.to(device)
         empty = torch.zeros(mask.shape, device=device)
         return empty.masked_scatter(mask, logp), empty.masked_scatter(mask, entropy)
-
-    def _decide_layout(self) -> bool:
-        """Whether a group shares its prompt; ConfigError where `on` cannot be had."""
-        wanted = self.options.share_prompt
-        able = self.options.attn_implementation in ("sdpa", "eager")
-        if wanted == "on" and not able:
-            raise ConfigError(
-                "policy.share_prompt: on needs attn_implementation sdpa or eager, not "
-                f"{self.options.attn_implementation!r}"
-            )
-        return able and wanted != "off"
 
     def _text(self, tokens: list[int]) -> str:
         if tokens and tokens[-1] in self.stop_tokens:
