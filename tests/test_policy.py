@@ -291,3 +291,32 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p() -> None:
 def test_the_ends_of_the_unit_interval_draw_real_tokens() -> None:
     logp = torch.tensor([[0.0, 1.0, 0.0]]).log().expand(2, -1)
     assert draw(logp, torch.tensor([0.0, 1.0])).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_frozen_tower_runs_once_a_rollout(
+    family: str, checkpoints: dict[str, Path], screens: Path
+) -> None:
+    policy = make_policy(checkpoints[family], train_vision=False)
+    calls: list[int] = []
+    policy.module.core.model.visual.register_forward_hook(lambda *_: calls.append(1))
+    text_only = Sample("t", "x", (Message("user", (TextPart("Click: nothing"),)),), None)
+    samples = [*problems(screens, 2), text_only]
+    _, traj = policy.sample(samples, 3, seed=1)
+    assert len(calls) == 1
+    assert all(p.pixel_values is None for p in traj.prompts)
+    reference = policy.reference_module(torch.float32)
+    policy.bind_reference(reference)
+    reference.core.model.visual.register_forward_hook(lambda *_: calls.append(1))
+    for policy.share_prompt in (True, False):
+        now = policy.evaluate(traj)
+        assert torch.allclose(now.logp[traj.mask], traj.logp[traj.mask], atol=2e-5)
+        # The reference is the start, and needs no tower either.
+        assert torch.allclose(policy.reference_logp(traj), now.logp.detach(), atol=2e-5)
+    assert len(calls) == 1
+    # A trained tower runs in every pass, since its features change.
+    trained = make_policy(checkpoints[family])
+    _, again = trained.sample(samples, 3, seed=1)
+    assert torch.equal(again.tokens, traj.tokens)
+    assert again.prompts[0].features is None
+    assert trained.evaluate(again).logp.requires_grad

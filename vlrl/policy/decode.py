@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from vlrl.policy.distribution import draw, log_probs
 from vlrl.policy.group_attention import SharedPrompts
 from vlrl.policy.module import TokenLogProbs
 from vlrl.policy.prompts import EncodedPrompt
+from vlrl.policy.vision_features import features_of, split
 from vlrl.types import Finish
 
 
@@ -36,6 +38,8 @@ class Decoded:
     logp: Tensor
     """[B, T], nats."""
     finish: list[Finish]
+    features: list[Tensor | None]
+    """Of each prompt's pictures, where the module keeps them; else None."""
 
 
 @torch.no_grad()
@@ -64,20 +68,24 @@ def decode(
     prefilled = prompts if share_prompt else [p for p in prompts for _ in range(num_each)]
     batch = layout.prefill(prefilled, pad_id)
     cache = DynamicCache(config=module.core.config.get_text_config())
-    mask: Tensor | None = batch.attention_mask.to(device)
+    mask = batch.attention_mask
+    assert mask is not None
+    mask = mask.to(device)
+    features, kept = _features(module, batch, prefilled, device)
     hidden = module.hidden(
         batch.input_ids.to(device),
         batch.positions.to(device),
         mask,
-        None if batch.pixel_values is None else batch.pixel_values.to(device),
-        batch.grid_thw,
+        None,
+        None,
         cache=cache,
+        features=features,
     )[:, -1]
     plan: SharedPrompts | None = None
     if share_prompt:
         plan = _keep_prompts(cache, mask, num_each)
         cache = DynamicCache(config=module.core.config.get_text_config())
-        hidden, mask = hidden.repeat_interleave(num_each, 0), None
+        hidden = hidden.repeat_interleave(num_each, 0)
     start = torch.tensor([p.next_position for p in prompts], device=device)
     start = start.repeat_interleave(num_each)
 
@@ -97,12 +105,12 @@ def decode(
                 running[row] = not stopped(tokens[row, : t + 1].tolist())
         if t + 1 == T or not running.any():
             break
-        if mask is not None:
+        if plan is None:
             mask = torch.cat([mask, mask.new_ones(B, 1)], 1)
         hidden = module.hidden(
             tokens[:, t : t + 1],
             (start + t).expand(3, -1)[..., None],
-            mask,
+            mask if plan is None else None,
             None,
             None,
             cache=cache,
@@ -110,12 +118,29 @@ def decode(
         )[:, -1]
     T = int(taken.any(0).sum())
     finish = [Finish.LENGTH if alive else Finish.STOP for alive in running.tolist()]
-    return Decoded(tokens[:, :T].cpu(), taken[:, :T].cpu(), logps[:, :T].cpu(), finish)
+    each = 1 if share_prompt else num_each
+    return Decoded(
+        tokens[:, :T].cpu(), taken[:, :T].cpu(), logps[:, :T].cpu(), finish, kept[::each]
+    )
+
+
+def _features(
+    module: TokenLogProbs, batch: layout.Layout, prompts: list[EncodedPrompt], device: torch.device
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """Features of the batch's pictures, and each prompt's own where the module keeps them."""
+    nothing: list[Tensor | None] = [None] * len(prompts)
+    if batch.pixel_values is None or batch.grid_thw is None:
+        return None, nothing
+    features = features_of(module.core, batch.pixel_values.to(device), batch.grid_thw)
+    if not module.keeps_features:
+        return features, nothing
+    return features, split(module.core, features, [prompt.grid_thw for prompt in prompts])
 
 
 def _keep_prompts(cache: DynamicCache, mask: Tensor, num_each: int) -> SharedPrompts:
     """The prompts' keys and values as a decoding step takes them."""
     lowest = torch.finfo(torch.float32).min
     padding = torch.zeros(mask.shape, device=mask.device).masked_fill(mask == 0, lowest)
-    layers = [(layer.keys, layer.values) for layer in cache.layers]
+    stored: list[Any] = list(cache.layers)
+    layers = [(layer.keys, layer.values) for layer in stored]
     return SharedPrompts(layers, padding[:, None, None], num_each)

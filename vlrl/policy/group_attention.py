@@ -77,7 +77,7 @@ def span_of(start: int, num_prompt_tokens: int, lengths: Sequence[int]) -> Group
     """
     first = start + num_prompt_tokens
     blocks: list[Block] = []
-    column, pending = first, []
+    column, pending = first, list[int]()
     for length in lengths:
         if pending and sum(pending) + length > num_prompt_tokens:
             blocks.append(_block(column, num_prompt_tokens, pending))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vlrl.policy.group_attention import GroupSpan, PackedGroups, span_of
-from vlrl.policy.prompts import EncodedPrompt, join_images
+from vlrl.policy.prompts import EncodedPrompt, join_features, join_images
 from vlrl.policy.trajectory import TokenTrajectory
 
 
@@ -37,6 +37,8 @@ class Layout:
     targets: Tensor
     """The tokens taken, [A], in the order of `mask.nonzero()`."""
     groups: PackedGroups | None = None
+    features: Tensor | None = None
+    """Kept features of the images, [1 + K, N, D]; there are then no pixel values."""
 
     @property
     def num_tokens(self) -> int:
@@ -63,7 +65,16 @@ def plain(traj: TokenTrajectory, pad_id: int) -> Layout:
     rows, steps = traj.mask.nonzero(as_tuple=True)
     predictor = torch.stack([rows, P + steps - 1])
     pixels, grids = join_images(prompts)
-    return Layout(ids, positions, mask, pixels, grids, predictor, traj.tokens[traj.mask])
+    return Layout(
+        ids,
+        positions,
+        mask,
+        pixels,
+        grids,
+        predictor,
+        traj.tokens[traj.mask],
+        features=join_features(prompts),
+    )
 
 
 def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
@@ -104,6 +115,7 @@ def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
         predictor[:, traj.mask],
         traj.tokens[traj.mask],
         PackedGroups(tuple(spans)),
+        join_features([traj.prompts[g] for g in order]),
     )
 
 

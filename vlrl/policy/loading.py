@@ -67,6 +67,11 @@ def shares_prompt(options: VisionLanguageConfig) -> bool:
     return options.share_prompt == "on" or (options.share_prompt == "auto" and able)
 
 
+def tower_is_frozen(model: Any) -> bool:
+    """Whether nothing in the vision tower is trained, adapters included."""
+    return not any(p.requires_grad for n, p in model.named_parameters() if ".visual." in f".{n}")
+
+
 def add_lora(model: Any, lora: LoraSection) -> Any:
     """A low-rank adapter on the named linear layers; all other weights are frozen."""
     from peft import LoraConfig, get_peft_model

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vlrl.policy.distribution import Sampling, entropy, log_probs
 from vlrl.policy.group_attention import PackedGroups, SharedPrompts
+from vlrl.policy.vision_features import as_output, features_of
 
 
 class TokenLogProbs(nn.Module):
@@ -23,9 +24,16 @@ class TokenLogProbs(nn.Module):
     forbidden: Tensor
 
     def __init__(
-        self, model: Any, sampling: Sampling, forbidden: Tensor, num_head_chunks: int
+        self,
+        model: Any,
+        sampling: Sampling,
+        forbidden: Tensor,
+        num_head_chunks: int,
+        keeps_features: bool = False,
     ) -> None:
+        """`keeps_features`: the tower is frozen, and prompts bring its features along."""
         super().__init__()
+        self.keeps_features = keeps_features
         self.model: Any = model
         self.sampling = sampling
         self.num_head_chunks = num_head_chunks
@@ -47,6 +55,7 @@ class TokenLogProbs(nn.Module):
         predictor: Tensor,
         targets: Tensor,
         groups: PackedGroups | None = None,
+        features: Tensor | None = None,
         reference: bool = False,
         entropy_grad: bool = False,
     ) -> tuple[Tensor, Tensor]:
@@ -56,7 +65,7 @@ class TokenLogProbs(nn.Module):
         """
         with self.model.disable_adapter() if reference else nullcontext():
             hidden = self.hidden(
-                input_ids, positions, attention_mask, pixel_values, grid_thw, groups=groups
+                input_ids, positions, attention_mask, pixel_values, grid_thw, None, groups, features
             )
             hidden = hidden[predictor[0], predictor[1]]
             return self._score(hidden, targets, entropy_grad)
@@ -70,23 +79,21 @@ class TokenLogProbs(nn.Module):
         grid_thw: Tensor | None,
         cache: Any = None,
         groups: PackedGroups | SharedPrompts | None = None,
+        features: Tensor | None = None,
     ) -> Tensor:
         """Last hidden states, [R, L, D]. A rank without an image encodes a blank one.
 
         Without it, ZeRO-3 would gather the vision tower on some ranks only, and with a trained
-        tower ZeRO-2 would reduce its gradients on some ranks only: both hang.
+        tower ZeRO-2 would reduce its gradients on some ranks only: both hang. Where features are
+        kept, no rank runs the tower here.
         """
         core = self.core
-        blank = pixel_values is None and cache is None
+        blank = pixel_values is None and cache is None and not self.keeps_features
         if blank:
             pixel_values, grid_thw = self._blank_image(input_ids.device)
-        outputs = None
-        if pixel_values is not None and grid_thw is not None:
-            images = core.model.get_image_features(
-                pixel_values, grid_thw.to(input_ids.device), return_dict=True
-            )
-            if not blank:
-                outputs = {"image": images}
+        if features is None and pixel_values is not None and grid_thw is not None:
+            features = features_of(core, pixel_values, grid_thw)
+        outputs = None if blank or features is None else {"image": as_output(features)}
         # Reaches the attention function as it is: transformers hands unknown arguments on.
         plan = {} if groups is None else {"groups": groups}
         state = core.model(
@@ -98,8 +105,8 @@ class TokenLogProbs(nn.Module):
             use_cache=cache is not None,
             **plan,
         ).last_hidden_state
-        if blank:
-            state = state + 0.0 * sum(feature.sum() for feature in images.pooler_output)
+        if blank and features is not None:
+            state = state + 0.0 * features.sum()
         return state
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ class EncodedPrompt:
     """Flattened patches of all its images, [N, D]."""
     grid_thw: Tensor | None
     """Patches along time, height and width of each image, [images, 3]."""
+    features: Tensor | None = None
+    """What a frozen vision tower made of the images, [1 + K, N, D]; the patches are then gone."""
 
     @property
     def num_tokens(self) -> int:
@@ -94,6 +96,12 @@ def _window(part: ImagePart) -> Image.Image:
     with Image.open(part.path) as image:
         crop = image.convert("RGB").crop(part.crop)
     return crop.resize((part.width_px, part.height_px), Image.Resampling.BICUBIC)
+
+
+def join_features(prompts: list[EncodedPrompt]) -> Tensor | None:
+    """Kept features of several prompts, in order, [1 + K, N, D]; None where none are kept."""
+    kept = [p.features for p in prompts if p.features is not None]
+    return torch.cat(kept, 1) if kept else None
 
 
 def join_images(prompts: list[EncodedPrompt]) -> tuple[Tensor | None, Tensor | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from vlrl.errors import ConfigError
 from vlrl.policy import layout
 from vlrl.policy.decode import decode
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.loading import Loaded, load, load_model, shares_prompt
+from vlrl.policy.loading import Loaded, load, load_model, shares_prompt, tower_is_frozen
 from vlrl.policy.module import TokenLogProbs
 from vlrl.policy.prompts import EncodedPrompt, PromptEncoder
 from vlrl.policy.trajectory import TokenTrajectory
@@ -53,6 +54,7 @@ class VisionLanguagePolicy:
             Sampling(options.temperature, options.top_p, options.top_k),
             _ids(tokenizer, self.family.forbidden_tokens),
             num_head_chunks=-(-max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
+            keeps_features=tower_is_frozen(loaded.model),
         )
         self.stop_tokens = _stop_tokens(loaded.model, tokenizer)
         self.encoder = PromptEncoder(
@@ -77,7 +79,11 @@ class VisionLanguagePolicy:
             return None
         frozen = load_model(self.options, dtype).requires_grad_(False).eval()
         return TokenLogProbs(
-            frozen, self.module.sampling, self.module.forbidden, self.module.num_head_chunks
+            frozen,
+            self.module.sampling,
+            self.module.forbidden,
+            self.module.num_head_chunks,
+            self.module.keeps_features,
         )
 
     def bind_reference(self, call: Callable[..., Any] | None) -> None:
@@ -133,9 +139,11 @@ class VisionLanguagePolicy:
                 )
             )
         group = torch.arange(len(prompts)).repeat_interleave(num_each)
-        return rollouts, TokenTrajectory(
-            decoded.tokens, decoded.mask, decoded.logp, group, tuple(prompts)
+        kept = tuple(
+            prompt if features is None else replace(prompt, pixel_values=None, features=features)
+            for prompt, features in zip(prompts, decoded.features, strict=True)
         )
+        return rollouts, TokenTrajectory(decoded.tokens, decoded.mask, decoded.logp, group, kept)
 
     def picture_size(self, sample: Sample) -> tuple[int, int]:
         """Width and height that the model sees of a sample's first picture, in pixels."""
@@ -212,7 +220,8 @@ class VisionLanguagePolicy:
             rows.targets,
         )
         tensors = [None if x is None else x.to(device) for x in inputs]
-        logp, entropy = call(*tensors, rows.groups, **options)
+        features = None if rows.features is None else rows.features.to(device)
+        logp, entropy = call(*tensors, rows.groups, features, **options)
         mask = trajectory.mask.to(device)
         empty = torch.zeros(mask.shape, device=device)
         return empty.masked_scatter(mask, logp), empty.masked_scatter(mask, entropy)

@@ -1,0 +1,53 @@
+"""What the vision tower makes of pictures, as one tensor that can be kept and cut by prompt.
+
+A frozen tower gives the same features in sampling, in the reference pass and in every pass of the
+update, so they are computed once a rollout; the patches are then no longer needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class VisionOutput:
+    """What transformers' models read of a vision tower's output (`mm_encoder_outputs`)."""
+
+    pooler_output: tuple[Tensor, ...]
+    deepstack_features: list[tuple[Tensor, ...]]
+
+
+def features_of(core: Any, pixel_values: Tensor, grid_thw: Tensor) -> Tensor:
+    """Features of pictures in order, [1 + K, N, D]: the merged patches, then K deepstack levels.
+
+    Only Qwen3-VL has deepstack levels; they have the language model's width too.
+    """
+    output = core.model.get_image_features(
+        pixel_values, grid_thw.to(pixel_values.device), return_dict=True
+    )
+    levels = [output.pooler_output, *(getattr(output, "deepstack_features", None) or [])]
+    return torch.stack([torch.cat(list(level)) for level in levels])
+
+
+def as_output(features: Tensor) -> VisionOutput:
+    """The features in the form in which the models take them."""
+    first, *deeper = features.unbind(0)
+    return VisionOutput((first,), [(level,) for level in deeper])
+
+
+def num_visual_tokens(core: Any, grid_thw: Tensor) -> int:
+    """Visual tokens of some pictures: patches, merged by the tower."""
+    merge = core.config.vision_config.spatial_merge_size
+    return int(grid_thw.prod(-1).sum()) // merge**2
+
+
+def split(core: Any, features: Tensor, grids: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The features of each prompt, on the CPU; None where a prompt has no picture."""
+    counts = [0 if grid is None else num_visual_tokens(core, grid) for grid in grids]
+    parts = features.cpu().split(counts, dim=1)
+    return [None if grid is None else part for grid, part in zip(grids, parts, strict=True)]
