@@ -79,15 +79,39 @@ def test_shared_and_plain_layouts_are_one_function(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointing_changes_no_gradient(
+    family: str, checkpoints: dict[str, Path], screens: Path
+) -> None:
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        policy = VisionLanguagePolicy(
+            VisionLanguagePolicy.Options(model=str(checkpoints[family]), max_new_tokens=7),
+            dtype=torch.float32,
+            max_tokens_per_chunk=4096,
+            checkpointing=checkpointing,
+        )
+        _, traj = policy.sample(problems(screens, 3), 4, seed=1)
+        for policy.share_prompt in (True, False):
+            found.append(gradients(policy, traj))
+    plain = found[1]
+    for logp, entropies, grad in found:
+        assert torch.allclose(logp, plain[0], atol=1e-5)
+        assert torch.allclose(entropies, plain[1], atol=1e-5)
+        assert float((grad - plain[2]).abs().max() / plain[2].abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_shared_prompt_gives_the_same_samples(
     family: str, checkpoints: dict[str, Path], screens: Path
 ) -> None:
-    policy = make_policy(checkpoints[family])
+    policy = make_policy(checkpoints[family], max_new_tokens=12, stop=("e", "a", "1"))
     drawn = []
     for policy.share_prompt in (True, False):
         _, traj = policy.sample(problems(screens, 4), 3, seed=5)
         drawn.append(traj)
     assert len({p.num_tokens for p in drawn[0].prompts}) > 1, "prompts of several lengths"
+    assert len(set(drawn[0].mask.sum(1).tolist())) > 3, "rows end at several steps"
     assert torch.equal(drawn[0].mask, drawn[1].mask)
     assert torch.equal(drawn[0].tokens, drawn[1].tokens)
     assert torch.allclose(drawn[0].logp, drawn[1].logp, atol=1e-5)

@@ -4,8 +4,9 @@
     plain    prefill [P x G, L]  -> one cache [P x G]
 
 Shared, the prompt of a group goes through the model once, screenshot included, and its keys are
-neither repeated nor read more than once a step. Every row draws with numbers from its own seed,
-so an answer does not depend on what is sampled beside it.
+neither repeated nor read more than once a step. Rows that have ended leave the batch when enough
+have. Every row draws with numbers from its own seed, so an answer does not depend on what is
+sampled beside it.
 """
 
 from __future__ import annotations
@@ -65,13 +66,101 @@ def decode(
     uniforms = torch.stack(
         [torch.rand(T, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     ).to(device)
-    prefilled = prompts if share_prompt else [p for p in prompts for _ in range(num_each)]
-    batch = layout.prefill(prefilled, pad_id)
+    state = _prefill(module, prompts, num_each, pad_id, share_prompt)
+    tokens = torch.full((B, T), pad_id, device=device)
+    taken = torch.zeros(B, T, dtype=torch.bool, device=device)
+    logps = torch.zeros(B, T, device=device)
+    running = torch.ones(B, dtype=torch.bool, device=device)
+    for t in range(T):
+        rows = state.rows
+        logp = log_probs(module.logits(state.hidden), module.sampling, module.forbidden)
+        token = logp.argmax(-1) if greedy else draw(logp, uniforms[rows, t])
+        live = running[rows]
+        tokens[rows, t] = torch.where(live, token, pad_id)
+        taken[rows, t] = live
+        logps[rows, t] = torch.where(live, logp.gather(-1, token[:, None])[:, 0], 0.0)
+        running[rows] = live & ~torch.isin(token, stop_tokens)
+        if stopped is not None:
+            for row in running.nonzero()[:, 0].tolist():
+                running[row] = not stopped(tokens[row, : t + 1].tolist())
+        if t + 1 == T or not running.any():
+            break
+        state.drop_ended(running)
+        state.advance(module, tokens[state.rows, t], t)
+    T = int(taken.any(0).sum())
+    finish = [Finish.LENGTH if alive else Finish.STOP for alive in running.tolist()]
+    return Decoded(
+        tokens[:, :T].cpu(), taken[:, :T].cpu(), logps[:, :T].cpu(), finish, state.features
+    )
+
+
+@dataclass
+class _State:
+    """The rows that are decoded together, [R]; with a plan R is groups x rows of a group."""
+
+    rows: Tensor
+    """Which answer each row is, an index into [B]."""
+    hidden: Tensor
+    """Last hidden state of each row, [R, D]."""
+    start: Tensor
+    """M-RoPE position of each row's first answer token, [R]."""
+    cache: DynamicCache
+    mask: Tensor
+    """Real tokens of prompt and answer, [R, L]; unused with a plan."""
+    plan: SharedPrompts | None
+    features: list[Tensor | None]
+
+    def advance(self, module: TokenLogProbs, token: Tensor, t: int) -> None:
+        """One forward pass with each row's newest token."""
+        if self.plan is None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(token), 1)], 1)
+        self.hidden = module.hidden(
+            token[:, None],
+            (self.start + t).expand(3, -1)[..., None],
+            self.mask if self.plan is None else None,
+            None,
+            None,
+            cache=self.cache,
+            groups=self.plan,
+        )[:, -1]
+
+    def drop_ended(self, running: Tensor) -> None:
+        """Take ended rows out, once they are a quarter: copying the cache costs too."""
+        alive = running[self.rows]
+        if self.plan is None:
+            keep = alive.nonzero()[:, 0]
+        else:
+            table = alive.view(-1, self.plan.num_each)
+            groups = table.any(1).nonzero()[:, 0]
+            width = int(table.sum(1).max())
+            first = (~table).int().argsort(dim=1, stable=True)[groups, :width]
+            keep = (groups[:, None] * self.plan.num_each + first).flatten()
+        if len(keep) > 0.75 * len(self.rows):
+            return
+        if self.plan is None:
+            self.mask = self.mask[keep]
+        else:
+            self.plan = self.plan.select(groups, width)
+        self.rows, self.start = self.rows[keep], self.start[keep]
+        if self.cache.get_seq_length():
+            self.cache.batch_select_indices(keep)
+
+
+def _prefill(
+    module: TokenLogProbs,
+    prompts: list[EncodedPrompt],
+    num_each: int,
+    pad_id: int,
+    share_prompt: bool,
+) -> _State:
+    """Encode the prompts, once a group or once a row."""
+    device = module.forbidden.device
+    encoded = prompts if share_prompt else [p for p in prompts for _ in range(num_each)]
+    batch = layout.prefill(encoded, pad_id)
+    assert batch.attention_mask is not None
+    mask = batch.attention_mask.to(device)
+    features, kept = _features(module, batch, encoded, device)
     cache = DynamicCache(config=module.core.config.get_text_config())
-    mask = batch.attention_mask
-    assert mask is not None
-    mask = mask.to(device)
-    features, kept = _features(module, batch, prefilled, device)
     hidden = module.hidden(
         batch.input_ids.to(device),
         batch.positions.to(device),
@@ -81,47 +170,15 @@ def decode(
         cache=cache,
         features=features,
     )[:, -1]
-    plan: SharedPrompts | None = None
-    if share_prompt:
-        plan = _keep_prompts(cache, mask, num_each)
-        cache = DynamicCache(config=module.core.config.get_text_config())
-        hidden = hidden.repeat_interleave(num_each, 0)
     start = torch.tensor([p.next_position for p in prompts], device=device)
+    rows = torch.arange(len(prompts) * num_each, device=device)
     start = start.repeat_interleave(num_each)
-
-    tokens = torch.full((B, T), pad_id, device=device)
-    taken = torch.zeros(B, T, dtype=torch.bool, device=device)
-    logps = torch.zeros(B, T, device=device)
-    running = torch.ones(B, dtype=torch.bool, device=device)
-    for t in range(T):
-        logp = log_probs(module.logits(hidden), module.sampling, module.forbidden)
-        token = logp.argmax(-1) if greedy else draw(logp, uniforms[:, t])
-        tokens[:, t] = torch.where(running, token, pad_id)
-        taken[:, t] = running
-        logps[:, t] = torch.where(running, logp.gather(-1, token[:, None])[:, 0], 0.0)
-        running = running & ~torch.isin(token, stop_tokens)
-        if stopped is not None:
-            for row in running.nonzero()[:, 0].tolist():
-                running[row] = not stopped(tokens[row, : t + 1].tolist())
-        if t + 1 == T or not running.any():
-            break
-        if plan is None:
-            mask = torch.cat([mask, mask.new_ones(B, 1)], 1)
-        hidden = module.hidden(
-            tokens[:, t : t + 1],
-            (start + t).expand(3, -1)[..., None],
-            mask if plan is None else None,
-            None,
-            None,
-            cache=cache,
-            groups=plan,
-        )[:, -1]
-    T = int(taken.any(0).sum())
-    finish = [Finish.LENGTH if alive else Finish.STOP for alive in running.tolist()]
-    each = 1 if share_prompt else num_each
-    return Decoded(
-        tokens[:, :T].cpu(), taken[:, :T].cpu(), logps[:, :T].cpu(), finish, kept[::each]
-    )
+    if not share_prompt:
+        return _State(rows, hidden, start, cache, mask, None, kept[::num_each])
+    plan = _keep_prompts(cache, mask, num_each)
+    own = DynamicCache(config=module.core.config.get_text_config())
+    hidden = hidden.repeat_interleave(num_each, 0)
+    return _State(rows, hidden, start, own, mask, plan, kept)
 
 
 def _features(

@@ -68,6 +68,13 @@ class SharedPrompts:
     """0 where a prompt has a token, very negative elsewhere, [P, 1, 1, L]."""
     num_each: int
 
+    def select(self, groups: Tensor, num_each: int) -> SharedPrompts:
+        """Some groups, each with another number of rows."""
+        if len(groups) == len(self.padding):
+            return SharedPrompts(self.layers, self.padding, num_each)  # all stay: no copy
+        layers = [(keys[groups], values[groups]) for keys, values in self.layers]
+        return SharedPrompts(layers, self.padding[groups], num_each)
+
 
 def span_of(start: int, num_prompt_tokens: int, lengths: Sequence[int]) -> GroupSpan:
     """A group's place and its blocks: answers in order, about a prompt's length together.
