@@ -452,10 +452,12 @@ def draw(results: dict[tuple[int, int], dict[str, Times]], path: Path) -> None:
         f'<text x="60" y="{24 + 14 * n}" fill="{COLOURS[n % len(COLOURS)]}">{name}</text>'
         for n, name in enumerate(lines)
     )
+    style = "<style>.grid{stroke:#d8dee4}</style>"
+    ground = '<rect width="100%" height="100%" fill="#fff"/>'
+    axis = '<text x="200" y="224">answers a group, G</text>'
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} 230" '
-        'font-family="sans-serif" font-size="11"><style>.grid{stroke:#d8dee4}</style>'
-        f'<rect width="100%" height="100%" fill="#fff"/>{inside}{legend}<text x="200" y="224">answers a group, G</text></svg>\n',
+        f'font-family="sans-serif" font-size="11">{style}{ground}{inside}{legend}{axis}</svg>\n',
         encoding="utf-8",
     )
 
