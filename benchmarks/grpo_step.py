@@ -163,6 +163,8 @@ def trl_settings(case: Case, num_steps: int) -> dict[str, Any]:
         "max_completion_length": case.num_tokens,
         "generation_kwargs": {"min_new_tokens": case.num_tokens, "top_k": 0},
         "beta": case.beta,
+        # TRL's default multiplies the KL term by the ratio, which changes its gradient.
+        "use_bias_correction_kl": False,
         "loss_type": "grpo",
         "scale_rewards": "group",
         "epsilon": 0.2,

@@ -19,7 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vlrl.build import check_plugins
 from vlrl.cli.eval import main
+from vlrl.config.recipe import Recipe, read_recipe, recipe_of, write_recipe
+from vlrl.config.resolve import load_run_config
 from vlrl.config.schema import VisionLanguageConfig
 from vlrl.dist.comm import World
 from vlrl.errors import ConfigError, DataError
@@ -363,6 +366,20 @@ def test_the_command_gives_the_trainers_figure(tmp_path: Path) -> None:
         for row in map(json.loads, lines)
     }
     assert mine == theirs
+
+
+def test_an_exported_model_says_how_it_is_asked(tmp_path: Path) -> None:
+    config = check_plugins(load_run_config([ROOT / "configs/gui_grounding/tiny.yaml"]))
+    recipe = recipe_of(config)
+    assert recipe is not None
+    assert (recipe.profile, recipe.prompt) == ("gui_g2", "Click: {instruction}")
+    assert (recipe.max_new_tokens, recipe.precision) == (20, config.dist.precision)
+    write_recipe(tmp_path, recipe)
+    assert read_recipe(str(tmp_path)) == recipe
+    assert read_recipe("some/hub-name") == Recipe()
+    (tmp_path / "vlrl.json").write_text('{"profil": "gui_g2"}')
+    with pytest.raises(ConfigError, match="profil"):
+        read_recipe(str(tmp_path))
 
 
 def test_given_answers_need_no_model_and_no_image(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def assert_same_curve(one: dict[str, Any], other: dict[str, Any], tolerance: flo
 def test_two_ranks_equal_one_at_every_stage(
     checkpoints: dict[str, Path], screens: Path, tmp_path: Path
 ) -> None:
-    """One launch for all of it: stages 0 to 3, LoRA, resume, and a rank with less to do."""
+    """One launch for all: stages 0 to 3, LoRA, a frozen tower, resume, a rank with less to do."""
     model = checkpoints["qwen2_5_vl"]
 
     def config(name: str, stage: int, **over: Any) -> dict[str, Any]:
@@ -70,8 +70,12 @@ def test_two_ranks_equal_one_at_every_stage(
     drop = {"algo__drop_zero_variance": True, "algo__resample_rounds": 1}
     small = {"dist__max_tokens_per_chunk": 70}
     lora = {"policy__lora": {"rank": 2, "alpha": 4}, "policy__train_vision": False}
+    # A frozen tower's features are kept, and layers are run twice instead of kept.
+    frozen = {"policy__train_vision": False, "dist__gradient_checkpointing": True}
+    plain = {"policy__share_prompt": "off", "policy__train_vision": False}
     single = {
         "one": config("one", 0),
+        "one_frozen": config("one_frozen", 0, **plain),
         "one_drop": config("one_drop", 0, **drop),
         "one_lora": config("one_lora", 0, **lora),
     }
@@ -81,6 +85,8 @@ def test_two_ranks_equal_one_at_every_stage(
     double["zero3_chunks"] = config("zero3_chunks", 3, **small)
     double["zero2_lora"] = config("zero2_lora", 2, **lora)
     double["zero3_drop"] = config("zero3_drop", 3, **drop)
+    for stage in (2, 3):
+        double[f"zero{stage}_frozen"] = config(f"zero{stage}_frozen", stage, **frozen)
     cut = {s: config(f"cut{s}", s, checkpoint__every=1) for s in (2, 3)}
     jobs: list[dict[str, Any]] = [{"config": job} for job in double.values()]
     for job in cut.values():
@@ -93,6 +99,8 @@ def test_two_ranks_equal_one_at_every_stage(
         assert_same_curve(single["one"], double[name], 1e-5)
     assert_same_curve(single["one_lora"], double["zero2_lora"], 1e-5)
     assert_same_curve(single["one_drop"], double["zero3_drop"], 1e-5)
+    for stage in (2, 3):
+        assert_same_curve(single["one_frozen"], double[f"zero{stage}_frozen"], 1e-5)
     for name in ("poisoned2", "poisoned3"):
         for rank in (0, 1):
             ending = (tmp_path / name / f"rank{rank}.txt").read_text(encoding="utf-8")

@@ -149,7 +149,7 @@ def _settings(
         "min_pixels": _pixels(args, recipe, "min_pixels"),
         "max_pixels": _pixels(args, recipe, "max_pixels"),
         "max_new_tokens": _max_new_tokens(args, recipe),
-        "precision": args.precision,
+        "precision": args.precision or recipe.precision,
         "temperature": args.temperature if args.votes else 0.0,
         **strategy.settings(),
     }
@@ -230,7 +230,8 @@ def _local(args: argparse.Namespace, recipe: Recipe, question: str, world: World
         max_pixels=_pixels(args, recipe, "max_pixels"),
         sample_batch_size=args.batch_size,
     )
-    precision = args.precision or ("bf16" if world.device.type == "cuda" else "fp32")
+    usual = "bf16" if world.device.type == "cuda" else "fp32"
+    precision = args.precision or recipe.precision or usual
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     return LocalModel(options, question, dtype=dtype, device=world.device)
 

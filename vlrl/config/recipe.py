@@ -7,6 +7,7 @@ model is evaluated the way it was trained without repeating five options.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
@@ -26,6 +27,7 @@ class Recipe(BaseModel):
     min_pixels: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
     max_new_tokens: PositiveInt | None = None
+    precision: Literal["fp32", "bf16"] | None = None
 
 
 def recipe_of(config: RunConfig) -> Recipe | None:
@@ -38,6 +40,7 @@ def recipe_of(config: RunConfig) -> Recipe | None:
         min_pixels=config.policy.get("min_pixels"),
         max_pixels=config.policy.get("max_pixels"),
         max_new_tokens=config.policy.get("max_new_tokens"),
+        precision=config.dist.precision,
     )
 
 
