@@ -450,13 +450,14 @@ def draw(results: dict[tuple[int, int], dict[str, Times]], path: Path) -> None:
             lines.setdefault(f"{name}, P = {length}", []).append(point)
     page = line_chart("A step against G", lines, "seconds")
     inside = page[page.index("<svg") : page.index("</svg>")].partition(">")[2]
+    inside = inside.replace(">step<", "><")  # the chart's own axis is that of a training
     legend = "".join(
         f'<text x="60" y="{24 + 14 * n}" fill="{COLOURS[n % len(COLOURS)]}">{name}</text>'
         for n, name in enumerate(lines)
     )
     style = "<style>.grid{stroke:#d8dee4}</style>"
     ground = '<rect width="100%" height="100%" fill="#fff"/>'
-    axis = '<text x="200" y="224">answers a group, G</text>'
+    axis = '<text x="170" y="224">answers a group, G (seconds a step)</text>'
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} 230" '
         f'font-family="sans-serif" font-size="11">{style}{ground}{inside}{legend}{axis}</svg>\n',

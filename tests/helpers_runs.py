@@ -77,6 +77,8 @@ def run_job(job: dict[str, Any]) -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     trainer = build_trainer(check(RunConfig, job["config"]), job.get("resume"))
     stop_at = job.get("stop_at")
+    if "die_at" in job:
+        die_in_update(trainer, job["die_at"])
     if job.get("poison"):
         poisoned_step(trainer)
     elif stop_at is None:
@@ -87,6 +89,21 @@ def run_job(job: dict[str, Any]) -> None:
             if trainer._due(trainer.config.checkpoint.every):
                 trainer.save()
     trainer.engine.engine.destroy()
+
+
+def die_in_update(trainer: Any, step: int) -> None:
+    """kill -9 this process in the middle of a step, when its gradients are made."""
+    import os
+    import signal
+
+    backward = trainer.engine.backward
+
+    def deadly(loss: Any) -> None:
+        backward(loss)
+        if trainer.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer.engine.backward = deadly
 
 
 def poisoned_step(trainer: Any) -> None:

@@ -188,6 +188,31 @@ def test_export_loads_with_from_pretrained(config: Any) -> None:
     assert load_file(next(folder.glob("*.safetensors")))
 
 
+def test_a_kill_in_the_middle_of_a_step_costs_that_step_only(config: Any) -> None:
+    """kill -9 after the backward pass and before the optimizer, then the same curve."""
+    straight = config("straight", num_steps=4)
+    run_job({"config": straight})
+    killed = config("killed", num_steps=4, checkpoint__every=1)
+    folder = Path(killed["out"]) / "killed"
+    job = folder.parent / "job.json"
+    job.write_text(json.dumps([{"config": killed, "die_at": 2}]), encoding="utf-8")
+    command = [sys.executable, str(ROOT / "tests/helpers_runs.py"), str(job)]
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (folder / "checkpoints/latest").read_text(encoding="utf-8").strip() == "step-000002"
+    run_job({"config": killed, "resume": "auto"})
+    assert_same(straight, killed)
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """The same curve to the last bit."""
+    for a, b in zip(curve(one), curve(other), strict=True):
+        for name in SAME:
+            if name in a:
+                assert a[name] == b[name], (a["step"], name)
+
+
 def test_a_kill_while_saving_leaves_the_last_good_checkpoint(config: Any) -> None:
     """kill -9 in the middle of a save, again and again, then the curve goes on as if unbroken."""
     straight = config("straight", num_steps=6)
@@ -212,10 +237,7 @@ def test_a_kill_while_saving_leaves_the_last_good_checkpoint(config: Any) -> Non
     latest = (folder / "latest").read_text(encoding="utf-8").strip()
     assert latest in ("step-000002", "step-000003")
     run_job({"config": killed, "resume": "auto"})
-    for a, b in zip(curve(straight), curve(killed), strict=True):
-        for name in SAME:
-            if name in a:
-                assert a[name] == b[name], (a["step"], name)
+    assert_same(straight, killed)
     assert not list(folder.glob(".saving-*"))
 
 
