@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlrl.data.json_file import read_json_rows
+from vlrl.data.rows import field_of
 from vlrl.errors import DataError
 from vlrl.eval.asking import Ask, Reply
 from vlrl.eval.items import Item
@@ -83,11 +84,7 @@ def _rows(path: Path) -> list[Any]:
 
 
 def _field(row: Any, name: str, where: str) -> Any:
-    if not isinstance(row, Mapping):
-        raise DataError(f"{where}: a row is a JSON object, not {type(row).__name__}")
-    if name not in row:
-        raise DataError(
-            f"{where}: field {name!r} is missing; the row has {sorted(row)} "
-            "(--answer-field, --id-field)"
-        )
-    return row[name]
+    try:
+        return field_of(row, name, where)
+    except DataError as error:
+        raise DataError(f"{error} (--answer-field, --id-field)") from error

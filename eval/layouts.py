@@ -48,7 +48,7 @@ def micro_headline(scored: Sequence[Scored]) -> tuple[str, Rate]:
 
 
 def by_field(scored: Sequence[Scored], name: str, title: str) -> Table:
-    """One row a value of a field, with text and icon where the set tells them apart."""
+    """One row a value of a field."""
     rows = []
     for value in values(scored, name):
         part = [one for one in scored if one.item.fields.get(name) == value]

@@ -6,13 +6,8 @@ published figure needs its published prompt, given by --prompt or in the checkpo
 
 from __future__ import annotations
 
-from vlrl.measure.profiles import Profile
+from vlrl.measure.profiles import GUI_G2_QUESTION, Profile
 from vlrl.measure.syntax import SYNTAXES
-
-GUI_G2 = (
-    "Outline the position corresponding to the instruction: {instruction}. "
-    "The output should be only [x1,y1,x2,y2]."
-)
 
 SCALE_WORDS = {
     "resized_px": "in pixels of the image",
@@ -25,7 +20,7 @@ SCALE_WORDS = {
 def question_for(profile: Profile) -> str:
     """A prompt with {instruction} that asks for the profile's notation and scale."""
     if profile.name == "gui_g2":
-        return GUI_G2
+        return GUI_G2_QUESTION
     names = ("x1", "y1", "x2", "y2") if profile.kind == "box" else ("x", "y")
     shape = SYNTAXES[profile.syntax].template
     for name in names:

@@ -49,24 +49,22 @@ def ask_all(
         store.drop_cut_lines()
     barrier(world)
     by_id = {item.id: item for item in job.items}
-    known = store.load(by_id)
+    known = {own: p for own, p in store.load(by_id).items() if failure(p) is None}
     open_items = [item for item in job.items if item.id not in known]
     mine = open_items[world.rank :: world.size]
     barrier(world)  # nobody appends before all have read
     progress = start(len(mine) + len(known), len(known))
     hits = sum(_is_hit(by_id[own], passes, job) for own, passes in known.items())
     done = len(known)
-    failed: dict[str, list[Pass]] = {}
     for first in range(0, len(mine), job.batch_size):
         batch = mine[first : first + job.batch_size]
         answered = ask_batch(batch, job, model)
         store.append(to_row(item, answered[item.id]) for item in batch)
         hits += sum(_is_hit(item, answered[item.id], job) for item in batch)
-        failed |= {own: passes for own, passes in answered.items() if failure(passes) is not None}
         done += len(batch)
         progress(len(batch), hits / done)
     barrier(world)
-    return store.load(by_id) | failed
+    return store.load(by_id)
 
 
 def ask_batch(batch: Sequence[Item], job: Job, model: Model) -> dict[str, list[Pass]]:

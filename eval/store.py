@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlrl.data.json_file import read_json_rows
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.asking import Ask, Reply
 from vlrl.eval.items import Item
@@ -97,20 +98,15 @@ class Store:
         return cut
 
     def load(self, items: Mapping[str, Item]) -> dict[str, list[Pass]]:
-        """All answers so far, by item; failed ones are left out and asked again."""
+        """All answers so far, by item; where a call failed and a later one did not, the answer."""
         found: dict[str, list[Pass]] = {}
         for path in sorted(self.folder.glob(SHARDS)):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            for number, line in enumerate(lines, start=1):
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{path}, line {number}: not valid JSON: {error}") from error
+            for number, row in enumerate(read_json_rows(path), start=1):
                 item = items.get(row["id"])
                 if item is None:
                     raise DataError(f"{path}, line {number}: no item {row['id']!r} in this set")
                 passes = from_row(row, item)
-                if failure(passes) is None:
+                if failure(passes) is None or item.id not in found:
                     found[item.id] = passes
         return found
 

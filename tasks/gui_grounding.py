@@ -20,16 +20,10 @@ from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.measure.answers import parse_answer, self_check
 from vlrl.measure.boxes import Box, Frame, Point, iou
 from vlrl.measure.overlay import Mark, overlay
-from vlrl.measure.profiles import Profile, profile_named
+from vlrl.measure.profiles import GUI_G2_QUESTION, Profile, profile_named
 from vlrl.measure.syntax import is_well_formed
 from vlrl.measure.verdict import Polygon, is_inside
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
-
-PROMPT = (
-    "Outline the position corresponding to the instruction: {instruction}. "
-    "The output should be only [x1,y1,x2,y2]."
-)
-"""GUI-G2's question, the same in training and at inference."""
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +70,7 @@ class GuiGrounding:
         model_config = ConfigDict(extra="forbid")
 
         data: dict[str, SourceOptions]
-        prompt: str = PROMPT
+        prompt: str = GUI_G2_QUESTION
         profile: str = "gui_g2"
         """The coordinate profile: how the model sees pictures and writes places."""
         min_pixels: int | None = Field(default=None, gt=0)

@@ -33,8 +33,8 @@ from vlrl.eval.endpoint import Endpoint, EndpointOptions, data_url
 from vlrl.eval.gallery import write_gallery
 from vlrl.eval.items import Item, Source, load_items
 from vlrl.eval.local_model import LocalModel
-from vlrl.eval.runner import Job, ask_all
-from vlrl.eval.store import Store
+from vlrl.eval.runner import Job, ask_all, ask_batch
+from vlrl.eval.store import Store, failure, to_row
 from vlrl.eval.strategies import Pass, Reading, Single, Vote, Zoom, window
 from vlrl.measure.boxes import Box, Frame, Point
 from vlrl.measure.profiles import PROFILES, profile_named
@@ -196,14 +196,31 @@ def test_ranks_share_the_items_and_another_number_of_ranks_goes_on(
     store.open({"a": 1})
     # What rank 1 of two left; a single process takes over.
     asked = Counting(model)
-    from vlrl.eval.runner import ask_batch
-    from vlrl.eval.store import to_row
-
     share = items[1::2]
     store.append(to_row(item, ask_batch([item], job, model)[item.id]) for item in share)
     found = ask_all(job, asked, Store(tmp_path), {"a": 1}, ALONE)
     assert set(asked.asked) == {item.id for item in items[0::2]}
     assert set(found) == {item.id for item in items}
+
+
+def test_failures_of_all_ranks_are_seen_and_odd_line_ends_are_no_lines(
+    tmp_path: Path, screens: Path
+) -> None:
+    items = {item.id: item for item in items_of(screens)[:3]}
+    one, two, three = items.values()
+    frame = Frame(28, 28)
+    failed, fine = Reply(None, frame, "HTTP 500"), Reply("[1,2,3,4]\u2028\x85", frame)
+    Store(tmp_path, rank=0).append([to_row(one, [Pass(Ask(one), fine)])])
+    other = Store(tmp_path, rank=1)
+    other.append([to_row(two, [Pass(Ask(two), failed)]), to_row(three, [Pass(Ask(three), failed)])])
+    Store(tmp_path, rank=0).append([to_row(three, [Pass(Ask(three), fine)])])
+    found = Store(tmp_path).load(items)
+    assert {own: failure(passes) for own, passes in found.items()} == {
+        one.id: None,
+        two.id: "HTTP 500",
+        three.id: None,
+    }
+    assert found[one.id][0].reply.output == fine.output
 
 
 def test_zooming_shows_the_model_the_enlarged_window(

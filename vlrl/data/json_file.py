@@ -23,7 +23,8 @@ def read_json_rows(path: Path) -> list[Any]:
     if path.suffix == ".jsonl":
         return [
             _load(line, f"{path}, line {number}")
-            for number, line in enumerate(text.splitlines(), start=1)
+            # Not splitlines: JSON may hold U+2028 and its like, which end no line of the file.
+            for number, line in enumerate(text.split("\n"), start=1)
             if line.strip()
         ]
     rows = _load(text, str(path))

@@ -17,6 +17,12 @@ Scale = Literal["resized_px", "thousand", "nine_ninety_nine", "unit"]
 Kind = Literal["box", "point"]
 Pick = Literal["first", "last"]
 
+GUI_G2_QUESTION = (
+    "Outline the position corresponding to the instruction: {instruction}. "
+    "The output should be only [x1,y1,x2,y2]."
+)
+"""GUI-G2's published question, the same in training and at inference."""
+
 
 @dataclass(frozen=True)
 class Profile:
