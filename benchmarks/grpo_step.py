@@ -6,7 +6,7 @@
 Both run in one process, a step each in turn: sampling, scoring, reference log-probs, update and
 optimizer, float32 on the CPU. The model is the embedded Qwen2.5-VL (5.9 million parameters), the
 answers are forced to one length. First it is checked that on the same batch both give the same
-loss and the same gradients; `trl_settings` and `our_config` are the settings that make them equal.
+loss and the same gradients; `trl_settings` and `our_config` (grpo_sides.py) make them equal.
 Memory is what autograd keeps for the backward pass at its peak, parameters not counted: on a CPU
 that is exact and the same on every machine. `--plain` adds this trainer with share_prompt: off.
 """
@@ -15,294 +15,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Any, ClassVar
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-for key, value in {"DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}.items():
-    os.environ.setdefault(key, value)
-
-import numpy as np
 import torch
-from PIL import Image
+from grpo_sides import (
+    PHASES,
+    Case,
+    Times,
+    checkpoint,
+    our_step,
+    our_trainer,
+    time_trl,
+    trl_trainer,
+)
+from kept_memory import measured_memory
 from torch import Tensor
-
-QUESTION = "Click: the button left of Save"
-PHASES = ("sampling", "reference", "update", "step")
-
-
-def letters(rollout: Any) -> float:
-    """A reward that differs from answer to answer."""
-    return score(rollout.output)
-
-
-def score(text: str) -> float:
-    """Between 0 and 1, by the letters of the answer."""
-    return (sum(ord(c) for c in text) % 17) / 17
-
-
-@dataclass
-class Case:
-    """One comparison: visual tokens of the picture, answers of the group, tokens of an answer."""
-
-    num_visual: int
-    group_size: int
-    num_tokens: int
-    folder: Path
-    lr: float = 1e-4
-    beta: float = 0.04
-
-    @property
-    def picture(self) -> Path:
-        """A noisy picture that becomes exactly so many visual tokens."""
-        path = self.folder / f"{self.num_visual}.png"
-        if not path.is_file():
-            rows = int(self.num_visual**0.5)
-            size = (28 * (self.num_visual // rows), 28 * rows)
-            noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
-            Image.fromarray(noise).save(path)
-        return path
-
-
-@dataclass
-class Times:
-    """Seconds of every step, by phase, and peak bytes kept for the backward pass."""
-
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {p: [] for p in PHASES})
-    peak_bytes: int = 0
-
-    def median(self, phase: str) -> float:
-        """Of the steps; the first one, which warms up, left out."""
-        return median(self.seconds[phase][1:])
-
-
-def checkpoint(folder: Path) -> Path:
-    """The embedded model with a processor that takes large pictures."""
-    source, target = ROOT / "assets/models/tiny_qwen2_5_vl", folder / "model"
-    target.mkdir()
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    file = target / "processor_config.json"
-    data = json.loads(file.read_text())
-    data["image_processor"]["size"]["longest_edge"] = 12_845_056
-    file.write_text(json.dumps(data))
-    return target
-
-
-# --- what autograd keeps ---------------------------------------------------------------------
-
-
-class _Kept:
-    """A saved tensor; its storage counts once, while anything that shares it lives."""
-
-    live: ClassVar[dict[int, list[int]]] = {}
-    bytes_now = 0
-    bytes_peak = 0
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-        storage = tensor.untyped_storage()
-        self.key = storage.data_ptr()
-        entry = _Kept.live.setdefault(self.key, [0, storage.nbytes()])
-        entry[0] += 1
-        if entry[0] == 1:
-            _Kept.bytes_now += entry[1]
-            _Kept.bytes_peak = max(_Kept.bytes_peak, _Kept.bytes_now)
-
-    def __del__(self) -> None:
-        entry = _Kept.live[self.key]
-        entry[0] -= 1
-        if entry[0] == 0:
-            _Kept.bytes_now -= entry[1]
-            del _Kept.live[self.key]
-
-
-@contextlib.contextmanager
-def measured_memory(parameters: Iterator[Tensor], times: Times) -> Iterator[None]:
-    """Note the peak of what is kept for backward passes inside, parameters apart."""
-    own = {p.untyped_storage().data_ptr() for p in parameters}
-    _Kept.bytes_now = _Kept.bytes_peak = 0
-
-    def pack(tensor: Tensor) -> Any:
-        return tensor if tensor.untyped_storage().data_ptr() in own else _Kept(tensor)
-
-    def unpack(kept: Any) -> Tensor:
-        return kept.tensor if isinstance(kept, _Kept) else kept
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        yield
-    times.peak_bytes = _Kept.bytes_peak
-
-
-# --- TRL -------------------------------------------------------------------------------------
-
-
-def trl_settings(case: Case, num_steps: int) -> dict[str, Any]:
-    """GRPO as in our_config: mean per answer, k3 KL, group z-score, clip 0.2, T = 1."""
-    return {
-        "output_dir": str(case.folder / "trl"),
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "save_strategy": "no",
-        "logging_strategy": "no",
-        "disable_tqdm": True,
-        "max_steps": num_steps,
-        "num_generations": case.group_size,
-        "per_device_train_batch_size": case.group_size,
-        "max_completion_length": case.num_tokens,
-        "generation_kwargs": {"min_new_tokens": case.num_tokens, "top_k": 0},
-        "beta": case.beta,
-        # TRL's default multiplies the KL term by the ratio, which changes its gradient.
-        "use_bias_correction_kl": False,
-        "loss_type": "grpo",
-        "scale_rewards": "group",
-        "epsilon": 0.2,
-        "temperature": 1.0,
-        "learning_rate": case.lr,
-        "lr_scheduler_type": "constant",
-        "max_grad_norm": 1.0,
-        "remove_unused_columns": False,
-        "seed": 0,
-    }
-
-
-def trl_trainer(case: Case, model: Path, num_steps: int) -> Any:
-    """TRL's GRPOTrainer on the one picture."""
-    from datasets import Dataset
-    from transformers import AutoProcessor, PrinterCallback, Qwen2_5_VLForConditionalGeneration
-    from trl import GRPOConfig, GRPOTrainer
-
-    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
-    rows = [{"prompt": [{"role": "user", "content": content}]}] * (num_steps + 1)
-    with Image.open(case.picture) as image:
-        picture = image.convert("RGB")
-    data = Dataset.from_list(rows).add_column("row", list(range(len(rows))))
-    data = data.with_transform(lambda batch: {**batch, "image": [picture] * len(batch["row"])})
-
-    def reward(completions: list[Any], **kwargs: Any) -> list[float]:
-        return [score(chat[0]["content"]) for chat in completions]
-
-    trainer = GRPOTrainer(
-        model=Qwen2_5_VLForConditionalGeneration.from_pretrained(model, dtype=torch.float32),
-        processing_class=AutoProcessor.from_pretrained(model),
-        reward_funcs=reward,
-        train_dataset=data,
-        args=GRPOConfig(**trl_settings(case, num_steps)),
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def time_trl(trainer: Any, times: Times, after_step: Callable[[], None]) -> None:
-    """Train; phases are timed around TRL's own methods, `after_step` runs between its steps."""
-    from transformers import TrainerCallback
-
-    timed(trainer, "_generate", times.seconds["sampling"])
-    timed(trainer, "_get_per_token_logps_and_entropies", reference := [], no_grad_only=True)
-    prepared: list[float] = []
-    timed(trainer, "_generate_and_score_completions", prepared)
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            self.started = time.perf_counter()
-            reference.clear()
-
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            whole = time.perf_counter() - self.started
-            times.seconds["step"].append(whole)
-            times.seconds["reference"].append(sum(reference))
-            times.seconds["update"].append(whole - prepared[-1])
-            after_step()
-
-    trainer.add_callback(Clock())
-    trainer.train()
-
-
-def timed(owner: Any, name: str, into: list[float], no_grad_only: bool = False) -> None:
-    """Replace a method by itself with a clock around it."""
-    plain = getattr(owner, name)
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        started = time.perf_counter()
-        result = plain(*args, **kwargs)
-        if not (no_grad_only and torch.is_grad_enabled()):
-            into.append(time.perf_counter() - started)
-        return result
-
-    setattr(owner, name, wrapped)
-
-
-# --- ours ------------------------------------------------------------------------------------
-
-
-def our_config(case: Case, model: Path, share: str) -> dict[str, Any]:
-    """The run that equals trl_settings."""
-    row = {"id": "a", "image": str(case.picture), "instruction": QUESTION, "bbox": [1, 1, 9, 9]}
-    with Image.open(case.picture) as image:
-        row["image_size"] = list(image.size)
-    data = case.folder / f"{case.num_visual}.jsonl"
-    data.write_text(json.dumps(row) + "\n")
-    return {
-        "name": f"ours-{share}-{case.num_visual}-{case.group_size}",
-        "out": str(case.folder),
-        "task": {
-            "use": "gui_grounding",
-            "prompt": "{instruction}",
-            "max_pixels": 12_845_056,
-            "data": {"train": {"path": str(data)}},
-        },
-        "policy": {
-            "use": "vision_language",
-            "model": str(model),
-            "max_new_tokens": case.num_tokens,
-            "share_prompt": share,
-        },
-        "reward": {"use": f"{Path(__file__).stem}:letters"},
-        "algo": {
-            "num_prompts": 1,
-            "group_size": case.group_size,
-            "kl_beta": case.beta,
-            "advantage": "group_zscore",
-            "aggregate": "sequence",
-        },
-        "optim": {"lr": case.lr, "betas": [0.9, 0.999]},
-        "dist": {"deepspeed": str(ROOT / "deepspeed_configs/zero0.json"),
-                 "max_tokens_per_chunk": 1_000_000},
-        "checkpoint": {"at_end": False, "export": False},
-        "log": {"console": False, "report": False, "rollouts_every": 0},
-    }  # fmt: skip
-
-
-def our_trainer(case: Case, model: Path, share: str) -> Any:
-    """This project's trainer, its answers forced to full length."""
-    from vlrl.build import build_trainer
-    from vlrl.config.resolve import check
-    from vlrl.config.schema import RunConfig
-
-    trainer = build_trainer(check(RunConfig, our_config(case, model, share)), None)
-    trainer.policy.stop_tokens = torch.zeros(0, dtype=torch.long)
-    return trainer
-
-
-def our_step(trainer: Any, times: Times) -> None:
-    """One training step; its own clock gives the phases."""
-    started = time.perf_counter()
-    figures = trainer.train_step()
-    times.seconds["step"].append(time.perf_counter() - started)
-    for phase in ("sampling", "reference", "update"):
-        times.seconds[phase].append(figures[f"time/{phase}_s"])
-
 
 # --- the same loss and gradients -------------------------------------------------------------
 
@@ -488,8 +219,6 @@ def main() -> None:
     parser.add_argument("--svg", type=Path, help="write a plot of seconds against G")
     parser.add_argument("--skip-check", action="store_true")
     args = parser.parse_args()
-    # The reward is named by module, as a user's own would be.
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = checkpoint(folder)
