@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vlrl.build import check_plugins
@@ -109,6 +109,8 @@ trees = st.recursive(
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), trees, max_size=4))
+@example({"a": "1e1"})
+@example({"a": 1e-6, "b": "1e-6", "c": "0x1", "d": "1_0", "e": ".5", "f": "1:30"})
 def test_a_resolved_config_reads_back_as_itself(tree: dict) -> None:
     assert parse_yaml(to_yaml(tree), "t") in (tree, tree if tree else None)
 

@@ -22,18 +22,20 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 without its two traps: `1e-6` is a number, a key given twice is an error."""
 
 
-_Loader.yaml_implicit_resolvers = {
-    key: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:float"]
-    for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
-        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
+class _Dumper(yaml.SafeDumper):
+    """Writes for `_Loader`: a text that it would read as a number stands in quotes."""
+
+
+_FLOAT = re.compile(
+    r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
+for _side in (_Loader, _Dumper):
+    _side.yaml_implicit_resolvers = {
+        key: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:float"]
+        for key, pairs in _side.yaml_implicit_resolvers.items()
+    }
+    _side.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -115,4 +117,4 @@ def compose(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> dict[
 
 def to_yaml(config: Mapping[str, Any]) -> str:
     """A config as YAML that `compose` reads back to the same mapping."""
-    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
