@@ -15,6 +15,11 @@ NEEDS: dict[str, str] = {
     "box": "target.box and parsed.box, vlrl.measure.boxes.Box or None",
     "points": "parsed.points, tuple of vlrl.measure.boxes.Point, best candidate first",
     "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+    "image": "parsed.image, uint8 array [H, W, 3], sRGB",
+    "caption": "target.caption, str: what the picture should show",
+    "references": "target.references, paths of pictures of the same caption, maybe none",
+    "written": "target.written, str or None: the text that should stand in the picture",
+    "scene": "target.scene, the objects that should be in the picture, or None",
 }
 """What a reward can ask of a task; a task lists what it gives in `provides`."""
 
