@@ -50,7 +50,7 @@ class PictureReward(ABC):
         self.name = type(self).__name__.lower()
         self._loaded = False
 
-    def load(self) -> None:
+    def load(self) -> None:  # noqa: B027 (plain formulas have nothing to load)
         """Load the model, once, before the first picture; nothing to do for plain formulas."""
 
     @abstractmethod
