@@ -375,7 +375,7 @@ def test_the_command_gives_the_trainers_figure(tmp_path: Path) -> None:
     from vlrl.policy.vision_language import VisionLanguagePolicy
 
     policy = VisionLanguagePolicy(options, dtype=torch.float32, max_tokens_per_chunk=4096)
-    rows, _ = evaluate(policy, task, spread(task.samples("held_out"), 24), ALONE, 8)
+    rows, _ = evaluate(policy, task, spread(task.samples("held_out"), 24), ALONE, 8, {})
     theirs = {row["id"]: (row["output"], row["metrics"]["hit"]) for row in rows}
     lines = (out / "predictions.jsonl").read_text().splitlines()
     mine = {

@@ -249,7 +249,7 @@ def test_lora_switched_off_is_the_start(checkpoints: dict[str, Path], screens: P
         for name, parameter in policy.module.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(policy.reference_logp(traj), start, atol=1e-6)
+    assert torch.allclose(policy.reference(traj), start, atol=1e-6)
     assert not torch.allclose(policy.evaluate(traj).logp, start, atol=1e-3)
     trained = [n for n, p in policy.module.named_parameters() if p.requires_grad]
     assert trained
@@ -336,7 +336,7 @@ def test_a_frozen_tower_runs_once_a_rollout(
         now = policy.evaluate(traj)
         assert torch.allclose(now.logp[traj.mask], traj.logp[traj.mask], atol=2e-5)
         # The reference is the start, and needs no tower either.
-        assert torch.allclose(policy.reference_logp(traj), now.logp.detach(), atol=2e-5)
+        assert torch.allclose(policy.reference(traj), now.logp.detach(), atol=2e-5)
     assert len(calls) == 1
     # A trained tower runs in every pass, since its features change.
     trained = make_policy(checkpoints[family])

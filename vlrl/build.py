@@ -14,7 +14,7 @@ from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError
 from vlrl.protocols import Reward, Task
-from vlrl.registry import resolve
+from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.tree import build_reward
 
 if TYPE_CHECKING:
@@ -43,11 +43,25 @@ def build_task(config: RunConfig) -> Task:
 
 def build_run_reward(config: RunConfig, task_class: Any) -> Reward:
     """The reward tree, checked against what the task gives."""
-    reward = build_reward(config.reward)
+    return _build_scored(config, config.reward, "reward", task_class)
+
+
+def build_metrics(config: RunConfig, task_class: Any) -> dict[str, Reward]:
+    """The rewards that are only measured, by name."""
+    return {
+        name: _build_scored(config, node, f"metrics.{name}", task_class)
+        for name, node in config.metrics.items()
+    }
+
+
+def _build_scored(
+    config: RunConfig, node: Mapping[str, Any], where: str, task_class: Any
+) -> Reward:
+    reward = build_reward(node, where)
     lacking = sorted(reward.needs - task_class.provides)
     if lacking:
         raise ConfigError(
-            f"reward: needs {', '.join(lacking)}, but task {config.task['use']!r} "
+            f"{where}: needs {', '.join(lacking)}, but task {config.task['use']!r} "
             f"gives {', '.join(sorted(task_class.provides))}"
         )
     return reward
@@ -57,12 +71,15 @@ def check_plugins(config: RunConfig) -> RunConfig:
     """Check the sections that plug-ins own, and fill in their defaults; imports no torch."""
     task_class, task = options_of("task", config.task)
     build_run_reward(config, task_class)
-    from vlrl.config.schema import VisionLanguageConfig
-
+    build_metrics(config, task_class)
     policy = config.policy
-    if policy.get("use") == "vision_language":
+    if policy.get("use") in REGISTRY["policy_options"]:
+        options = resolve("policy_options", policy["use"])
         given = {key: value for key, value in policy.items() if key != "use"}
-        policy = {"use": policy["use"], **plain(check(VisionLanguageConfig, given))}
+        try:
+            policy = {"use": policy["use"], **plain(check(options, given))}
+        except ConfigError as error:
+            raise ConfigError(f"policy ({policy['use']}): {error}") from error
     task_section = {"use": config.task["use"], **plain(task)}
     return config.model_copy(update={"task": task_section, "policy": policy})
 
@@ -97,6 +114,9 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
     )
     task.check_policy(policy.picture_size, config.train_split)
+    policy.prepare(
+        [s for split in (config.train_split, *config.eval.splits) for s in task.samples(split)]
+    )
     engine = Engine(policy.module, config, world)
     policy.bind(engine, engine.serving)
     if config.algo.kl_beta:
@@ -114,7 +134,17 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
         sinks = open_sinks(config.log, folder, config.name, resolved, step)
     trainer = Trainer(
-        config, to_yaml(resolved), world, folder, task, reward, policy, engine, sinks, checkpoints
+        config,
+        to_yaml(resolved),
+        world,
+        folder,
+        task,
+        reward,
+        policy,
+        engine,
+        sinks,
+        checkpoints,
+        build_metrics(config, type(task)),
     )
     if path is not None:
         trainer.resume(path)

@@ -106,6 +106,8 @@ class Evaluation:
     """Per-action KL to the reference policy, [B, T], nats; None when not asked for."""
     entropy: Tensor | None
     """[B, T], nats; with gradient only when the loss asks for it."""
+    action_weight: Tensor | None = None
+    """Weight of every action's loss, [B, T]; None = 1."""
 
 
 class Policy(Protocol):
@@ -115,6 +117,12 @@ class Policy(Protocol):
     """What DeepSpeed wraps; every update goes through one call of the engine."""
     version: int
     """Optimizer steps so far; stamped on every rollout."""
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Called once, before the first sampling, with every sample that the run may ask for."""
+
+    def picture_size(self, sample: Sample) -> tuple[int, int]:
+        """Width and height in pixels of the picture that the policy sees or makes."""
 
     def sample(
         self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
@@ -127,8 +135,8 @@ class Policy(Protocol):
     def evaluate(self, trajectory: Trajectory, *, with_entropy_grad: bool = False) -> Evaluation:
         """Log-probs of the trajectory's actions now, through the engine."""
 
-    def reference_logp(self, trajectory: Trajectory) -> Tensor:
-        """Log-probs of the actions under the reference policy, [B, T], nats."""
+    def reference(self, trajectory: Trajectory) -> Tensor:
+        """What the KL needs of the reference policy, [B, T, ...]; kept as trajectory.reference."""
 
     def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
         """Write the module's `weights` (by parameter name) so that `from_pretrained` loads them."""

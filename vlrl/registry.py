@@ -17,6 +17,11 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
     "policy": {
         "vision_language": "vlrl.policy.vision_language:VisionLanguagePolicy",
+        "flow": "vlrl.policy.flow.policy:FlowPolicy",
+    },
+    "policy_options": {
+        "vision_language": "vlrl.config.schema:VisionLanguageConfig",
+        "flow": "vlrl.config.flow:FlowConfig",
     },
     "reward": {
         "gaussian_point": "vlrl.rewards.gaussian_point:gaussian_point",
@@ -30,6 +35,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "multi_point": "vlrl.rewards.multi_point:multi_point",
         "points_spread": "vlrl.rewards.points_spread:points_spread",
         "format": "vlrl.rewards.format:answer_format",
+        "remote": "vlrl.rewards.remote:Remote",
     },
     "combinator": {
         "sum": "vlrl.rewards.combine:Sum",

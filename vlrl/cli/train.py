@@ -69,7 +69,8 @@ def finish(trainer: Trainer) -> None:
 
     config = trainer.config
     if config.checkpoint.export:
-        weights = trainer.engine.weights()
+        with trainer.engine.averaged():
+            weights = trainer.engine.weights()
         if trainer.world.is_main:
             model = trainer.folder / "model"
             trainer.policy.save_pretrained(str(model), weights)

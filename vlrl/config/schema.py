@@ -48,7 +48,9 @@ class AlgoConfig(Section):
     aggregate: Literal["sequence", "token", "constant"] = "sequence"
     constant_length: PositiveInt = Field(64, description="divisor of `aggregate: constant`")
     kl_beta: NonNegativeFloat = 0.0
-    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    kl_estimator: Literal["auto", "k1", "k2", "k3"] = Field(
+        "auto", description="auto = k3 for tokens; denoising steps have a closed form instead"
+    )
     entropy_coef: NonNegativeFloat = 0.0
     num_epochs: PositiveInt = Field(1, description="passes over each batch of rollouts")
     num_minibatches: PositiveInt = Field(1, description="optimizer steps a pass")
@@ -73,6 +75,12 @@ class OptimConfig(Section):
     num_warmup_steps: int = Field(0, ge=0)
     min_lr_ratio: NonNegativeFloat = 0.0
     grad_clip_norm: NonNegativeFloat = Field(1.0, description="0 switches clipping off")
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="running average of the trained weights, for evaluation; 0 = off",
+    )
 
 
 class DistConfig(Section):
@@ -135,6 +143,9 @@ class RunConfig(Section):
     task: dict[str, Any]
     policy: dict[str, Any]
     reward: dict[str, Any]
+    metrics: dict[str, dict[str, Any]] = Field(
+        {}, description="reward nodes by name that are only measured, at every evaluation"
+    )
     train_split: str = "train"
     algo: AlgoConfig = AlgoConfig()
     optim: OptimConfig = OptimConfig()

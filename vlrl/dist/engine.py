@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import nn
 
 from vlrl.config.schema import OptimConfig, RunConfig
 from vlrl.dist.comm import World
+from vlrl.dist.ema import WeightAverage
 from vlrl.dist.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
 
@@ -83,6 +84,8 @@ class Engine:
             config=settings,
         )
         optimizer.register_step_pre_hook(self._guard)
+        decay = config.optim.ema_decay
+        self.average = WeightAverage(trainable, decay) if decay else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.engine(*args, **kwargs)
@@ -98,6 +101,8 @@ class Engine:
         """
         self.suspects = suspects
         self.engine.step()
+        if self.average is not None:
+            self.average.update()
         norm = self.engine.get_global_grad_norm()
         return float("nan") if norm is None else float(norm)
 
@@ -137,6 +142,12 @@ class Engine:
                 yield
             finally:
                 _restore_hooks(self.engine)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the weights are their running average, where one is kept."""
+        with self.average.swapped() if self.average is not None else nullcontext():
+            yield
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The full weights on the main rank (a collective under ZeRO-3), on CPU."""

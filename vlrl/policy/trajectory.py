@@ -25,7 +25,7 @@ class TokenTrajectory:
     """Index into `prompts`, [B]."""
     prompts: tuple[EncodedPrompt, ...]
     """One a group: patches are ragged, so nothing here is ever sliced by row."""
-    reference_logp: Tensor | None = None
+    reference: Tensor | None = None
     """Log-prob under the reference policy, [B, T]; None where no KL is asked for."""
 
     def __len__(self) -> int:
@@ -34,14 +34,14 @@ class TokenTrajectory:
     def select(self, rows: Sequence[int]) -> TokenTrajectory:
         """The trajectory of some rows; the prompts stay, since rows name them by index."""
         index = torch.as_tensor(rows, dtype=torch.long)
-        reference = None if self.reference_logp is None else self.reference_logp[index]
+        reference = None if self.reference is None else self.reference[index]
         return replace(
             self,
             tokens=self.tokens[index],
             mask=self.mask[index],
             logp=self.logp[index],
             group=self.group[index],
-            reference_logp=reference,
+            reference=reference,
         )
 
     def only_group(self, group: int) -> TokenTrajectory:

@@ -43,7 +43,7 @@ class VisionLanguagePolicy:
     ) -> None:
         self.options = options
         self.max_tokens_per_chunk = max_tokens_per_chunk
-        self.kl_estimator = kl_estimator
+        self.kl_estimator = "k3" if kl_estimator == "auto" else kl_estimator
         loaded: Loaded = load(options, dtype, checkpointing=checkpointing)
         self.processor, self.family = loaded.processor, loaded.family
         self.min_pixels, self.max_pixels = loaded.min_pixels, loaded.max_pixels
@@ -89,6 +89,9 @@ class VisionLanguagePolicy:
     def bind_reference(self, call: Callable[..., Any] | None) -> None:
         """The frozen reference's engine; None = this policy with its adapter off."""
         self._reference = call
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Nothing: prompts are encoded when they are asked."""
 
     def sample(
         self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
@@ -162,12 +165,12 @@ class VisionLanguagePolicy:
         """Log-probs, KL and entropy of the trajectory's tokens now, with gradient."""
         logp, entropy = self._forward(self._call, trajectory, entropy_grad=with_entropy_grad)
         kl = None
-        if self.kl_estimator and trajectory.reference_logp is not None:
-            kl = KL_ESTIMATORS[self.kl_estimator](logp, trajectory.reference_logp.to(logp.device))
+        if self.kl_estimator and trajectory.reference is not None:
+            kl = KL_ESTIMATORS[self.kl_estimator](logp, trajectory.reference.to(logp.device))
         return Evaluation(logp, kl, entropy)
 
     @torch.no_grad()
-    def reference_logp(self, trajectory: TokenTrajectory) -> Tensor:
+    def reference(self, trajectory: TokenTrajectory) -> Tensor:
         """Log-probs under the reference policy, [B, T], nats."""
         if self._reference is not None:
             return self._forward(self._reference, trajectory)[0].cpu()

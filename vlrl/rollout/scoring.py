@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,14 @@ def score_rollouts(task: Task, reward: Reward, rollouts: Sequence[Rollout]) -> T
         rollout.score = result
     values = [r.score.value if r.score is not None else None for r in rollouts]
     return torch.tensor([float("nan") if v is None else v for v in values])
+
+
+def measured(metrics: Mapping[str, Reward], rollouts: Sequence[Rollout]) -> dict[str, list[float]]:
+    """Values of rewards that are only measured, by name; nan where one does not apply."""
+    return {
+        name: [float("nan") if one.value is None else one.value for one in score(metric, rollouts)]
+        for name, metric in metrics.items()
+    }
 
 
 def record(meter: Meter, task: Task, rollouts: Sequence[Rollout]) -> None:

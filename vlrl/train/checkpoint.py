@@ -53,6 +53,8 @@ class Checkpoints:
         barrier(self.world)
         engine.engine.save_checkpoint(str(aside), tag=ENGINE_TAG, save_latest=False)
         save_file(_rng_state(), aside / f"rng_rank{self.world.rank}.safetensors")
+        if engine.average is not None:
+            save_file(engine.average.state_dict(), aside / f"ema_rank{self.world.rank}.safetensors")
         barrier(self.world)
         if self.world.is_main:
             torch.save(list(rewards), aside / "rewards.pt")
@@ -96,6 +98,13 @@ class Checkpoints:
         if loaded is None:
             raise CheckpointError(f"DeepSpeed found nothing to load in {path}")
         _set_rng_state(load_file(path / f"rng_rank{self.world.rank}.safetensors"))
+        if engine.average is not None:
+            saved = path / f"ema_rank{self.world.rank}.safetensors"
+            if not saved.is_file():
+                raise CheckpointError(
+                    f"{path} holds no running average of the weights (optim.ema_decay)"
+                )
+            engine.average.load_state_dict(load_file(saved))
         rewards = torch.load(path / "rewards.pt", map_location="cpu", weights_only=True)
         return described, rewards
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from vlrl.dist.comm import World, all_gather
 from vlrl.measure.stats import bootstrap_mean
-from vlrl.protocols import Policy, Task
+from vlrl.protocols import Policy, Reward, Task
+from vlrl.rollout.scoring import measured
 from vlrl.types import Rollout, Sample
 
 
@@ -26,11 +27,13 @@ def evaluate(
     samples: Sequence[Sample],
     world: World,
     batch_size: int,
+    metrics: Mapping[str, Reward],
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[dict[str, Any]], list[Rollout]]:
     """One greedy answer a sample -> a row each, in the order of the samples, on every rank.
 
-    The second value is this rank's own rollouts, for pictures.
+    metrics: rewards that are only measured, by name. The second value is this rank's own
+    rollouts, for pictures.
     """
     # Alike on every rank: under ZeRO-3 each batch gathers the weights from all ranks.
     num_batches = math.ceil(math.ceil(len(samples) / world.size) / batch_size)
@@ -44,7 +47,7 @@ def evaluate(
         rollouts, _ = policy.sample(batch, 1, seed=0, greedy=True)
         for rollout in rollouts:
             rollout.parsed = task.parse(rollout.sample, rollout.output)
-        figures = task.metrics(rollouts)
+        figures = {**task.metrics(rollouts), **measured(metrics, rollouts)}
         for i, place in enumerate(places):
             values = {name: float(column[i]) for name, column in figures.items()}
             rows.append((place, _row(task, rollouts[i], values)))
@@ -57,7 +60,7 @@ def evaluate(
 def _row(task: Task, rollout: Rollout, values: Mapping[str, float]) -> dict[str, Any]:
     return {
         "id": rollout.sample.id,
-        "output": rollout.output,
+        "output": rollout.output if isinstance(rollout.output, str) else None,
         "finish": rollout.finish.value,
         "metrics": {name: None if math.isnan(v) else v for name, v in values.items()},
         "strata": dict(task.strata(rollout.sample)),

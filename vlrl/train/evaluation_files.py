@@ -39,7 +39,7 @@ def write_evaluation(
         image.save(pictures / f"{split}-{number:02d}.webp", quality=85)
         caption = {
             "id": rollout.sample.id,
-            "output": rollout.output,
+            "output": rollout.output if isinstance(rollout.output, str) else None,
             "prompt": " ".join(rollout.sample.texts),
         }
         path = pictures / f"{split}-{number:02d}.json"

@@ -12,7 +12,7 @@
     advantages [B], within groups, no collective
          │
          v
-    policy.reference_logp (only with KL)                                       time/reference
+    policy.reference (only with KL)                                       time/reference
          │
          v
     update: chunks ──> policy.evaluate ──> objective ──> backward ──> step     time/update
@@ -25,7 +25,7 @@ The trainer never asks what kind of policy, task or reward it has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,11 +77,12 @@ class Trainer:
         engine: Engine,
         sinks: Sequence[Sink],
         checkpoints: Checkpoints,
+        metrics: Mapping[str, Reward],
     ) -> None:
         self.config, self.config_yaml = config, config_yaml
         self.world, self.folder = world, folder
         self.task, self.reward, self.policy, self.engine = task, reward, policy, engine
-        self.sinks, self.checkpoints = sinks, checkpoints
+        self.sinks, self.checkpoints, self.metrics = sinks, checkpoints, metrics
         self.samples = list(task.samples(config.train_split))
         self.sampler = PromptSampler(len(self.samples), config.seed)
         self.trainable: list[TrainableReward] = [
@@ -222,9 +223,16 @@ class Trainer:
             mine = -(-len(samples) // self.world.size)
             title = f"evaluating {split} ({label})"
             with StepConsole(title, mine, 0, show=show, quiet=self.config.log.quiet) as console:
-                rows, rollouts = evaluate(
-                    self.policy, self.task, samples, self.world, options.batch_size, console.advance
-                )
+                with self.engine.averaged():
+                    rows, rollouts = evaluate(
+                        self.policy,
+                        self.task,
+                        samples,
+                        self.world,
+                        options.batch_size,
+                        self.metrics,
+                        console.advance,
+                    )
             if self.world.is_main:
                 summary = summarise(rows, options.num_bootstrap)
                 folder = self.folder / "evaluations" / label

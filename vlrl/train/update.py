@@ -121,6 +121,8 @@ def _chunk_loss(
         loss = loss + algo.kl_beta * now.kl
     if algo.entropy_coef:
         loss = loss - algo.entropy_coef * now.entropy
+    if now.action_weight is not None:
+        loss = loss * now.action_weight
     if meter is not None:
         _record(meter, now, objective, part, mask)
     weight = batch.row_weight[chunk].to(device)
@@ -137,7 +139,8 @@ def _record(meter: Meter, now: Any, objective: Any, part: Any, mask: Tensor) -> 
     mean("update/ratio", objective.ratio)
     mean("update/clip_fraction", objective.clipped.float())
     meter.maximum("update/ratio_max", float(objective.ratio[mask].max()) if count else 0.0)
-    mean("update/entropy", now.entropy)
+    if now.entropy is not None:
+        mean("update/entropy", now.entropy)
     if now.kl is not None:
         mean("update/kl", now.kl)
     gap = (now.logp.detach() - part.logp.to(mask.device)).abs()
@@ -184,11 +187,13 @@ def _old_logp(policy: Any, batch: Batch, parts: list[list[int]], world: World) -
 
 @torch.no_grad()
 def with_reference(policy: Any, trajectory: Any, world: World) -> Any:
-    """The trajectory with log-probs under the reference policy, computed once a rollout."""
+    """The trajectory with what its KL needs of the reference policy, computed once a rollout."""
     rows = list(range(len(trajectory)))
-    reference = torch.zeros(trajectory.mask.shape)
+    reference: Tensor | None = None
     for chunk, is_real in _chunks(policy, trajectory, rows, world):
-        logp = policy.reference_logp(trajectory.select(chunk))
+        found = policy.reference(trajectory.select(chunk))
         if is_real:
-            reference[chunk] = logp
-    return dataclasses.replace(trajectory, reference_logp=reference)
+            if reference is None:
+                reference = found.new_zeros((len(rows), *found.shape[1:]))
+            reference[chunk] = found
+    return dataclasses.replace(trajectory, reference=reference)

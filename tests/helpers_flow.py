@@ -1,0 +1,131 @@
+"""Tiny pipelines of the real classes, and policies on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from vlrl.policy.flow.policy import FlowPolicy
+from vlrl.types import Message, Sample, TextPart
+from vlrl.warmup.images.pipeline import PipelineSize, new_pipeline
+
+CAPTIONS = [
+    f"a {size} {thing} on a {colour} background"
+    for size in ("red", "big", "small")
+    for thing in ("apple", "car", "dog", "cat")
+    for colour in ("blue", "pink", "white")
+]
+TINY = PipelineSize(
+    image_px=32,
+    latent_channels=4,
+    vae_channels=(8, 16, 16),
+    width=32,
+    num_heads=2,
+    num_layers=2,
+    text_width=32,
+    num_text_layers=2,
+    vocab_size=560,
+    max_tokens=12,
+)
+
+
+def save_sd3(folder: Path) -> Path:
+    """A Stable Diffusion 3 pipeline; its zero-initialised output layers get weights too."""
+    torch.manual_seed(0)
+    pipeline = new_pipeline(CAPTIONS, TINY)
+    stir(pipeline.transformer)
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_flux(folder: Path) -> Path:
+    """A FLUX.1-dev pipeline: packed latents, rotary positions, guidance as an input."""
+    torch.manual_seed(0)
+    base = new_pipeline(CAPTIONS, TINY)
+    clip = base.tokenizer
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(clip),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=12,
+            bos_token_id=clip.bos_token_id,
+            eos_token_id=clip.eos_token_id,
+            pad_token_id=clip.pad_token_id,
+        )
+    )
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=16,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 6, 6),
+    )
+    stir(transformer)
+    vae = AutoencoderKL.from_config(base.vae.config)
+    pipeline = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, max_shift=1.15),
+        vae=vae,
+        text_encoder=text,
+        tokenizer=clip,
+        text_encoder_2=base.text_encoder_3,
+        tokenizer_2=base.tokenizer_3,
+        transformer=transformer,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def stir(module: torch.nn.Module) -> None:
+    """Give every weight some size: new transformers start with layers that answer 0."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def samples(*captions: str) -> list[Sample]:
+    """A sample a caption, without target."""
+    return [
+        Sample(text.replace(" ", "-"), "text_to_image", (Message("user", (TextPart(text),)),), None)
+        for text in captions or CAPTIONS[:3]
+    ]
+
+
+def make_flow(folder: Path, *, dtype: torch.dtype = torch.float32, **options: object) -> FlowPolicy:
+    """A policy with its prompts encoded; keyword arguments are options of the config."""
+    kl = options.pop("kl_estimator", "auto")
+    budget = options.pop("max_tokens_per_chunk", 100_000)
+    settings = {
+        "width_px": 32,
+        "height_px": 32,
+        "num_steps": 5,
+        "num_eval_steps": 6,
+        "guidance_scale": 3.0,
+        "max_prompt_tokens": 12,
+        **options,
+    }
+    torch.manual_seed(0)
+    policy = FlowPolicy(
+        FlowPolicy.Options(model=str(folder), **settings),
+        dtype=dtype,
+        max_tokens_per_chunk=budget,
+        kl_estimator=kl,
+    )
+    policy.prepare(samples(*CAPTIONS))
+    return policy

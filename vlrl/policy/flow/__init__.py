@@ -1,0 +1,1 @@
+"""A flow-matching image model as a policy: every denoising step is an action."""

@@ -1,0 +1,352 @@
+"""A flow-matching image model as a policy: every stochastic denoising step is an action."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlrl.algo.flow import guarded_logp, kl_to_reference, log_density, logp_divisor
+from vlrl.config.flow import FlowConfig
+from vlrl.errors import ConfigError
+from vlrl.policy.flow.captions import CaptionStore
+from vlrl.policy.flow.loading import load_flow, load_transformer
+from vlrl.policy.flow.module import Velocity
+from vlrl.policy.flow.rollout import DTYPES, Denoised, decode_pictures, denoise
+from vlrl.policy.flow.saving import save_flow
+from vlrl.policy.flow.schedule import noise_levels, steps_of, trained_steps
+from vlrl.policy.flow.trajectory import EncodedCaption, FlowTrajectory
+from vlrl.protocols import Evaluation
+from vlrl.rollout.prompt_sampler import row_seed
+from vlrl.types import Finish, Rollout, Sample
+
+
+class FlowPolicy:
+    """Stable Diffusion 3 and FLUX pipelines through diffusers; one forward module for DeepSpeed."""
+
+    Options = FlowConfig
+
+    def __init__(
+        self,
+        options: FlowConfig,
+        *,
+        dtype: torch.dtype,
+        max_tokens_per_chunk: int,
+        checkpointing: bool = False,
+        kl_estimator: str | None = None,
+    ) -> None:
+        if kl_estimator not in (None, "auto"):
+            raise ConfigError(
+                "algo.kl_estimator: a denoising step's KL has a closed form; leave `auto`, and "
+                "choose among its published forms with policy.kl"
+            )
+        self.options = options
+        self.max_tokens_per_chunk = max_tokens_per_chunk
+        self.with_kl = kl_estimator is not None
+        loaded = load_flow(options, dtype, checkpointing=checkpointing)
+        self.pipeline, self.family = loaded.pipeline, loaded.family
+        self.vae = self.pipeline.vae
+        self.module = self._module(loaded.transformer)
+        self.pipeline.transformer = None
+        self.latent_shape = self._latent_shape()
+        tokens = self.latent_shape[1] * self.latent_shape[2]
+        self.num_image_tokens = tokens // self.family.patch(self.module.core.config) ** 2
+        scheduler = self.pipeline.scheduler
+        self.sigmas = noise_levels(scheduler, options.num_steps, self.num_image_tokens)
+        self.eval_sigmas = noise_levels(scheduler, options.num_eval_steps, self.num_image_tokens)
+        self.captions = CaptionStore(
+            options.prompt_cache, f"{options.model}@{options.revision}/{options.max_prompt_tokens}"
+        )
+        # Replaced by `bind` with the DeepSpeed engine.
+        self._call: Callable[..., Any] = self.module
+        self._serving: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self._reference: Callable[..., Any] | None = None
+        self.version = 0
+
+    def bind(
+        self, call: Callable[..., Any], serving: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        """Send updates through the engine, and sample inside its `serving` context."""
+        self._call, self._serving = call, serving
+
+    def reference_module(self, dtype: torch.dtype) -> Velocity | None:
+        """A frozen copy of the start, or None where switching the adapter off gives it."""
+        if self.options.lora is not None:
+            return None
+        return self._module(load_transformer(self.options, dtype))
+
+    def bind_reference(self, call: Callable[..., Any] | None) -> None:
+        """The frozen reference's engine; None = this policy with its adapter off."""
+        self._reference = call
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Encode all prompts, then free the text encoders; moves the decoder to the GPU."""
+        device = self.device
+        texts = [_text(sample) for sample in samples]
+        if self.options.guidance == "cfg":
+            texts.append(self.options.negative_prompt)
+        for name in self.family.text_encoders:
+            encoder = getattr(self.pipeline, name, None)
+            if encoder is not None:
+                encoder.to(device)
+
+        @torch.no_grad()
+        def encode(batch: Sequence[str]) -> tuple[Tensor, Tensor]:
+            return self.family.encode(self.pipeline, batch, self.options.max_prompt_tokens)
+
+        self.captions.fill(texts, encode)
+        for name in self.family.text_encoders:
+            setattr(self.pipeline, name, None)
+        gc.collect()
+        self.vae.to(device)
+
+    def picture_size(self, sample: Sample) -> tuple[int, int]:
+        """Width and height in pixels of every picture that this policy makes."""
+        return self.options.width_px, self.options.height_px
+
+    def sample(
+        self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
+    ) -> tuple[list[Rollout], FlowTrajectory]:
+        """`num_each` pictures for each sample; `greedy` follows the ODE to the end.
+
+        The noise of a picture depends on seed, sample and place in the group alone.
+        """
+        size = max(1, self.options.sample_batch_size // num_each)
+        rollouts: list[Rollout] = []
+        parts: list[FlowTrajectory] = []
+        self.module.eval()
+        window = [] if greedy else trained_steps(self.options, seed, self.version)
+        with self._serving():
+            for start in range(0, len(samples), size):
+                batch = samples[start : start + size]
+                made, part = self._sample_batch(batch, num_each, seed, window, greedy, start)
+                rollouts += made
+                parts.append(part)
+        self.module.train()
+        return rollouts, FlowTrajectory.join(parts)
+
+    @torch.no_grad()
+    def _sample_batch(
+        self,
+        samples: Sequence[Sample],
+        num_each: int,
+        seed: int,
+        window: list[int],
+        greedy: bool,
+        first: int,
+    ) -> tuple[list[Rollout], FlowTrajectory]:
+        prompts = tuple(self.captions[_text(sample)] for sample in samples)
+        done = self._denoise(samples, prompts, num_each, seed, window, greedy)
+        pictures = decode_pictures(self.vae, done.latents, self.options.decode_batch_size)
+        group = torch.arange(len(samples)).repeat_interleave(num_each)
+        rollouts = [
+            Rollout(
+                sample=samples[row // num_each],
+                group=first + row // num_each,
+                index=row % num_each,
+                output=picture.numpy(),
+                finish=Finish.STOP,
+                num_actions=len(window),
+                policy_version=self.version,
+            )
+            for row, picture in enumerate(pictures)
+        ]
+        trajectory = FlowTrajectory(
+            before=done.before,
+            after=done.after,
+            logp=done.logp,
+            mask=torch.ones(done.logp.shape, dtype=torch.bool),
+            group=group,
+            steps=tuple(window),
+            prompts=prompts,
+            mean=done.mean if self.options.ratio == "guard" else None,
+        )
+        return rollouts, trajectory
+
+    def _denoise(
+        self,
+        samples: Sequence[Sample],
+        prompts: Sequence[EncodedCaption],
+        num_each: int,
+        seed: int,
+        window: list[int],
+        greedy: bool,
+    ) -> Denoised:
+        sigmas = self.eval_sigmas if greedy else self.sigmas
+        steps = steps_of(self.options, sigmas, window)
+        names = [(sample.id, i) for sample in samples for i in range(num_each)]
+        generators = [_generator(seed, f"{name}/steps", i) for name, i in names]
+        dtype = DTYPES[self.options.latent_dtype]
+        scale = self.options.logp_scale
+        shared = 0
+        if self.options.same_noise and num_each > 1:
+            # Until the first stochastic step a group is one picture: denoised once.
+            shared = window[0] if window else len(steps)
+        starts = [_generator(seed, f"{s.id}/start", 0) for s in samples]
+        if shared or self.options.same_noise:
+            x = self._noise(starts)
+            head = denoise(self._with(prompts, 1), x, sigmas, steps[:shared], starts, dtype, scale)
+            x = head.latents.repeat_interleave(num_each, dim=0)
+        else:
+            x = self._noise([_generator(seed, f"{name}/start", i) for name, i in names])
+        return denoise(
+            self._with(prompts, num_each),
+            x,
+            sigmas[shared:],
+            steps[shared:],
+            generators,
+            dtype,
+            scale,
+        )
+
+    def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        noise = [torch.randn(self.latent_shape, generator=g) for g in generators]
+        return torch.stack(noise).to(self.device)
+
+    def _with(
+        self, prompts: Sequence[EncodedCaption], num_each: int
+    ) -> Callable[[Tensor, float], Tensor]:
+        """The velocity field of a batch of groups."""
+        context, pooled = self._stacked(prompts)
+        context = context.repeat_interleave(num_each, dim=0)
+        pooled = pooled.repeat_interleave(num_each, dim=0)
+        negative = self._negative()
+
+        def field(x: Tensor, sigma: float) -> Tensor:
+            levels = torch.full((len(x),), sigma, device=x.device)
+            return self.module(x, levels, context, pooled, *negative)
+
+        return field
+
+    def evaluate(
+        self, trajectory: FlowTrajectory, *, with_entropy_grad: bool = False
+    ) -> Evaluation:
+        """Scaled log-densities and KL of the trajectory's steps now, with gradient.
+
+        The entropy of a step does not depend on the weights, so there is none to report.
+        """
+        if with_entropy_grad:
+            raise ConfigError("algo.entropy_coef: a denoising step's entropy is fixed; set 0")
+        v = self._velocities(self._call, trajectory)
+        R, T = trajectory.logp.shape
+        chosen = [self._steps[i] for i in trajectory.steps]
+        std, diffusion, coef_v, dt = (
+            torch.tensor([getattr(s, name) for s in chosen], device=v.device).repeat(R)
+            for name in ("std", "diffusion", "coef_v", "dt")
+        )
+        x, after = self._flat(trajectory.before), self._flat(trajectory.after)
+        mean = torch.stack([s.mean(a, b) for s, a, b in zip(chosen * R, x, v, strict=True)])
+        num_dims = x[0].numel()
+        divisor = logp_divisor(self.options.logp_scale, num_dims, std)
+        logp = log_density(after, mean, std) / divisor
+        weight = None
+        if trajectory.mean is not None:
+            logp = guarded_logp(logp, mean, self._flat(trajectory.mean), std)
+            if self.options.guard_by_dt:
+                weight = (-1 / dt).view(R, T)
+        kl = None
+        if self.with_kl and trajectory.reference is not None:
+            there = self._flat(trajectory.reference)
+            kl = kl_to_reference(self.options.kl, v, there, coef_v, std, diffusion)
+            if self.options.kl == "exact":
+                kl = kl * num_dims / divisor
+            kl = kl.view(R, T)
+        return Evaluation(logp.view(R, T), kl, None, weight)
+
+    @torch.no_grad()
+    def reference(self, trajectory: FlowTrajectory) -> Tensor:
+        """Velocities of the reference policy at the trained steps, [B, T, C, H, W]."""
+        if self._reference is not None:
+            v = self._velocities(self._reference, trajectory)
+        else:
+            v = self._velocities(self._call, trajectory, reference=True)
+        return v.view(trajectory.before.shape).cpu()
+
+    def plan(self, trajectory: FlowTrajectory, rows: Sequence[int]) -> list[list[int]]:
+        """Cut rows into chunks of one forward each; a row's trained steps stay together."""
+        num_text = trajectory.prompts[0].context.shape[0]
+        passes = 2 if self.options.guidance == "cfg" else 1
+        stacked = len(trajectory.steps) if self.options.stack_steps else 1
+        cost = (self.num_image_tokens + num_text) * passes * stacked
+        size = max(1, self.max_tokens_per_chunk // cost)
+        return [list(rows[i : i + size]) for i in range(0, len(rows), size)]
+
+    def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
+        """The pipeline with the trained transformer, or the adapter alone."""
+        save_flow(self, folder, weights)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer is."""
+        return next(self.module.parameters()).device
+
+    def _velocities(
+        self, call: Callable[..., Any], trajectory: FlowTrajectory, **options: bool
+    ) -> Tensor:
+        """Velocities at all trained steps, [B T, C, H, W], row by row."""
+        R, T = trajectory.logp.shape
+        device = self.device
+        context, pooled = self._stacked(trajectory.prompts)
+        rows = trajectory.group.to(device)
+        sigma = torch.tensor([self.sigmas[i] for i in trajectory.steps], device=device)
+        negative = self._negative()
+        x = trajectory.before.to(device)
+        if self.options.stack_steps:
+            index = rows.repeat_interleave(T)
+            flat = x.flatten(0, 1)
+            return call(flat, sigma.repeat(R), context[index], pooled[index], *negative, **options)
+        each = [
+            call(x[:, t], sigma[t].expand(R), context[rows], pooled[rows], *negative, **options)
+            for t in range(T)
+        ]
+        return torch.stack(each, dim=1).flatten(0, 1)
+
+    def _flat(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device).flatten(0, 1)
+
+    def _stacked(self, prompts: Sequence[EncodedCaption]) -> tuple[Tensor, Tensor]:
+        context = torch.stack([p.context for p in prompts]).to(self.device)
+        return context, torch.stack([p.pooled for p in prompts]).to(self.device)
+
+    def _negative(self) -> tuple[Tensor, ...]:
+        if self.options.guidance != "cfg":
+            return ()
+        return self._stacked([self.captions[self.options.negative_prompt]])
+
+    @property
+    def _steps(self) -> list[Any]:
+        return steps_of(self.options, self.sigmas, list(range(self.options.num_steps - 1)))
+
+    def _module(self, transformer: Any) -> Velocity:
+        options = self.options
+        return Velocity(
+            transformer,
+            self.family,
+            options.guidance_scale if options.guidance == "cfg" else None,
+            options.guidance_scale if options.guidance == "distilled" else None,
+            options.detach_unconditional,
+        )
+
+    def _latent_shape(self) -> tuple[int, int, int]:
+        config = self.module.core.config
+        side = self.pipeline.vae_scale_factor
+        unit = side * self.family.patch(config)
+        width, height = self.options.width_px, self.options.height_px
+        if width % unit or height % unit:
+            raise ConfigError(
+                f"policy: width_px ({width}) and height_px ({height}) must be multiples of {unit}"
+            )
+        return self.family.num_channels(config), height // side, width // side
+
+
+def _text(sample: Sample) -> str:
+    return " ".join(sample.texts)
+
+
+def _generator(seed: int, name: str, index: int) -> torch.Generator:
+    """A picture's own noise, on CPU."""
+    return torch.Generator().manual_seed(row_seed(seed, name, index))
