@@ -1,4 +1,4 @@
-"""Joining rewards: sum, mean, product, min and max over the children that apply.
+"""Joining rewards: sums, products and means of several kinds over the children that apply.
 
 A child that does not apply to a rollout is left out there; where none applies, neither does the
 whole. The declared range is computed from the children's, so it holds for every combination.
@@ -70,8 +70,8 @@ class Combinator(ABC):
 
     def _join(self, row: tuple[Score, ...]) -> Score:
         applying = [
-            (weight, one.value)
-            for weight, one in zip(self.weights, row, strict=True)
+            (weight, self.seen(child, one.value))
+            for weight, child, one in zip(self.weights, self.children, row, strict=True)
             if one.value is not None
         ]
         value = self.joint_value(applying) if applying else None
@@ -79,6 +79,10 @@ class Combinator(ABC):
         if self.label is not None and value is not None:
             parts[self.label] = value
         return Score(value, parts)
+
+    def seen(self, child: Reward, value: float) -> float:
+        """A child's value as the formula takes it."""
+        return value
 
     @abstractmethod
     def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
@@ -107,16 +111,21 @@ class Sum(Combinator):
         return (sum(low for low, _ in ends), sum(high for _, high in ends))
 
 
-class Mean(Combinator):
-    """Weighted mean; the weights of the parts that apply are made to sum to 1."""
+class WeightedMean(Combinator):
+    """A mean of some kind: the weights of the parts that apply are made to sum to 1."""
 
-    formula = "sum_i w_i r_i / sum_i w_i over the children that apply, w_i > 0"
     weighted = True
 
     def __init__(self, children: Sequence[Reward], weights: Sequence[float] | None = None) -> None:
         if weights is not None and any(weight <= 0 for weight in weights):
             raise ConfigError(f"{self.name}: every weight is above 0, not {list(weights)}")
         super().__init__(children, weights)
+
+
+class Mean(WeightedMean):
+    """Weighted mean; the weights of the parts that apply are made to sum to 1."""
+
+    formula = "sum_i w_i r_i / sum_i w_i over the children that apply, w_i > 0"
 
     def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
         """sum_i w_i r_i / sum_i w_i."""
@@ -177,6 +186,60 @@ class Max(Combinator):
     def joint_range(self, ranges: Sequence[Range]) -> Range:
         """Any child may be the only one that applies, so the hull of all."""
         return hull(ranges)
+
+
+class UnitMean(WeightedMean):
+    """A mean of shares: every child is first mapped from its declared range to [0, 1]."""
+
+    def __init__(self, children: Sequence[Reward], weights: Sequence[float] | None = None) -> None:
+        for child in children:
+            if not all(math.isfinite(end) for end in child.range):
+                raise ConfigError(
+                    f"{self.name}: {getattr(child, 'name', child)!r} has the range "
+                    f"[{child.range[0]:g}, {child.range[1]:g}], which cannot be mapped to [0, 1]; "
+                    "put it under `clip`"
+                )
+        super().__init__(children, weights)
+
+    def seen(self, child: Reward, value: float) -> float:
+        """(value - low) / (high - low); for a cosine (cos + 1) / 2."""
+        low, high = child.range
+        return min(max((value - low) / (high - low), 0.0), 1.0)
+
+    def joint_range(self, ranges: Sequence[Range]) -> Range:
+        """[0, 1]."""
+        return (0.0, 1.0)
+
+
+class Harmonic(UnitMean):
+    """Weighted harmonic mean of the parts mapped to [0, 1]; 0 where one of them is 0.
+
+    With a similarity to references of weight lambda and one to the caption of weight
+    1 - lambda: the lambda-harmonic reward of RPO (arXiv 2407.12164), there with an epsilon.
+    """
+
+    formula = "sum_i w_i / sum_i (w_i / s_i), s_i = (r_i - low_i) / (high_i - low_i), w_i > 0"
+
+    def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
+        """sum_i w_i / sum_i (w_i / s_i)."""
+        if any(share <= 0 for _, share in applying):
+            return 0.0
+        total = math.fsum(weight for weight, _ in applying)
+        return total / math.fsum(weight / share for weight, share in applying)
+
+
+class Geomean(UnitMean):
+    """Weighted geometric mean of the parts mapped to [0, 1]; 0 where one of them is 0."""
+
+    formula = "prod_i s_i^(w_i / sum w), s_i = (r_i - low_i) / (high_i - low_i), w_i > 0"
+
+    def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
+        """exp(sum_i w_i log s_i / sum_i w_i)."""
+        if any(share <= 0 for _, share in applying):
+            return 0.0
+        total = math.fsum(weight for weight, _ in applying)
+        logs = math.fsum(weight * math.log(share) for weight, share in applying)
+        return math.exp(logs / total)
 
 
 def hull(ranges: Sequence[Range]) -> Range:

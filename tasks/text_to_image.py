@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
+
+from vlrl.data.captions import CaptionRow, CaptionSource, read_captions
+from vlrl.errors import ConfigError, DataError, did_you_mean
+from vlrl.measure.pictures import brightness, contrast, saturation, side_by_side
+from vlrl.types import Message, Rollout, Sample, TextPart
+
+log = logging.getLogger(__name__)
+
+MAX_SHOWN_REFERENCES = 2
 
 
 @dataclass(frozen=True)
@@ -30,3 +43,146 @@ class ImageAnswer:
 
     image: np.ndarray
     """uint8 [H, W, 3], sRGB."""
+
+
+class TextToImage:
+    """Prompts, and simple figures of the pictures that answer them.
+
+    Example: TextToImage(TextToImage.Options(data={"train": {"path": "train.jsonl"}},
+    width_px=64, height_px=64)).
+    """
+
+    class Options(BaseModel):
+        """The `task:` part of a config; `data` maps split names to sources."""
+
+        model_config = ConfigDict(extra="forbid")
+
+        data: dict[str, CaptionSource]
+        width_px: PositiveInt
+        """Width of the generated pictures; the policy's must be the same."""
+        height_px: PositiveInt
+        prompt_template: str = "{caption}"
+        """The policy's prompt, e.g. "{caption}, flat emoji style"; rewards see the caption."""
+        quoted_text: bool = False
+        """What should be written is the first text in double quotes in the caption."""
+        labels: tuple[str, ...] = ()
+        """Row fields that reports group by, e.g. [colour, novelty]; GenEval's is `tag`."""
+        on_bad_row: Literal["error", "skip"] = "error"
+
+        @field_validator("prompt_template")
+        @classmethod
+        def _has_caption(cls, template: str) -> str:
+            if "{caption}" not in template:
+                raise ValueError("the prompt template needs {caption} where the caption goes")
+            return template
+
+    name = "text_to_image"
+    provides = frozenset({"image", "caption", "references", "written", "scene"})
+
+    def __init__(self, options: TextToImage.Options) -> None:
+        self.options = options
+        self.skipped: dict[str, list[str]] = {}
+        """Rows left out under `on_bad_row: skip`, by split: file, row and reason each."""
+        self._samples: dict[str, tuple[Sample, ...]] = {}
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """All samples of a split, in file order; raises ConfigError, DataError."""
+        if split not in self._samples:
+            if split not in self.options.data:
+                hint = did_you_mean(split, self.options.data)
+                raise ConfigError(f"task.data has no split {split!r}; {hint}")
+            rows = read_captions(
+                self.options.data[split],
+                labels=self.options.labels,
+                quoted_text=self.options.quoted_text,
+                on_bad_row=self.options.on_bad_row,
+            )
+            if rows.skipped:
+                log.warning(
+                    "split %s: %d bad rows skipped, the first: %s",
+                    split,
+                    len(rows.skipped),
+                    rows.skipped[0],
+                )
+            for label in self.options.labels:
+                if not any(label in row.labels for row in rows.good):
+                    log.warning("split %s: no row has the field %r of task.labels", split, label)
+            self.skipped[split] = rows.skipped
+            self._samples[split] = tuple(self.sample(row) for row in rows.good)
+        return self._samples[split]
+
+    def sample(self, row: CaptionRow) -> Sample:
+        """One checked row as a problem."""
+        # Plain replacement: both texts may hold braces of their own.
+        prompt = self.options.prompt_template.replace("{caption}", row.caption)
+        return Sample(
+            id=row.id,
+            task=self.name,
+            prompt=(Message("user", (TextPart(prompt),)),),
+            target=ImageTarget(row.caption, row.references, row.written, row.scene, row.labels),
+            columns={
+                **row.fields,
+                "caption": row.caption,
+                "references": list(row.references),
+                "written": row.written,
+                "scene": row.scene,
+            },
+        )
+
+    def parse(self, sample: Sample, output: Any) -> ImageAnswer | None:
+        """The picture, if the output is a uint8 array [H, W, 3]; None for anything else."""
+        if not isinstance(output, np.ndarray) or output.dtype != np.uint8:
+            return None
+        if output.ndim != 3 or output.shape[2] != 3 or not output.size:
+            return None
+        return ImageAnswer(output)
+
+    def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
+        """brightness, contrast and saturation of every picture; nan where there is none."""
+        figures = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        return {
+            name: [
+                math.nan if rollout.parsed is None else figure(rollout.parsed.image)
+                for rollout in rollouts
+            ]
+            for name, figure in figures.items()
+        }
+
+    def strata(self, sample: Sample) -> Mapping[str, str]:
+        """The fields named by `labels`, where the sample's row has them."""
+        return dict(sample.target.labels)
+
+    def difficulty(self, sample: Sample) -> float:
+        """nan: no target has a size."""
+        return math.nan
+
+    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
+        """Compare the policy's picture size with this task's; ConfigError if they differ.
+
+        resized: the size of the picture that a policy makes for a sample, width and height in
+        pixels.
+        """
+        sample = self.samples(split)[0]
+        mine, theirs = (self.options.width_px, self.options.height_px), tuple(resized(sample))
+        if mine != theirs:
+            raise ConfigError(
+                f"sample {sample.id!r}: the policy makes pictures of {theirs[0]} x {theirs[1]} px, "
+                f"task.width_px and task.height_px say {mine[0]} x {mine[1]}; make them equal"
+            )
+
+    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
+        """References (two at most) and the generated pictures in a row; None without any."""
+        images = [_open(path, sample) for path in sample.target.references[:MAX_SHOWN_REFERENCES]]
+        images += [rollout.parsed.image for rollout in rollouts if rollout.parsed is not None]
+        return Image.fromarray(side_by_side(images)) if images else None
+
+
+def _open(path: str, sample: Sample) -> np.ndarray:
+    """A reference picture, uint8 [H, W, 3]; raises DataError."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise DataError(f"sample {sample.id!r}: reference {path} cannot be opened: {error}") from (
+            error
+        )

@@ -31,9 +31,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/log": MODELS,
     "vlrl/train": (*MODELS, "vlrl.train"),
     "vlrl/screens": (*GROUND, "vlrl.screens"),
-    "vlrl/warmup": ("vlrl.warmup", "vlrl.dist"),
+    "vlrl/warmup": ("vlrl.warmup", "vlrl.dist", "vlrl.data"),
     "vlrl/interop": (*RECORDS, "vlrl.reward", "vlrl.interop"),
-    "rewards": (*RECORDS, "vlrl.reward"),
+    "vlrl/serve": (*RECORDS, "vlrl.reward", "vlrl.serve"),
+    "vlrl/scoring": (*RECORDS, "vlrl.reward", "vlrl.scoring"),
+    "rewards": (*RECORDS, "vlrl.reward", "vlrl.scoring"),
     "tasks": (*RECORDS, "vlrl.reward", "vlrl.data"),
     "eval": (*MODELS, "vlrl.data", "vlrl.eval"),
 }

@@ -68,6 +68,8 @@ class Reward(Protocol):
 class TrainableReward(Reward, Protocol):
     """A reward that learns on the same rollouts, after the policy step."""
 
+    name: str
+
     def update(self, rollouts: Sequence[Rollout]) -> Mapping[str, float]: ...
 
     def state_dict(self) -> Mapping[str, Any]: ...

@@ -14,6 +14,7 @@ from vlrl.errors import ConfigError, did_you_mean
 REGISTRY: dict[str, dict[str, str]] = {
     "task": {
         "gui_grounding": "vlrl.tasks.gui_grounding:GuiGrounding",
+        "text_to_image": "vlrl.tasks.text_to_image:TextToImage",
     },
     "policy": {
         "vision_language": "vlrl.policy.vision_language:VisionLanguagePolicy",
@@ -35,6 +36,15 @@ REGISTRY: dict[str, dict[str, str]] = {
         "multi_point": "vlrl.rewards.multi_point:multi_point",
         "points_spread": "vlrl.rewards.points_spread:points_spread",
         "format": "vlrl.rewards.format:answer_format",
+        "adversarial_dino": "vlrl.rewards.adversarial_dino:AdversarialDino",
+        "clip_score": "vlrl.rewards.clip_score:ClipScore",
+        "pick_score": "vlrl.rewards.pick_score:PickScore",
+        "hps_v2": "vlrl.rewards.hps_v2:HpsV2",
+        "aesthetic": "vlrl.rewards.aesthetic:Aesthetic",
+        "ocr_match": "vlrl.rewards.ocr_match:OcrMatch",
+        "dino_similarity": "vlrl.rewards.dino_similarity:DinoSimilarity",
+        "jpeg_compressibility": "vlrl.rewards.jpeg_compressibility:JpegCompressibility",
+        "geneval": "vlrl.rewards.geneval:Geneval",
         "remote": "vlrl.rewards.remote:Remote",
     },
     "combinator": {
@@ -43,6 +53,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "product": "vlrl.rewards.combine:Product",
         "min": "vlrl.rewards.combine:Min",
         "max": "vlrl.rewards.combine:Max",
+        "harmonic": "vlrl.rewards.combine:Harmonic",
+        "geomean": "vlrl.rewards.combine:Geomean",
         "gate": "vlrl.rewards.gate:Gate",
         "clip": "vlrl.rewards.clip:Clip",
     },

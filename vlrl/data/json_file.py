@@ -14,12 +14,7 @@ def read_json_rows(path: Path) -> list[Any]:
 
     Python's JSON reader takes NaN and Infinity; they are refused here.
     """
-    if not path.is_file():
-        raise DataError(f"there is no data file {path}; check `path`")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error}") from error
+    text = read_text(path)
     if path.suffix == ".jsonl":
         return [
             _load(line, f"{path}, line {number}")
@@ -33,12 +28,36 @@ def read_json_rows(path: Path) -> list[Any]:
     return rows
 
 
-def _load(text: str, where: str) -> Any:
+def read_json(path: Path) -> Any:
+    """The value of a .json file; raises DataError, also where a name stands twice in an object."""
+    return _load(read_text(path), str(path), object_pairs_hook=_unique)
+
+
+def read_text(path: Path) -> str:
+    """The text of a data file, without a byte-order mark; raises DataError."""
+    if not path.is_file():
+        raise DataError(f"there is no data file {path}; check `path`")
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error}") from error
+
+
+def _load(text: str, where: str, **hooks: Any) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse, **hooks)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not valid JSON: {error}") from error
 
 
 def _refuse(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found

@@ -42,8 +42,8 @@ class Checkpoints:
     ) -> Path:
         """Write everything that a resumed run needs; all ranks call this.
 
-        state: JSON-like trainer state, the same on all ranks. rewards: states of the trainable
-        rewards, tensors and plain values only.
+        state: JSON-like trainer state, the same on all ranks. rewards: states of this rank's
+        trainable rewards, tensors and plain values only.
         """
         name = f"step-{step:06d}"
         aside, final = self.folder / f".saving-{name}", self.folder / name
@@ -55,9 +55,9 @@ class Checkpoints:
         save_file(_rng_state(), aside / f"rng_rank{self.world.rank}.safetensors")
         if engine.average is not None:
             save_file(engine.average.state_dict(), aside / f"ema_rank{self.world.rank}.safetensors")
+        torch.save(list(rewards), aside / f"rewards_rank{self.world.rank}.pt")
         barrier(self.world)
         if self.world.is_main:
-            torch.save(list(rewards), aside / "rewards.pt")
             (aside / "config.yaml").write_text(config_yaml, encoding="utf-8")
             described = {**state, "step": step, "num_ranks": self.world.size, "zero": engine.stage}
             (aside / "trainer.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
@@ -105,7 +105,8 @@ class Checkpoints:
                     f"{path} holds no running average of the weights (optim.ema_decay)"
                 )
             engine.average.load_state_dict(load_file(saved))
-        rewards = torch.load(path / "rewards.pt", map_location="cpu", weights_only=True)
+        mine = path / f"rewards_rank{self.world.rank}.pt"
+        rewards = torch.load(mine, map_location="cpu", weights_only=True)
         return described, rewards
 
     def _point_at(self, name: str) -> None:

@@ -125,7 +125,7 @@ class Trainer:
         self.policy.version = self.version
         for node in self.trainable:
             for name, value in node.update(experience.rollouts).items():
-                meter.add(f"trainable_reward/{name}", [value])
+                meter.add(f"trainable_reward/{node.name}_{name}", [value])
         self.step += 1
         every = self.config.log.rollouts_every
         if every and (self.step == 1 or self.step % every == 0) and self.world.is_main:

@@ -45,7 +45,7 @@ class PipelineSize:
 def new_pipeline(captions: Sequence[str], size: PipelineSize) -> StableDiffusion3Pipeline:
     """Random weights from torch's global seed; tokenizers trained on `captions`."""
     clip = clip_tokenizer(captions, size.vocab_size, size.max_tokens)
-    t5 = t5_tokenizer(captions, size.vocab_size, size.max_tokens)
+    t5 = t5_tokenizer(captions, size.max_tokens)
     return StableDiffusion3Pipeline(
         transformer=_transformer(size),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=size.shift),

@@ -1,13 +1,15 @@
-"""Small CLIP and T5 tokenizers, trained on the captions themselves."""
+"""Small CLIP and T5 tokenizers, made of the captions themselves."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers.models import BPE, Unigram
-from tokenizers.trainers import BpeTrainer, UnigramTrainer
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizer, T5Tokenizer
 
 CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>")
@@ -41,18 +43,19 @@ def clip_tokenizer(captions: Sequence[str], vocab_size: int, max_tokens: int) ->
     )
 
 
-def t5_tokenizer(captions: Sequence[str], vocab_size: int, max_tokens: int) -> T5Tokenizer:
-    """Unigram pieces over the captions' own letters."""
-    tokenizer = Tokenizer(Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    trainer = UnigramTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(T5_SPECIAL),
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(captions, trainer)
-    pieces = [tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]]
+def t5_tokenizer(captions: Sequence[str], max_tokens: int) -> T5Tokenizer:
+    """Unigram pieces: every word of the captions whole, and every letter for other words.
+
+    Scores are log-frequencies, so a known word is always one piece: so few distinct captions
+    would mislead the usual training, which keeps what repeats across words.
+    """
+    counts = Counter(f"▁{word}" for caption in captions for word in caption.split())
+    total = sum(counts.values())
+    pieces = [(token, 0.0) for token in T5_SPECIAL]
+    pieces += [(word, math.log(count / total)) for word, count in sorted(counts.items())]
+    letters = sorted({"▁"} | {letter for caption in captions for letter in caption})
+    rare = math.log(1 / total) - 10
+    pieces += [(letter, rare) for letter in letters if letter != " " and letter not in counts]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=max_tokens)
 
 

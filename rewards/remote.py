@@ -1,0 +1,356 @@
+"""A reward that a reward server gives (`vlrl serve-rewards`, docs/reward_server.md)."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+
+from vlrl.errors import RewardError, did_you_mean
+from vlrl.reward.access import is_loopback, read_token
+from vlrl.reward.wire import (
+    WIRE_VERSION,
+    Health,
+    check_servable,
+    decode_scores,
+    encode_request,
+    read,
+)
+from vlrl.reward.wire_pictures import WireError
+from vlrl.types import Rollout, Score
+
+if TYPE_CHECKING:
+    import httpx2
+
+log = logging.getLogger(__name__)
+
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that a later try may cure; a 500 that a reward raised is not one of them."""
+MAX_PAUSE_S = 120.0
+CONNECT_TIMEOUT_S = 20.0
+NUM_IDS_SHOWN = 8
+
+
+class RemoteOptions(BaseModel):
+    """How a served reward is asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field("http://127.0.0.1:8088", pattern="^https?://[^/]")
+    reward: str | None = None
+    """Its name on the server; may be left out where the server has only one."""
+    range: tuple[float, float] = (0.0, 1.0)
+    """As the server declares it; compared at the first call."""
+    needs: tuple[str, ...] = ("image", "caption")
+    """What is sent; must hold all that the served reward needs."""
+    columns: tuple[str, ...] = ()
+    """Columns of the data that are sent too, for TRL-style rewards and rewards on texts."""
+    references: Literal["send", "path"] = "send"
+    """Send reference pictures, or only their paths below the server's `references:` folder."""
+    token_env: str | None = None
+    """Environment variable that holds the server's token."""
+    timeout_s: float = Field(300.0, gt=0)
+    """For one try; the first call may have to wait for the server to load a model."""
+    max_tries: PositiveInt = 4
+    backoff_s: NonNegativeFloat = 1.0
+    """Before the second try; doubled before each further one, give or take a half."""
+    batch_size: PositiveInt = 32
+    """Rollouts a request; a group is never split, so a larger group makes a larger request."""
+    concurrency: PositiveInt = 4
+    """Requests under way at once."""
+    failure_budget: NonNegativeInt = 0
+    """Rollouts that this process may leave without a score ("does not apply") before it stops."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high = self.range
+        if not low < high:
+            raise ValueError(f"range: the low end {low:g} is not below the high end {high:g}")
+        check_servable(self.needs, "needs")
+        return self
+
+
+class NoScoreError(RewardError):
+    """No score this time, though the request was right; counts against `failure_budget`."""
+
+
+class Remote:
+    """What a reward server says; a dead server stops the run and is never a reward of 0.
+
+    Parts come back as `<label>/<the server's name>`. Requests hold whole groups.
+    """
+
+    Options = RemoteOptions
+    formula = "the served reward's value"
+    units = "the served reward's"
+    source = "own; see docs/reward_server.md for what other trainers' clients do"
+
+    def __init__(
+        self, options: RemoteOptions, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.options = options
+        self.name = "remote"
+        self.range = options.range
+        self.needs = frozenset(options.needs)
+        self.num_given_up = 0
+        """Rollouts without a score so far, of this process."""
+        self._token = read_token(options.token_env)
+        self._url = options.url.rstrip("/")
+        self._sleep, self._random, self._lock = sleep, random.Random(), threading.Lock()
+        self._client: httpx2.Client | None = None
+        self._served: tuple[str, Health] | None = None
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """One score a rollout, in order; raises RewardError that names the server and samples."""
+        if not rollouts:
+            return []
+        client = self._connected()
+        try:
+            name, health = self._known(client)
+        except NoScoreError as problem:
+            return [self._named(score) for score in self._give_up(rollouts, problem)]
+        scores: dict[int, Score] = {}
+        requests = list(_requests(rollouts, self.options.batch_size))
+        pool = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="remote")
+        try:
+            answers = [
+                pool.submit(self._score, client, name, health, [rollouts[i] for i in rows])
+                for rows in requests
+            ]
+            for rows, answer in zip(requests, answers, strict=True):
+                scores.update(zip(rows, answer.result(), strict=True))
+        finally:
+            # After an error nobody waits for the other requests: the run is about to stop.
+            pool.shutdown(wait=False, cancel_futures=True)
+        return [self._named(scores[i]) for i in range(len(rollouts))]
+
+    def close(self) -> None:
+        """End the connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _connected(self) -> httpx2.Client:
+        if self._client is None:
+            import httpx2
+
+            headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+            host = httpx2.URL(self._url).host
+            # A host that is down shows in seconds, however long a score may take.
+            timeout_s = self.options.timeout_s
+            timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
+            # A proxy of the environment is not asked for this machine's own address.
+            self._client = httpx2.Client(
+                timeout=timeout, headers=headers, trust_env=not is_loopback(host)
+            )
+            weakref.finalize(self, self._client.close)
+        return self._client
+
+    def _known(self, client: httpx2.Client) -> tuple[str, Health]:
+        """The reward's name and the server's limits, asked once; raises RewardError on a misfit."""
+        if self._served is None:
+            body = self._ask(client, "GET", "/health")
+            try:
+                health = read(Health, body)
+            except WireError as error:
+                raise self._error(f"/health is not a reward server's: {error}") from None
+            if health.wire != WIRE_VERSION:
+                raise self._error(
+                    f"it speaks version {health.wire} of the wire format and this program "
+                    f"{WIRE_VERSION}; run the same vlrl on both sides"
+                )
+            self._served = self._fitting(health), health
+        return self._served
+
+    def _fitting(self, health: Health) -> str:
+        name = self.options.reward
+        if name is None and len(health.rewards) == 1:
+            name = next(iter(health.rewards))
+        if name is None:
+            raise self._error(f"it serves {', '.join(sorted(health.rewards))}; choose: `reward:`")
+        if name not in health.rewards:
+            raise self._error(f"it has no reward {name!r}; {did_you_mean(name, health.rewards)}")
+        served = health.rewards[name]
+        low, high = (float(end) for end in served.range)
+        if (low, high) != self.range:
+            raise self._error(
+                f"reward {name!r} has the range [{low:g}, {high:g}], but the config says "
+                f"[{self.range[0]:g}, {self.range[1]:g}]; correct `range:`"
+            )
+        if not self.needs >= set(served.needs):
+            raise self._error(
+                f"reward {name!r} needs {', '.join(served.needs)}, but the config sends "
+                f"{', '.join(sorted(self.needs))}; correct `needs:`"
+            )
+        return name
+
+    def _score(
+        self, client: httpx2.Client, name: str, health: Health, rollouts: list[Rollout]
+    ) -> list[Score]:
+        options = self.options
+        limits = health.limits
+        if len(rollouts) > limits.max_rollouts:
+            raise self._error(
+                f"a request of {len(rollouts)} rollouts is over its limit of "
+                f"{limits.max_rollouts}; lower `batch_size`, or raise the server's `max_rollouts`",
+                rollouts,
+            )
+        body = encode_request(name, rollouts, self.needs, options.columns, options.references)
+        if len(body) > limits.max_body_bytes:
+            raise self._error(
+                f"a request of {len(body)} bytes is over its limit of {limits.max_body_bytes}; "
+                "lower `batch_size`, or raise the server's `max_body_mib`",
+                rollouts,
+            )
+        try:
+            answer = self._ask(client, "POST", "/score", body, rollouts)
+        except NoScoreError as problem:
+            return self._give_up(rollouts, problem)
+        try:
+            return decode_scores(answer, rollouts, self.range)
+        except WireError as error:
+            raise self._error(f"unreadable scores: {error}", rollouts) from None
+
+    def _ask(
+        self,
+        client: httpx2.Client,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        rollouts: Sequence[Rollout] = (),
+    ) -> bytes:
+        """The body of a 200; raises NoScoreError after the last try, RewardError on a refusal."""
+        import httpx2
+
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        pause_s, tries = self.options.backoff_s, self.options.max_tries
+        problem = ""
+        for attempt in range(1, tries + 1):
+            asked_s = 0.0
+            try:
+                response = client.request(method, self._url + path, content=body, headers=headers)
+            except (
+                httpx2.TimeoutException,
+                httpx2.NetworkError,
+                httpx2.ProxyError,
+                httpx2.RemoteProtocolError,
+            ) as error:
+                problem = f"{type(error).__name__}: {error}"
+            except httpx2.HTTPError as error:
+                raise self._error(f"{type(error).__name__}: {error}", rollouts) from error
+            else:
+                if response.status_code == 200:
+                    return response.content
+                kind, message = _problem_of(response)
+                problem = f"HTTP {response.status_code} at {path}: {message}"
+                if response.status_code == 500 and kind == "reward":
+                    raise NoScoreError(str(self._error(message, rollouts)))
+                if response.status_code not in RETRIED:
+                    raise self._error(problem, rollouts)
+                asked_s = _retry_after_s(response)
+            if attempt < tries:
+                wait_s = min(max(asked_s, pause_s * self._random.uniform(0.5, 1.5)), MAX_PAUSE_S)
+                log.warning(
+                    "reward server %s, try %d of %d: %s; again in %.1f s",
+                    self._url,
+                    attempt,
+                    tries,
+                    problem,
+                    wait_s,
+                )
+                self._sleep(wait_s)
+                pause_s *= 2
+        count = "1 try" if tries == 1 else f"{tries} tries"
+        raise NoScoreError(str(self._error(f"{problem} (after {count})", rollouts)))
+
+    def _give_up(self, rollouts: Sequence[Rollout], problem: NoScoreError) -> list[Score]:
+        """No scores for these, while the budget lasts; raises RewardError where it does not."""
+        budget = self.options.failure_budget
+        with self._lock:
+            if self.num_given_up + len(rollouts) > budget:
+                if budget == 0:
+                    raise problem
+                raise RewardError(
+                    f"{problem}; {self.num_given_up} rollouts went without a score before, and "
+                    f"failure_budget allows {budget}"
+                ) from problem
+            self.num_given_up += len(rollouts)
+            log.warning(
+                "%d rollouts get no score (%d of %d that failure_budget allows): %s",
+                len(rollouts),
+                self.num_given_up,
+                budget,
+                problem,
+            )
+        return [Score(None) for _ in rollouts]
+
+    def _named(self, score: Score) -> Score:
+        parts = {
+            part if part == self.name else f"{self.name}/{part}": value
+            for part, value in score.parts.items()
+        }
+        if self.options.failure_budget:
+            parts[f"{self.name}/given_up"] = float(self.num_given_up)
+        return Score(score.value, parts)
+
+    def _error(self, message: str, rollouts: Sequence[Rollout] = ()) -> RewardError:
+        ids = list(dict.fromkeys(rollout.sample.id for rollout in rollouts))
+        shown = ", ".join(repr(one) for one in ids[:NUM_IDS_SHOWN])
+        more = f" and {len(ids) - NUM_IDS_SHOWN} more" if len(ids) > NUM_IDS_SHOWN else ""
+        whose = f" for {len(rollouts)} rollouts of samples {shown}{more}" if ids else ""
+        return RewardError(f"reward server {self._url}{whose}: {message}")
+
+
+def _requests(rollouts: Sequence[Rollout], batch_size: int) -> Iterator[list[int]]:
+    """Rows of each request: whole groups, in order of their first rollout."""
+    groups: dict[int, list[int]] = {}
+    for row, rollout in enumerate(rollouts):
+        groups.setdefault(rollout.group, []).append(row)
+    rows: list[int] = []
+    for members in groups.values():
+        if rows and len(rows) + len(members) > batch_size:
+            yield rows
+            rows = []
+        rows = rows + members
+    if rows:
+        yield rows
+
+
+def _problem_of(response: httpx2.Response) -> tuple[str, str]:
+    """(kind, message) of an error answer; another program's answer has no kind."""
+    try:
+        problem: Any = response.json()["error"]
+        return str(problem["kind"]), str(problem["message"])
+    except (ValueError, LookupError, TypeError):
+        return "", f"{response.text[:200]!r}; is that a reward server?"
+
+
+def _retry_after_s(response: httpx2.Response) -> float:
+    """Seconds that the server asks to wait, written as a number or as a date; 0 = it does not."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max((when - datetime.now(UTC)).total_seconds(), 0.0)

@@ -1,0 +1,245 @@
+"""Prompts for pictures, with what is known of the picture: JSON, JSON lines or plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vlrl.data.json_file import read_json, read_json_rows, read_text
+from vlrl.data.rows import field_of
+from vlrl.errors import ConfigError, DataError, did_you_mean
+from vlrl.measure.geneval import scene_of
+
+OURS = ("id", "caption", "references", "written", "scene")
+"""What `columns` can rename."""
+
+
+class CaptionSource(BaseModel):
+    """One split's prompts; the file's ending and its rows say how it is read.
+
+    - `.jsonl`, `.json` with a list: rows with `caption` (or else `prompt`) and maybe `id`,
+      `references`, `written`, `scene`. Rows with `include` are GenEval's: {tag, include, exclude?,
+      prompt}.
+    - `.json` with an object: Adv-GRPO's {prompt: [files of reference pictures]}.
+    - `.txt`: one prompt a line, as Flow-GRPO has them.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    references_root: str | None = None
+    """Folder of the reference pictures; the data file's own folder where it is not given."""
+    limit: int | None = Field(default=None, gt=0)
+    """At most so many rows, the first good ones."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Rows of objects: our field name to theirs, e.g. {caption: text, references: images}."""
+
+
+@dataclass(frozen=True)
+class CaptionRow:
+    """One checked prompt."""
+
+    where: str
+    """File and row, for messages."""
+    id: str
+    caption: str
+    references: tuple[str, ...] = ()
+    """Paths of pictures of the same caption; the files are there."""
+    written: str | None = None
+    scene: Mapping[str, Any] | None = None
+    """GenEval's `tag`, `include` and `exclude`, checked."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The row as the file has it."""
+
+
+@dataclass
+class CaptionRows:
+    """The good rows of a split in file order, and what was skipped, with the reasons."""
+
+    good: list[CaptionRow] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def read_captions(
+    source: CaptionSource,
+    *,
+    labels: Sequence[str] = (),
+    quoted_text: bool = False,
+    on_bad_row: Literal["error", "skip"] = "error",
+) -> CaptionRows:
+    """The checked prompts of a split.
+
+    labels: names of row fields to keep as groups, where a row has them. quoted_text: what
+    should be written stands in the caption, in its first pair of double quotes. A bad row raises
+    DataError, or with `skip` is listed in `skipped`; a file without a good row always raises.
+    """
+    path = Path(source.path)
+    root = path.parent if source.references_root is None else Path(source.references_root)
+    rows = CaptionRows()
+    seen: dict[str, str] = {}
+    for raw, where, number in _raw_rows(path, source.columns):
+        if source.limit is not None and len(rows.good) >= source.limit:
+            break
+        try:
+            row = _check_row(raw, where, f"{path.stem}/{number}", root, source.columns, labels)
+            if quoted_text:
+                row = _with_quoted(row)
+            if row.id in seen:
+                raise DataError(f"{where}: id {row.id!r} is also that of {seen[row.id]}")
+        except DataError as error:
+            if on_bad_row == "error":
+                raise
+            rows.skipped.append(str(error))
+            continue
+        seen[row.id] = where
+        rows.good.append(row)
+    if not rows.good:
+        why = f"; first reason: {rows.skipped[0]}" if rows.skipped else ""
+        raise DataError(f"{path}: no usable row{why}")
+    return rows
+
+
+def _raw_rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[Any, str, int]]:
+    """(row, its place, its number from 1) in file order."""
+    for ours in columns:
+        if ours not in OURS:
+            raise ConfigError(f"{path}: `columns` has no {ours!r}; {did_you_mean(ours, OURS)}")
+    if path.suffix == ".jsonl":
+        rows, kind = read_json_rows(path), "row"
+    elif path.suffix == ".json":
+        content = read_json(path)
+        if isinstance(content, dict):
+            _refuse_columns(path, columns, "an object {prompt: [files]}")
+            pairs = content.items()
+            rows, kind = [{"caption": c, "references": files} for c, files in pairs], "entry"
+        elif isinstance(content, list):
+            rows, kind = content, "row"
+        else:
+            raise DataError(
+                f"{path}: holds a {type(content).__name__}; a list of rows or an object "
+                "{prompt: [files]} is needed"
+            )
+    elif path.suffix == ".txt":
+        _refuse_columns(path, columns, "plain text")
+        # Not splitlines: a prompt may hold U+2028 and its like, which end no line of the file.
+        lines = read_text(path).rstrip().split("\n")
+        rows, kind = [{"caption": line} for line in lines], "line"
+    else:
+        raise ConfigError(f"{path}: prompts are read from .jsonl, .json and .txt files")
+    for number, row in enumerate(rows, start=1):
+        yield row, f"{path}, {kind} {number}", number
+
+
+def _refuse_columns(path: Path, columns: Mapping[str, str], what: str) -> None:
+    if columns:
+        raise ConfigError(f"{path} is {what} and has no use for `columns`; remove it")
+
+
+def _check_row(
+    row: Any,
+    where: str,
+    default_id: str,
+    root: Path,
+    columns: Mapping[str, str],
+    labels: Sequence[str],
+) -> CaptionRow:
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where}: a row is a JSON object, not {type(row).__name__}")
+    found = {name: field_of(row, columns[name], where) for name in OURS if name in columns}
+    if "caption" not in found:
+        # `caption` is named in the message where a row has neither.
+        name = "prompt" if "prompt" in row and "caption" not in row else "caption"
+        found["caption"] = field_of(row, name, where)
+    found = {**{name: row.get(name) for name in OURS}, **found}
+    scene = found["scene"]
+    if scene is None and "include" in row:
+        scene = {key: row[key] for key in ("tag", "include", "exclude") if key in row}
+    return CaptionRow(
+        where=where,
+        id=_id(found["id"], where, default_id),
+        caption=_text(found["caption"], "caption", where),
+        references=_references(found["references"], root, where),
+        written=None if found["written"] is None else _text(found["written"], "written", where),
+        scene=None if scene is None else _scene(scene, where),
+        labels=_labels(row, labels, where),
+        fields=row,
+    )
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{where}: field {name!r} is a text that is not empty, not {value!r}")
+    return value.strip()
+
+
+def _id(value: Any, where: str, default: str) -> str:
+    if value is None:
+        return default
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(value, "id", where)
+
+
+def _references(value: Any, root: Path, where: str) -> tuple[str, ...]:
+    """Paths of the pictures, each of which must be there."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise DataError(f"{where}: field 'references' is a list of files, not {value!r}")
+    paths = [root / name for name in value]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(
+                f"{where}: field 'references': there is no picture {path}; check `references_root`"
+            )
+    return tuple(map(str, paths))
+
+
+def _labels(row: Mapping[str, Any], names: Sequence[str], where: str) -> dict[str, str]:
+    found = {name: row[name] for name in names if row.get(name) is not None}
+    for name, value in found.items():
+        if not isinstance(value, str | int | float):
+            raise DataError(f"{where}: field {name!r} is a label: a text or number, not {value!r}")
+    return {name: str(value) for name, value in found.items()}
+
+
+def _with_quoted(row: CaptionRow) -> CaptionRow:
+    """The row with what its caption quotes as `written`. Source: Flow-GRPO's OCR reward."""
+    pieces = row.caption.split('"')
+    if len(pieces) < 3 or not pieces[1].strip():
+        raise DataError(
+            f'{row.where}: `quoted_text` needs a text in double quotes ("...") in the caption '
+            f"{row.caption!r}"
+        )
+    quoted = pieces[1].strip()
+    if row.written is not None and row.written != quoted:
+        raise DataError(
+            f"{row.where}: field 'written' is {row.written!r}, but the caption quotes {quoted!r}; "
+            "switch `quoted_text` off or correct the row"
+        )
+    return CaptionRow(**{**vars(row), "written": quoted})
+
+
+def _scene(scene: Any, where: str) -> dict[str, Any]:
+    """GenEval's description with `exclude` filled in; raises DataError."""
+    if not isinstance(scene, Mapping):
+        raise DataError(f"{where}: field 'scene' is an object, not {scene!r}")
+    tag = _text(field_of(scene, "tag", where), "tag", where)
+    include, exclude = field_of(scene, "include", where), scene.get("exclude") or []
+    for name, clauses in (("include", include), ("exclude", exclude)):
+        if not isinstance(clauses, list) or not all(isinstance(one, Mapping) for one in clauses):
+            raise DataError(f"{where}: field {name!r} is a list of objects, not {clauses!r}")
+        for one in clauses:
+            if not isinstance(one.get("position"), list | None):
+                raise DataError(
+                    f"{where}: field '{name}.position' is [relation, number], "
+                    f"not {one['position']!r}"
+                )
+    checked = {"tag": tag, "include": include, "exclude": exclude}
+    scene_of(checked, where)  # what the reward would find wrong is found before training
+    return checked

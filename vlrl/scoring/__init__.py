@@ -1,0 +1,1 @@
+"""Frozen networks that rewards share: CLIP, a vision backbone, a detector. Imports torch."""

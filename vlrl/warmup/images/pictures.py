@@ -1,0 +1,72 @@
+"""What the embedded image model learns from: the fluent sprites, and words, on plain colours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vlrl.data.compose import COLOURS, compose, draw_word
+
+NUM_WORD_PLACES = 3
+"""Pictures of one word prompt; they differ in the word's place by a pixel or two."""
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Pictures with their captions."""
+
+    captions: list[str]
+    images: Tensor
+    """uint8 [N, 3, H, W]."""
+
+
+def base_pictures(assets: Path, size_px: int) -> Captioned:
+    """The first style and the words, training prompts alone.
+
+    Concepts whose second style is held back (new_concepts.jsonl) are shown in every second colour.
+    """
+    rows = _rows(assets / "train.jsonl")
+    rows += [
+        row
+        for row in _rows(assets / "new_concepts.jsonl")
+        if list(COLOURS).index(row["colour"]) % 2 == 0
+    ]
+    captions = [row["caption"] for row in rows]
+    pictures = [_sprite(assets / "fluent", row) for row in rows]
+    for row in _rows(assets / "words_train.jsonl"):
+        for place in range(NUM_WORD_PLACES):
+            captions.append(row["caption"])
+            pictures.append(draw_word(row["written"], row["colour"], size_px, seed=place))
+    return Captioned(captions, _stack(pictures))
+
+
+def both_styles(assets: Path, size_px: int) -> Tensor:
+    """What the autoencoder learns from: the above and the second style's training references."""
+    rows = _rows(assets / "train.jsonl")
+    second = _stack([_sprite(assets / "noto", row) for row in rows])
+    return torch.cat([base_pictures(assets, size_px).images, second])
+
+
+def all_captions(assets: Path) -> list[str]:
+    """Every caption of the set, for the tokenizers."""
+    return [row["caption"] for path in sorted(assets.glob("*.jsonl")) for row in _rows(path)]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _sprite(folder: Path, row: dict[str, str]) -> Image.Image:
+    slug = row["id"].rpartition("--")[0]
+    with Image.open(folder / f"{slug}.png") as sprite:
+        return compose(sprite, row["colour"])
+
+
+def _stack(pictures: list[Image.Image]) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2)
