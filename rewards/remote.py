@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -20,6 +21,7 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -57,7 +59,7 @@ class RemoteOptions(BaseModel):
     reward: str | None = None
     """Its name on the server; may be left out where the server has only one."""
     range: tuple[float, float] = (0.0, 1.0)
-    """As the server declares it; compared at the first call."""
+    """As the server declares it, null for an end without a limit; compared at the first call."""
     needs: tuple[str, ...] = ("image", "caption")
     """What is sent; must hold all that the served reward needs."""
     columns: tuple[str, ...] = ()
@@ -77,6 +79,15 @@ class RemoteOptions(BaseModel):
     """Requests under way at once."""
     failure_budget: NonNegativeInt = 0
     """Rollouts that this process may leave without a score ("does not apply") before it stops."""
+
+    @field_validator("range", mode="before")
+    @classmethod
+    def _open_ends(cls, value: Any) -> Any:
+        # JSON has no infinity: null is also what a saved config holds in its place.
+        if isinstance(value, list | tuple) and len(value) == 2:
+            ends = zip(value, (-math.inf, math.inf), strict=True)
+            return tuple(limit if end is None else end for end, limit in ends)
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -100,7 +111,7 @@ class Remote:
     Options = RemoteOptions
     formula = "the served reward's value"
     units = "the served reward's"
-    source = "own; see docs/reward_server.md for what other trainers' clients do"
+    source = "own"
 
     def __init__(
         self, options: RemoteOptions, *, sleep: Callable[[float], None] = time.sleep

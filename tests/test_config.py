@@ -22,8 +22,11 @@ from vlrl.tasks.gui_grounding import GuiGrounding
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "configs/gui_grounding/tiny.yaml"
-RECIPES = sorted((ROOT / "configs/gui_grounding").glob("*.yaml"))
-RUNNABLE = [path for path in RECIPES if "name:" in path.read_text(encoding="utf-8")]
+RECIPES = sorted((ROOT / "configs").glob("*_*/*.yaml"))
+SECTIONS = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in RECIPES}
+# The others are laid over one of these.
+RUNNABLE = [path for path in RECIPES if "use" in SECTIONS[path].get("policy", {})]
+GUI = [path for path in RUNNABLE if path.parent.name == "gui_grounding"]
 # Rewards of generated pictures stand there too; they go on other tasks.
 REWARDS = [
     path
@@ -47,9 +50,26 @@ def test_the_lora_overlay_lies_over_a_recipe() -> None:
     assert config.policy["max_new_tokens"] == 256
 
 
+def test_an_infinite_option_survives_saving() -> None:
+    override = "reward={clip: {of: {use: box_iou}, low: 0.0, high: .inf}}"
+    config = check_plugins(load_run_config([TINY], [override]))
+    again = parse_yaml(to_yaml(plain(config)), "t")
+    assert again["reward"]["clip"]["high"] == float("inf")
+
+
+@pytest.mark.parametrize("over", [["sd3_5_medium_geneval"], ["sd3_5_medium_pickscore", "fast"]])
+def test_image_overlays_lie_over_the_ocr_recipe(over: list[str]) -> None:
+    names = ["sd3_5_medium_ocr", *over]
+    paths = [ROOT / f"configs/image_generation/{name}.yaml" for name in names]
+    config = check_plugins(load_run_config(paths))
+    assert config.name == over[0]
+    assert config.policy["lora"]["rank"] == 32
+    assert config.policy["guidance"] == ("off" if "fast" in over else "cfg")
+
+
 @pytest.mark.parametrize("path", REWARDS, ids=lambda p: p.stem)
 def test_every_reward_file_goes_on_every_gui_config(path: Path) -> None:
-    for recipe in RUNNABLE:
+    for recipe in GUI:
         config = check_plugins(load_run_config([recipe], reward_file=path))
         assert config.reward == yaml.safe_load(path.read_text(encoding="utf-8"))["reward"]
 

@@ -36,6 +36,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "multi_point": "vlrl.rewards.multi_point:multi_point",
         "points_spread": "vlrl.rewards.points_spread:points_spread",
         "format": "vlrl.rewards.format:answer_format",
+        "picture_class": "vlrl.rewards.picture_class:PictureClass",
         "adversarial_dino": "vlrl.rewards.adversarial_dino:AdversarialDino",
         "clip_score": "vlrl.rewards.clip_score:ClipScore",
         "pick_score": "vlrl.rewards.pick_score:PickScore",

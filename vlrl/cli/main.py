@@ -1,11 +1,11 @@
-"""`vlrl`: train, eval, compare, describe, screens, report."""
+"""`vlrl`: train, eval, compare, describe, screens, report, serve-rewards."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from vlrl.cli import compare, describe, eval, report, screens, train
+from vlrl.cli import compare, describe, eval, report, screens, serve_rewards, train
 from vlrl.errors import VlrlError
 
 
@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; a user's mistake is one clear message and exit status 2."""
     parser = argparse.ArgumentParser(prog="vlrl", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, eval, compare, describe, screens, report):
+    for command in (train, eval, compare, describe, screens, report, serve_rewards):
         command.add_parser(commands)
     args = parser.parse_args(argv)
     try:

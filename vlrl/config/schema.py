@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 class Section(BaseModel):
     """A part of the config: an unknown key is an error, and nothing changes after the check."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An infinity in a reward's options is saved as what it is, not as null.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class ClipConfig(Section):
@@ -43,6 +44,7 @@ class AlgoConfig(Section):
         "group_zscore"
     )
     advantage_eps: NonNegativeFloat = 1e-4
+    advantage_clip: NonNegativeFloat = Field(0.0, description="largest size; 0 = no limit")
     objective: Literal["clip", "gspo", "cispo"] = "clip"
     clip: ClipConfig = ClipConfig()
     aggregate: Literal["sequence", "token", "constant"] = "sequence"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationInfo, field_validator
 
 from vlrl.errors import RewardError
 from vlrl.types import Rollout, Score
@@ -35,6 +35,31 @@ class ModelOptions(PictureOptions):
     """auto = this rank's GPU where there is one."""
 
 
+class ClipOptions(ModelOptions):
+    """Which CLIP: a name on the model hub or a local path."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    library: Literal["transformers", "open_clip"] = "transformers"
+    model: str = "openai/clip-vit-large-patch14"
+    """A hub name or a folder; open_clip: `ViT-L-14-quickgelu`, say, or `local-dir:<folder>`."""
+    pretrained: str | None = None
+    """open_clip with a plain model name: a tag such as `openai`, or a file of weights."""
+
+    @field_validator("pretrained")
+    @classmethod
+    def _weights_are_named(cls, pretrained: str | None, info: ValidationInfo) -> str | None:
+        library, model = info.data.get("library"), str(info.data.get("model"))
+        if library == "transformers" and pretrained is not None:
+            raise ValueError("counts only with library: open_clip; remove it")
+        if library == "open_clip" and (pretrained is None) != (":" in model):
+            raise ValueError(
+                "open_clip needs a tag or a file of weights here, and nothing where `model` is "
+                "local-dir:<folder> or hf-hub:<name>"
+            )
+        return pretrained
+
+
 class PictureReward(ABC):
     """One number a picture; an answer that is no picture scores the low end of the range."""
 
@@ -53,34 +78,63 @@ class PictureReward(ABC):
     def load(self) -> None:  # noqa: B027 (plain formulas have nothing to load)
         """Load the model, once, before the first picture; nothing to do for plain formulas."""
 
+    def applies(self, rollout: Rollout) -> bool:
+        """Whether the sample has what is scored; asked before the answer is looked at."""
+        return True
+
     @abstractmethod
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
-    ) -> Sequence[float | None]:
-        """Numbers for some pictures (uint8 [H, W, 3]) and their rollouts; None: does not apply."""
+    ) -> Sequence[float | Score | None]:
+        """Numbers for some pictures (uint8 [H, W, 3]) and their rollouts; None: does not apply.
+
+        A Score adds parts, logged under this reward's name: `geneval_strict`.
+        """
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One score a rollout, in order; raises RewardError on a value outside the range."""
         if rollouts and not self._loaded:
             self.load()
             self._loaded = True
-        found: list[float | None] = [self.range[0]] * len(rollouts)
-        rows = [i for i, rollout in enumerate(rollouts) if rollout.parsed is not None]
+        found: list[float | Score | None] = [
+            self.range[0] if self.applies(rollout) else None for rollout in rollouts
+        ]
+        rows = [
+            i
+            for i, rollout in enumerate(rollouts)
+            if rollout.parsed is not None and found[i] is not None
+        ]
         for start in range(0, len(rows), self.options.batch_size):
             part = rows[start : start + self.options.batch_size]
             chosen = [rollouts[i] for i in part]
-            values = self.values([rollout.parsed.image for rollout in chosen], chosen)
+            values = self.values([picture_of(rollout) for rollout in chosen], chosen)
             for i, value in zip(part, values, strict=True):
-                found[i] = None if value is None else float(value)
+                found[i] = value
         return [self._score(*pair) for pair in zip(rollouts, found, strict=True)]
 
-    def _score(self, rollout: Rollout, value: float | None) -> Score:
-        if value is None:
+    def _score(self, rollout: Rollout, found: float | Score | None) -> Score:
+        if found is None:
             return Score(None)
+        given = found if isinstance(found, Score) else Score(float(found))
+        value = given.value
+        if value is None:
+            return given
         low, high = self.range
         if math.isnan(value) or not low - 1e-6 <= value <= high + 1e-6:
             raise RewardError(
                 f"reward {self.name!r} gave {value} for sample {rollout.sample.id!r}; "
                 f"it declares the range [{low:g}, {high:g}]"
             )
-        return Score(value, {self.name: value})
+        parts = {f"{self.name}_{key}": number for key, number in given.parts.items()}
+        return Score(value, {self.name: value, **parts})
+
+
+def picture_of(rollout: Rollout) -> np.ndarray:
+    """The generated picture; raises RewardError if it is no uint8 [H, W, 3]."""
+    image = rollout.parsed.image
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise RewardError(
+            f"the picture of sample {rollout.sample.id!r} is {image.dtype} {list(image.shape)}; "
+            "the task has to give uint8 [H, W, 3]"
+        )
+    return image

@@ -70,3 +70,34 @@ def _sprite(folder: Path, row: dict[str, str]) -> Image.Image:
 
 def _stack(pictures: list[Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures of both styles with one kind of label."""
+
+    names: list[str]
+    images: Tensor
+    """uint8 [N, 3, H, W]."""
+    labels: Tensor
+    """Index into `names`, [N]."""
+
+
+def labelled(assets: Path, by: str, *, held_out: bool) -> Labelled:
+    """Sprites of both styles, labelled `by` style or concept; training or held-out prompts.
+
+    Concepts of new_concepts.jsonl count as training in every second colour, as in `base_pictures`.
+    """
+    rows = _rows(assets / ("held_out.jsonl" if held_out else "train.jsonl"))
+    rows += [
+        row
+        for row in _rows(assets / "new_concepts.jsonl")
+        if (list(COLOURS).index(row["colour"]) % 2 == 0) is not held_out
+    ]
+    names = sorted({row["concept"] for row in rows}) if by == "concept" else ["fluent", "noto"]
+    pictures, labels = [], []
+    for style in ("fluent", "noto"):
+        for row in rows:
+            pictures.append(_sprite(assets / style, row))
+            labels.append(names.index(row["concept"] if by == "concept" else style))
+    return Labelled(names, _stack(pictures), torch.tensor(labels))

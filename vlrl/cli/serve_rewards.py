@@ -1,0 +1,53 @@
+"""`vlrl serve-rewards`: reward trees behind HTTP, for `use: remote` in other machines' runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+
+from vlrl import __version__
+from vlrl.config.loader import read_yaml
+from vlrl.config.resolve import check
+from vlrl.errors import MissingExtraError
+from vlrl.reward.access import read_token
+from vlrl.serve.settings import ServeConfig, build_rewards, check_address
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `vlrl serve-rewards`."""
+    parser = commands.add_parser(
+        "serve-rewards", help="put reward trees behind HTTP (see docs/reward_server.md)"
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML with `rewards:`")
+    parser.add_argument("--host", default="127.0.0.1", help="default: this machine only")
+    parser.add_argument("--port", type=int, default=8088, help="0 takes a free one")
+    parser.add_argument(
+        "--token-env", metavar="NAME", help="environment variable that holds the token"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    config = check(ServeConfig, read_yaml(args.config))
+    token = read_token(args.token_env)
+    check_address(args.host, token)
+    rewards = build_rewards(config.rewards)
+    try:
+        from vlrl.serve.app import RewardApp, listen, make_server
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise MissingExtraError(
+            "`vlrl serve-rewards` needs starlette and uvicorn: uv pip install -e '.[serve]'"
+        ) from error
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    server = make_server(RewardApp(rewards, config, __version__, token))
+    listener = listen(args.host, args.port)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving {', '.join(rewards)} on http://{shown}:{port}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    return 0

@@ -1,0 +1,1 @@
+"""Reward trees behind HTTP: `vlrl serve-rewards`."""
