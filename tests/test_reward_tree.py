@@ -77,7 +77,7 @@ ends = st.floats(-5, 5)
 def fixed(draw):
     """A reward with a range and a value inside it, or None."""
     low, high = sorted((draw(ends), draw(ends)))
-    return Fixed([draw(st.none() | st.floats(low, high))], low, high)
+    return Fixed([draw(st.none() | st.floats(low + 0.0, high + 0.0))], low, high)
 
 
 @settings(max_examples=200, deadline=None)
