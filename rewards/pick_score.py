@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import PositiveFloat
 
-from vlrl.errors import RewardError
 from vlrl.reward.pictures import ModelOptions, PictureReward
 from vlrl.types import Rollout
 
@@ -48,17 +47,11 @@ class PickScore(PictureReward):
 
     def load(self) -> None:
         """The checkpoint; raises RewardError if its scale is beyond the declared range."""
-        from vlrl.scoring.clip import TransformersClip
+        from vlrl.scoring.clip import TransformersClip, scale_within
 
-        self.clip: Clip = TransformersClip(
-            self.options.model, processor=self.options.processor, device=self.options.device
-        )
-        if self.clip.scale > self.options.logit_scale * (1 + 1e-4):
-            raise RewardError(
-                f"{self.name}: {self.options.model!r} multiplies cosines by {self.clip.scale:.6g}, "
-                f"beyond the declared {self.options.logit_scale:g}; set logit_scale to as much"
-            )
-        self.factor = min(self.clip.scale, self.options.logit_scale) / self.options.divide_by
+        o = self.options
+        self.clip: Clip = TransformersClip(o.model, processor=o.processor, device=o.device)
+        self.factor = scale_within(self.clip, o.logit_scale, o.model) / o.divide_by
 
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]

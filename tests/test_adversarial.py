@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_learnt import equal, plain, save_stripes
 from helpers_pictures import save_dinov2
 
 from vlrl.algo.adversarial import LOSSES, gradient_penalty, hinge, pair_preference
@@ -21,8 +21,8 @@ from vlrl.protocols import TrainableReward
 from vlrl.reward.tree import build_reward
 from vlrl.rewards.adversarial_dino import AdversarialDino
 from vlrl.scoring.discriminator import Discriminator
-from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
-from vlrl.types import Finish, Rollout, Sample
+from vlrl.tasks.text_to_image import ImageTarget
+from vlrl.types import Sample
 
 logits = st.lists(st.floats(-5, 5), min_size=1, max_size=6)
 
@@ -34,29 +34,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Stripes; the generated pictures are plain."""
-    folder = tmp_path_factory.mktemp("references")
-    paths = []
-    for i in range(6):
-        picture = np.full((28, 28, 3), 30 * i, dtype=np.uint8)
-        picture[:, ::2] = 255 - 30 * i
-        paths.append(str(folder / f"{i}.png"))
-        Image.fromarray(picture).save(paths[-1])
-    return paths
-
-
-def made(references: list[str], num: int = 6, seed: int = 0) -> list[Rollout]:
-    rng = np.random.default_rng(seed)
-    rollouts = []
-    for i in range(num):
-        target = ImageTarget("stripes", (references[i % len(references)],))
-        image = np.full((28, 28, 3), rng.integers(0, 255), dtype=np.uint8)
-        image += rng.integers(0, 3, image.shape, dtype=np.uint8)
-        sample = Sample(f"s{i // 2}", "text_to_image", (), target)
-        rollouts.append(
-            Rollout(sample, i // 2, i % 2, image, Finish.STOP, 2, 0, parsed=ImageAnswer(image))
-        )
-    return rollouts
+    return save_stripes(tmp_path_factory.mktemp("references"))
 
 
 def make(backbone: str, **options: object) -> AdversarialDino:
@@ -65,10 +43,6 @@ def make(backbone: str, **options: object) -> AdversarialDino:
     assert isinstance(reward, AdversarialDino)
     assert isinstance(reward, TrainableReward)
     return reward
-
-
-def same(a: dict, b: dict) -> bool:
-    return all(torch.equal(a[name], b[name]) for name in {**a, **b})
 
 
 @given(real=logits, fake=logits)
@@ -100,10 +74,10 @@ def test_the_head_learns_to_tell(
     backbone: str, references: list[str], loss: str, regularise: str
 ) -> None:
     reward = make(backbone, loss=loss, regularise=regularise, penalty_weight=0.01, lr=1e-2)
-    rollouts = made(references)
+    rollouts = plain(references)
     first = reward.update(rollouts)
     for seed in range(40):
-        last = reward.update(made(references, seed=seed))
+        last = reward.update(plain(references, seed=seed))
     assert last["gap"] > first["gap"] + 0.1
     assert last["accuracy"] > 0.9
     low, high = reward.range
@@ -113,11 +87,11 @@ def test_the_head_learns_to_tell(
 def test_the_head_rests_while_the_policy_learns(backbone: str, references: list[str]) -> None:
     """Scoring changes nothing, leaves no gradient, and one picture keeps its reward."""
     reward = make(backbone)
-    rollouts = made(references)
+    rollouts = plain(references)
     before = [s.value for s in reward(rollouts)]
     state = copy.deepcopy(reward.state_dict()["head"])
     assert [s.value for s in reward(rollouts)] == before
-    assert same(state, reward.head.state_dict())
+    assert equal(state, reward.head.state_dict())
     assert not any(p.requires_grad for p in reward.head.parameters())
     reward.update(rollouts)
     assert [s.value for s in reward(rollouts)] != before
@@ -126,7 +100,7 @@ def test_the_head_rests_while_the_policy_learns(backbone: str, references: list[
 
 def test_training_and_reward_see_the_same_features(backbone: str, references: list[str]) -> None:
     reward = make(backbone, picture_weight=1.0, patch_weight=0.0, bound=1e6)
-    rollouts = made(references)
+    rollouts = plain(references)
     scores = reward(rollouts)
     cls, patches = reward.backbone.features([r.parsed.image for r in rollouts])
     with torch.no_grad():
@@ -139,21 +113,21 @@ def test_training_and_reward_see_the_same_features(backbone: str, references: li
 
 def test_rollouts_are_looked_at_once(backbone: str, references: list[str]) -> None:
     reward = make(backbone, num_updates=3)
-    rollouts = made(references)
+    rollouts = plain(references)
     reward(rollouts)
     seen: list[int] = []
-    plain = reward.backbone.features
+    features = reward.backbone.features
 
     def counted(images):
         seen.append(len(images))
-        return plain(images)
+        return features(images)
 
     reward.backbone.features = counted
     reward._references.backbone = reward.backbone
     reward.update(rollouts)
     assert sum(seen) <= len(references)  # references alone, each once
     seen.clear()
-    reward.update(made(references, seed=3))
+    reward.update(plain(references, seed=3))
     assert seen == [6]
 
 
@@ -162,24 +136,24 @@ def test_published_schedule(backbone: str, references: list[str]) -> None:
     reward = make(backbone, policy_every=10)
     scored = []
     for _ in range(20):
-        rollouts = made(references)
+        rollouts = plain(references)
         scored.append(reward(rollouts)[0].value is not None)
         reward.update(rollouts)
     assert scored == ([False] * 9 + [True]) * 2
     late = make(backbone, warmup_rounds=2)
     for expected in (False, False, True, True):
-        assert (late(made(references))[0].value is not None) is expected
-        late.update(made(references))
+        assert (late(plain(references))[0].value is not None) is expected
+        late.update(plain(references))
 
 
 def test_a_head_that_is_too_good_rests(backbone: str, references: list[str]) -> None:
     reward = make(backbone, max_accuracy=0.75, lr=1e-2)
     for seed in range(60):
-        last = reward.update(made(references, seed=seed))
+        last = reward.update(plain(references, seed=seed))
     assert last["skipped"] == 1.0
     frozen = copy.deepcopy(reward.state_dict()["head"])
-    reward.update(made(references))
-    assert same(frozen, reward.state_dict()["head"])
+    reward.update(plain(references))
+    assert equal(frozen, reward.state_dict()["head"])
 
 
 @pytest.mark.parametrize("regularise", ["none", "spectral"])
@@ -189,17 +163,17 @@ def test_a_resumed_head_goes_on_to_the_bit(
     options = {"replay_size": 8, "num_updates": 2, "regularise": regularise}
     whole, first = make(backbone, **options), make(backbone, **options)
     for seed in range(3):
-        whole.update(made(references, seed=seed))
-        first.update(made(references, seed=seed))
+        whole.update(plain(references, seed=seed, each=3))
+        first.update(plain(references, seed=seed, each=3))
     torch.save([first.state_dict()], tmp_path / "rewards.pt")
     resumed = make(backbone, **options)
     resumed.load_state_dict(torch.load(tmp_path / "rewards.pt", weights_only=True)[0])
     for seed in range(3, 6):
-        assert whole.update(made(references, seed=seed)) == resumed.update(
-            made(references, seed=seed)
+        assert whole.update(plain(references, seed=seed, each=3)) == resumed.update(
+            plain(references, seed=seed, each=3)
         )
-    assert [s.value for s in whole(made(references))] == [
-        s.value for s in resumed(made(references))
+    assert [s.value for s in whole(plain(references))] == [
+        s.value for s in resumed(plain(references))
     ]
     other = make(backbone, width=8)
     with pytest.raises(Exception, match="does not fit"):
@@ -208,13 +182,13 @@ def test_a_resumed_head_goes_on_to_the_bit(
 
 def test_replay_keeps_its_size(backbone: str, references: list[str]) -> None:
     reward = make(backbone, replay_size=10)
-    sizes = [reward.update(made(references, seed=s))["replayed"] for s in range(4)]
+    sizes = [reward.update(plain(references, seed=s))["replayed"] for s in range(4)]
     assert sizes == [6, 10, 10, 10]
 
 
 def test_no_reference_no_reward(backbone: str, references: list[str]) -> None:
     reward = make(backbone)
-    rollouts = made(references, num=2)
+    rollouts = plain(references, num=2)
     rollouts[0].sample = Sample("x", "text_to_image", (), ImageTarget("plain"))
     first, second = reward(rollouts)
     assert first.value is None
@@ -228,9 +202,9 @@ def test_reference_features_are_kept_on_disk(
     backbone: str, references: list[str], tmp_path: Path
 ) -> None:
     first, second = (make(backbone, cache=str(tmp_path)) for _ in range(2))
-    first.update(made(references))
+    first.update(plain(references))
     assert 0 < len(list(tmp_path.rglob("*.safetensors"))) == first._references.num_computed
-    second.update(made(references))
+    second.update(plain(references))
     assert second._references.num_computed == 0
 
 

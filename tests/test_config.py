@@ -67,6 +67,17 @@ def test_image_overlays_lie_over_the_ocr_recipe(over: list[str]) -> None:
     assert config.policy["guidance"] == ("off" if "fast" in over else "cfg")
 
 
+def test_the_preference_scorer_lies_over_the_adversarial_recipe() -> None:
+    names = ("adv_grpo_dino", "adv_grpo_pickscore")
+    paths = [ROOT / f"configs/image_generation/{name}.yaml" for name in names]
+    config = check_plugins(load_run_config(paths))
+    assert config.name == names[1]
+    assert config.reward["use"] == "adversarial_scorer"
+    assert "cache" not in config.reward
+    assert config.metrics["pick_score"] == {"use": "pick_score"}
+    assert config.algo.group_size == 16
+
+
 @pytest.mark.parametrize("path", REWARDS, ids=lambda p: p.stem)
 def test_every_reward_file_goes_on_every_gui_config(path: Path) -> None:
     for recipe in GUI:

@@ -112,6 +112,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         max_tokens_per_chunk=config.dist.max_tokens_per_chunk,
         checkpointing=config.dist.gradient_checkpointing,
         kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
+        regression=config.algo.nft if config.algo.objective == "nft" else None,
     )
     task.check_policy(policy.picture_size, config.train_split)
     policy.prepare(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from vlrl.types import Rollout, Sample, Score
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 NEEDS: dict[str, str] = {
@@ -112,6 +113,16 @@ class Evaluation:
     """Weight of every action's loss, [B, T]; None = 1."""
 
 
+@dataclass
+class Regression:
+    """A policy's loss under an objective that needs no log-probs, with gradient."""
+
+    loss: Tensor
+    """[B, T]"""
+    kl: Tensor | None
+    """As in Evaluation."""
+
+
 class Policy(Protocol):
     """Anything that takes T actions with log-probabilities."""
 
@@ -119,6 +130,8 @@ class Policy(Protocol):
     """What DeepSpeed wraps; every update goes through one call of the engine."""
     version: int
     """Optimizer steps so far; stamped on every rollout."""
+    device: torch.device
+    """Where losses are computed."""
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Called once, before the first sampling, with every sample that the run may ask for."""
@@ -136,6 +149,17 @@ class Policy(Protocol):
 
     def evaluate(self, trajectory: Trajectory, *, with_entropy_grad: bool = False) -> Evaluation:
         """Log-probs of the trajectory's actions now, through the engine."""
+
+    def regression(
+        self, trajectory: Trajectory, advantage: Tensor, old: Tensor | None
+    ) -> Regression:
+        """The loss under an objective without log-probs; policies refuse what they cannot serve.
+
+        advantage: [B]; old: what `regression_target` gave before the first step; None = now.
+        """
+
+    def regression_target(self, trajectory: Trajectory) -> Tensor:
+        """What a regression compares with, of the weights of now, [B, T, ...], on CPU."""
 
     def reference(self, trajectory: Trajectory) -> Tensor:
         """What the KL needs of the reference policy, [B, T, ...]; kept as trajectory.reference."""

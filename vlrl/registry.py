@@ -38,6 +38,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "format": "vlrl.rewards.format:answer_format",
         "picture_class": "vlrl.rewards.picture_class:PictureClass",
         "adversarial_dino": "vlrl.rewards.adversarial_dino:AdversarialDino",
+        "adversarial_scorer": "vlrl.rewards.adversarial_scorer:AdversarialScorer",
         "clip_score": "vlrl.rewards.clip_score:ClipScore",
         "pick_score": "vlrl.rewards.pick_score:PickScore",
         "hps_v2": "vlrl.rewards.hps_v2:HpsV2",

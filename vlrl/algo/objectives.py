@@ -77,3 +77,6 @@ def cispo(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Cl
 ObjectiveFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Clip], Objective]
 
 OBJECTIVES: dict[str, ObjectiveFunction] = {"clip": clip, "gspo": gspo, "cispo": cispo}
+
+REGRESSIONS = ("nft",)
+"""Objectives that need no log-probs; a policy serves them by `regression`, or refuses them."""

@@ -62,6 +62,18 @@ def _is_override(item: str) -> bool:
     return "=" in item and not Path(item).is_file()
 
 
+def export(trainer: Trainer) -> None:
+    """Write `model/`: the weights, averaged where an average is kept; all ranks call this."""
+    with trainer.engine.averaged():
+        weights = trainer.engine.weights()
+        if trainer.world.is_main:
+            model = trainer.folder / "model"
+            trainer.policy.save_pretrained(str(model), weights)
+            recipe = recipe_of(trainer.config)
+            if recipe is not None:
+                write_recipe(model, recipe)
+
+
 def finish(trainer: Trainer) -> None:
     """Export the weights and write the report, on all ranks together."""
     from vlrl.dist.comm import barrier, shutdown
@@ -69,14 +81,7 @@ def finish(trainer: Trainer) -> None:
 
     config = trainer.config
     if config.checkpoint.export:
-        with trainer.engine.averaged():
-            weights = trainer.engine.weights()
-        if trainer.world.is_main:
-            model = trainer.folder / "model"
-            trainer.policy.save_pretrained(str(model), weights)
-            recipe = recipe_of(config)
-            if recipe is not None:
-                write_recipe(model, recipe)
+        export(trainer)
     if config.log.report and trainer.world.is_main:
         print(f"report: {write_report(trainer.folder)}", flush=True)
     barrier(trainer.world)

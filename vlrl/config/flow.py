@@ -1,4 +1,4 @@
-"""Options of `policy: {use: flow}`: a flow-matching image model whose actions are denoising steps."""
+"""Options of `policy: {use: flow}`: an image model whose actions are denoising steps."""
 
 from __future__ import annotations
 

@@ -35,6 +35,16 @@ class DifficultyConfig(Section):
     high: NonNegativeFloat = 2.0
 
 
+class NftConfig(Section):
+    """DiffusionNFT; see vlrl/algo/nft.py."""
+
+    beta: float = Field(1.0, gt=0, description="how far the implicit policies lie apart")
+    advantage_scale: float = Field(
+        5.0, gt=0, description="an advantage of this size counts as wholly good or bad"
+    )
+    num_levels: PositiveInt = Field(2, description="noise levels a picture is trained at")
+
+
 class AlgoConfig(Section):
     """Group-relative policy optimisation; see vlrl/algo for the formulas and their papers."""
 
@@ -45,7 +55,10 @@ class AlgoConfig(Section):
     )
     advantage_eps: NonNegativeFloat = 1e-4
     advantage_clip: NonNegativeFloat = Field(0.0, description="largest size; 0 = no limit")
-    objective: Literal["clip", "gspo", "cispo"] = "clip"
+    objective: Literal["clip", "gspo", "cispo", "nft"] = Field(
+        "clip", description="nft: without log-probs, for flow policies"
+    )
+    nft: NftConfig = NftConfig()
     clip: ClipConfig = ClipConfig()
     aggregate: Literal["sequence", "token", "constant"] = "sequence"
     constant_length: PositiveInt = Field(64, description="divisor of `aggregate: constant`")

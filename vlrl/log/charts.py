@@ -7,16 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 460, 210
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 28
+LEAST_LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 28
+CHARACTER_PX = 6.6
+"""Width of a digit of a label."""
 COLOURS = ("#1f6feb", "#d1242f", "#12a150", "#bf8700", "#8250df", "#0a7ea4")
 
 Series = Sequence[tuple[float, float]]
 
 
-def line_chart(title: str, series: Mapping[str, Series], unit: str = "") -> str:
+def line_chart(
+    title: str, series: Mapping[str, Series], unit: str = "", *, smooth: bool = True
+) -> str:
     """One chart of some series of (step, value); values that are not finite are left out.
 
-    Each series is drawn faintly as it is and boldly as a running mean, since rewards are noisy.
+    Each series is drawn faintly as it is and boldly as a running mean, since rewards are noisy;
+    without `smooth` as it is, with a dot at every point.
     """
     clean = {
         name: [(x, y) for x, y in points if y is not None and math.isfinite(y)]
@@ -29,22 +34,25 @@ def line_chart(title: str, series: Mapping[str, Series], unit: str = "") -> str:
     ys = [y for points in clean.values() for _, y in points]
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
     ticks = _ticks(min(ys), max(ys))
+    labels = _labels(ticks)
+    left = max(LEAST_LEFT, round(8 + CHARACTER_PX * max(map(len, labels))))
     y_low, y_high = ticks[0], ticks[-1]
 
     def place(x: float, y: float) -> tuple[float, float]:
-        u = LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+        u = left + (x - x_low) / (x_high - x_low) * (WIDTH - left - RIGHT)
         v = TOP + (y_high - y) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
         return round(u, 1), round(v, 1)
 
-    parts = [_grid(ticks, place, x_low, x_high)]
+    parts = [_grid(ticks, labels, place, x_low, x_high)]
     for number, points in enumerate(clean.values()):
         colour = COLOURS[number % len(COLOURS)]
-        smooth = running_mean(points)
-        if len(points) > 4:
-            parts.append(_path([place(*p) for p in points], colour, 1, 0.3))
-        else:
-            smooth = points
-        parts.append(_path([place(*p) for p in smooth], colour, 2, 1.0))
+        placed = [place(*p) for p in points]
+        if smooth and len(points) > 4:
+            parts.append(_path(placed, colour, 1, 0.3))
+            placed = [place(*p) for p in running_mean(points)]
+        parts.append(_path(placed, colour, 2, 1.0))
+        if not smooth:
+            parts += [_path([point], colour, 2, 1.0) for point in placed]
     legend = " ".join(
         f'<span><i style="background:{COLOURS[i % len(COLOURS)]}"></i>{escape(name)}</span>'
         for i, name in enumerate(clean)
@@ -80,23 +88,34 @@ def _ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     return [i * step for i in range(first, max(last, first + 1) + 1)]
 
 
+def _labels(ticks: Sequence[float]) -> list[str]:
+    """Four digits, or as many as make every label another one."""
+    for digits in range(4, 16):
+        labels = [f"{tick:.{digits}g}" for tick in ticks]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
 def _grid(
     ticks: Sequence[float],
+    labels: Sequence[str],
     place: Callable[[float, float], tuple[float, float]],
     x_low: float,
     x_high: float,
 ) -> str:
     lines = []
-    for tick in ticks:
+    left, _ = place(x_low, ticks[0])
+    for tick, label in zip(ticks, labels, strict=True):
         _, y = place(x_low, tick)
         lines.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" class="grid"/>'
-            f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:.4g}</text>'
+            f'<line x1="{left:g}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" class="grid"/>'
+            f'<text x="{left - 6:g}" y="{y + 4}" text-anchor="end">{label}</text>'
         )
     for value, anchor in ((x_low, "start"), (x_high, "end")):
         x, _ = place(value, ticks[0])
         lines.append(f'<text x="{x}" y="{HEIGHT - 8}" text-anchor="{anchor}">{value:g}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    middle = (left + WIDTH - RIGHT) / 2
     lines.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">step</text>')
     return "".join(lines)
 

@@ -1,4 +1,4 @@
-"""The best and the worst answer of some groups, with the picture: what the model really says."""
+"""The best and the worst answer of some groups, with pictures: what the model really does."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vlrl.log.answer_pictures import SMALL_PX, save_answers
 from vlrl.protocols import Task
 from vlrl.types import Rollout
+
+MAX_ANSWER_PICTURES = 10
+"""Of a group whose answers are pictures; the best and the worst are among them."""
+MAX_ANSWER_HEIGHT_PX = SMALL_PX
 
 
 def record_groups(
     folder: Path, step: int, task: Task, rollouts: Sequence[Rollout], num_groups: int
 ) -> None:
-    """Write `rollouts/step-000010/group-<n>.json` and its picture for the first groups."""
+    """Write `rollouts/step-000010/group-<n>.json` and its picture for the first groups.
+
+    Answers that are pictures stand by themselves too, in `group-<n>/`, from best to worst.
+    """
     out = folder / "rollouts" / f"step-{step:06d}"
     out.mkdir(parents=True, exist_ok=True)
     groups: dict[int, list[Rollout]] = {}
@@ -36,6 +44,16 @@ def record_groups(
         image = task.picture(members[0].sample, [members[0], members[-1]])
         if image is not None:
             image.save(out / f"group-{number}.webp", quality=85)
+        shown = {place: members[place] for place in _places(len(members))}
+        save_answers(out / f"group-{number}", task, members[0].sample, shown, MAX_ANSWER_HEIGHT_PX)
+
+
+def _places(num: int) -> list[int]:
+    """First, last and evenly spaced places between, MAX_ANSWER_PICTURES at most."""
+    if num <= MAX_ANSWER_PICTURES:
+        return list(range(num))
+    last = MAX_ANSWER_PICTURES - 1
+    return [round(i * (num - 1) / last) for i in range(MAX_ANSWER_PICTURES)]
 
 
 def _describe(rollout: Rollout) -> dict[str, Any]:

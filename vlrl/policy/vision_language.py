@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vlrl.algo.kl import KL_ESTIMATORS
-from vlrl.config.schema import VisionLanguageConfig
+from vlrl.config.schema import NftConfig, VisionLanguageConfig
 from vlrl.errors import ConfigError
 from vlrl.policy import layout
 from vlrl.policy.decode import decode
@@ -40,7 +40,13 @@ class VisionLanguagePolicy:
         max_tokens_per_chunk: int,
         checkpointing: bool = False,
         kl_estimator: str | None = None,
+        regression: NftConfig | None = None,
     ) -> None:
+        if regression is not None:
+            raise ConfigError(
+                "algo.objective: nft noises pictures that the policy made; a policy that writes "
+                "tokens has log-probs: use clip, gspo or cispo"
+            )
         self.options = options
         self.max_tokens_per_chunk = max_tokens_per_chunk
         self.kl_estimator = "k3" if kl_estimator == "auto" else kl_estimator
@@ -66,6 +72,11 @@ class VisionLanguagePolicy:
         self._serving: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._reference: Callable[..., Any] | None = None
         self.version = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.module.forbidden.device
 
     def bind(
         self, call: Callable[..., Any], serving: Callable[[], AbstractContextManager[Any]]

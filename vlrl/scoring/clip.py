@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vlrl.errors import RewardError
 from vlrl.reward.pictures import ClipOptions
 from vlrl.scoring.loading import freeze, load_pretrained, loading, local_path, pick_device
 
@@ -68,7 +69,8 @@ class TransformersClip(Clip):
             self.processor = CLIPProcessor.from_pretrained(local_path(processor or model))
         self.max_tokens = self.model.config.text_config.max_position_embeddings
 
-    def _image(self, images: Sequence[np.ndarray]) -> Tensor:
+    def pixels(self, images: Sequence[np.ndarray]) -> Tensor:
+        """[N, 3, S, S] as the vision tower takes them."""
         # The last axis is said: of a picture three pixels high it could not be guessed.
         inputs = self.processor.image_processor(
             list(images),
@@ -76,7 +78,10 @@ class TransformersClip(Clip):
             input_data_format="channels_last",
             device=self.device,
         )
-        return self.model.get_image_features(**inputs).pooler_output
+        return inputs["pixel_values"]
+
+    def _image(self, images: Sequence[np.ndarray]) -> Tensor:
+        return self.model.get_image_features(pixel_values=self.pixels(images)).pooler_output
 
     def _text(self, texts: Sequence[str]) -> Tensor:
         tokens = self.processor.tokenizer(
@@ -126,6 +131,16 @@ def load_clip(options: ClipOptions) -> Clip:
     if options.library == "open_clip":
         return OpenClip(options.model, options.pretrained, device=options.device)
     return TransformersClip(options.model, device=options.device)
+
+
+def scale_within(clip: Clip, limit: float, model: str) -> float:
+    """The model's scale; RewardError where it is beyond `limit`, which declares a range."""
+    if clip.scale > limit * (1 + 1e-4):
+        raise RewardError(
+            f"{model!r} multiplies cosines by {clip.scale:.6g}, beyond the declared {limit:g}; "
+            "set logit_scale to as much"
+        )
+    return min(clip.scale, limit)
 
 
 def unit(features: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Discriminator(nn.Module):
 
 
 def _head(dim: int, width: int, spectral: bool) -> nn.Sequential:
-    layers = [nn.Linear(dim, width), nn.Linear(width, 1)]
+    first, last = nn.Linear(dim, width), nn.Linear(width, 1)
     if spectral:
-        layers = [spectral_norm(layer) for layer in layers]
-    return nn.Sequential(layers[0], nn.GELU(), layers[1])
+        return nn.Sequential(spectral_norm(first), nn.GELU(), spectral_norm(last))
+    return nn.Sequential(first, nn.GELU(), last)

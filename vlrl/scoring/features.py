@@ -76,7 +76,7 @@ def read_picture(path: str) -> np.ndarray:
     """uint8 [H, W, 3]; raises RewardError that names the file."""
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))  # a copy: torch warns of one it cannot write
     except OSError as error:
         raise RewardError(f"the reference {path!r} cannot be read: {error}") from error
 

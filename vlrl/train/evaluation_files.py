@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlrl.log.answer_pictures import SMALL_PX, save_answers
 from vlrl.protocols import Task
 from vlrl.types import Rollout
 
 NUM_PICTURES = 12
+NUM_SMALL_PICTURES = 24
+MAX_ANSWER_HEIGHT_PX = 384
 
 
 def write_evaluation(
@@ -21,7 +24,10 @@ def write_evaluation(
     task: Task,
     rollouts: Sequence[Rollout],
 ) -> None:
-    """`<split>.jsonl`, `<split>.json` and `pictures/<split>-<n>.webp`."""
+    """`<split>.jsonl`, `<split>.json` and `pictures/<split>-<n>.webp`.
+
+    Answers that are pictures stand by themselves too, in `pictures/<split>-<n>/`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
         for row in rows:
@@ -30,17 +36,27 @@ def write_evaluation(
     (folder / f"{split}.json").write_text(text, encoding="utf-8")
     pictures = folder / "pictures"
     # The same samples every time, so that before and after can be laid side by side.
-    step = max(1, len(rollouts) // NUM_PICTURES)
-    for number, rollout in enumerate(list(rollouts)[::step][:NUM_PICTURES]):
+    limit = _num_pictures(task, rollouts)
+    step = max(1, len(rollouts) // limit)
+    for number, rollout in enumerate(list(rollouts)[::step][:limit]):
         image = task.picture(rollout.sample, [rollout])
         if image is None:
             continue
         pictures.mkdir(exist_ok=True)
-        image.save(pictures / f"{split}-{number:02d}.webp", quality=85)
+        name = f"{split}-{number:02d}"
+        image.save(pictures / f"{name}.webp", quality=85)
+        save_answers(pictures / name, task, rollout.sample, {0: rollout}, MAX_ANSWER_HEIGHT_PX)
         caption = {
             "id": rollout.sample.id,
             "output": rollout.output if isinstance(rollout.output, str) else None,
             "prompt": " ".join(rollout.sample.texts),
         }
-        path = pictures / f"{split}-{number:02d}.json"
+        path = pictures / f"{name}.json"
         path.write_text(json.dumps(caption, ensure_ascii=False), encoding="utf-8")
+
+
+def _num_pictures(task: Task, rollouts: Sequence[Rollout]) -> int:
+    """More where the first picture is a small one."""
+    pictures = (task.picture(rollout.sample, [rollout]) for rollout in rollouts)
+    first = next((picture for picture in pictures if picture is not None), None)
+    return NUM_PICTURES if first is None or first.height >= SMALL_PX else NUM_SMALL_PICTURES

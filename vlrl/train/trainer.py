@@ -176,6 +176,8 @@ class Trainer:
             eps=algo.advantage_eps,
             batch_std=self._batch_std(rewards, group) if algo.advantage == "batch_std" else None,
         )
+        if algo.advantage_clip:
+            advantage = advantage.clamp(-algo.advantage_clip, algo.advantage_clip)
         dull = zero_variance(rewards, group)
         truncated = torch.tensor([r.finish is Finish.LENGTH for r in experience.rollouts])
         kept = ~rewards.isnan()
@@ -222,17 +224,19 @@ class Trainer:
             show = self.world.is_main and self.config.log.console
             mine = -(-len(samples) // self.world.size)
             title = f"evaluating {split} ({label})"
-            with StepConsole(title, mine, 0, show=show, quiet=self.config.log.quiet) as console:
-                with self.engine.averaged():
-                    rows, rollouts = evaluate(
-                        self.policy,
-                        self.task,
-                        samples,
-                        self.world,
-                        options.batch_size,
-                        self.metrics,
-                        console.advance,
-                    )
+            with (
+                StepConsole(title, mine, 0, show=show, quiet=self.config.log.quiet) as console,
+                self.engine.averaged(),
+            ):
+                rows, rollouts = evaluate(
+                    self.policy,
+                    self.task,
+                    samples,
+                    self.world,
+                    options.batch_size,
+                    self.metrics,
+                    console.advance,
+                )
             if self.world.is_main:
                 summary = summarise(rows, options.num_bootstrap)
                 folder = self.folder / "evaluations" / label

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vlrl.algo import aggregate
-from vlrl.algo.objectives import OBJECTIVES, Clip
+from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, Clip
 from vlrl.config.schema import AlgoConfig
 from vlrl.dist.comm import World, all_gather, all_max, all_sum
 from vlrl.dist.engine import Engine
@@ -50,11 +50,11 @@ def update(
     # Before the first step the policy is the one that sampled, so its own log-probs serve as the
     # old ones and the ratio is 1 to the last bit. Later steps need them kept.
     one_step = algo.num_epochs * len(parts) == 1
-    old_logp = None if one_step else _old_logp(policy, batch, parts, world)
+    old = None if one_step else _old(policy, batch, parts, algo, world)
     num_steps = 0
     for _ in range(algo.num_epochs):
         for rows in parts:
-            num_steps += _step(policy, engine, batch, rows, old_logp, algo, world, meter)
+            num_steps += _step(policy, engine, batch, rows, old, algo, world, meter)
     return num_steps
 
 
@@ -63,7 +63,7 @@ def _step(
     engine: Engine,
     batch: Batch,
     rows: list[int],
-    old_logp: Tensor | None,
+    old: Tensor | None,
     algo: AlgoConfig,
     world: World,
     meter: Meter,
@@ -76,7 +76,7 @@ def _step(
         return 0
     broken: list[str] = []
     for chunk, is_real in _chunks(policy, batch.trajectory, rows, world):
-        loss = _chunk_loss(policy, batch, chunk, old_logp, algo, total, meter if is_real else None)
+        loss = _chunk_loss(policy, batch, chunk, old, algo, total, meter if is_real else None)
         if not torch.isfinite(loss):
             broken += sorted({batch.sample_ids[b] for b in chunk})
         engine.backward(loss if is_real else loss * 0.0)
@@ -101,21 +101,39 @@ def _chunk_loss(
     policy: Any,
     batch: Batch,
     chunk: list[int],
-    old_logp: Tensor | None,
+    old: Tensor | None,
     algo: AlgoConfig,
     total: float,
     meter: Meter | None,
 ) -> Tensor:
     """This chunk's share of the step's loss: its sum divided by the global denominator."""
     part = batch.trajectory.select(chunk)
+    device = policy.device
+    mask, advantage = part.mask.to(device), batch.advantage[chunk].to(device)
+    kept = None if old is None else old[chunk].to(device)
+    if algo.objective in REGRESSIONS:
+        loss = _regression_loss(policy, part, advantage, kept, algo, meter)
+    else:
+        loss = _surrogate_loss(policy, part, advantage, mask, kept, algo, meter)
+    weight = batch.row_weight[chunk].to(device)
+    summed = aggregate.numerator(loss, mask, algo.aggregate, weight, algo.constant_length)
+    return summed / total
+
+
+def _surrogate_loss(
+    policy: Any,
+    part: Any,
+    advantage: Tensor,
+    mask: Tensor,
+    old_logp: Tensor | None,
+    algo: AlgoConfig,
+    meter: Meter | None,
+) -> Tensor:
+    """Objectives on the ratio of log-probs, [B, T]."""
     now = policy.evaluate(part, with_entropy_grad=algo.entropy_coef > 0)
-    device = now.logp.device
-    mask = part.mask.to(device)
-    advantage = batch.advantage[chunk].to(device)
-    old = now.logp.detach() if old_logp is None else old_logp[chunk].to(device)
-    objective = OBJECTIVES[algo.objective](
-        now.logp, old, advantage, mask, Clip(algo.clip.low, algo.clip.high)
-    )
+    old = now.logp.detach() if old_logp is None else old_logp
+    bounds = Clip(algo.clip.low, algo.clip.high)
+    objective = OBJECTIVES[algo.objective](now.logp, old, advantage, mask, bounds)
     loss = objective.loss
     if now.kl is not None:
         loss = loss + algo.kl_beta * now.kl
@@ -125,9 +143,25 @@ def _chunk_loss(
         loss = loss * now.action_weight
     if meter is not None:
         _record(meter, now, objective, part, mask)
-    weight = batch.row_weight[chunk].to(device)
-    summed = aggregate.numerator(loss, mask, algo.aggregate, weight, algo.constant_length)
-    return summed / total
+    return loss
+
+
+def _regression_loss(
+    policy: Any,
+    part: Any,
+    advantage: Tensor,
+    old: Tensor | None,
+    algo: AlgoConfig,
+    meter: Meter | None,
+) -> Tensor:
+    """Objectives without log-probs, [B, T]."""
+    now = policy.regression(part, advantage, old)
+    loss = now.loss
+    if now.kl is not None:
+        loss = loss + algo.kl_beta * now.kl
+        if meter is not None:
+            meter.add_sum("update/kl", float(now.kl.detach().sum()), float(now.kl.numel()))
+    return loss
 
 
 def _record(meter: Meter, now: Any, objective: Any, part: Any, mask: Tensor) -> None:
@@ -174,15 +208,27 @@ def _chunks(
 
 
 @torch.no_grad()
-def _old_logp(policy: Any, batch: Batch, parts: list[list[int]], world: World) -> Tensor:
-    """Log-probs before the first step, in the very chunks of the update, [B, T], nats."""
-    old = torch.zeros(batch.trajectory.mask.shape)
+def _old(
+    policy: Any, batch: Batch, parts: list[list[int]], algo: AlgoConfig, world: World
+) -> Tensor:
+    """What the objective compares with, before the first step, in the very chunks of the update.
+
+    Log-probs [B, T], nats; velocities [B, T, C, H, W] for regressions.
+    """
+    trajectory = batch.trajectory
+    old: Tensor | None = None
     for rows in parts:
-        for chunk, is_real in _chunks(policy, batch.trajectory, rows, world):
-            logp = policy.evaluate(batch.trajectory.select(chunk)).logp
+        for chunk, is_real in _chunks(policy, trajectory, rows, world):
+            part = trajectory.select(chunk)
+            if algo.objective in REGRESSIONS:
+                found = policy.regression_target(part)
+            else:
+                found = policy.evaluate(part).logp.cpu()
+            if old is None:
+                old = found.new_zeros((len(trajectory), *found.shape[1:]))
             if is_real:
-                old[chunk] = logp.cpu()
-    return old
+                old[chunk] = found
+    return torch.zeros(trajectory.mask.shape) if old is None else old
 
 
 @torch.no_grad()

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from vlrl.algo.flow import guarded_logp, kl_to_reference, log_density, logp_divisor
+from vlrl.algo.nft import nft_loss, optimality
 from vlrl.config.flow import FlowConfig
+from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
 from vlrl.policy.flow.captions import CaptionStore
 from vlrl.policy.flow.loading import load_flow, load_transformer
 from vlrl.policy.flow.module import Velocity
-from vlrl.policy.flow.rollout import DTYPES, Denoised, decode_pictures, denoise
+from vlrl.policy.flow.rollout import DTYPES, Denoised, decode_pictures, denoise, noised
 from vlrl.policy.flow.saving import save_flow
 from vlrl.policy.flow.schedule import noise_levels, steps_of, trained_steps
 from vlrl.policy.flow.trajectory import EncodedCaption, FlowTrajectory
-from vlrl.protocols import Evaluation
+from vlrl.protocols import Evaluation, Regression
 from vlrl.rollout.prompt_sampler import row_seed
 from vlrl.types import Finish, Rollout, Sample
 
@@ -38,6 +40,7 @@ class FlowPolicy:
         max_tokens_per_chunk: int,
         checkpointing: bool = False,
         kl_estimator: str | None = None,
+        regression: NftConfig | None = None,
     ) -> None:
         if kl_estimator not in (None, "auto"):
             raise ConfigError(
@@ -47,6 +50,7 @@ class FlowPolicy:
         self.options = options
         self.max_tokens_per_chunk = max_tokens_per_chunk
         self.with_kl = kl_estimator is not None
+        self.nft = regression
         loaded = load_flow(options, dtype, checkpointing=checkpointing)
         self.pipeline, self.family = loaded.pipeline, loaded.family
         self.vae = self.pipeline.vae
@@ -119,7 +123,8 @@ class FlowPolicy:
         rollouts: list[Rollout] = []
         parts: list[FlowTrajectory] = []
         self.module.eval()
-        window = [] if greedy else trained_steps(self.options, seed, self.version)
+        plain = greedy or self.nft is not None
+        window = [] if plain else trained_steps(self.options, seed, self.version)
         with self._serving():
             for start in range(0, len(samples), size):
                 batch = samples[start : start + size]
@@ -141,6 +146,12 @@ class FlowPolicy:
     ) -> tuple[list[Rollout], FlowTrajectory]:
         prompts = tuple(self.captions[_text(sample)] for sample in samples)
         done = self._denoise(samples, prompts, num_each, seed, window, greedy)
+        if self.nft is not None and not greedy:
+            names = [(sample.id, i) for sample in samples for i in range(num_each)]
+            noise = [_generator(seed, f"{name}/levels", i) for name, i in names]
+            done, levels = noised(done, self.sigmas, self.nft.num_levels, noise)
+        else:
+            levels = None
         pictures = decode_pictures(self.vae, done.latents, self.options.decode_batch_size)
         group = torch.arange(len(samples)).repeat_interleave(num_each)
         rollouts = [
@@ -150,7 +161,7 @@ class FlowPolicy:
                 index=row % num_each,
                 output=picture.numpy(),
                 finish=Finish.STOP,
-                num_actions=len(window),
+                num_actions=done.logp.shape[1],
                 policy_version=self.version,
             )
             for row, picture in enumerate(pictures)
@@ -164,6 +175,7 @@ class FlowPolicy:
             steps=tuple(window),
             prompts=prompts,
             mean=done.mean if self.options.ratio == "guard" else None,
+            levels=levels,
         )
         return rollouts, trajectory
 
@@ -257,6 +269,33 @@ class FlowPolicy:
             kl = kl.view(R, T)
         return Evaluation(logp.view(R, T), kl, None, weight)
 
+    def regression(
+        self, trajectory: FlowTrajectory, advantage: Tensor, old: Tensor | None
+    ) -> Regression:
+        """DiffusionNFT on the final pictures; the KL is |v - v_reference|^2, as published."""
+        assert self.nft is not None
+        assert trajectory.levels is not None
+        R, T = trajectory.logp.shape
+        v = self._velocities(self._call, trajectory)
+        v_old = v.detach() if old is None else old.flatten(0, 1)
+        x, clean = self._flat(trajectory.before), self._flat(trajectory.after)
+        r = optimality(advantage, self.nft.advantage_scale).repeat_interleave(T)
+        levels = self._flat(trajectory.levels)
+        loss = nft_loss(
+            v, v_old, x, clean, levels, r, beta=self.nft.beta, scale=self.nft.advantage_scale
+        )
+        kl = None
+        if self.with_kl and trajectory.reference is not None:
+            there = self._flat(trajectory.reference)
+            kl = kl_to_reference("velocity", v, there, levels, levels, levels).view(R, T)
+        return Regression(loss.view(R, T), kl)
+
+    @torch.no_grad()
+    def regression_target(self, trajectory: FlowTrajectory) -> Tensor:
+        """Velocities of now at the noised pictures, [B, T, C, H, W]."""
+        v = self._velocities(self._call, trajectory)
+        return v.view(trajectory.before.shape).cpu()
+
     @torch.no_grad()
     def reference(self, trajectory: FlowTrajectory) -> Tensor:
         """Velocities of the reference policy at the trained steps, [B, T, C, H, W]."""
@@ -270,7 +309,7 @@ class FlowPolicy:
         """Cut rows into chunks of one forward each; a row's trained steps stay together."""
         num_text = trajectory.prompts[0].context.shape[0]
         passes = 2 if self.options.guidance == "cfg" else 1
-        stacked = len(trajectory.steps) if self.options.stack_steps else 1
+        stacked = trajectory.logp.shape[1] if self.options.stack_steps else 1
         cost = (self.num_image_tokens + num_text) * passes * stacked
         size = max(1, self.max_tokens_per_chunk // cost)
         return [list(rows[i : i + size]) for i in range(0, len(rows), size)]
@@ -292,15 +331,20 @@ class FlowPolicy:
         device = self.device
         context, pooled = self._stacked(trajectory.prompts)
         rows = trajectory.group.to(device)
-        sigma = torch.tensor([self.sigmas[i] for i in trajectory.steps], device=device)
+        if trajectory.levels is None:
+            sigma = torch.tensor([self.sigmas[i] for i in trajectory.steps]).expand(R, T)
+        else:
+            sigma = trajectory.levels
+        sigma = sigma.to(device)
         negative = self._negative()
         x = trajectory.before.to(device)
         if self.options.stack_steps:
             index = rows.repeat_interleave(T)
             flat = x.flatten(0, 1)
-            return call(flat, sigma.repeat(R), context[index], pooled[index], *negative, **options)
+            levels = sigma.reshape(-1)
+            return call(flat, levels, context[index], pooled[index], *negative, **options)
         each = [
-            call(x[:, t], sigma[t].expand(R), context[rows], pooled[rows], *negative, **options)
+            call(x[:, t], sigma[:, t], context[rows], pooled[rows], *negative, **options)
             for t in range(T)
         ]
         return torch.stack(each, dim=1).flatten(0, 1)

@@ -72,6 +72,30 @@ def denoise(
     )
 
 
+def noised(
+    done: Denoised, sigmas: Sequence[float], num: int, generators: Sequence[torch.Generator]
+) -> tuple[Denoised, Tensor]:
+    """The final latents at `num` noise levels of the schedule each, and the levels [R, T].
+
+    A picture's levels are drawn without repetition while there are enough.
+    """
+    levels, states = [], []
+    clean = done.latents.cpu()
+    for row, generator in enumerate(generators):
+        order = torch.cat(
+            [torch.randperm(len(sigmas) - 1, generator=generator) for _ in range(num)]
+        )[:num]
+        level = torch.tensor(sigmas)[order]
+        noise = torch.randn((num, *clean.shape[1:]), generator=generator)
+        wide = level.view(-1, 1, 1, 1)
+        states.append((1 - wide) * clean[row] + wide * noise)
+        levels.append(level)
+    before = torch.stack(states)
+    after = clean[:, None].expand_as(before)
+    logp = torch.zeros(before.shape[:2])
+    return Denoised(done.latents, before, after, before, logp), torch.stack(levels)
+
+
 def _stack(parts: list[Tensor], like: Tensor) -> Tensor:
     if not parts:
         return like.new_zeros(len(like), 0, *like.shape[1:]).cpu()

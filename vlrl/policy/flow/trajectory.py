@@ -37,6 +37,9 @@ class FlowTrajectory:
     """Index of each trained step in the schedule, T of them."""
     prompts: tuple[EncodedCaption, ...]
     """One a group."""
+    levels: Tensor | None = None
+    """Noise level of every entry, [B, T], where it is not that of `steps`: noised final pictures,
+    for objectives without log-probs. `before` is then noised, `after` clean."""
     mean: Tensor | None = None
     """Mean of each step when it was sampled, [B, T, C, H, W]; kept for `ratio: guard` only."""
     reference: Tensor | None = None
@@ -55,6 +58,7 @@ class FlowTrajectory:
             logp=self.logp[index],
             mask=self.mask[index],
             group=self.group[index],
+            levels=None if self.levels is None else self.levels[index],
             mean=None if self.mean is None else self.mean[index],
             reference=None if self.reference is None else self.reference[index],
         )
@@ -73,6 +77,7 @@ class FlowTrajectory:
         starts = [0]
         for part in parts[:-1]:
             starts.append(starts[-1] + len(part.prompts))
+        levels = [part.levels for part in parts if part.levels is not None]
         means = [part.mean for part in parts if part.mean is not None]
         return FlowTrajectory(
             before=torch.cat([part.before for part in parts]),
@@ -82,5 +87,6 @@ class FlowTrajectory:
             group=torch.cat([p.group + start for p, start in zip(parts, starts, strict=True)]),
             steps=parts[0].steps,
             prompts=tuple(prompt for part in parts for prompt in part.prompts),
+            levels=torch.cat(levels) if levels else None,
             mean=torch.cat(means) if means else None,
         )

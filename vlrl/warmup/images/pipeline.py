@@ -129,7 +129,7 @@ def _t5_text(size: PipelineSize, tokenizer: Any) -> T5EncoderModel:
     return T5EncoderModel(config)
 
 
-def num_parameters(pipeline: StableDiffusion3Pipeline) -> dict[str, int]:
+def num_parameters(pipeline: Any) -> dict[str, int]:
     """Parameters of every part with weights."""
     return {
         name: sum(p.numel() for p in part.parameters())

@@ -1,0 +1,239 @@
+"""Whole runs with a flow policy: it learns, it resumes, several ranks are one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_flow import flow_run, save_sd3, write_captions
+from helpers_pictures import save_dinov2
+from helpers_runs import curve, run_job
+
+from vlrl.algo.nft import nft_loss, optimality
+from vlrl.build import build_trainer
+from vlrl.config.resolve import check
+from vlrl.config.schema import RunConfig
+from vlrl.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("flow_runs")
+    return {
+        "model": save_sd3(root / "sd3"),
+        "data": write_captions(root / "data"),
+        "dino": save_dinov2(root / "dino"),
+    }
+
+
+def config(parts: dict[str, Path], out: Path, name: str, **over: Any) -> dict[str, Any]:
+    return flow_run(parts["model"], parts["data"], out, name, **over)
+
+
+def learnt(parts: dict[str, Path], **options: Any) -> dict[str, Any]:
+    """An adversarial reward whose every choice is the same on one rank and on two."""
+    return {
+        "use": "adversarial_dino",
+        "model": str(parts["dino"]),
+        "device": "cpu",
+        "width": 8,
+        "lr": 1e-2,
+        "num_patches": 0,
+        **options,
+    }
+
+
+LEARNING = {
+    "clip": {"optim__lr": 3e-3, "algo__group_size": 8},
+    "nft": {
+        "optim__lr": 1e-3,
+        "algo__group_size": 16,
+        "algo__objective": "nft",
+        "algo__nft": {"num_levels": 4, "advantage_scale": 1.5},
+    },
+}
+
+
+@pytest.mark.parametrize("objective", LEARNING)
+def test_a_flow_policy_learns(parts: dict[str, Path], tmp_path: Path, objective: str) -> None:
+    """The mean of the last steps lies far above the first ones, beyond their noise."""
+    over = {"policy__guidance": "off", "policy__latent_dtype": "fp32", **LEARNING[objective]}
+    job = config(parts, tmp_path, objective, num_steps=12, **over)
+    run_job({"config": job})
+    seen = torch.tensor([row["reward/mean"] for row in curve(job)])
+    assert float(seen[-3:].mean() - seen[0]) > 3 * float(seen.diff().std())
+
+
+logits = st.floats(-20, 20)
+
+
+@given(advantage=logits, scale=st.floats(0.5, 10))
+def test_optimality_is_a_probability(advantage: float, scale: float) -> None:
+    r = optimality(torch.tensor([advantage, -advantage, 0.0]), scale)
+    assert float(r.min()) >= 0
+    assert float(r.max()) <= 1
+    assert float(r[0] + r[1]) == pytest.approx(1, abs=1e-5)
+    assert float(r[2]) == 0.5
+
+
+@given(r=st.floats(0, 1), beta=st.floats(0.1, 2), seed=st.integers(0, 50))
+def test_nft_pulls_good_pictures_and_pushes_bad_ones(r: float, beta: float, seed: int) -> None:
+    """At v = v_old the gradient is (2 r - 1) times that of plain regression, whatever beta."""
+    torch.manual_seed(seed)
+    clean, noise = torch.randn(2, 3, 2, 2), torch.randn(2, 3, 2, 2)
+    sigma = torch.tensor([0.3, 0.8])
+    wide = sigma.view(-1, 1, 1, 1)
+    x = (1 - wide) * clean + wide * noise
+    v = torch.randn_like(x).requires_grad_(True)
+    rs = torch.full((2,), r)
+    loss = nft_loss(v, v.detach(), x, clean, sigma, rs, beta=beta, scale=5.0)
+    (gradient,) = torch.autograd.grad(loss.sum(), v)
+    wrong = x - wide * v - clean
+    size = wrong.detach().abs().flatten(1).mean(1)
+    (plain,) = torch.autograd.grad((wrong.square().flatten(1).mean(1) / size).sum(), v)
+    torch.testing.assert_close(gradient, (2 * r - 1) * 5.0 * plain, rtol=1e-4, atol=1e-5)
+
+
+def test_objectives_that_a_policy_cannot_serve_are_refused(
+    parts: dict[str, Path], checkpoints: dict[str, Path], screens: Path, tmp_path: Path
+) -> None:
+    from helpers_runs import small_run
+
+    job = small_run(checkpoints["qwen2_5_vl"], screens, tmp_path, "x", algo__objective="nft")
+    with pytest.raises(ConfigError, match="writes tokens"):
+        build_trainer(check(RunConfig, job), None)
+    entropy = config(parts, tmp_path, "y", algo__entropy_coef=0.1)
+    with pytest.raises(ConfigError, match="entropy"):
+        run_job({"config": entropy})
+
+
+@pytest.mark.parametrize("objective", ["clip", "nft"])
+def test_a_resumed_run_goes_on_to_the_bit(
+    parts: dict[str, Path], tmp_path: Path, objective: str
+) -> None:
+    """Weights, optimizer, running average, discriminator with its replay, window, noise."""
+    over = {
+        "reward": learnt(parts, replay_size=20, num_patches=3),
+        "num_steps": 4,
+        "algo__objective": objective,
+        "algo__num_epochs": 2,
+        "algo__kl_beta": 0.01,
+        "policy__window": {"num_steps": 1, "placement": "random"},
+        "policy__lora": {"rank": 4, "alpha": 8},
+        "optim__ema_decay": 0.9,
+        "checkpoint__every": 2,
+        "checkpoint__keep_last": 5,
+    }
+    whole = config(parts, tmp_path, "whole", **over)
+    run_job({"config": whole})
+    cut = copy.deepcopy(whole)
+    cut["name"] = "cut"
+    run_job({"config": cut, "stop_at": 2})
+    run_job({"config": cut, "resume": "auto"})
+    for a, b in zip(curve(whole), curve(cut), strict=True):
+        for name in a:
+            if not name.startswith("time/"):
+                assert a[name] == b[name], (a["step"], name)
+    last = "checkpoints/step-000004/ema_rank0.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "cut" / last).read_bytes()
+
+
+def test_a_checkpoint_without_an_average_says_so(parts: dict[str, Path], tmp_path: Path) -> None:
+    job = config(parts, tmp_path, "a", num_steps=1, checkpoint__at_end=True)
+    run_job({"config": job})
+    job["num_steps"], job["optim"]["ema_decay"] = 2, 0.9
+    with pytest.raises(Exception, match="running average"):
+        run_job({"config": job, "resume": "auto"})
+
+
+def test_evaluation_is_of_the_average_and_export_loads(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    """The pictures of `after` are those of the exported pipeline."""
+    from diffusers import DiffusionPipeline
+
+    from vlrl.cli.train import export
+
+    job = config(
+        parts,
+        tmp_path,
+        "e",
+        eval={"splits": ["train"], "limit": 4},
+        metrics={"lean": {"use": "helpers_flow:lean"}},
+        optim__ema_decay=0.5,
+        optim__lr=1e-2,
+        checkpoint__export=True,
+    )
+    trainer = build_trainer(check(RunConfig, job), None)
+    trainer.train()
+    export(trainer)
+    trainer.engine.engine.destroy()
+    folder = tmp_path / "e"
+    rows = (folder / "evaluations/after/train.jsonl").read_text(encoding="utf-8").splitlines()
+    after = {row["id"]: row["metrics"]["lean"] for row in map(json.loads, rows)}
+    now, _ = trainer.policy.sample(trainer.samples[:1], 1, 0, greedy=True)
+    assert shown(now[0].output) != pytest.approx(after["c0"], abs=1e-6)
+    job["policy"]["model"] = str(folder / "model")
+    assert DiffusionPipeline.from_pretrained(folder / "model").transformer is not None
+    job.update(name="again", num_steps=1)
+    again = build_trainer(check(RunConfig, job), None)
+    made, _ = again.policy.sample(again.samples[:1], 1, 0, greedy=True)
+    assert shown(made[0].output) == pytest.approx(after["c0"], abs=1e-4)
+
+
+def shown(image: np.ndarray) -> float:
+    """As helpers_flow.lean."""
+    return float(image[:, :16].mean() - image[:, 16:].mean()) / 255
+
+
+@pytest.mark.ranks
+def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
+    """Losses, KL, the discriminator: the same at stages 0, 2 and 3; its weights alike on both."""
+    from test_ranks import launch, zero
+
+    over = {
+        "reward": learnt(parts),
+        "algo__kl_beta": 0.1,
+        "policy__window": {"num_steps": 2, "placement": "random"},
+        "optim__ema_decay": 0.9,
+        "checkpoint__at_end": True,
+        "dist__max_tokens_per_chunk": 900,
+    }
+    lora = {**over, "policy__lora": {"rank": 4, "alpha": 8}}
+    nft = {**over, "algo__objective": "nft"}
+    kinds = {"full": over, "lora": lora, "nft": nft}
+    single = {kind: config(parts, tmp_path, f"one_{kind}", **o) for kind, o in kinds.items()}
+    for job in single.values():
+        run_job({"config": job})
+    double = {
+        (kind, stage): config(
+            parts, tmp_path, f"{kind}{stage}", dist__deepspeed=zero(stage), **kinds[kind]
+        )
+        for kind, stage in [("full", 0), ("full", 2), ("full", 3), ("lora", 2), ("nft", 3)]
+    }
+    launch([{"config": job} for job in double.values()], tmp_path)
+    names = ("update/loss", "update/kl", "reward/mean")
+    heads = ("loss", "accuracy", "gap", "generated")
+    wanted = (*names, *(f"trainable_reward/adversarial_dino_{name}" for name in heads))
+    for (kind, stage), job in double.items():
+        for a, b in zip(curve(single[kind]), curve(job), strict=True):
+            for name in wanted:
+                assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-5), (kind, stage, name)
+        last = tmp_path / job["name"] / "checkpoints/step-000003"
+        states = [
+            torch.load(last / f"rewards_rank{rank}.pt", weights_only=True)[0]["head"]
+            for rank in (0, 1)
+        ]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+        shutil.rmtree(tmp_path / job["name"] / "checkpoints")

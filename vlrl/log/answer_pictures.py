@@ -1,0 +1,45 @@
+"""Answers that are pictures, each in a file of its own, so that a report can lay them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from vlrl.protocols import Task
+from vlrl.types import Rollout, Sample
+
+SMALL_PX = 200
+"""Pictures less high than this are small: more of them are kept, without loss."""
+TRUTH = "truth.webp"
+
+
+def answer_file(place: int) -> str:
+    """Name of the file of an answer, by its place in the record."""
+    return f"answer-{place:02d}.webp"
+
+
+def save_answers(
+    folder: Path, task: Task, sample: Sample, answers: Mapping[int, Rollout], max_height_px: int
+) -> None:
+    """`truth.webp`, what the task shows without any answer, and `answer-<place>.webp`.
+
+    Writes nothing where the task's answers are no pictures.
+    """
+    if "image" not in task.provides:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = task.picture(sample, [])
+    if truth is not None:
+        _save(truth, folder / TRUTH, max_height_px)
+    for place, rollout in answers.items():
+        if rollout.parsed is not None:
+            _save(Image.fromarray(rollout.parsed.image), folder / answer_file(place), max_height_px)
+
+
+def _save(image: Image.Image, path: Path, max_height_px: int) -> None:
+    # Only ever smaller, and in proportion.
+    image.thumbnail((image.width, max_height_px))
+    # Faults of the codec would look like faults of the policy where a pixel is seen as one.
+    image.save(path, quality=85, lossless=image.height < SMALL_PX)

@@ -1,0 +1,121 @@
+"""What a run has left on disk, as its report reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vlrl.errors import DataError
+
+STEP_FOLDER = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One split, evaluated once."""
+
+    num_samples: int
+    overall: Mapping[str, Mapping[str, float]]
+    """Figure -> mean, low, high and num."""
+    strata: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+    """Key -> group -> figure -> mean and num."""
+    values: Mapping[str, Mapping[str, float]]
+    """Figure -> sample id -> value, without the samples to which it does not apply."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A split before and after training."""
+
+    split: str
+    before: Evaluation
+    after: Evaluation
+
+    def pairs(self, figure: str) -> tuple[list[float], list[float]]:
+        """Values of the samples to which the figure applied both times."""
+        old, new = self.before.values.get(figure, {}), self.after.values.get(figure, {})
+        both = [sample for sample in old if sample in new]
+        return [old[sample] for sample in both], [new[sample] for sample in both]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder; everything but the curves is read when it is asked for."""
+
+    folder: Path
+    metrics: Sequence[Mapping[str, Any]]
+    """One row a step."""
+
+    @cached_property
+    def config(self) -> str:
+        """config.yaml as it stands, empty where there is none."""
+        path = self.folder / "config.yaml"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    @cached_property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the rewards that were only measured, in the config's order."""
+        return tuple((yaml.safe_load(self.config) or {}).get("metrics") or ())
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Every split that was evaluated both before and after."""
+        before, after = self._evaluated("before"), self._evaluated("after")
+        return tuple(Comparison(s, before[s], after[s]) for s in before if s in after)
+
+    @cached_property
+    def evaluations(self) -> tuple[tuple[int, Mapping[str, Evaluation]], ...]:
+        """(step, split -> evaluation) of a run that was evaluated on the way, else empty.
+
+        Before is step 0; after is the last step.
+        """
+        found = {}
+        for path in (self.folder / "evaluations").glob("step-*"):
+            if match := STEP_FOLDER.fullmatch(path.name):
+                found[int(match[1])] = self._evaluated(path.name)
+        if not found:
+            return ()
+        found[0] = self._evaluated("before")
+        if self.metrics and (after := self._evaluated("after")):
+            found[self.metrics[-1]["step"]] = after
+        return tuple(sorted(found.items()))
+
+    def main_figures(self, comparison: Comparison) -> list[str]:
+        """`hit` where there is one, else every reward that was only measured."""
+        both = [name for name in comparison.before.values if comparison.pairs(name)[0]]
+        return ["hit"] if "hit" in both else [name for name in self.measured if name in both]
+
+    def _evaluated(self, label: str) -> dict[str, Evaluation]:
+        paths = sorted((self.folder / "evaluations" / label).glob("*.json"))
+        return {path.stem: _evaluation(path) for path in paths}
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder; DataError where there is none."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        raise DataError(f"{folder}: no metrics.jsonl there; is it the folder of a run?")
+    # A kill can cut the last line.
+    return Run(folder, [json.loads(line) for line in _lines(path) if line.endswith("}")])
+
+
+def _evaluation(path: Path) -> Evaluation:
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    values: dict[str, dict[str, float]] = {}
+    for row in map(json.loads, _lines(path.with_suffix(".jsonl"))):
+        for name, value in row["metrics"].items():
+            if value is not None:
+                values.setdefault(name, {})[row["id"]] = value
+    return Evaluation(summary["num_samples"], summary["overall"], summary["strata"], values)
+
+
+def _lines(path: Path) -> list[str]:
+    # Not splitlines: an answer may hold U+2028 and its like, which end no line of the file.
+    return [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
