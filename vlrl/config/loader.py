@@ -1,7 +1,7 @@
 """From YAML files and `a.b=c` overrides to one plain mapping; composed left to right.
 
-A later file wins key by key, except below `reward:`, which is replaced as a whole: two reward
-trees merged into one would be neither of them.
+A later file wins key by key, except below `reward:` and `metrics:`, which are replaced as a whole:
+two reward trees merged into one would be neither of them, and metrics belong to their task.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 
 from vlrl.errors import ConfigError
 
-REPLACED_WHOLE = ("reward",)
+REPLACED_WHOLE = ("reward", "metrics")
 
 
 class _Loader(yaml.SafeLoader):
