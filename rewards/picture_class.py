@@ -18,25 +18,25 @@ class PictureClassOptions(ModelOptions):
 
     model: str = "microsoft/resnet-50"
     """Any image classification model of transformers."""
-    label: str | None = None
+    class_name: str | None = None
     """One class for all pictures, by the model's own name for it."""
-    label_from: str | None = None
+    class_from: str | None = None
     """Or the task's label of this name (task.labels): each picture has its own class."""
     value: Literal["probability", "hit"] = "probability"
     """hit: 1 where the wanted class is the likeliest."""
 
     @model_validator(mode="after")
     def _one_source(self) -> PictureClassOptions:
-        if self.label is not None and self.label_from is not None:
-            raise ValueError("give `label` or `label_from`, not both")
+        if self.class_name is not None and self.class_from is not None:
+            raise ValueError("give `class_name` or `class_from`, not both")
         return self
 
 
 class PictureClass(PictureReward):
     """Probability that a frozen classifier gives to the wanted class.
 
-    Without `label` and `label_from` the caption itself names the class. Does not apply where
-    label_from names a label that the sample does not have.
+    Without `class_name` and `class_from` the caption itself names the class. Does not apply where
+    class_from names a label that the sample does not have.
     """
 
     Options = PictureClassOptions
@@ -64,7 +64,7 @@ class PictureClass(PictureReward):
 
     def applies(self, rollout: Rollout) -> bool:
         """Where the sample says which class it wants."""
-        key = self.options.label_from
+        key = self.options.class_from
         return key is None or key in rollout.sample.target.labels
 
     def values(
@@ -83,10 +83,10 @@ class PictureClass(PictureReward):
 
     def _wanted(self, rollout: Rollout) -> int:
         target = rollout.sample.target
-        if self.options.label is not None:
-            label = self.options.label
-        elif self.options.label_from is not None:
-            label = target.labels[self.options.label_from]
+        if self.options.class_name is not None:
+            label = self.options.class_name
+        elif self.options.class_from is not None:
+            label = target.labels[self.options.class_from]
         else:
             label = target.caption
         if label not in self.classes:

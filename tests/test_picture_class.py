@@ -1,0 +1,79 @@
+"""The embedded judges, and the reward that asks a classifier."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from vlrl.data.compose import compose
+from vlrl.errors import ConfigError, RewardError
+from vlrl.reward.tree import build_reward
+from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
+from vlrl.types import Finish, Rollout, Sample
+
+ROOT = Path(__file__).resolve().parent.parent
+STYLE, CONCEPT = (str(ROOT / f"assets/models/judge_{by}") for by in ("style", "concept"))
+ROWS = [
+    json.loads(line)
+    for line in (ROOT / "assets/images/held_out.jsonl").read_text(encoding="utf-8").splitlines()
+][::20]
+
+
+def shown(style: str) -> list[Rollout]:
+    """Held-out pictures of one style as if they had been generated."""
+    rollouts = []
+    for i, row in enumerate(ROWS):
+        slug = row["id"].rpartition("--")[0]
+        with Image.open(ROOT / f"assets/images/{style}/{slug}.png") as sprite:
+            image = np.asarray(compose(sprite, row["colour"]))
+        target = ImageTarget(row["caption"], labels={"concept": row["concept"]})
+        sample = Sample(row["id"], "text_to_image", (), target)
+        rollouts.append(Rollout(sample, i, 0, image, Finish.STOP, 1, 0, parsed=ImageAnswer(image)))
+    return rollouts
+
+
+def values(node: dict, rollouts: list[Rollout]) -> list[float | None]:
+    return [score.value for score in build_reward({"use": "picture_class", **node})(rollouts)]
+
+
+def test_the_judges_know_pictures_that_they_never_saw() -> None:
+    noto = {"model": STYLE, "class_name": "noto"}
+    assert np.mean(values(noto, shown("noto"))) > 0.9
+    assert np.mean(values(noto, shown("fluent"))) < 0.1
+    for style in ("fluent", "noto"):
+        hits = values({"model": CONCEPT, "class_from": "concept", "value": "hit"}, shown(style))
+        assert set(hits) <= {0.0, 1.0}
+        assert np.mean(hits) > 0.9
+
+
+def test_it_is_the_plain_softmax() -> None:
+    rollouts = shown("noto")[:4]
+    model = AutoModelForImageClassification.from_pretrained(STYLE)
+    pixels = AutoImageProcessor.from_pretrained(STYLE)(
+        images=[r.parsed.image for r in rollouts], return_tensors="pt"
+    )
+    with torch.no_grad():
+        expected = model(**pixels).logits.softmax(-1)[:, model.config.label2id["noto"]]
+    got = values({"model": STYLE, "class_name": "noto"}, rollouts)
+    assert got == pytest.approx(expected.tolist(), abs=1e-6)
+    one = values({"model": STYLE, "class_name": "noto", "batch_size": 1}, rollouts)
+    assert got == pytest.approx(one, abs=1e-5)
+
+
+def test_what_does_not_fit_says_so() -> None:
+    rollouts = shown("noto")[:2]
+    with pytest.raises(RewardError, match="did you mean 'noto'"):
+        values({"model": STYLE, "class_name": "noyo"}, rollouts)
+    with pytest.raises(RewardError, match="no class"):
+        values({"model": STYLE}, rollouts)
+    with pytest.raises(ConfigError, match="not both"):
+        values({"model": STYLE, "class_name": "noto", "class_from": "concept"}, rollouts)
+    assert values({"model": STYLE, "class_from": "colour"}, rollouts) == [None, None]
+    rollouts[0].parsed = None
+    assert values({"model": STYLE, "class_name": "noto"}, rollouts)[0] == 0.0
