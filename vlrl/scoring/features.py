@@ -59,10 +59,12 @@ class ReferenceFeatures:
                 new.append((path, file, read_picture(path)))
         if not new:
             return
-        cls, patches = self.backbone.features([image for _, _, image in new])
         self.num_computed += len(new)
-        for row, (path, file, _) in enumerate(new):
-            self._kept[path] = (cls[row].cpu().clone(), patches[row].cpu().clone())
+        for path, file, image in new:
+            # One by one: what else is in a batch moves the last bits, and a resumed run meets
+            # the references in another company.
+            cls, patches = self.backbone.features([image])
+            self._kept[path] = (cls[0].cpu().clone(), patches[0].cpu().clone())
             if file is not None:
                 _write(file, *self._kept[path])
 

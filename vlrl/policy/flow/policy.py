@@ -309,8 +309,8 @@ class FlowPolicy:
         """Cut rows into chunks of one forward each; a row's trained steps stay together."""
         num_text = trajectory.prompts[0].context.shape[0]
         passes = 2 if self.options.guidance == "cfg" else 1
-        stacked = trajectory.logp.shape[1] if self.options.stack_steps else 1
-        cost = (self.num_image_tokens + num_text) * passes * stacked
+        # Stacked or not, one backward pass goes through all trained steps of a chunk.
+        cost = (self.num_image_tokens + num_text) * passes * trajectory.logp.shape[1]
         size = max(1, self.max_tokens_per_chunk // cost)
         return [list(rows[i : i + size]) for i in range(0, len(rows), size)]
 

@@ -1,0 +1,39 @@
+"""The two sides of benchmarks/flow_step.py compute the same; its times mean nothing otherwise."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
+from flow_sides import Case, checkpoint
+from flow_step import OURS, check_equal
+from helpers_flow import TINY
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(
+        tmp_path_factory.mktemp("flow"), TINY, num_prompts=2, group_size=3, micro_batch=3,
+        num_steps=4, num_threads=1,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(case: Case) -> Path:
+    return checkpoint(case)
+
+
+@pytest.mark.parametrize("name", list(OURS)[:2])
+def test_the_published_loop_and_the_trainer_have_the_same_losses_and_gradients(
+    case: Case, model: Path, name: str
+) -> None:
+    found = check_equal(case, model, name, OURS[name])
+    assert found.latents < 1e-5
+    assert max(found.losses) < 1e-5
+    assert max(found.gradients) < 1e-3
+    # The second step is another one than the first, so that agreement there says something.
+    assert found.moved > 10 * max(found.gradients)
