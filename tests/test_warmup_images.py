@@ -56,8 +56,11 @@ def test_every_caption_fits_and_every_word_is_one_piece(pipeline) -> None:
 
 
 def test_held_out_prompts_are_not_learnt_from() -> None:
-    held = {json.loads(line)["caption"] for line in (ASSETS / "held_out.jsonl").open()}
-    held |= {json.loads(line)["caption"] for line in (ASSETS / "words_held_out.jsonl").open()}
+    held = {
+        json.loads(line)["caption"]
+        for name in ("held_out", "words_held_out")
+        for line in (ASSETS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    }
     base = base_pictures(ASSETS, 64)
     assert not held & set(base.captions)
     assert base.images.shape == (len(base.captions), 3, 64, 64)

@@ -115,11 +115,12 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         regression=config.algo.nft if config.algo.objective == "nft" else None,
     )
     task.check_policy(policy.picture_size, config.train_split)
+    engine = Engine(policy.module, config, world)
+    policy.bind(engine, engine.serving)
+    # After the engine, which has moved the weights to where prompts are encoded too.
     policy.prepare(
         [s for split in (config.train_split, *config.eval.splits) for s in task.samples(split)]
     )
-    engine = Engine(policy.module, config, world)
-    policy.bind(engine, engine.serving)
     if config.algo.kl_beta:
         frozen = policy.reference_module(dtype)
         if frozen is not None:

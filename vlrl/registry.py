@@ -19,10 +19,12 @@ REGISTRY: dict[str, dict[str, str]] = {
     "policy": {
         "vision_language": "vlrl.policy.vision_language:VisionLanguagePolicy",
         "flow": "vlrl.policy.flow.policy:FlowPolicy",
+        "image_tokens": "vlrl.policy.image_tokens.policy:ImageTokenPolicy",
     },
     "policy_options": {
         "vision_language": "vlrl.config.schema:VisionLanguageConfig",
         "flow": "vlrl.config.flow:FlowConfig",
+        "image_tokens": "vlrl.config.image_tokens:ImageTokensConfig",
     },
     "reward": {
         "gaussian_point": "vlrl.rewards.gaussian_point:gaussian_point",

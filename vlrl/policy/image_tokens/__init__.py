@@ -1,0 +1,1 @@
+"""An autoregressive image model as a policy: every image token is an action."""

@@ -1,0 +1,71 @@
+"""Sampling the tokens of pictures with a cache, and turning them into pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from vlrl.policy import layout
+from vlrl.policy.distribution import draw
+from vlrl.policy.image_tokens.module import ImageTokenLogProbs
+from vlrl.policy.prompts import EncodedPrompt
+
+
+@torch.no_grad()
+def write_tokens(
+    module: ImageTokenLogProbs,
+    prompts: Sequence[EncodedPrompt],
+    seeds: Sequence[int],
+    num_tokens: int,
+    *,
+    greedy: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Image tokens and their log-probs, [R, T] each, on CPU; a prompt and a seed a row.
+
+    Every row draws with numbers of its own seed, so a picture does not depend on its batch.
+    """
+    device = module.kept.device
+    uniforms = torch.stack(
+        [torch.rand(num_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    ).to(device)
+    ids, positions, mask = (x.to(device) for x in stacked(prompts, module.special.pad))
+    embeds, places = module.embed_prompt(ids), positions
+    cache = DynamicCache(config=module.core.config.get_text_config())
+    tokens, logps = [], []
+    for t in range(num_tokens):
+        hidden = module.hidden(embeds, places, mask, cache)[:, -1]
+        logp = module.log_probs(hidden.view(module.passes, len(seeds), -1).transpose(0, 1))
+        token = logp.argmax(-1) if greedy else draw(logp, uniforms[:, t])
+        tokens.append(token)
+        logps.append(logp.gather(-1, token[:, None])[:, 0])
+        embeds = module.embed(token[:, None])
+        places = places[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(seeds), 1)], 1)
+    return torch.stack(tokens, 1).cpu(), torch.stack(logps, 1).cpu()
+
+
+def stacked(prompts: Sequence[EncodedPrompt], pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, positions and mask of prompts padded on the left, [R, P] each."""
+    batch = layout.prefill(list(prompts), pad_id)
+    assert batch.attention_mask is not None
+    return batch.input_ids, batch.positions[0], batch.attention_mask
+
+
+@torch.no_grad()
+def decode_pictures(
+    decoder: nn.Module, image_processor: Any, tokens: Tensor, batch_size: int, device: torch.device
+) -> list[Tensor]:
+    """Tokens [R, T] -> uint8 pictures [H, W, 3] on CPU, some at a time."""
+    decoder.to(device)
+    mean = torch.tensor(image_processor.image_mean, device=device)
+    std = torch.tensor(image_processor.image_std, device=device)
+    pictures: list[Tensor] = []
+    for part in tokens.split(batch_size):
+        decoded = decoder.decode(part.to(device)).permute(0, 2, 3, 1)  # type: ignore[operator]
+        unit = (decoded * std + mean).clamp(0, 1)
+        pictures += list((unit * 255).round().to(torch.uint8).cpu())
+    return pictures

@@ -1,0 +1,205 @@
+"""An autoregressive image model as a policy: every token of a picture is an action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlrl.algo.kl import KL_ESTIMATORS
+from vlrl.config.image_tokens import ImageTokensConfig
+from vlrl.config.schema import NftConfig
+from vlrl.errors import ConfigError
+from vlrl.policy.distribution import Sampling
+from vlrl.policy.image_tokens.decode import decode_pictures, stacked, write_tokens
+from vlrl.policy.image_tokens.loading import load_generator, load_image_model
+from vlrl.policy.image_tokens.module import ImageTokenLogProbs
+from vlrl.policy.image_tokens.prompts import ImagePromptEncoder
+from vlrl.policy.trajectory import TokenTrajectory
+from vlrl.protocols import Evaluation
+from vlrl.rollout.prompt_sampler import row_seed
+from vlrl.types import Finish, Rollout, Sample
+
+HEAD_CHUNK_TOKENS = 2048
+
+
+class ImageTokenPolicy:
+    """Janus and Janus-Pro through transformers; one forward module for DeepSpeed."""
+
+    Options = ImageTokensConfig
+
+    def __init__(
+        self,
+        options: ImageTokensConfig,
+        *,
+        dtype: torch.dtype,
+        max_tokens_per_chunk: int,
+        checkpointing: bool = False,
+        kl_estimator: str | None = None,
+        regression: NftConfig | None = None,
+    ) -> None:
+        if regression is not None:
+            raise ConfigError(
+                "algo.objective: nft noises the latents of flow policies; a policy that writes "
+                "tokens has log-probs: use clip, gspo or cispo"
+            )
+        self.options = options
+        self.max_tokens_per_chunk = max_tokens_per_chunk
+        self.kl_estimator = "k3" if kl_estimator == "auto" else kl_estimator
+        loaded = load_image_model(options, dtype, checkpointing=checkpointing)
+        self.processor, self.special = loaded.processor, loaded.special
+        self.decoder, self.unused = loaded.decoder, loaded.unused
+        self.encoder = ImagePromptEncoder(self.processor)
+        self.module = self._module(loaded.model)
+        vq = self.module.core.config.vq_config
+        self.num_image_tokens: int = vq.num_patches**2
+        self.side_px: int = vq.num_patches * 2 ** (len(vq.channel_multiplier) - 1)
+        # Replaced by `bind` with the DeepSpeed engine.
+        self._call: Callable[..., Any] = self.module
+        self._serving: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self._reference: Callable[..., Any] | None = None
+        self.version = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.module.kept.device
+
+    def bind(
+        self, call: Callable[..., Any], serving: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        """Send updates through the engine, and sample inside its `serving` context."""
+        self._call, self._serving = call, serving
+
+    def reference_module(self, dtype: torch.dtype) -> ImageTokenLogProbs | None:
+        """A frozen copy of the start, or None where switching the adapter off gives it."""
+        if self.options.lora is not None:
+            return None
+        return self._module(load_generator(self.options, dtype)).eval()
+
+    def bind_reference(self, call: Callable[..., Any] | None) -> None:
+        """The frozen reference's engine; None = this policy with its adapter off."""
+        self._reference = call
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Nothing: prompts are encoded when they are asked."""
+
+    def picture_size(self, sample: Sample) -> tuple[int, int]:
+        """Width and height in pixels of every picture that this policy makes."""
+        return self.side_px, self.side_px
+
+    def sample(
+        self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
+    ) -> tuple[list[Rollout], TokenTrajectory]:
+        """`num_each` pictures for each sample, group by group; `greedy` takes likeliest tokens."""
+        size = max(1, self.options.sample_batch_size // num_each)
+        rollouts: list[Rollout] = []
+        parts: list[TokenTrajectory] = []
+        self.module.eval()
+        with self._serving():
+            for start in range(0, len(samples), size):
+                batch = samples[start : start + size]
+                made, part = self._sample_batch(batch, num_each, seed, greedy, start)
+                rollouts += made
+                parts.append(part)
+        self.module.train()
+        return rollouts, TokenTrajectory.join(parts)
+
+    def _sample_batch(
+        self, samples: Sequence[Sample], num_each: int, seed: int, greedy: bool, first: int
+    ) -> tuple[list[Rollout], TokenTrajectory]:
+        prompts = tuple(self.encoder.encode(sample) for sample in samples)
+        tokens, logp = write_tokens(
+            self.module,
+            [prompt for prompt in prompts for _ in range(num_each)],
+            [row_seed(seed, sample.id, i) for sample in samples for i in range(num_each)],
+            self.num_image_tokens,
+            greedy=greedy,
+        )
+        pictures = decode_pictures(
+            self.decoder,
+            self.processor.image_processor,
+            tokens,
+            self.options.decode_batch_size,
+            self.device,
+        )
+        rollouts = [
+            Rollout(
+                sample=samples[row // num_each],
+                group=first + row // num_each,
+                index=row % num_each,
+                output=picture.numpy(),
+                finish=Finish.STOP,
+                num_actions=self.num_image_tokens,
+                policy_version=self.version,
+            )
+            for row, picture in enumerate(pictures)
+        ]
+        group = torch.arange(len(samples)).repeat_interleave(num_each)
+        mask = torch.ones(tokens.shape, dtype=torch.bool)
+        return rollouts, TokenTrajectory(tokens, mask, logp, group, prompts)
+
+    def evaluate(
+        self, trajectory: TokenTrajectory, *, with_entropy_grad: bool = False
+    ) -> Evaluation:
+        """Log-probs, KL and entropy of the trajectory's tokens now, with gradient."""
+        logp, entropy = self._forward(self._call, trajectory, entropy_grad=with_entropy_grad)
+        kl = None
+        if self.kl_estimator and trajectory.reference is not None:
+            kl = KL_ESTIMATORS[self.kl_estimator](logp, trajectory.reference.to(logp.device))
+        return Evaluation(logp, kl, entropy)
+
+    @torch.no_grad()
+    def reference(self, trajectory: TokenTrajectory) -> Tensor:
+        """Log-probs under the reference policy, guided alike, [B, T], nats."""
+        if self._reference is not None:
+            return self._forward(self._reference, trajectory)[0].cpu()
+        return self._forward(self._call, trajectory, reference=True)[0].cpu()
+
+    def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
+        """Cut rows into chunks of one forward each, alike prompts together, within the budget.
+
+        A picture costs its prompt, padded to the chunk's longest, and its tokens; twice that with
+        guidance. A picture above the budget is a chunk of its own.
+        """
+        lengths = {b: trajectory.prompts[int(trajectory.group[b])].num_tokens for b in rows}
+        chunks: list[list[int]] = []
+        for b in sorted(rows, key=lambda b: (lengths[b], b)):
+            cost = self.module.passes * (lengths[b] + self.num_image_tokens)
+            if chunks and (len(chunks[-1]) + 1) * cost <= self.max_tokens_per_chunk:
+                chunks[-1].append(b)
+            else:
+                chunks.append([b])
+        return chunks
+
+    def _forward(
+        self, call: Callable[..., Any], trajectory: TokenTrajectory, **options: bool
+    ) -> tuple[Tensor, Tensor]:
+        """One forward pass over the trajectory -> log-probs and entropies, [B, T]."""
+        prompts = [trajectory.prompts[g] for g in trajectory.group.tolist()]
+        inputs = (*stacked(prompts, self.special.pad), trajectory.tokens)
+        return call(*(x.to(self.device) for x in inputs), **options)
+
+    def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
+        """The whole checkpoint, or with LoRA the adapter, in the layout of `from_pretrained`."""
+        own = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+        if self.options.lora is None:
+            dtype = self.module.core.dtype
+            vq = self.decoder.state_dict()
+            own |= self.unused
+            own |= {f"model.vqmodel.{name}": x.to(dtype).cpu() for name, x in vq.items()}
+        self.module.model.save_pretrained(folder, state_dict=own, safe_serialization=True)
+        self.processor.save_pretrained(folder)
+
+    def _module(self, model: Any) -> ImageTokenLogProbs:
+        options = self.options
+        return ImageTokenLogProbs(
+            model,
+            Sampling(options.temperature, options.top_p, options.top_k),
+            options.guidance_scale,
+            self.special,
+            num_head_chunks=-(-self.max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
+        )

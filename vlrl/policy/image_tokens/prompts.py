@@ -1,0 +1,39 @@
+"""From a sample's text to the tokens that an image is written after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from vlrl.errors import DataError
+from vlrl.policy.prompts import EncodedPrompt
+from vlrl.types import Sample, TextPart
+
+
+class ImagePromptEncoder:
+    """The checkpoint's chat template, ended by the token that begins an image."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def encode(self, sample: Sample) -> EncodedPrompt:
+        """Tensors of one prompt; DataError with the sample's id where it holds a picture."""
+        messages = []
+        for message in sample.prompt:
+            content = []
+            for part in message.parts:
+                if not isinstance(part, TextPart):
+                    raise DataError(
+                        f"sample {sample.id!r}: the prompt holds a picture; policy image_tokens "
+                        "reads text alone"
+                    )
+                content.append({"type": "text", "text": part.text})
+            messages.append({"role": message.role, "content": content})
+        text = self.processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        inputs = self.processor(text=[text], generation_mode="image", return_tensors="pt")
+        ids = inputs["input_ids"][0]
+        positions = torch.arange(len(ids)).expand(3, -1)
+        return EncodedPrompt(ids, positions, None, None)
