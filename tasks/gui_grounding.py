@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from vlrl.data.collect import Rows, Splits
 from vlrl.data.options import SourceOptions
 from vlrl.data.read import read_rows_of
 from vlrl.data.rows import GroundingRow, RawRow, check_row
-from vlrl.errors import ConfigError, DataError, did_you_mean
+from vlrl.errors import ConfigError, DataError
 from vlrl.measure.answers import parse_answer, self_check
 from vlrl.measure.boxes import Box, Frame, Point, iou
 from vlrl.measure.overlay import Mark, overlay
@@ -93,31 +94,16 @@ class GuiGrounding:
     def __init__(self, options: GuiGrounding.Options) -> None:
         self.options = options
         self.profile: Profile = profile_named(options.profile)
-        self.skipped: dict[str, list[str]] = {}
-        """Rows left out under `on_bad_row: skip`, by split: file, row and reason each."""
-        self._samples: dict[str, tuple[Sample, ...]] = {}
+        self._splits = Splits(options.data, self._read, self.sample)
+        self.skipped = self._splits.skipped
 
     def samples(self, split: str) -> Sequence[Sample]:
         """All samples of a split, in file order; raises ConfigError, DataError."""
-        if split not in self._samples:
-            if split not in self.options.data:
-                hint = did_you_mean(split, self.options.data)
-                raise ConfigError(f"task.data has no split {split!r}; {hint}")
-            rows = read_rows_of(
-                self.options.data[split],
-                on_bad_row=self.options.on_bad_row,
-                limit=self.options.limit,
-            )
-            if rows.skipped:
-                log.warning(
-                    "split %s: %d bad rows skipped, the first: %s",
-                    split,
-                    len(rows.skipped),
-                    rows.skipped[0],
-                )
-            self.skipped[split] = rows.skipped
-            self._samples[split] = tuple(self.sample(row) for row in rows.good)
-        return self._samples[split]
+        return self._splits.samples(split)
+
+    def _read(self, source: SourceOptions) -> Rows[GroundingRow]:
+        options = self.options
+        return read_rows_of(source, on_bad_row=options.on_bad_row, limit=options.limit)
 
     def sample(self, row: GroundingRow) -> Sample:
         """One checked row as a problem; the picture comes before the question."""

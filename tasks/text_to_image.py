@@ -13,7 +13,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
 from vlrl.data.captions import CaptionRow, CaptionSource, read_captions
-from vlrl.errors import ConfigError, DataError, did_you_mean
+from vlrl.data.collect import Rows, Splits
+from vlrl.errors import ConfigError, DataError
 from vlrl.measure.pictures import brightness, contrast, saturation, side_by_side
 from vlrl.types import Message, Rollout, Sample, TextPart
 
@@ -81,35 +82,25 @@ class TextToImage:
 
     def __init__(self, options: TextToImage.Options) -> None:
         self.options = options
-        self.skipped: dict[str, list[str]] = {}
-        """Rows left out under `on_bad_row: skip`, by split: file, row and reason each."""
-        self._samples: dict[str, tuple[Sample, ...]] = {}
+        self._splits = Splits(options.data, self._read, self.sample)
+        self.skipped = self._splits.skipped
 
     def samples(self, split: str) -> Sequence[Sample]:
         """All samples of a split, in file order; raises ConfigError, DataError."""
-        if split not in self._samples:
-            if split not in self.options.data:
-                hint = did_you_mean(split, self.options.data)
-                raise ConfigError(f"task.data has no split {split!r}; {hint}")
-            rows = read_captions(
-                self.options.data[split],
-                labels=self.options.labels,
-                quoted_text=self.options.quoted_text,
-                on_bad_row=self.options.on_bad_row,
-            )
-            if rows.skipped:
-                log.warning(
-                    "split %s: %d bad rows skipped, the first: %s",
-                    split,
-                    len(rows.skipped),
-                    rows.skipped[0],
-                )
-            for label in self.options.labels:
-                if not any(label in row.labels for row in rows.good):
-                    log.warning("split %s: no row has the field %r of task.labels", split, label)
-            self.skipped[split] = rows.skipped
-            self._samples[split] = tuple(self.sample(row) for row in rows.good)
-        return self._samples[split]
+        return self._splits.samples(split)
+
+    def _read(self, source: CaptionSource) -> Rows[CaptionRow]:
+        options = self.options
+        rows = read_captions(
+            source,
+            labels=options.labels,
+            quoted_text=options.quoted_text,
+            on_bad_row=options.on_bad_row,
+        )
+        for label in options.labels:
+            if not any(label in row.labels for row in rows.good):
+                log.warning("%s: no row has the field %r of task.labels", source.path, label)
+        return rows
 
     def sample(self, row: CaptionRow) -> Sample:
         """One checked row as a problem."""

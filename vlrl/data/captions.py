@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vlrl.data.collect import Rows, collect
 from vlrl.data.json_file import read_json, read_json_rows, read_text
 from vlrl.data.rows import field_of
 from vlrl.errors import ConfigError, DataError, did_you_mean
@@ -57,21 +59,13 @@ class CaptionRow:
     """The row as the file has it."""
 
 
-@dataclass
-class CaptionRows:
-    """The good rows of a split in file order, and what was skipped, with the reasons."""
-
-    good: list[CaptionRow] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-
-
 def read_captions(
     source: CaptionSource,
     *,
     labels: Sequence[str] = (),
     quoted_text: bool = False,
     on_bad_row: Literal["error", "skip"] = "error",
-) -> CaptionRows:
+) -> Rows[CaptionRow]:
     """The checked prompts of a split.
 
     labels: names of row fields to keep as groups, where a row has them. quoted_text: what
@@ -80,28 +74,16 @@ def read_captions(
     """
     path = Path(source.path)
     root = path.parent if source.references_root is None else Path(source.references_root)
-    rows = CaptionRows()
-    seen: dict[str, str] = {}
-    for raw, where, number in _raw_rows(path, source.columns):
-        if source.limit is not None and len(rows.good) >= source.limit:
-            break
-        try:
-            row = _check_row(raw, where, f"{path.stem}/{number}", root, source.columns, labels)
-            if quoted_text:
-                row = _with_quoted(row)
-            if row.id in seen:
-                raise DataError(f"{where}: id {row.id!r} is also that of {seen[row.id]}")
-        except DataError as error:
-            if on_bad_row == "error":
-                raise
-            rows.skipped.append(str(error))
-            continue
-        seen[row.id] = where
-        rows.good.append(row)
-    if not rows.good:
-        why = f"; first reason: {rows.skipped[0]}" if rows.skipped else ""
-        raise DataError(f"{path}: no usable row{why}")
-    return rows
+
+    def checked(raw: Any, where: str, number: int) -> CaptionRow:
+        row = _check_row(raw, where, f"{path.stem}/{number}", root, source.columns, labels)
+        return _with_quoted(row) if quoted_text else row
+
+    entries = (
+        (where, partial(checked, raw, where, number))
+        for raw, where, number in _raw_rows(path, source.columns)
+    )
+    return collect(entries, str(path), limit=source.limit, on_bad_row=on_bad_row)
 
 
 def _raw_rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[Any, str, int]]:

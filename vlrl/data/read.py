@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from vlrl.data.collect import Rows, collect
 from vlrl.data.json_file import read_json_rows
 from vlrl.data.options import SourceOptions
 from vlrl.data.rows import Convention, GroundingRow, RawRow, check_row
@@ -32,20 +33,12 @@ READERS: dict[str, str] = {
 """Modules with `read_row(row, where, stem)` and the format's own `CONVENTION`."""
 
 
-@dataclass
-class Rows:
-    """The good rows of a split in file order, and what was skipped, with the reasons."""
-
-    good: list[GroundingRow] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-
-
 def read_rows_of(
     options: SourceOptions,
     *,
     on_bad_row: Literal["error", "skip"] = "error",
     limit: int | None = None,
-) -> Rows:
+) -> Rows[GroundingRow]:
     """The checked rows of a split, `limit` good ones at most.
 
     A bad row raises DataError, or with `skip` is listed in `skipped`. A file that cannot be
@@ -54,32 +47,28 @@ def read_rows_of(
     unused = options.unused()
     if unused:
         raise ConfigError(f"format {options.format!r} has no use for {', '.join(unused)}; remove")
-    rows = Rows()
-    seen: dict[str, str] = {}
-    for raw_row, where, stem, read_row, convention in _raw_rows(options):
-        if limit is not None and len(rows.good) >= limit:
-            break
-        try:
-            row = check_row(
-                read_row(raw_row, where, stem),
-                convention,
-                options.folder(),
-                check_images=options.check_images,
-                clip_px=options.clip_px,
-            )
-            if row.id in seen:
-                raise DataError(f"{where}: id {row.id!r} is also that of {seen[row.id]}")
-        except DataError as error:
-            if on_bad_row == "error":
-                raise
-            rows.skipped.append(str(error))
-            continue
-        seen[row.id] = where
-        rows.good.append(row)
-    if not rows.good:
-        why = f"; first reason: {rows.skipped[0]}" if rows.skipped else ""
-        raise DataError(f"{options.path}: no usable row{why}")
-    return rows
+    entries = (
+        (where, partial(_checked, options, raw, where, stem, read_row, convention))
+        for raw, where, stem, read_row, convention in _raw_rows(options)
+    )
+    return collect(entries, str(options.path), limit=limit, on_bad_row=on_bad_row)
+
+
+def _checked(
+    options: SourceOptions,
+    raw: Any,
+    where: str,
+    stem: str,
+    read_row: RowReader,
+    convention: Convention,
+) -> GroundingRow:
+    return check_row(
+        read_row(raw, where, stem),
+        convention,
+        options.folder(),
+        check_images=options.check_images,
+        clip_px=options.clip_px,
+    )
 
 
 def _raw_rows(options: SourceOptions) -> Iterator[tuple[Any, str, str, RowReader, Convention]]:

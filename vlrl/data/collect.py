@@ -1,0 +1,97 @@
+"""What reading a split is alike for every kind of row: limits, bad rows, ids, caching."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, Protocol, TypeVar
+
+from vlrl.errors import ConfigError, DataError, did_you_mean
+from vlrl.types import Sample
+
+log = logging.getLogger(__name__)
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_HasId)
+Source = TypeVar("Source")
+
+
+@dataclass
+class Rows(Generic[Row]):
+    """The good rows of a split in file order, and what was skipped, with the reasons."""
+
+    good: list[Row] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def collect(
+    entries: Iterable[tuple[str, Callable[[], Row]]],
+    source: str,
+    *,
+    limit: int | None,
+    on_bad_row: Literal["error", "skip"],
+) -> Rows[Row]:
+    """Check the entries (place, how to get the row) one by one, `limit` good ones at most.
+
+    A bad row raises DataError, or with `skip` is listed in `skipped`. An id that stands twice is
+    a bad row; a source without a good one always raises.
+    """
+    rows: Rows[Row] = Rows()
+    seen: dict[str, str] = {}
+    for where, checked in entries:
+        if limit is not None and len(rows.good) >= limit:
+            break
+        try:
+            row = checked()
+            if row.id in seen:
+                raise DataError(f"{where}: id {row.id!r} is also that of {seen[row.id]}")
+        except DataError as error:
+            if on_bad_row == "error":
+                raise
+            rows.skipped.append(str(error))
+            continue
+        seen[row.id] = where
+        rows.good.append(row)
+    if not rows.good:
+        why = f"; first reason: {rows.skipped[0]}" if rows.skipped else ""
+        raise DataError(f"{source}: no usable row{why}")
+    return rows
+
+
+class Splits(Generic[Source, Row]):
+    """The splits of a task, each read when it is first asked for."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        read: Callable[[Source], Rows[Row]],
+        sample: Callable[[Row], Sample],
+    ) -> None:
+        self.sources, self._read, self._sample = sources, read, sample
+        self.skipped: dict[str, list[str]] = {}
+        """Rows left out under `on_bad_row: skip`, by split: file, row and reason each."""
+        self._samples: dict[str, tuple[Sample, ...]] = {}
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """All samples of a split, in file order; raises ConfigError, DataError."""
+        if split not in self._samples:
+            if split not in self.sources:
+                hint = did_you_mean(split, self.sources)
+                raise ConfigError(f"task.data has no split {split!r}; {hint}")
+            rows = self._read(self.sources[split])
+            if rows.skipped:
+                log.warning(
+                    "split %s: %d bad rows skipped, the first: %s",
+                    split,
+                    len(rows.skipped),
+                    rows.skipped[0],
+                )
+            self.skipped[split] = rows.skipped
+            self._samples[split] = tuple(self._sample(row) for row in rows.good)
+        return self._samples[split]
