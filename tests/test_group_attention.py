@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from vlrl.policy import split_attention
 from vlrl.policy.group_attention import (
     PackedGroups,
     SharedPrompts,
@@ -47,15 +51,19 @@ group_of = st.tuples(st.integers(1, 9), st.lists(st.integers(0, 7), min_size=1, 
 
 
 @settings(max_examples=40)
-@given(st.lists(group_of, min_size=1, max_size=3))
-def test_packed_groups_equal_a_dense_mask(groups: list[tuple[int, list[int]]]) -> None:
+@given(st.lists(group_of, min_size=1, max_size=3), st.booleans())
+def test_packed_groups_equal_a_dense_mask(
+    groups: list[tuple[int, list[int]]], splits: bool
+) -> None:
+    """`splits`: the two flash calls that CUDA gets, by their CPU kernels."""
     spans, end = [], 0
     for prompt, answers in groups:
         spans.append(span_of(end, prompt, answers))
         end = spans[-1].stop
     assert end == sum(p + sum(a) for p, a in groups)
     q, k, v = tensors(end)
-    out, _ = group_attention(Layer(), q, k, v, None, groups=PackedGroups(tuple(spans)))
+    with mock.patch("vlrl.policy.group_attention.serves", return_value=splits):
+        out, _ = group_attention(Layer(), q, k, v, None, groups=PackedGroups(tuple(spans)))
     repeated = [x.repeat_interleave(HEADS // KEY_HEADS, 1) for x in (k, v)]
     wanted = scaled_dot_product_attention(q, *repeated, attn_mask=dense_mask(groups)).transpose(
         1, 2
@@ -66,6 +74,30 @@ def test_packed_groups_equal_a_dense_mask(groups: list[tuple[int, list[int]]]) -
     theirs = torch.autograd.grad((wanted * weight).sum(), (q, k, v))
     for one, other in zip(ours, theirs, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_trial_of_split_attention_passes_where_its_kernels_are(dtype: torch.dtype) -> None:
+    like = torch.zeros(1, 1, 1, 16, dtype=dtype)
+    assert split_attention._agrees(like)
+    assert not split_attention.serves(like, dropout=0.0)  # on CPU the masked call
+
+
+def test_the_trial_says_loudly_what_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    like = torch.zeros(1, 1, 1, 16)
+    with (
+        caplog.at_level(logging.WARNING),
+        mock.patch.object(split_attention, "_to_rows", side_effect=RuntimeError("no kernel")),
+    ):
+        assert not split_attention._agrees(like)
+    assert "no kernel" in caplog.text
+
+    def swapped(*halves: Tensor) -> Tensor:
+        return halves[0]
+
+    with caplog.at_level(logging.WARNING), mock.patch.object(torch, "logaddexp", swapped):
+        assert not split_attention._agrees(like)
+    assert "off by" in caplog.text
 
 
 def test_blocks_are_about_as_long_as_the_prompt() -> None:

@@ -11,19 +11,43 @@ from vlrl.screens.dataset import read_jsonl
 from vlrl.screens.records import KINDS
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "screens"
+NEW = ASSETS.parent / "new_screens"
 SPLITS = {"train": "train.jsonl", "held_out": "held_out.jsonl", "unseen_apps": "unseen_apps.jsonl"}
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def _read(folder: Path) -> Rows:
+    return {s: read_jsonl(folder / f) for s, f in SPLITS.items() if (folder / f).is_file()}
 
 
 @pytest.fixture(scope="module")
-def embedded() -> dict[str, list[dict[str, Any]]]:
-    return {split: read_jsonl(ASSETS / file) for split, file in SPLITS.items()}
+def embedded() -> Rows:
+    return _read(ASSETS)
 
 
-def test_embedded_rows_are_sound(embedded: dict[str, list[dict[str, Any]]]) -> None:
-    assert problems([row for rows in embedded.values() for row in rows], ASSETS) == []
+@pytest.mark.parametrize("folder", [ASSETS, NEW], ids=lambda folder: folder.name)
+def test_embedded_rows_are_sound(folder: Path) -> None:
+    assert problems([row for rows in _read(folder).values() for row in rows], folder) == []
 
 
-def test_embedded_counts(embedded: dict[str, list[dict[str, Any]]]) -> None:
+def test_new_screens_share_no_application_with_the_warm_up_and_no_page_between_splits() -> None:
+    new, rows = read_jsonl(NEW / "screens.jsonl"), _read(NEW)
+    assert set(rows) == {"train", "held_out"}
+    assert len(rows["train"]) >= 500
+    assert len(rows["held_out"]) >= 200
+    assert len({s["app"] for s in new}) >= 4
+    assert not {s["app"] for s in new} & {s["app"] for s in read_jsonl(ASSETS / "screens.jsonl")}
+    pages = {split: {(s["app"], s["page"]) for s in new if s["split"] == split} for split in rows}
+    assert not pages["train"] & pages["held_out"]
+    split_of = {s["id"]: s["split"] for s in new}
+    assert len(split_of) == len(new)
+    for split, part in rows.items():
+        assert {split_of[r["screen"]] for r in part} == {split}
+    assert {s["image"] for s in new} == {f"images/{p.name}" for p in (NEW / "images").iterdir()}
+
+
+def test_embedded_counts(embedded: Rows) -> None:
     screens = read_jsonl(ASSETS / "screens.jsonl")
     rows = [row for part in embedded.values() for row in part]
     assert len(screens) >= 250
@@ -37,7 +61,7 @@ def test_embedded_counts(embedded: dict[str, list[dict[str, Any]]]) -> None:
     assert sum(p.stat().st_size for p in ASSETS.rglob("*") if p.is_file()) < 25e6
 
 
-def test_embedded_splits_are_disjoint(embedded: dict[str, list[dict[str, Any]]]) -> None:
+def test_embedded_splits_are_disjoint(embedded: Rows) -> None:
     screens = read_jsonl(ASSETS / "screens.jsonl")
     split_of = {s["id"]: s["split"] for s in screens}
     assert len(split_of) == len(screens)
@@ -57,22 +81,23 @@ def test_embedded_splits_are_disjoint(embedded: dict[str, list[dict[str, Any]]])
 
 
 def test_held_out_rows_say_whether_training_shows_them(
-    embedded: dict[str, list[dict[str, Any]]],
+    embedded: Rows,
 ) -> None:
     assert {row["familiar"] for row in embedded["held_out"]} == {True, False}
     assert sum(not row["familiar"] for row in embedded["held_out"]) >= 500
     assert not any("familiar" in row for row in embedded["train"] + embedded["unseen_apps"])
 
 
-def test_embedded_sources_are_listed() -> None:
-    screens = read_jsonl(ASSETS / "screens.jsonl")
-    licences = (ASSETS / "LICENSES.md").read_text()
+@pytest.mark.parametrize("folder", [ASSETS, NEW], ids=lambda folder: folder.name)
+def test_embedded_sources_are_listed(folder: Path) -> None:
+    screens = read_jsonl(folder / "screens.jsonl")
+    licences = (folder / "LICENSES.md").read_text()
     for app in {s["app"] for s in screens}:
         assert f"| {app} |" in licences
 
 
 def test_embedded_sizes_are_native_multiples_of_the_token(
-    embedded: dict[str, list[dict[str, Any]]],
+    embedded: Rows,
 ) -> None:
     sizes = {tuple(r["image_size"]) for rows in embedded.values() for r in rows}
     assert sizes == {(280, 504), (448, 364), (504, 364)}

@@ -1,7 +1,8 @@
 """Attention in which the answers of a group share their prompt's keys and values.
 
     update    one row [ prompt | answer 1 | ... | answer G | next group's prompt | ... ]
-              prompt x prompt, causal; then blocks of answers x [ prompt | the block ], masked
+              prompt x prompt, causal; then blocks of answers x [ prompt | the block ], masked;
+              on CUDA in half precision without a mask: see split_attention.py
     decoding  G queries a group x the one prompt, and each query x its own answer so far
 
 Nothing is padded in the update, and the prompt is repeated in neither. Exact: the same sums as G
@@ -23,6 +24,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from vlrl.policy.split_attention import serves, split_attention
+
 NAME = "vlrl_group"
 
 
@@ -33,6 +36,8 @@ class Block:
     start: int
     """First column of the block's answers."""
     stop: int
+    lengths: tuple[int, ...]
+    """Of the answers, tokens."""
     mask: Tensor
     """True = may attend, [block, prompt + block]."""
 
@@ -98,7 +103,8 @@ def span_of(start: int, num_prompt_tokens: int, lengths: Sequence[int]) -> Group
 def _block(start: int, num_prompt_tokens: int, lengths: Sequence[int]) -> Block:
     answers = torch.block_diag(*(torch.ones(n, n, dtype=torch.bool).tril() for n in lengths))
     prompt = torch.ones(len(answers), num_prompt_tokens, dtype=torch.bool)
-    return Block(start, start + len(answers), torch.cat([prompt, answers.bool()], 1))
+    mask = torch.cat([prompt, answers.bool()], 1)
+    return Block(start, start + len(answers), tuple(lengths), mask)
 
 
 def group_attention(
@@ -122,6 +128,7 @@ def group_attention(
         return _decode(query, key, value, prompts, groups, scaling).transpose(1, 2), None
     repeats = int(getattr(module, "num_key_value_groups", 1))
     key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
+    splits = serves(query, dropout)
     parts = []
     for span in groups.spans:
         own = slice(span.start, span.end_of_prompt)
@@ -132,6 +139,12 @@ def group_attention(
                 is_causal=True,
             )
         )  # fmt: skip
+        if splits and span.blocks:
+            answers = slice(span.end_of_prompt, span.stop)
+            own_three = (x[:, :, answers] for x in (query, key, value))
+            lengths = [n for block in span.blocks for n in block.lengths if n]
+            parts.append(split_attention(*own_three, k_prompt, v_prompt, lengths, scaling))
+            continue
         for block in span.blocks:
             answers = slice(block.start, block.stop)
             if block.start == span.end_of_prompt:  # next to its prompt: no copy
