@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from a checkout
 
 from jupyter_app import jupyter_server
+from new_screen_apps import NEW_APPS
 from npm_packages import unpack
 from rich.progress import track
-from screen_apps import APPS, DESKTOP, JUPYTER_STATES, App
+from screen_app import DESKTOP, App
+from screen_apps import APPS, JUPYTER_STATES
 from screen_choice import REPEATS, SEED, Found, choose, sample, write_set
 from screen_docs import write_docs
 from screen_store import load_found, save_found
@@ -117,12 +119,13 @@ def split_for(app: App, page: str) -> str:
     return "unseen" if app.unseen else split_of_page(app.name, page, HELD_OUT_SHARE, SEED)
 
 
-def page_name(path: str) -> str:
-    """Short name of a page: the last two parts of its path."""
+def page_name(path: str, pages: Sequence[str]) -> str:
+    """Short name of a page; with its folder where that alone tells it from another page."""
     if "#" in path:
         return path.split("#/")[1] or "home"
     stem = Path(path).with_suffix("")
-    return stem.name if stem.name != "index" else "-".join(stem.parts[-2:])
+    alone = stem.name != "index" and sum(Path(p).stem == stem.name for p in pages) == 1
+    return stem.name if alone else "-".join(stem.parts[-2:])
 
 
 class Collector:
@@ -159,13 +162,13 @@ class Collector:
         page: Any,
         app: App,
         url: str,
-        path: str,
+        name: str,
         platform: str,
         size: tuple[int, int],
         theme: str,
     ) -> None:
         """All states and scroll positions of one page in one small viewport."""
-        name, ground = page_name(path), f"{size[0]}x{size[1]}"
+        ground = f"{size[0]}x{size[1]}"
         for state, clicks in (app.states or {"": ()}).items():
             # An open menu is the same on each page; a few pages of it are enough.
             if state and self.states_done[platform, theme, state] >= STATE_PAGES:
@@ -224,7 +227,7 @@ class Collector:
     def run(self, browser: Browser, app: App) -> None:
         """All screens of one npm application."""
         folder = unpack(app.package, self.cache) / app.root
-        redirect = redirect_of(app, self.cache)
+        redirect, pages = redirect_of(app, self.cache), pages_of(app, folder)
         with serve(folder) as base:
             for platform, size in app.viewports:
                 for theme in ("light", "dark") if app.dark else ("light",):
@@ -232,14 +235,15 @@ class Collector:
                         size, dark=theme == "dark", mobile=platform == "mobile", redirect=redirect
                     ) as page:
                         self.watch(page)
-                        for path in pages_of(app, folder):
+                        for path in pages:
+                            name = page_name(path, pages)
                             try:
-                                self.small(page, app, base + path, path, platform, size, theme)
+                                self.small(page, app, base + path, name, platform, size, theme)
                             except Exception as error:
                                 self.dropped[f"page failed: {type(error).__name__}"] += 1
             for window in app.windows:
                 with browser.page(window, redirect=redirect) as page:
-                    for path in pages_of(app, folder):
+                    for path in pages:
                         self.windows(page, app, base + path, window, app.states or {"": ()})
 
     def run_jupyter(self, browser: Browser, command: Path | None) -> None:
@@ -269,7 +273,7 @@ def collect(job: tuple[str, Path, Path | None]) -> tuple[list[Found], Counter[st
         if name == "jupyterlab":
             collector.run_jupyter(browser, jupyter)
         else:
-            collector.run(browser, next(a for a in APPS if a.name == name))
+            collector.run(browser, next(a for a in (*APPS, *NEW_APPS) if a.name == name))
     seconds = time.monotonic() - began
     save_found(store, collector.found, collector.dropped)
     return (
@@ -288,6 +292,9 @@ def main() -> int:
     parser.add_argument(
         "--jupyter", type=Path, help="a jupyter command (default: made in the cache)"
     )
+    parser.add_argument(
+        "--new", action="store_true", help="the applications of assets/new_screens instead"
+    )
     parser.add_argument("--only", action="append", default=[], help="names of applications")
     parser.add_argument("--fresh", action="store_true", help="render again what --cache holds")
     parser.add_argument("--jobs", type=int, default=2, help="browsers at once")
@@ -296,7 +303,7 @@ def main() -> int:
     started = time.monotonic()
     if args.fresh:
         shutil.rmtree(args.cache / "shots", ignore_errors=True)
-    names = [a.name for a in APPS] + ["jupyterlab"]
+    names = [a.name for a in NEW_APPS] if args.new else [*(a.name for a in APPS), "jupyterlab"]
     jobs = [(n, args.cache, args.jupyter) for n in names if not args.only or n in args.only]
     found: list[Found] = []
     dropped: Counter[str] = Counter()
@@ -317,7 +324,9 @@ def main() -> int:
         for s in screens
         if s.id in chosen
     ]
-    files = {"train": "train.jsonl", "held_out": "held_out.jsonl", "unseen": "unseen_apps.jsonl"}
+    files = {"train": "train.jsonl", "held_out": "held_out.jsonl"}
+    if not args.new:
+        files["unseen"] = "unseen_apps.jsonl"
     write_set(args.out, found, rows, kept, files)
     write_docs(args.out, dropped)
     print(f"{len(kept)} screens of {len(found)} in {time.monotonic() - started:.0f} s")

@@ -1,60 +1,6 @@
 """The applications behind the embedded screens: packages, pages, states, licences."""
 
-from dataclasses import dataclass, field
-
-SB_ADMIN_2 = "startbootstrap-sb-admin-2@4.1.4"
-MOBILE = (280, 504)
-WEB = (448, 364)
-DESKTOP = (504, 364)
-
-
-@dataclass(frozen=True)
-class App:
-    """One application; sizes in pixels, `states` are lists of selectors clicked in order."""
-
-    name: str
-    package: str
-    licence: str
-    pages: tuple[str, ...]
-    viewports: tuple[tuple[str, tuple[int, int]], ...] = (("web", WEB), ("mobile", MOBILE))
-    scrolls: int = 3
-    skip: tuple[str, ...] = ()
-    states: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    # A script that switches to the dark theme ("" = there is none).
-    dark: str = ""
-    # (part of a URL, package, path inside it): missing files answered from another package.
-    redirects: tuple[tuple[str, str, str], ...] = ()
-    # Native windows of a desktop application, cut into tiles of DESKTOP size.
-    windows: tuple[tuple[int, int], ...] = ()
-    # A page written into the package folder, for libraries that ship none.
-    host_page: str = ""
-    css: str = ""
-    settle_ms: int = 200
-    # Selector that must be there before anything is read; a busy machine starts slowly.
-    wait_for: str = ""
-    unseen: bool = False
-    # Folder inside the package that the pages take for the root of their site.
-    root: str = ""
-
-
-_FA4 = "font-awesome@4.7.0"
-_FONT_AWESOME = (
-    ("font-awesome/4.7.0/css/font-awesome.min.css", _FA4, "css/font-awesome.min.css"),
-    ("font-awesome/4.7.0/fonts/", _FA4, "fonts/"),
-    ("font-awesome/latest/css/font-awesome.min.css", _FA4, "css/font-awesome.min.css"),
-    (
-        "font-awesome/latest/fonts/fontawesome-webfont.woff2",
-        _FA4,
-        "fonts/fontawesome-webfont.woff2",
-    ),
-    (
-        "fontawesome.com/releases/v5.0.6/css/all.css",
-        SB_ADMIN_2,
-        "vendor/fontawesome-free/css/all.min.css",
-    ),
-    ("fontawesome.com/releases/v5.0.6/webfonts/", SB_ADMIN_2, "vendor/fontawesome-free/webfonts/"),
-)
-_WINDOWS = ((1008, 728), (1512, 728), (1512, 1092))
+from screen_app import DESKTOP, FONT_AWESOME, MOBILE, SB_ADMIN_2, WEB, WINDOWS, App
 
 _QUILL = """<!doctype html><html><head><meta charset=utf-8>
 <link rel=stylesheet href=dist/quill.snow.css></head>
@@ -155,14 +101,14 @@ APPS: tuple[App, ...] = (
         "MIT",
         ("index.html", "examples/*.html"),
         scrolls=6,
-        redirects=_FONT_AWESOME,
+        redirects=FONT_AWESOME,
     ),
     App(
         "argon-dashboard",
         "@creative-tim-official/argon-dashboard-free@1.2.0",
         "MIT",
         ("examples/*.html",),
-        redirects=_FONT_AWESOME,
+        redirects=FONT_AWESOME,
     ),
     App(
         "now-ui",
@@ -170,7 +116,7 @@ APPS: tuple[App, ...] = (
         "MIT",
         ("examples/*.html",),
         skip=("icons", "map"),
-        redirects=_FONT_AWESOME,
+        redirects=FONT_AWESOME,
         states={"": (), "menu": (".navbar-toggler, .navbar-toggle button",)},
     ),
     App(
@@ -179,7 +125,7 @@ APPS: tuple[App, ...] = (
         "MIT",
         ("*.html",),
         skip=("icons", "maps"),
-        redirects=_FONT_AWESOME,
+        redirects=FONT_AWESOME,
     ),
     App("freelancer", "startbootstrap-freelancer@7.0.7", "MIT", ("dist/*.html",), scrolls=8),
     App("resume", "startbootstrap-resume@7.0.6", "MIT", ("dist/*.html",), scrolls=8),
@@ -209,7 +155,7 @@ APPS: tuple[App, ...] = (
         redirects=(
             ("angularjs/1.5.6/angular.min.js", "angular@1.5.8", "angular.min.js"),
             ("angularjs/1.5.6/angular-route.min.js", "angular-route@1.5.8", "angular-route.min.js"),
-            *_FONT_AWESOME,
+            *FONT_AWESOME,
         ),
         states={"": (), "menu": ("[ui-toggle=uiSidebarLeft]",)},
     ),
@@ -246,7 +192,7 @@ APPS: tuple[App, ...] = (
         "MIT AND Apache-2.0 AND ISC",
         ("dist/editor/index.html",),
         viewports=(),
-        windows=_WINDOWS,
+        windows=WINDOWS,
         settle_ms=2000,
         states={"": ("#storage_ok",), "menu": ("#storage_ok", "#main_button")},
     ),
@@ -256,7 +202,7 @@ APPS: tuple[App, ...] = (
         "MIT",
         ("dist/index.html",),
         viewports=(),
-        windows=_WINDOWS,
+        windows=WINDOWS,
         settle_ms=2500,
     ),
     App(
@@ -265,7 +211,7 @@ APPS: tuple[App, ...] = (
         "Apache-2.0",
         ("build/minified/web/viewer.html",),
         viewports=(("desktop", DESKTOP),),
-        windows=_WINDOWS,
+        windows=WINDOWS,
         settle_ms=1500,
         states={
             "": (),
@@ -313,7 +259,7 @@ APPS: tuple[App, ...] = (
         "BSD-3-Clause",
         ("_host.html",),
         viewports=(("desktop", DESKTOP),),
-        redirects=_FONT_AWESOME,
+        redirects=FONT_AWESOME,
         windows=((1008, 728),),
         host_page=_GRAPES,
         settle_ms=800,

@@ -3,16 +3,17 @@
 from collections import Counter
 from pathlib import Path
 
+from new_screen_apps import NEW_APPS
 from screen_apps import APPS, JUPYTER_LICENCE, JUPYTER_PACKAGE
 
 from vlrl.screens.dataset import read_jsonl
 
 SPLITS = {"train": "train.jsonl", "held_out": "held_out.jsonl", "unseen_apps": "unseen_apps.jsonl"}
 
-ABOUT = """Built by `scripts/make_screens.py` from npm packages and a live JupyterLab; sources and
+ABOUT = """Built by `{command}` from {sources}; sources and
 licences in `LICENSES.md`.
 
-Each line of `train.jsonl`, `held_out.jsonl` and `unseen_apps.jsonl` is one instruction for one
+Each line of {files} is one instruction for one
 element of one screen: `id`, `image`, `image_size` (px), `instruction`, `bbox` (x1, y1, x2, y2 in
 px of the image), `kind` (label, icon, appearance, region), `element_type` (text, icon, input),
 `role`, `name`, `app`, `platform`, `screen`. `screens.jsonl` has one line a screen.
@@ -21,25 +22,35 @@ Every screen is rendered natively at its size (280x504 mobile, 448x364 web, 504x
 sides multiples of 28 px; desktop windows are cut at native scale, never shrunk. Pages of one
 application go to either train or held_out (one-page applications: scroll positions or window
 tiles do). In held_out, `familiar` says whether train shows an element of the same name, role and
-place, as menus are that every page repeats; results are reported apart. The applications of
-unseen_apps appear in neither.
+place, as menus are that every page repeats; results are reported apart.{more}
 """
+UNSEEN = """ The applications of
+unseen_apps appear in neither."""
+NEW = """ The embedded model was
+warmed up on none of these applications: the demo's reinforcement learning starts on them."""
 
 
 def write_docs(out: Path, dropped: Counter[str]) -> None:
     """Counts and sources, as found in the written files."""
     screens = read_jsonl(out / "screens.jsonl")
-    rows = {split: read_jsonl(out / file) for split, file in SPLITS.items()}
+    rows = {s: read_jsonl(out / file) for s, file in SPLITS.items() if (out / file).is_file()}
+    is_new = "unseen_apps" not in rows
+    about = ABOUT.format(
+        command=f"scripts/make_screens.py{' --new' if is_new else ''}",
+        sources="npm packages" if is_new else "npm packages and a live JupyterLab",
+        files=" and ".join(f"`{SPLITS[split]}`" for split in rows),
+        more=NEW if is_new else UNSEEN,
+    )
     size = sum(p.stat().st_size for p in (out / "images").glob("*.webp")) / 1e6
     elements = len({r["id"].rsplit("/", 1)[0] for part in rows.values() for r in part})
     total = sum(map(len, rows.values()))
     apps = {s["app"] for s in screens}
     lines = [
-        "# Embedded screens",
+        "# New screens" if is_new else "# Embedded screens",
         "",
         f"{len(screens)} screens of {len(apps)} applications, {elements} elements, {total} "
         f"instructions, {size:.1f} MB of lossless webp.",
-        ABOUT,
+        about,
         "| split | "
         + " | ".join(("screens", "rows", "label", "icon", "appearance", "region"))
         + " |",
@@ -52,12 +63,12 @@ def write_docs(out: Path, dropped: Counter[str]) -> None:
         lines.append(f"| {split} | " + " | ".join(map(str, counts)) + " |")
     lines += [
         "",
-        "| application | platforms | screens | train | held_out | unseen_apps |",
-        "|---|---|---|---|---|---|",
+        "| application | platforms | screens | " + " | ".join(rows) + " |",
+        "|---|---|---|" + "---|" * len(rows),
     ]
     for app in sorted({s["app"] for s in screens}):
         platforms = ", ".join(sorted({s["platform"] for s in screens if s["app"] == app}))
-        counts = [sum(r["app"] == app for r in rows[s]) for s in SPLITS]
+        counts = [sum(r["app"] == app for r in rows[s]) for s in rows]
         many = sum(s["app"] == app for s in screens)
         lines.append(f"| {app} | {platforms} | {many} | " + " | ".join(map(str, counts)) + " |")
     lines += ["", "Left out while building, by reason (elements and screens, all viewports):", ""]
@@ -75,7 +86,7 @@ def write_licences(out: Path, used: set[str]) -> None:
         "|---|---|---|",
     ]
     helpers = set()
-    for app in APPS:
+    for app in (*APPS, *NEW_APPS):
         if app.name in used:
             lines.append(f"| {app.name} | npm {app.package} | {app.licence} |")
             helpers |= {package for _, package, _ in app.redirects}
@@ -86,7 +97,8 @@ def write_licences(out: Path, used: set[str]) -> None:
         "Files that some packages load from elsewhere come from: "
         + ", ".join(sorted(helpers))
         + " "
-        "(MIT; the Font Awesome icons CC-BY-4.0, its fonts OFL-1.1).",
+        "(MIT; the Font Awesome icons CC-BY-4.0, its fonts and Source Sans 3 OFL-1.1; "
+        "simple-datatables LGPL-3.0). Their code is not in the repository.",
         "",
         "The pictures are renderings of these packages' own demonstration pages. Host pages for "
         "libraries without one are written by `scripts/screen_apps.py`.",
