@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def train(out: Path, reward: str, seed: int, ranks: int, overrides: list[str]) -
     command = [
         str(Path(sys.executable).parent / "deepspeed"),
         f"--num_gpus={ranks}",
+        f"--master_port={_free_port()}",
         "scripts/train_grpo.py",
         "--config",
         CONFIG,
@@ -50,6 +52,13 @@ def train(out: Path, reward: str, seed: int, ranks: int, overrides: list[str]) -
     ]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "PATH": path})
+
+
+def _free_port() -> int:
+    """A port of its own, so that other launches on the machine do no harm."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def columns(folder: Path, split: str) -> dict[str, list[float | None]]:
@@ -116,7 +125,7 @@ def main() -> int:
         for reward in args.rewards:
             if not args.table:
                 train(out, reward, seed, args.ranks, args.overrides)
-    for split in ("held_out", "unseen_apps"):
+    for split in ("new_screens", "held_out", "unseen_apps"):
         print(table(out, args.seeds, split), end="\n\n")
     return 0
 

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from vlrl.eval.asking import Model
     from vlrl.eval.runner import Job, Progress
 
-OWN_SCREENS = Path("assets/screens")
+OWN_SCREENS = {
+    "held_out": Path("assets/screens"),
+    "unseen_apps": Path("assets/screens"),
+    "new_screens": Path("assets/new_screens"),
+}
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -97,9 +101,7 @@ def _strategy(args: argparse.Namespace) -> Strategy:
 
 
 def _source(args: argparse.Namespace, benchmark: Benchmark) -> Source:
-    data = args.data
-    if data is None and benchmark.name in ("held_out", "unseen_apps"):
-        data = OWN_SCREENS
+    data = args.data or OWN_SCREENS.get(benchmark.name)
     if data is None:
         raise ConfigError(f"--data names the folder of {benchmark.title}")
     columns = dict(pair.split("=", 1) for pair in args.columns if "=" in pair)
