@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,15 +22,18 @@ from vlrl.measure.voxels import floater_share, iou
 from vlrl.shapes.camera import around
 from vlrl.shapes.colour_names import colours_in
 from vlrl.shapes.decoders import ShapeDecoder, make_decoder, seed_of
+from vlrl.shapes.files import save_codes, save_glb, save_obj, save_ply, save_voxel_points
 from vlrl.shapes.mesh import ColouredMesh
 from vlrl.shapes.render import render
-from vlrl.shapes.sheet import contact_sheet
+from vlrl.shapes.sheet import contact_sheet, save_animation, turntable
 from vlrl.shapes.store import load_shape
 from vlrl.shapes.surface import surface_of
 from vlrl.shapes.voxelise import Voxels
 from vlrl.types import Message, Rollout, Sample, TextPart, VoxelStage
 
 SHEET_COLUMNS = 3
+TURNTABLE_PX = 160
+NUM_FRAMES = 24
 DEFAULT_PROMPT = "Please generate a 3D mesh based on the prompt I provided: {caption}"
 
 
@@ -225,6 +229,24 @@ class TextTo3D:
     @staticmethod
     def _stored(sample: Sample) -> bool:
         return sample.target.reference is not None and "#" in sample.target.reference
+
+    def save_files(self, rollout: Rollout, folder: Path) -> None:
+        """GLB, PLY, OBJ, voxels and codes of an answer's last object, and a turntable."""
+        answer = rollout.parsed
+        if answer is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, stage in enumerate(answer.stages):
+            path = folder / f"codes-{number}.json"
+            save_codes(stage.codes, stage.occupancy.shape[0], stage.words, path)
+        if answer.mesh.is_empty:
+            return  # no program opens an empty mesh; its codes tell what happened
+        save_glb(answer.mesh, folder / "object.glb")
+        save_ply(answer.mesh, folder / "object.ply")
+        save_obj(answer.mesh, folder / "object.obj")
+        save_voxel_points(answer.occupancy, folder / "voxels.ply")
+        frames = turntable(answer.mesh, TURNTABLE_PX, NUM_FRAMES)
+        save_animation(frames, folder / "turntable.webp")
 
     def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
         """The reference's sheet and those of the answers, one below the other; None without any."""

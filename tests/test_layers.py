@@ -29,7 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/policy": MODELS,
     "vlrl/rollout": MODELS,
     "vlrl/dist": ("vlrl.dist", *GROUND),
-    "vlrl/log": MODELS,
+    "vlrl/log": (*MODELS, "vlrl.shapes"),
     "vlrl/train": (*MODELS, "vlrl.train"),
     "vlrl/screens": (*GROUND, "vlrl.screens"),
     "vlrl/warmup": (

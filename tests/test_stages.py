@@ -166,9 +166,7 @@ def test_the_ratio_is_exactly_one_on_the_first_update(
 def test_the_update_is_the_same_for_any_chunks(folder: Path, data: Path, tmp_path: Path) -> None:
     found = []
     for budget in (50, 100_000):
-        job = voxel_run(
-            folder, data, tmp_path, f"b{budget}", dist__max_tokens_per_chunk=budget
-        )
+        job = voxel_run(folder, data, tmp_path, f"b{budget}", dist__max_tokens_per_chunk=budget)
         trainer = trainer_of(job)
         found.append([trainer.train_step()["update/loss"] for _ in range(2)])
     assert found[0] == pytest.approx(found[1], rel=1e-4, abs=1e-6)

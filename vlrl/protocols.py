@@ -53,6 +53,9 @@ class Task(Protocol):
     def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
         """Raise ConfigError where task and policy see the data differently."""
 
+    # A task may also have `save_files(rollout, folder)`: an evaluated answer as files for other
+    # programs.
+
     def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Any:
         """A PIL image of the sample with its truth and the answers drawn in; None = no picture."""
 

@@ -46,6 +46,15 @@ def save_obj(mesh: ColouredMesh, path: Path) -> None:
     _export(mesh, path, "obj")
 
 
+def load_ply(path: Path) -> ColouredMesh:
+    """A mesh that `save_ply` wrote."""
+    import trimesh
+
+    made = trimesh.load(path, force="mesh", process=False)
+    colours = np.asarray(made.visual.vertex_colors)[:, :3].astype(np.uint8)
+    return ColouredMesh(np.asarray(made.vertices), np.asarray(made.faces, np.int64), colours)
+
+
 def _export(mesh: ColouredMesh, path: Path, kind: str) -> None:
     import trimesh
 

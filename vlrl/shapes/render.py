@@ -18,6 +18,7 @@ BACKGROUND = 255
 AMBIENT = 0.35
 MAX_PIXELS_AT_ONCE = 4_000_000
 NEAR = 1e-3
+ON_EDGE = 1e-9
 
 
 def render(
@@ -126,7 +127,9 @@ def _covered(
     with np.errstate(divide="ignore", invalid="ignore"):
         u, v = u / area, v / area
     w = 1 - u - v
-    hit = (u >= 0) & (v >= 0) & (w >= 0)  # false for a triangle seen edge on: nan
+    # A centre on the edge of two faces belongs to one of them at least, whatever is rounded; false
+    # for a triangle seen edge on: nan.
+    hit = (u >= -ON_EDGE) & (v >= -ON_EDGE) & (w >= -ON_EDGE)
     u, v, w, face = u[hit], v[hit], w[hit], face[hit]
     # Distances are interpolated as perspective wants it: by their inverses.
     inverse = u / z[face, 0] + v / z[face, 1] + w / z[face, 2]

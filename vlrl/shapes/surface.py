@@ -14,7 +14,8 @@ def surface(occupancy: np.ndarray, colours: np.ndarray | None = None) -> Coloure
     One layer of nothing is laid around the grid: without it an object that touches the border
     has holes there, and a full grid has no surface at all. Faces look outwards
     (`gradient_direction="ascent"`: skimage's own default turns them inwards on such grids). There
-    is one vertex for every face between an occupied voxel and an empty one.
+    is one vertex for every face between an occupied voxel and an empty one, and a few more inside
+    ambiguous cubes (Lewiner's tables), where parts touch at edges or corners.
     colours: uint8 [R, R, R, 3]; a vertex takes that of the nearest occupied voxel.
     """
     from skimage.measure import marching_cubes

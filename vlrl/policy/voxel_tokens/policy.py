@@ -73,7 +73,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         instruction: list[int] = []
         if options.refine is not None:
             limits.append(options.refine.max_plan_tokens)
-            instruction = further_turn(tokenizer, options.refine.instruction)
+            instruction = further_turn(self.processor, options.refine.instruction)
         self.segments = program(
             self.mesh,
             self.codec.shape.num_tokens,
@@ -263,19 +263,16 @@ def mesh_tokens(tokenizer: Any, num_codes: int, name: str) -> MeshTokens:
     return MeshTokens(first, num_codes, start, end)
 
 
-def further_turn(tokenizer: Any, instruction: str) -> list[int]:
+def further_turn(processor: Any, instruction: str) -> list[int]:
     """What follows a first answer when the user says more, up to where the next answer begins."""
     marker = "0123456789"
-    text = tokenizer.apply_chat_template(
-        [
-            {"role": "user", "content": "a"},
-            {"role": "assistant", "content": marker},
-            {"role": "user", "content": instruction},
-        ],
+    turns = [("user", "a"), ("assistant", marker), ("user", instruction)]
+    text = processor.apply_chat_template(
+        [{"role": role, "content": [{"type": "text", "text": said}]} for role, said in turns],
         tokenize=False,
         add_generation_prompt=True,
     )
-    return tokenizer.encode(text.partition(marker)[2], add_special_tokens=False)
+    return processor.tokenizer.encode(text.partition(marker)[2], add_special_tokens=False)
 
 
 def _added(tokenizer: Any) -> list[int]:
