@@ -20,6 +20,10 @@ NEEDS: dict[str, str] = {
     "caption": "target.caption, str: what the picture should show",
     "references": "target.references, paths of pictures of the same caption, maybe none",
     "written": "target.written, str or None: the text that should stand in the picture",
+    "shape": "parsed.occupancy, bool array [R, R, R]; target.shape, the reference's or None; "
+    "target.parts and target.colours; parsed.mesh",
+    "views": "parsed.views, uint8 array [N, H, W, 3]: pictures around the object",
+    "stages": "parsed.stages, the parsed value of every stage of the answer, the last one last",
     "scene": "target.scene, the objects that should be in the picture, or None",
 }
 """What a reward can ask of a task; a task lists what it gives in `provides`."""
@@ -48,6 +52,9 @@ class Task(Protocol):
 
     def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
         """Raise ConfigError where task and policy see the data differently."""
+
+    # A task may also have `save_files(rollout, folder)`: an evaluated answer as files for other
+    # programs.
 
     def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Any:
         """A PIL image of the sample with its truth and the answers drawn in; None = no picture."""
@@ -87,6 +94,8 @@ class Trajectory(Protocol):
     """True where an action was taken, [B, T]."""
     group: Tensor
     """Group of every row, [B]."""
+    # A policy whose answers have several stages also names, as `stage` [B, T], the one that every
+    # action belongs to, 0..S-1; vlrl.algo.stages.
 
     def select(self, rows: Sequence[int]) -> Trajectory:
         """The trajectory of some rows."""

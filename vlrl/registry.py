@@ -15,16 +15,19 @@ REGISTRY: dict[str, dict[str, str]] = {
     "task": {
         "gui_grounding": "vlrl.tasks.gui_grounding:GuiGrounding",
         "text_to_image": "vlrl.tasks.text_to_image:TextToImage",
+        "text_to_3d": "vlrl.tasks.text_to_3d:TextTo3D",
     },
     "policy": {
         "vision_language": "vlrl.policy.vision_language:VisionLanguagePolicy",
         "flow": "vlrl.policy.flow.policy:FlowPolicy",
         "image_tokens": "vlrl.policy.image_tokens.policy:ImageTokenPolicy",
+        "voxel_tokens": "vlrl.policy.voxel_tokens.policy:VoxelTokenPolicy",
     },
     "policy_options": {
         "vision_language": "vlrl.config.schema:VisionLanguageConfig",
         "flow": "vlrl.config.flow:FlowConfig",
         "image_tokens": "vlrl.config.image_tokens:ImageTokensConfig",
+        "voxel_tokens": "vlrl.config.voxel_tokens:VoxelTokensConfig",
     },
     "reward": {
         "gaussian_point": "vlrl.rewards.gaussian_point:gaussian_point",
@@ -49,6 +52,14 @@ REGISTRY: dict[str, dict[str, str]] = {
         "dino_similarity": "vlrl.rewards.dino_similarity:DinoSimilarity",
         "jpeg_compressibility": "vlrl.rewards.jpeg_compressibility:JpegCompressibility",
         "geneval": "vlrl.rewards.geneval:Geneval",
+        "voxel_iou": "vlrl.rewards.voxel_iou:voxel_iou",
+        "silhouette_iou": "vlrl.rewards.silhouette_iou:silhouette_iou",
+        "chamfer": "vlrl.rewards.chamfer:chamfer",
+        "surface_f_score": "vlrl.rewards.surface_f_score:surface_f_score",
+        "part_counts": "vlrl.rewards.part_counts:part_counts",
+        "colour_match": "vlrl.rewards.colour_match:colour_match",
+        "symmetry": "vlrl.rewards.symmetry:symmetry",
+        "no_floaters": "vlrl.rewards.no_floaters:no_floaters",
         "remote": "vlrl.rewards.remote:Remote",
     },
     "combinator": {
@@ -61,6 +72,9 @@ REGISTRY: dict[str, dict[str, str]] = {
         "geomean": "vlrl.rewards.combine:Geomean",
         "gate": "vlrl.rewards.gate:Gate",
         "clip": "vlrl.rewards.clip:Clip",
+        "views": "vlrl.rewards.views:Views",
+        "stages": "vlrl.rewards.stages:Stages",
+        "stage": "vlrl.rewards.stages:Stage",
     },
 }
 

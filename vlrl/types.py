@@ -3,7 +3,7 @@
 Axes, the same letters in every file:
 
     P  prompts a step and rank        T  actions (tokens, denoising steps, voxel codes)
-    G  group size                     S  a slice of T
+    G  group size                     S  a slice of T; of rewards, stages of an answer
     B  rollouts, B = P x G            L  sequence length in tokens
     V  vocabulary                     N  image patches, or boxes in a batch of boxes
     C, H, W  channels, height, width
@@ -79,6 +79,19 @@ class Sample:
         return [p.text for m in self.prompt for p in m.parts if isinstance(p, TextPart)]
 
 
+@dataclass(frozen=True)
+class VoxelStage:
+    """One object of an answer in voxel codes, and the words before it."""
+
+    words: str
+    codes: tuple[int, ...]
+    """Exactly as many as an object has; empty where there was none."""
+    occupancy: Any
+    """What they decode to, bool array [R, R, R]; nothing in it where there was no object."""
+    fault: str = ""
+    """What was wrong with the codes as they came; empty where nothing was."""
+
+
 @dataclass
 class Rollout:
     """One sampled answer to one sample."""
@@ -89,7 +102,7 @@ class Rollout:
     index: int
     """Place in the group, 0..G-1."""
     output: Any
-    """What the policy made: text, an image, voxel codes."""
+    """What the policy made: text, an image, a tuple of VoxelStage."""
     finish: Finish
     num_actions: int
     policy_version: int
@@ -98,6 +111,7 @@ class Rollout:
     """What the task read in `output`; None means that it could not be read."""
     score: Score | None = None
     advantage: float = 0.0
+    """Of several stages, the mean."""
 
 
 @dataclass(frozen=True)
@@ -106,3 +120,5 @@ class Score:
 
     value: float | None
     parts: Mapping[str, float] = field(default_factory=dict)
+    stages: tuple[float | None, ...] = ()
+    """A reward for each stage of the answer, where the reward tells them apart."""

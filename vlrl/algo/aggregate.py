@@ -31,6 +31,39 @@ def numerator(
     return (per_row * row_weight).sum()
 
 
+def share(
+    loss: Tensor,
+    mask: Tensor,
+    kind: str,
+    row_weight: Tensor,
+    constant_length: int,
+    totals: Tensor,
+    stage: Tensor | None,
+) -> Tensor:
+    """The chunk's share of the step's loss, divided by the step's denominators, a scalar.
+
+    `stage_token`: every action of a stage counts the same, the stages are added: the sum of a
+        token average each (Hi-GRPO, arXiv 2512.10949).
+    totals: what `denominators` gave for the whole step.
+    """
+    if kind == "stage_token":
+        each = (1 / totals.clamp(min=1)).to(loss)
+        if stage is not None:
+            each = each[stage.to(loss.device).clamp(max=len(totals) - 1)]
+        return numerator(loss * each, mask, "token", row_weight, constant_length)
+    return numerator(loss, mask, kind, row_weight, constant_length) / float(totals[0])
+
+
+def denominators(mask: Tensor, kind: str, stage: Tensor | None, num_stages: int) -> list[float]:
+    """What this rank adds to the step's denominators: one number, or one a stage."""
+    if kind != "stage_token":
+        return [float(denominator(mask, kind))]
+    if stage is None:
+        return [float(mask.sum()), *[0.0] * (num_stages - 1)]
+    at = stage.clamp(max=num_stages - 1)
+    return [float((mask & (at == s)).sum()) for s in range(num_stages)]
+
+
 def denominator(mask: Tensor, kind: str) -> Tensor:
     """What the sum over all chunks and ranks is divided by: actions, or answers, a scalar."""
     if kind == "token":

@@ -1,7 +1,8 @@
 """Policy objectives: from log-probs and advantages to a loss a action.
 
 Every objective is a pure function `(logp, old_logp, advantage, mask, clip) -> Objective`; shapes
-[B, T], [B, T], [B], [B, T]. The result is not yet averaged: `aggregate.py` does that.
+[B, T], [B, T], [B] or [B, T], [B, T]: one advantage an answer, or (vlrl.algo.stages) one an action.
+The result is not yet averaged: `aggregate.py` does that.
 """
 
 from __future__ import annotations
@@ -33,13 +34,17 @@ class Objective:
     """True where the clip took the gradient away, [B, T]."""
 
 
+def _per_action(advantage: Tensor) -> Tensor:
+    return advantage if advantage.dim() == 2 else advantage[:, None]
+
+
 def clip(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Clip) -> Objective:
     """PPO's clipped surrogate an action: -min(r A, clip(r) A), arXiv 1707.06347, eq. 7.
 
     `high > low` is DAPO's clip-higher (arXiv 2503.14476, section 3.1).
     """
     ratio = (logp - old_logp).exp()
-    A = advantage[:, None]
+    A = _per_action(advantage)
     bounded = ratio.clamp(1 - c.low, 1 + c.high)
     loss = -torch.min(ratio * A, bounded * A)
     clipped = (bounded * A < ratio * A) & mask
@@ -55,7 +60,7 @@ def gspo(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Cli
     length = mask.sum(1).clamp(min=1)
     log_ratio = ((logp - old_logp) * mask).sum(1) / length
     ratio = log_ratio.exp()[:, None].expand_as(logp)
-    A = advantage[:, None]
+    A = _per_action(advantage)
     bounded = ratio.clamp(1 - c.low, 1 + c.high)
     loss = -torch.min(ratio * A, bounded * A)
     clipped = (bounded * A < ratio * A) & mask
@@ -70,7 +75,7 @@ def cispo(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Cl
     """
     ratio = (logp - old_logp).detach().exp()
     bounded = ratio.clamp(1 - c.low, 1 + c.high)
-    loss = -bounded * advantage[:, None] * logp
+    loss = -bounded * _per_action(advantage) * logp
     return Objective(loss, ratio, (bounded != ratio) & mask)
 
 

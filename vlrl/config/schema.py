@@ -60,8 +60,11 @@ class AlgoConfig(Section):
     )
     nft: NftConfig = NftConfig()
     clip: ClipConfig = ClipConfig()
-    aggregate: Literal["sequence", "token", "constant"] = "sequence"
+    aggregate: Literal["sequence", "token", "constant", "stage_token"] = "sequence"
     constant_length: PositiveInt = Field(64, description="divisor of `aggregate: constant`")
+    stage_carry: NonNegativeFloat = Field(
+        1.0, description="of a reward with stages: weight of a later one in those before it"
+    )
     kl_beta: NonNegativeFloat = 0.0
     kl_estimator: Literal["auto", "k1", "k2", "k3"] = Field(
         "auto", description="auto = k3 for tokens; denoising steps have a closed form instead"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from vlrl.log import report_figures, report_pictures
+from vlrl.log import report_figures, report_pictures, report_shapes
 from vlrl.log.report_curves import curves
 from vlrl.log.report_files import read_run
 from vlrl.log.report_style import STYLE
@@ -21,6 +21,7 @@ def write_report(folder: Path) -> Path:
         report_figures.lines(run),
         curves(run.metrics),
         report_pictures.held_out(run),
+        report_shapes.turntables(run),
         report_pictures.groups(run),
     ]
     if run.config:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from vlrl.policy import layout
-from vlrl.policy.distribution import draw, log_probs
+from vlrl.policy.distribution import draw
 from vlrl.policy.group_attention import SharedPrompts
 from vlrl.policy.module import TokenLogProbs
 from vlrl.policy.prompts import EncodedPrompt
@@ -43,6 +43,17 @@ class Decoded:
     """Of each prompt's pictures, where the module keeps them; else None."""
 
 
+class Rules(Protocol):
+    """What may come next in every row, where that is not the same at every step."""
+
+    def next(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """For some rows, [R]: the kind of the next token, and the token where it is dictated (-1 =
+        it is not)."""
+
+    def take(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """The tokens that came, [R] -> whether each row has ended, bool [R]."""
+
+
 @torch.no_grad()
 def decode(
     module: TokenLogProbs,
@@ -56,10 +67,12 @@ def decode(
     pad_id: int,
     greedy: bool = False,
     stopped: Callable[[list[int]], bool] | None = None,
+    rules: Rules | None = None,
 ) -> Decoded:
     """Sample `num_each` answers a prompt; `stopped` may end a row by its tokens (stop strings).
 
-    seeds: one a row, [P x num_each].
+    seeds: one a row, [P x num_each]. With `rules`, they alone say what may come and where a row
+    ends; a dictated token has log-prob 0.
     """
     device = module.forbidden.device
     B, T = len(prompts) * num_each, max_new_tokens
@@ -73,13 +86,21 @@ def decode(
     running = torch.ones(B, dtype=torch.bool, device=device)
     for t in range(T):
         rows = state.rows
-        logp = log_probs(module.logits(state.hidden), module.sampling, module.forbidden)
+        kinds, dictated = (None, None) if rules is None else rules.next(rows)
+        logp = module.log_probs(state.hidden, kinds)
         token = logp.argmax(-1) if greedy else draw(logp, uniforms[rows, t])
+        chosen = logp.gather(-1, token[:, None])[:, 0]
+        if dictated is not None:
+            token = torch.where(dictated < 0, token, dictated)
+            chosen = torch.where(dictated < 0, chosen, 0.0)
         live = running[rows]
         tokens[rows, t] = torch.where(live, token, pad_id)
         taken[rows, t] = live
-        logps[rows, t] = torch.where(live, logp.gather(-1, token[:, None])[:, 0], 0.0)
-        running[rows] = live & ~torch.isin(token, stop_tokens)
+        logps[rows, t] = torch.where(live, chosen, 0.0)
+        if rules is None:
+            running[rows] = live & ~torch.isin(token, stop_tokens)
+        else:
+            running[rows] = live & ~rules.take(rows, token)
         if stopped is not None:
             for row in running.nonzero()[:, 0].tolist():
                 running[row] = not stopped(tokens[row, : t + 1].tolist())

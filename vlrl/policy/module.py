@@ -113,33 +113,44 @@ class TokenLogProbs(nn.Module):
         """The language head, [A, D] -> [A, V]."""
         return self.core.lm_head(hidden)
 
-    def _score(self, hidden: Tensor, targets: Tensor, entropy_grad: bool) -> tuple[Tensor, Tensor]:
+    def log_probs(
+        self, hidden: Tensor, kinds: Tensor | None = None, taken: Tensor | None = None
+    ) -> Tensor:
+        """The sampling distribution, [A, D] -> float32 [A, V]; `taken` as in `distribution`.
+
+        kinds: which tokens may come, [A]; a plain language model has one kind and no use for it.
+        """
+        return log_probs(self.logits(hidden), self.sampling, self.forbidden, taken)
+
+    def _score(
+        self, hidden: Tensor, targets: Tensor, entropy_grad: bool, kinds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies in chunks: [A, V] for all actions at once would not fit.
 
         The number of chunks is the same on every rank, whatever A is: under ZeRO-3 each call of
         the head gathers its weight from all ranks.
         """
         logps, entropies = [], []
-        for rows, wanted in zip(
-            hidden.tensor_split(self.num_head_chunks),
-            targets.tensor_split(self.num_head_chunks),
-            strict=True,
+        num = self.num_head_chunks
+        of_kind = [None] * num if kinds is None else kinds.tensor_split(num)
+        for rows, wanted, kind in zip(
+            hidden.tensor_split(num), targets.tensor_split(num), of_kind, strict=True
         ):
             if torch.is_grad_enabled() and rows.requires_grad:
                 # The logits of a chunk are made again in the backward pass, not kept.
                 logp, ent = checkpoint(
-                    self._score_chunk, rows, wanted, entropy_grad, use_reentrant=False
+                    self._score_chunk, rows, wanted, entropy_grad, kind, use_reentrant=False
                 )
             else:
-                logp, ent = self._score_chunk(rows, wanted, entropy_grad)
+                logp, ent = self._score_chunk(rows, wanted, entropy_grad, kind)
             logps.append(logp)
             entropies.append(ent)
         return torch.cat(logps), torch.cat(entropies)
 
     def _score_chunk(
-        self, hidden: Tensor, targets: Tensor, entropy_grad: bool
+        self, hidden: Tensor, targets: Tensor, entropy_grad: bool, kinds: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        logp = log_probs(self.logits(hidden), self.sampling, self.forbidden, targets)
+        logp = self.log_probs(hidden, kinds, targets)
         chosen = logp.gather(-1, targets[:, None])[:, 0]
         with nullcontext() if entropy_grad else torch.no_grad():
             ent = entropy(logp)

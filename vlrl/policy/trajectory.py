@@ -31,6 +31,11 @@ class TokenTrajectory:
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
+    @property
+    def num_tokens(self) -> Tensor:
+        """Tokens of every answer in the model's input, [B]."""
+        return self.mask.sum(1)
+
     def select(self, rows: Sequence[int]) -> TokenTrajectory:
         """The trajectory of some rows; the prompts stay, since rows name them by index."""
         index = torch.as_tensor(rows, dtype=torch.long)

@@ -119,7 +119,7 @@ class VisionLanguagePolicy:
                 rollouts += answers
                 parts.append(part)
         self.module.train()
-        return rollouts, TokenTrajectory.join(parts)
+        return rollouts, type(parts[0]).join(parts)
 
     def _sample_batch(
         self, samples: Sequence[Sample], num_each: int, seed: int, greedy: bool, first: int
@@ -193,7 +193,7 @@ class VisionLanguagePolicy:
         With a shared prompt a group stays whole and a chunk costs the sum of its groups; without,
         every row is padded to the longest. A unit above the budget is a chunk of its own.
         """
-        lengths = trajectory.mask.sum(1).tolist()
+        lengths = trajectory.num_tokens.tolist()
         prompt = [p.num_tokens for p in trajectory.prompts]
         units: list[tuple[list[int], int]] = []
         if self.share_prompt:

@@ -24,7 +24,10 @@ NODE_KEYS = ("weight", "label")
 def build_reward(node: Mapping[str, Any], where: str = "reward") -> Reward:
     """The reward that a config node describes; raises ConfigError that names the place."""
     reject_weight(node, where)
-    return build_node(node, where)
+    reward = build_node(node, where)
+    if any(num_stages(one) > 1 for one in walk(reward) if one is not reward):
+        raise ConfigError(f"{where}: `stages` stands at the root of the tree, not below it")
+    return reward
 
 
 def build_node(node: Mapping[str, Any], where: str) -> Reward:
@@ -103,6 +106,11 @@ def walk(reward: Reward) -> Iterator[Reward]:
     yield reward
     for child in getattr(reward, "children", ()):
         yield from walk(child)
+
+
+def num_stages(reward: Reward) -> int:
+    """Stages of an answer that the reward tells apart; 1 for all but the combinator `stages`."""
+    return int(getattr(reward, "num_stages", 1))
 
 
 def score(reward: Reward, rollouts: Sequence[Rollout]) -> list[Score]:

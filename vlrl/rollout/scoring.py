@@ -23,6 +23,19 @@ def score_rollouts(task: Task, reward: Reward, rollouts: Sequence[Rollout]) -> T
     return torch.tensor([float("nan") if v is None else v for v in values])
 
 
+def stage_rewards(rollouts: Sequence[Rollout], num_stages: int) -> Tensor:
+    """Rewards of scored rollouts, float32 [B, S], nan where one does not apply.
+
+    A reward that knows no stages has one column.
+    """
+    rows = []
+    for rollout in rollouts:
+        score = rollout.score
+        values = (None,) * num_stages if score is None else score.stages or (score.value,)
+        rows.append([float("nan") if value is None else value for value in values])
+    return torch.tensor(rows)
+
+
 def measured(metrics: Mapping[str, Reward], rollouts: Sequence[Rollout]) -> dict[str, list[float]]:
     """Values of rewards that are only measured, by name; nan where one does not apply."""
     return {

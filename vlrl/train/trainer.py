@@ -6,10 +6,14 @@
     policy.sample ──> B = P x G rollouts + trajectory (log-probs, mask)        time/sampling
          │
          v
-    task.parse ──> reward tree ──> rewards [B], nan = does not apply           time/scoring
+    task.parse ──> reward tree ──> rewards [B, S], nan = does not apply        time/scoring
+         │                │         one column, or one a stage of the answer
          │                └── groups of equal rewards: counted, dropped, drawn again (optional)
          v
-    advantages [B], within groups, no collective
+    carry a later stage's reward back ──> advantages [B, S], within groups, no collective
+         │
+         v
+    each action gets that of its stage, trajectory.stage [B, T]; one stage: that of its answer
          │
          v
     policy.reference (only with KL)                                       time/reference
@@ -34,21 +38,23 @@ import torch
 from torch import Tensor
 
 from vlrl.algo.advantages import advantages, difficulty_weight, group_statistics, zero_variance
+from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
 from vlrl.dist.comm import World, all_max, all_sum
 from vlrl.dist.engine import Engine
+from vlrl.errors import ConfigError
 from vlrl.log.console import StepConsole
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
 from vlrl.protocols import Policy, Reward, Task, TrainableReward
-from vlrl.reward.tree import walk
+from vlrl.reward.tree import num_stages, walk
 from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
-from vlrl.rollout.scoring import record, score_rollouts
+from vlrl.rollout.scoring import record, score_rollouts, stage_rewards
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.evaluation import evaluate, spread, summarise
 from vlrl.train.evaluation_files import write_evaluation
-from vlrl.train.update import Batch, update, with_reference
+from vlrl.train.update import Batch, stage_of, update, with_reference
 from vlrl.types import Finish, Rollout
 
 
@@ -59,7 +65,7 @@ class Experience:
     rollouts: list[Rollout]
     trajectory: Any
     rewards: Tensor
-    """[B]; nan where the reward does not apply."""
+    """[B, S], a column a stage; nan where the reward does not apply."""
 
 
 class Trainer:
@@ -143,7 +149,7 @@ class Trainer:
         per_rank = algo.num_prompts // self.world.size
         experience = self._sample(per_rank, meter)
         for _ in range(algo.resample_rounds):
-            dull = zero_variance(experience.rewards, experience.trajectory.group)
+            dull = _dull(experience.rewards, experience.trajectory.group)
             num_dull = int(dull.sum()) // algo.group_size
             # All ranks draw alike, so that the walk over the data stays the same on all.
             wanted = int(all_max(num_dull, self.world))
@@ -162,45 +168,59 @@ class Trainer:
         with meter.timed("sampling"):
             rollouts, trajectory = self.policy.sample(samples, self.config.algo.group_size, seed)
         with meter.timed("scoring"):
-            rewards = score_rollouts(self.task, self.reward, rollouts)
+            score_rollouts(self.task, self.reward, rollouts)
+        rewards = stage_rewards(rollouts, num_stages(self.reward))
         return Experience(rollouts, trajectory, rewards)
 
     def prepare(self, experience: Experience, meter: Meter) -> Batch:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
         algo = self.config.algo
-        rewards, group = experience.rewards, experience.trajectory.group
-        advantage = advantages(
-            rewards,
-            group,
-            algo.advantage,
-            eps=algo.advantage_eps,
-            batch_std=self._batch_std(rewards, group) if algo.advantage == "batch_std" else None,
-        )
-        if algo.advantage_clip:
-            advantage = advantage.clamp(-algo.advantage_clip, algo.advantage_clip)
-        dull = zero_variance(rewards, group)
+        group, trajectory = experience.trajectory.group, experience.trajectory
+        rewards = carry_back(experience.rewards, algo.stage_carry)
+        advantage = self._advantage(rewards, group)
+        dull = _dull(rewards, group)
         truncated = torch.tensor([r.finish is Finish.LENGTH for r in experience.rollouts])
-        kept = ~rewards.isnan()
+        kept = ~rewards.isnan().all(1)
         if algo.drop_zero_variance:
             kept &= ~dull
         if algo.mask_truncated:
             kept &= ~truncated
-        _, std, _ = group_statistics(rewards, group)
         meter.add("filter/zero_variance", dull.tolist())
         meter.add("filter/kept", kept.tolist())
-        meter.add("reward/group_std", std.tolist())
-        meter.add("update/advantage_abs", advantage.abs().tolist())
+        for column in rewards.unbind(1):
+            meter.add("reward/group_std", group_statistics(column, group)[1].tolist())
+        meter.add("update/advantage_abs", advantage.abs().flatten().tolist())
         meter.add(
             "rollout/staleness", [self.version - r.policy_version for r in experience.rollouts]
         )
-        for rollout, value in zip(experience.rollouts, advantage.tolist(), strict=True):
+        for rollout, value in zip(experience.rollouts, advantage.mean(1).tolist(), strict=True):
             rollout.advantage = value
-        trajectory = experience.trajectory
+        if rewards.shape[1] > 1 and stage_of(trajectory) is None:
+            raise ConfigError(
+                "reward: `stages` needs a policy whose answers have stages (voxel_tokens with "
+                "policy.refine); this one's have none"
+            )
+        each = to_actions(advantage, stage_of(trajectory))
         if algo.kl_beta:
             with meter.timed("reference"):
                 trajectory = with_reference(self.policy, trajectory, self.world)
         ids = [r.sample.id for r in experience.rollouts]
-        return Batch(trajectory, advantage, self._weights(experience.rollouts), kept, ids)
+        weights = self._weights(experience.rollouts)
+        return Batch(trajectory, each, weights, kept, ids, num_stages=rewards.shape[1])
+
+    def _advantage(self, rewards: Tensor, group: Tensor) -> Tensor:
+        """Advantages of every stage by itself, [B, S] -> [B, S]."""
+        algo = self.config.algo
+        columns = []
+        for column in rewards.unbind(1):
+            std = self._batch_std(column, group) if algo.advantage == "batch_std" else None
+            columns.append(
+                advantages(column, group, algo.advantage, eps=algo.advantage_eps, batch_std=std)
+            )
+        advantage = torch.stack(columns, 1)
+        if algo.advantage_clip:
+            advantage = advantage.clamp(-algo.advantage_clip, algo.advantage_clip)
+        return advantage
 
     def _weights(self, rollouts: Sequence[Rollout]) -> Tensor:
         options = self.config.algo.difficulty
@@ -287,5 +307,10 @@ def _rows(group: int, G: int) -> slice:
     return slice(group * G, (group + 1) * G)
 
 
+def _dull(rewards: Tensor, group: Tensor) -> Tensor:
+    """True for the rows of groups that teach nothing in any stage, [B, S] -> bool [B]."""
+    return torch.stack([zero_variance(column, group) for column in rewards.unbind(1)]).all(0)
+
+
 def _is_dull(rewards: Tensor) -> bool:
-    return bool(zero_variance(rewards, torch.zeros(len(rewards), dtype=torch.long)).all())
+    return bool(_dull(rewards, torch.zeros(len(rewards), dtype=torch.long)).all())

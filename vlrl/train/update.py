@@ -30,13 +30,14 @@ class Batch:
 
     trajectory: Any
     advantage: Tensor
-    """[B]"""
+    """[B]; [B, T] where the stages of an answer have their own."""
     row_weight: Tensor
     """Difficulty weight, [B]."""
     kept: Tensor
     """False for rows that the filters took out, [B]."""
     sample_ids: Sequence[str]
     """One a row, named when something is not finite."""
+    num_stages: int = 1
 
 
 def update(
@@ -69,14 +70,20 @@ def _step(
     meter: Meter,
 ) -> int:
     """One optimizer step over the rows; 0 if no rank has anything to learn from."""
-    mask = batch.trajectory.mask[rows]
-    total = all_sum([float(aggregate.denominator(mask, algo.aggregate))], world)[0]
-    if total == 0:
+    stage = stage_of(batch.trajectory)
+    own = aggregate.denominators(
+        batch.trajectory.mask[rows],
+        algo.aggregate,
+        None if stage is None else stage[rows],
+        batch.num_stages,
+    )
+    totals = torch.tensor(all_sum(own, world), dtype=torch.float64)
+    if not totals.any():
         meter.add("update/skipped", [1.0])
         return 0
     broken: list[str] = []
     for chunk, is_real in _chunks(policy, batch.trajectory, rows, world):
-        loss = _chunk_loss(policy, batch, chunk, old, algo, total, meter if is_real else None)
+        loss = _chunk_loss(policy, batch, chunk, old, algo, totals, meter if is_real else None)
         if not torch.isfinite(loss):
             broken += sorted({batch.sample_ids[b] for b in chunk})
         engine.backward(loss if is_real else loss * 0.0)
@@ -103,7 +110,7 @@ def _chunk_loss(
     chunk: list[int],
     old: Tensor | None,
     algo: AlgoConfig,
-    total: float,
+    totals: Tensor,
     meter: Meter | None,
 ) -> Tensor:
     """This chunk's share of the step's loss: its sum divided by the global denominator."""
@@ -116,8 +123,9 @@ def _chunk_loss(
     else:
         loss = _surrogate_loss(policy, part, advantage, mask, kept, algo, meter)
     weight = batch.row_weight[chunk].to(device)
-    summed = aggregate.numerator(loss, mask, algo.aggregate, weight, algo.constant_length)
-    return summed / total
+    return aggregate.share(
+        loss, mask, algo.aggregate, weight, algo.constant_length, totals, stage_of(part)
+    )
 
 
 def _surrogate_loss(
@@ -162,6 +170,11 @@ def _regression_loss(
         if meter is not None:
             meter.add_sum("update/kl", float(now.kl.detach().sum()), float(now.kl.numel()))
     return loss
+
+
+def stage_of(trajectory: Any) -> Tensor | None:
+    """The stage of every action, [B, T]; None where answers have only one."""
+    return getattr(trajectory, "stage", None)
 
 
 def _record(meter: Meter, now: Any, objective: Any, part: Any, mask: Tensor) -> None:

@@ -1,0 +1,264 @@
+"""Text to 3D: a caption in, an object in voxels out, in one stage or in two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+
+from vlrl.data.collect import Rows, Splits
+from vlrl.data.shapes import ShapeRow, ShapeSource, read_shapes
+from vlrl.errors import ConfigError, DataError
+from vlrl.measure.parts import Part, parts_in
+from vlrl.measure.point_sets import surface_distances
+from vlrl.measure.voxels import floater_share, iou
+from vlrl.shapes.camera import around
+from vlrl.shapes.colour_names import colours_in
+from vlrl.shapes.decoders import ShapeDecoder, make_decoder, seed_of
+from vlrl.shapes.files import save_codes, save_glb, save_obj, save_ply, save_voxel_points
+from vlrl.shapes.mesh import ColouredMesh
+from vlrl.shapes.render import render
+from vlrl.shapes.sheet import contact_sheet, save_animation, turntable
+from vlrl.shapes.store import load_shape
+from vlrl.shapes.surface import surface_of
+from vlrl.shapes.voxelise import Voxels
+from vlrl.types import Message, Rollout, Sample, TextPart, VoxelStage
+
+SHEET_COLUMNS = 3
+TURNTABLE_PX = 160
+NUM_FRAMES = 24
+DEFAULT_PROMPT = "Please generate a 3D mesh based on the prompt I provided: {caption}"
+
+
+@dataclass(frozen=True)
+class ShapeTarget:
+    """What the object should be."""
+
+    caption: str
+    reference: str | None = None
+    """`file.npz#name` or a mesh file."""
+    resolution: int | None = None
+    parts: tuple[Part, ...] = ()
+    """Counted parts that the caption names."""
+    colours: tuple[str, ...] = ()
+    """Colour words of the caption."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> Voxels | None:
+        """The reference's voxels, read when first asked for; None without one. DataError."""
+        return None if self.reference is None else load_shape(self.reference, self.resolution)
+
+
+class ShapeAnswer:
+    """An object; mesh, views and picture are made when something first looks at them."""
+
+    def __init__(self, stage: VoxelStage, sample: Sample, task: TextTo3D) -> None:
+        self.words, self.codes = stage.words, stage.codes
+        self.occupancy: np.ndarray = stage.occupancy
+        """bool [R, R, R]"""
+        self.well_formed = not stage.fault
+        self.stages: tuple[ShapeAnswer, ...] = (self,)
+        self._sample, self._task = sample, task
+
+    @cached_property
+    def mesh(self) -> ColouredMesh:
+        """The coloured surface; the same codes and words always give the same one."""
+        seed = seed_of(self._sample.id, self.codes)
+        return self._task.decoder(self.occupancy, self.words, self._sample.target.caption, seed)
+
+    @cached_property
+    def views(self) -> np.ndarray:
+        """Pictures around the object, the front first, uint8 [N, H, W, 3]."""
+        return self._task.draw(self.mesh)
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """All views on one sheet, uint8 [H, W, 3], row by row."""
+        return contact_sheet(self.views, SHEET_COLUMNS)
+
+
+class TextTo3D:
+    """Captions, and figures of the objects that answer them.
+
+    Example: TextTo3D(TextTo3D.Options(data={"train": {"path": "train.jsonl"}})).
+    """
+
+    class Options(BaseModel):
+        """The `task:` part of a config; `data` maps split names to sources."""
+
+        model_config = ConfigDict(extra="forbid")
+
+        data: dict[str, ShapeSource]
+        prompt_template: str = DEFAULT_PROMPT
+        """The policy's prompt; rewards see the caption."""
+        labels: tuple[str, ...] = ()
+        """Row fields that reports group by: a colour, or MME-3DR's `category`."""
+        num_views: PositiveInt = 6
+        """Views around the object, evenly spaced, the front first."""
+        view_px: PositiveInt = Field(128, ge=16)
+        """Side of a view."""
+        elevation_deg: float = Field(20.0, gt=-90, lt=90)
+        renderer: Literal["software", "egl", "auto"] = "software"
+        decoder: str = "palette"
+        """How voxels get a surface and colours: palette, or trellis."""
+        decoder_model: str = "JeffreyXiang/TRELLIS-text-xlarge"
+        """Weights of `decoder: trellis`."""
+        on_bad_row: Literal["error", "skip"] = "error"
+
+        @field_validator("prompt_template")
+        @classmethod
+        def _has_caption(cls, template: str) -> str:
+            if "{caption}" not in template:
+                raise ValueError("the prompt template needs {caption} where the caption goes")
+            return template
+
+    name = "text_to_3d"
+    provides = frozenset({"shape", "views", "image", "caption", "format", "stages"})
+
+    def __init__(self, options: TextTo3D.Options) -> None:
+        self.options = options
+        self._splits = Splits(options.data, self._read, self.sample)
+        self.skipped = self._splits.skipped
+        self._resolution: int | None = None
+
+    @cached_property
+    def decoder(self) -> ShapeDecoder:
+        """Made when the first object is looked at."""
+        return make_decoder(self.options.decoder, self.options.decoder_model)
+
+    def draw(self, mesh: ColouredMesh) -> np.ndarray:
+        """The views of a mesh, uint8 [N, H, W, 3]."""
+        options = self.options
+        cameras = around(options.num_views, options.elevation_deg)
+        return render(mesh, cameras, options.view_px, supersample=2, renderer=options.renderer)
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """All samples of a split, in file order; raises ConfigError, DataError."""
+        return self._splits.samples(split)
+
+    def _read(self, source: ShapeSource) -> Rows[ShapeRow]:
+        options = self.options
+        return read_shapes(source, labels=options.labels, on_bad_row=options.on_bad_row)
+
+    def sample(self, row: ShapeRow) -> Sample:
+        """One checked row as a problem."""
+        prompt = self.options.prompt_template.replace("{caption}", row.caption)
+        target = ShapeTarget(
+            row.caption,
+            row.reference,
+            self._resolution,
+            parts_in(row.caption),
+            tuple(colours_in(row.caption)),
+            row.labels,
+        )
+        columns = {**row.fields, "caption": row.caption, "reference": row.reference}
+        message = Message("user", (TextPart(prompt),))
+        return Sample(row.id, self.name, (message,), target, columns)
+
+    def parse(self, sample: Sample, output: Any) -> ShapeAnswer | None:
+        """The last stage's object, the others as its `stages`; None for anything else."""
+        if not isinstance(output, tuple) or not output:
+            return None
+        if not all(isinstance(stage, VoxelStage) for stage in output):
+            return None
+        stages = tuple(ShapeAnswer(stage, sample, self) for stage in output)
+        stages[-1].stages = stages
+        return stages[-1]
+
+    def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
+        """Occupancy IoU, F-score and Chamfer distance to the reference; filled, whole, in form.
+
+        `f_score`: at 1.5 voxels, between the voxels' centres. `floaters`: share of the voxels
+        outside the largest part. Answers that cannot be read count as empty objects.
+        """
+        names = ("iou", "f_score", "chamfer", "filled", "floaters", "well_formed")
+        rows = [self._figures(rollout) for rollout in rollouts]
+        return {name: [row.get(name, math.nan) for row in rows] for name in names}
+
+    def _figures(self, rollout: Rollout) -> dict[str, float]:
+        answer, reference = rollout.parsed, rollout.sample.target.shape
+        if answer is None:
+            against = {} if reference is None else {"iou": 0.0, "f_score": 0.0}
+            return {"filled": 0.0, "floaters": 1.0, "well_formed": 0.0, **against}
+        grid = answer.occupancy
+        figures = {
+            "filled": float(grid.mean()),
+            "floaters": floater_share(grid, 26),
+            "well_formed": float(answer.well_formed),
+        }
+        if reference is not None:
+            figures["iou"] = iou(grid, reference.occupancy)
+            distances = surface_distances(grid, reference.occupancy)
+            figures["f_score"], figures["chamfer"] = distances.f_score(1.5), distances.chamfer
+        return figures
+
+    def strata(self, sample: Sample) -> Mapping[str, str]:
+        """The fields named by `labels`, where the sample's row has them."""
+        return dict(sample.target.labels)
+
+    def difficulty(self, sample: Sample) -> float:
+        """nan: no target has a size."""
+        return math.nan
+
+    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
+        """References have to be as finely divided as what the policy makes; ConfigError.
+
+        resized: voxels a side, twice.
+        """
+        sample = self.samples(split)[0]
+        resolution = resized(sample)[0]
+        shape = sample.target.shape if self._stored(sample) else None
+        if shape is not None and shape.occupancy.shape[0] != resolution:
+            raise ConfigError(
+                f"sample {sample.id!r}: its reference has {shape.occupancy.shape[0]} voxels a "
+                f"side, the policy makes {resolution}"
+            )
+        # Meshes are voxelised as finely as the policy's objects.
+        self._resolution = resolution
+        self._splits = Splits(self.options.data, self._read, self.sample)
+        self.skipped = self._splits.skipped
+
+    @staticmethod
+    def _stored(sample: Sample) -> bool:
+        return sample.target.reference is not None and "#" in sample.target.reference
+
+    def save_files(self, rollout: Rollout, folder: Path) -> None:
+        """GLB, PLY, OBJ, voxels and codes of an answer's last object, and a turntable."""
+        answer = rollout.parsed
+        if answer is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, stage in enumerate(answer.stages):
+            path = folder / f"codes-{number}.json"
+            save_codes(stage.codes, stage.occupancy.shape[0], stage.words, path)
+        if answer.mesh.is_empty:
+            return  # no program opens an empty mesh; its codes tell what happened
+        save_glb(answer.mesh, folder / "object.glb")
+        save_ply(answer.mesh, folder / "object.ply")
+        save_obj(answer.mesh, folder / "object.obj")
+        save_voxel_points(answer.occupancy, folder / "voxels.ply")
+        frames = turntable(answer.mesh, TURNTABLE_PX, NUM_FRAMES)
+        save_animation(frames, folder / "turntable.webp")
+
+    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
+        """The reference's sheet and those of the answers, one below the other; None without any."""
+        sheets = []
+        try:
+            reference = sample.target.shape
+        except DataError:
+            reference = None
+        if reference is not None:
+            sheets.append(contact_sheet(self.draw(surface_of(reference)), SHEET_COLUMNS))
+        for rollout in rollouts:
+            if rollout.parsed is not None:
+                for stage in rollout.parsed.stages:
+                    sheets.append(stage.image)
+        return Image.fromarray(np.concatenate(sheets)) if sheets else None

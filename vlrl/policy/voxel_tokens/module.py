@@ -1,0 +1,80 @@
+"""The one module that DeepSpeed wraps: text and voxel codes in, log-probs of the actions out."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlrl.policy.distribution import Sampling, log_probs
+from vlrl.policy.group_attention import PackedGroups
+from vlrl.policy.module import TokenLogProbs
+from vlrl.policy.voxel_tokens.grammar import CODES, FREE, WORDS, MeshTokens
+
+
+class VoxelTokenLogProbs(TokenLogProbs):
+    """Log-probs under the constraint that the tokens were drawn under.
+
+    The vision tower is never run: prompts hold no picture, and its weights stay as they are.
+    """
+
+    no_words: Tensor
+    no_codes: Tensor
+
+    def __init__(
+        self,
+        model: Any,
+        sampling: Sampling,
+        forbidden: Tensor,
+        num_head_chunks: int,
+        mesh: MeshTokens,
+        special: Tensor,
+    ) -> None:
+        """`special`: tokens with a meaning of their own, which words never hold."""
+        super().__init__(model, sampling, forbidden, num_head_chunks, keeps_features=True)
+        self.mesh = mesh
+        size = self.core.get_output_embeddings().weight.shape[0]
+        ids = torch.arange(size)
+        is_code = mesh.is_code(ids)
+        # Rows of the head above the vocabulary are padding that nobody trained.
+        unused = ids > max(mesh.end, mesh.start, mesh.first + mesh.num_codes - 1)
+        not_words = is_code | torch.isin(ids, special) | (ids == mesh.end) | unused
+        not_words[mesh.start] = False
+        self.register_buffer("no_words", ids[not_words], persistent=False)
+        self.register_buffer("no_codes", ids[~is_code], persistent=False)
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor | None,
+        predictor: Tensor,
+        targets: Tensor,
+        kinds: Tensor,
+        groups: PackedGroups | None = None,
+        reference: bool = False,
+        entropy_grad: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies of the targets [A] of these kinds [A], float32 [A] each."""
+        with self.model.disable_adapter() if reference else nullcontext():
+            hidden = self.hidden(input_ids, positions, attention_mask, None, None, None, groups)
+            hidden = hidden[predictor[0], predictor[1]]
+            return self._score(hidden, targets, entropy_grad, kinds)
+
+    def log_probs(
+        self, hidden: Tensor, kinds: Tensor | None = None, taken: Tensor | None = None
+    ) -> Tensor:
+        """[A, D] -> float32 [A, V], each row over the tokens that its kind allows."""
+        assert kinds is not None
+        logits = self.logits(hidden)
+        banned = {WORDS: self.no_words, CODES: self.no_codes, FREE: self.forbidden}
+        found = torch.zeros(logits.shape, device=logits.device)
+        for kind, tokens in banned.items():
+            rows = (kinds == kind).nonzero()[:, 0]
+            if len(rows):
+                own = None if taken is None else taken[rows]
+                part = log_probs(logits[rows], self.sampling, tokens, own)
+                found = found.index_copy(0, rows, part)
+        return found
