@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # What each folder may import of vlrl, as prefixes. Only build and cli may join everything.
-GROUND = ("vlrl.errors", "vlrl.registry", "vlrl.config", "vlrl.measure")
+GROUND = ("vlrl.errors", "vlrl.registry", "vlrl.config", "vlrl.measure", "vlrl.video")
 RECORDS = (*GROUND, "vlrl.types", "vlrl.protocols", "vlrl.algo")
 MODELS = (*RECORDS, "vlrl.policy", "vlrl.rollout", "vlrl.dist", "vlrl.log", "vlrl.reward")
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -31,7 +31,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/log": MODELS,
     "vlrl/train": (*MODELS, "vlrl.train"),
     "vlrl/screens": (*GROUND, "vlrl.screens"),
-    "vlrl/warmup": ("vlrl.warmup", "vlrl.dist", "vlrl.data"),
+    "vlrl/video": ("vlrl.errors", "vlrl.types", "vlrl.video"),
+    "vlrl/clips": (*GROUND, "vlrl.clips"),
+    "vlrl/warmup": (
+        "vlrl.warmup",
+        "vlrl.dist",
+        "vlrl.data",
+        "vlrl.measure",
+        "vlrl.clips",
+        "vlrl.video",
+    ),
     "vlrl/interop": (*RECORDS, "vlrl.reward", "vlrl.interop"),
     "vlrl/serve": (*RECORDS, "vlrl.reward", "vlrl.serve"),
     "vlrl/scoring": (*RECORDS, "vlrl.reward", "vlrl.scoring"),

@@ -20,6 +20,10 @@ NEEDS: dict[str, str] = {
     "caption": "target.caption, str: what the picture should show",
     "references": "target.references, paths of pictures of the same caption, maybe none",
     "written": "target.written, str or None: the text that should stand in the picture",
+    "spans": "target.spans and parsed.spans, (start, end) pairs; target.closed: whole frames",
+    "track": "target.track, vlrl.measure.tubes.Tube; parsed.think and .final, Track or None",
+    "consistent": "parsed.consistent, bool: the boxes cover exactly the answered span",
+    "timed_boxes": "target.timed and parsed.timed, pairs of seconds and vlrl.measure.boxes.Box",
     "scene": "target.scene, the objects that should be in the picture, or None",
 }
 """What a reward can ask of a task; a task lists what it gives in `provides`."""

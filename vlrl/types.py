@@ -50,9 +50,11 @@ class VideoPart:
     fps: float
     """Native frames a second."""
     num_frames: int
-    """Native frames."""
+    """Native frames of the clip."""
     frames: tuple[int, ...]
-    """Native indices of the frames that the model sees, rising."""
+    """Native indices of the frames that the model sees, rising, counted from the clip's start."""
+    first_frame: int = 0
+    """Where the clip starts in the file."""
     longer_side_px: int | None = None
     """Largest longer side after resizing; None = as large as it is."""
 

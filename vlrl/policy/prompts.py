@@ -14,7 +14,7 @@ from torch import Tensor
 from vlrl.errors import DataError
 from vlrl.measure.resize import video_size
 from vlrl.types import ImagePart, Message, Sample, VideoPart
-from vlrl.video.read import read_frames
+from vlrl.video.read import read_part
 from vlrl.video.sampling import sampled_fps
 
 
@@ -146,7 +146,7 @@ class PromptEncoder:
         )
         return {
             "type": "video",
-            "video": [Image.fromarray(frame) for frame in read_frames(part.source, part.frames)],
+            "video": [Image.fromarray(frame) for frame in read_part(part)],
             "sample_fps": sampled_fps(part.frames, part.fps),
             "resized_height": height,
             "resized_width": width,

@@ -1,4 +1,4 @@
-"""What the vision tower makes of pictures and videos, as one tensor that can be kept and cut by prompt.
+"""What the vision tower makes of pictures and videos, as one tensor, kept and cut by prompt.
 
 A frozen tower gives the same features in sampling, in the reference pass and in every pass of the
 update, so they are computed once a rollout; the patches are then no longer needed.

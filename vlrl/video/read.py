@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vlrl.errors import DataError
+from vlrl.types import VideoPart
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_MISSING_FRAMES = 2
@@ -113,3 +114,8 @@ def _decode(path: Path, frames: Sequence[int]) -> np.ndarray:
         assert newest is not None
         found[index] = newest.to_ndarray(format="rgb24")
     return np.stack([found[index] for index in frames])
+
+
+def read_part(part: VideoPart) -> np.ndarray:
+    """The frames that a prompt shows, uint8 [n, H, W, 3]; raises DataError."""
+    return read_frames(part.source, [part.first_frame + k for k in part.frames])
