@@ -26,6 +26,8 @@ class Motion:
     """What follows "the dog", and the first and last step for which it is true."""
     from_sight: bool = False
     """The sayings hold for the steps in which the object is in sight; they are counted later."""
+    looks: tuple[str, ...] = ("plain",) * STEPS
+    """plain, big or flipped, at every step."""
 
 
 def turning(rng: random.Random, room: float) -> Motion:
@@ -33,15 +35,12 @@ def turning(rng: random.Random, room: float) -> Motion:
     turn = rng.randint(2, STEPS - 2)
     first, second = rng.sample(sorted(DIRECTIONS), 2)
     path = _walk([first] * turn + [second] * (STEPS - turn), _speed(rng, room, turn), rng, room)
-    return Motion(
-        path,
-        (
-            ("before it turns", 0, turn - 1),
-            ("after it turns", turn, STEPS - 1),
-            (f"while it moves {first}", 0, turn - 1),
-            (f"while it moves {second}", turn, STEPS - 1),
-        ),
+    order = (("before it turns", 0, turn - 1), ("after it turns", turn, STEPS - 1))
+    ways = (
+        (f"while it moves {first}", 0, turn - 1),
+        (f"while it moves {second}", turn, STEPS - 1),
     )
+    return Motion(path, order if rng.random() < 0.5 else ways)
 
 
 def stopping(rng: random.Random, room: float) -> Motion:
@@ -83,12 +82,37 @@ def leaving(rng: random.Random, room: float) -> Motion:
     return Motion(path, (("before it leaves", 0, 0),), from_sight=True)
 
 
+def growing(rng: random.Random, room: float) -> Motion:
+    """Small, then big, or the other way round."""
+    return _changing(rng, room, "big", "while it is big", "while it is small")
+
+
+def flipping(rng: random.Random, room: float) -> Motion:
+    """Upright, then upside down, or the other way round."""
+    return _changing(rng, room, "flipped", "while it is upside down", "while it is upright")
+
+
+def _changing(rng: random.Random, room: float, look: str, during: str, else_: str) -> Motion:
+    """Goes one slow way; before or after a step it looks otherwise."""
+    change = rng.randint(2, STEPS - 2)
+    way = rng.choice(sorted(DIRECTIONS))
+    path = _walk([way] * STEPS, rng.uniform(0.0, 0.4) * _speed(rng, room, STEPS), rng, room)
+    first, then = (during, else_) if rng.random() < 0.5 else (else_, during)
+    looks = [look if first is during else "plain"] * change
+    looks += [look if then is during else "plain"] * (STEPS - change)
+    return Motion(path, ((first, 0, change - 1), (then, change, STEPS - 1)), looks=tuple(looks))
+
+
 def idling(rng: random.Random, room: float) -> Motion:
     """Stands still all the time: nothing is asked about it."""
     return Motion(np.tile(_start(rng, room), (STEPS + 1, 1)), ())
 
 
-SCRIPTS = (turning, turning, stopping, starting, entering, leaving)
+SCRIPTS = (
+    entering, entering, leaving, leaving, growing, growing, flipping, flipping,
+    turning, turning, stopping, starting,
+)  # fmt: skip
+"""Drawn alike; what shows in one frame comes more often than what takes two to see."""
 
 
 def native_path(path: np.ndarray, frames_a_step: int) -> np.ndarray:

@@ -15,8 +15,9 @@ class Actor:
     """A sprite and its way; later actors stand in front of earlier ones."""
 
     name: str
-    sprite: np.ndarray
-    """float32 RGBA in [0, 1], colours not multiplied, [h, w, 4]."""
+    looks: tuple[np.ndarray, ...]
+    """What it looks like in every frame: float32 RGBA in [0, 1], colours not multiplied,
+    [h, w, 4]."""
     centres: np.ndarray
     """Centre in every frame, pixels, [T, 2]."""
 
@@ -48,21 +49,23 @@ def render(background: np.ndarray, actors: Sequence[Actor], frames: Sequence[int
         for number, actor in enumerate(actors):
             ys, xs = np.nonzero(owner == number)
             if len(ys):
-                visible[row, number] = len(ys) / max(1, int((actor.sprite[..., 3] > 0.5).sum()))
+                whole = int((actor.looks[frame][..., 3] > 0.5).sum())
+                visible[row, number] = len(ys) / max(1, whole)
                 boxes[row, number] = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
     return Rendered(images, boxes, visible)
 
 
 def _draw(canvas: np.ndarray, owner: np.ndarray, actor: Actor, frame: int, number: int) -> None:
     """Put one sprite on the canvas, cut at its edges, and take over the pixels it covers."""
-    height, width = actor.sprite.shape[:2]
+    sprite = actor.looks[frame]
+    height, width = sprite.shape[:2]
     left = round(float(actor.centres[frame, 0]) - width / 2)
     top = round(float(actor.centres[frame, 1]) - height / 2)
     x1, y1 = max(0, left), max(0, top)
     x2, y2 = min(canvas.shape[1], left + width), min(canvas.shape[0], top + height)
     if x1 >= x2 or y1 >= y2:
         return
-    piece = actor.sprite[y1 - top : y2 - top, x1 - left : x2 - left]
+    piece = sprite[y1 - top : y2 - top, x1 - left : x2 - left]
     alpha = piece[..., 3:]
     canvas[y1:y2, x1:x2] = canvas[y1:y2, x1:x2] * (1 - alpha) + piece[..., :3] * alpha
     owner[y1:y2, x1:x2][piece[..., 3] > 0.5] = number

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from vlrl.clips.motion import SCRIPTS, STEPS, Motion, idling, native_path
+from vlrl.clips.motion import SCRIPTS, STEPS, Motion, growing, idling, native_path
 from vlrl.clips.render import SIDE_PX, Actor, Rendered, render
 
 FPS = 8
@@ -21,6 +21,15 @@ CONCEPTS = (
 )  # fmt: skip
 OCCLUDERS = ("cactus", "door", "tent", "tree")
 STYLES = ("noto", "fluent")
+KINDS = {
+    "entering": "enter", "leaving": "leave", "growing": "grow", "flipping": "flip",
+    "turning": "turn", "stopping": "stop", "starting": "start",
+}  # fmt: skip
+BIG = 1.6
+"""How much larger a big object is."""
+Script = Callable[[random.Random, float], Motion]
+TWIN_TOO = ("stands still", "is upright", "is small")
+"""What is true of a twin all the time."""
 LEAST_VISIBLE = 0.3
 """An object is in sight where at least this share of it is seen."""
 
@@ -36,7 +45,7 @@ class Question:
     boxes: np.ndarray
     """One box a native frame from `first` on, xyxy pixels, [n, 4]."""
     kind: str
-    """turn, stop, start, enter or leave."""
+    """enter, leave, grow, flip, turn, stop or start."""
     twin: bool
     """Whether another object of the same class is in the clip."""
     occluded: bool
@@ -91,7 +100,7 @@ def draw_scene(pool: Pool, rng: random.Random) -> Scene:
         actor, motion = _actor(pool, rng, name, script)
         actors.append(actor)
         motions.append(motion)
-        kinds.append(script.__name__.removesuffix("ing"))
+        kinds.append(KINDS[script.__name__])
     if twin:
         # A twin stands still or goes on one way that no sentence about the other one names.
         actor, _ = _actor(pool, rng, names[0], idling)
@@ -125,8 +134,8 @@ def questions_of(scene: Scene, drawn: Rendered) -> list[Question]:
                 last = (int(steps[-1]) + 1) * FRAMES_A_STEP - 1
                 inside = np.nonzero(seen[first : last + 1])[0]
                 last = first + int(inside[-1])
-            if twin and "stands still" in text:
-                continue  # so does the twin
+            if twin and text.removeprefix("while it ") in TWIN_TOO:
+                continue
             span = slice(first, last + 1)
             boxes = drawn.boxes[span, number]
             if not seen[span].all() or (boxes[:, 2:] - boxes[:, :2]).min() < 8:
@@ -141,14 +150,25 @@ def questions_of(scene: Scene, drawn: Rendered) -> list[Question]:
     return questions
 
 
-def _actor(pool: Pool, rng: random.Random, name: str, script: object) -> tuple[Actor, Motion]:
+def _actor(pool: Pool, rng: random.Random, name: str, script: Script) -> tuple[Actor, Motion]:
     size = rng.randint(28, 42)
-    picture = rng.choice(pool.sprites[name]).resize((size, size), Image.Resampling.LANCZOS)
-    sprite = np.asarray(picture, dtype=np.float32) / 255
-    room = SIDE_PX - size
-    motion: Motion = script(rng, float(room))  # type: ignore[operator]
-    centres = native_path(motion.path, FRAMES_A_STEP) + size / 2
-    return Actor(name, sprite, centres), motion
+    picture = rng.choice(pool.sprites[name])
+    big = round(size * BIG)
+    room = SIDE_PX - (big if script is growing else size)
+    motion = script(rng, float(room))
+    looks = {
+        "plain": _pixels(picture, size),
+        "flipped": _pixels(picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM), size),
+        "big": _pixels(picture, big),
+    }
+    centres = native_path(motion.path, FRAMES_A_STEP) + (SIDE_PX - room) / 2
+    shown = tuple(looks[motion.looks[frame // FRAMES_A_STEP]] for frame in range(NUM_FRAMES))
+    return Actor(name, shown, centres), motion
+
+
+def _pixels(picture: Image.Image, size: int) -> np.ndarray:
+    resized = picture.resize((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(resized, dtype=np.float32) / 255
 
 
 def _background(pool: Pool, rng: random.Random) -> np.ndarray:

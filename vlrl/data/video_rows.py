@@ -6,6 +6,7 @@ import importlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ READERS: dict[str, str] = {
     "charades_sta": "vlrl.data.charades_sta",
 }
 """Modules with `entries(source)`: pairs of a place and a function that gives the checked row."""
+VIDEO_ENDINGS = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v")
 
 Entries = Iterator[tuple[str, Callable[[], "VideoRow"]]]
 
@@ -113,18 +115,30 @@ def read_videos(
     return collect(module.entries(source), source.path, limit=limit, on_bad_row=on_bad_row)
 
 
-def video_path(source: VideoSource, name: str, where: str, suffixes: tuple[str, ...] = ()) -> str:
+def video_path(source: VideoSource, name: str, where: str) -> str:
     """The video's file or folder of frames; DataError where `check_videos` finds none.
 
-    suffixes: endings that are tried where the name as it stands is not there; published sets mix
-    them.
+    Looked for by its name and then, since published sets mix endings and split into folders, by
+    its name without ending, in the folder and one level below.
     """
     path = source.folder() / name
-    candidates = [path, *(path.with_suffix(suffix) for suffix in suffixes)]
-    found = next((one for one in candidates if one.exists()), None)
+    if path.exists():
+        return str(path)
+    found = _listing(source.folder()).get(Path(name).stem)
     if found is None and source.check_videos:
         raise DataError(f"{where}: there is no video {path} (video_root, check_videos)")
-    return str(found or path)
+    return found or str(path)
+
+
+@lru_cache(maxsize=16)
+def _listing(folder: Path) -> dict[str, str]:
+    """Videos and folders of frames by name without ending; the first one in order counts."""
+    found: dict[str, str] = {}
+    if folder.is_dir():
+        for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
+            if path.is_dir() or path.suffix.lower() in VIDEO_ENDINGS:
+                found.setdefault(path.stem if path.is_file() else path.name, str(path))
+    return found
 
 
 def tube_of(
@@ -200,12 +214,9 @@ def text_field(row: Any, name: str, where: str) -> str:
     return value.strip()
 
 
-def probed(source: VideoSource, path: str, where: str) -> tuple[int, float, int, int]:
+def probed(path: str) -> tuple[int, float, int, int]:
     """Number of frames, rate, width and height of a video file; DataError without a rate."""
-    try:
-        info = video_info(path)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from error
+    info = video_info(path)
     if info.fps is None:
-        raise DataError(f"{where}: {path} does not say how many frames it has a second")
+        raise DataError(f"{path}: does not say how many frames it has a second")
     return info.num_frames, info.fps, info.width_px, info.height_px
