@@ -7,7 +7,7 @@ ranks then and now. `run.json` keeps what the answers depend on: another setting
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +97,22 @@ class Store:
                 cut += 1
         return cut
 
+    def rows(self, known: Container[str]) -> Iterator[dict[str, Any]]:
+        """All lines so far; raises DataError for one of an item that this set does not have."""
+        for path in sorted(self.folder.glob(SHARDS)):
+            for number, row in enumerate(read_json_rows(path), start=1):
+                if row["id"] not in known:
+                    raise DataError(f"{path}, line {number}: no item {row['id']!r} in this set")
+                yield row
+
     def load(self, items: Mapping[str, Item]) -> dict[str, list[Pass]]:
         """All answers so far, by item; where a call failed and a later one did not, the answer."""
         found: dict[str, list[Pass]] = {}
-        for path in sorted(self.folder.glob(SHARDS)):
-            for number, row in enumerate(read_json_rows(path), start=1):
-                item = items.get(row["id"])
-                if item is None:
-                    raise DataError(f"{path}, line {number}: no item {row['id']!r} in this set")
-                passes = from_row(row, item)
-                if failure(passes) is None or item.id not in found:
-                    found[item.id] = passes
+        for row in self.rows(items):
+            item = items[row["id"]]
+            passes = from_row(row, item)
+            if failure(passes) is None or item.id not in found:
+                found[item.id] = passes
         return found
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -37,6 +37,7 @@ class Combinator(ABC):
             raise ConfigError(
                 f"{self.name}: {len(self.weights)} weights for {len(self.children)} children"
             )
+        self._check_weights()
         self.label: str | None = None
         self.needs = frozenset().union(*(child.needs for child in self.children))
         self.range = self.joint_range([child.range for child in self.children])
@@ -67,6 +68,14 @@ class Combinator(ABC):
         """One joint score a rollout, in order; every child sees all rollouts."""
         columns = [score(child, rollouts) for child in self.children]
         return [self._join(row) for row in zip(*columns, strict=True)]
+
+    def _check_weights(self) -> None:
+        """Some rewards can be farmed beyond a weight, and say so."""
+        pairs_of = list(zip(self.weights, self.children, strict=True))
+        for place, (weight, child) in enumerate(pairs_of):
+            check = getattr(child, "check_weight", None)
+            if check is not None and self.weighted:
+                check(weight, pairs_of[:place] + pairs_of[place + 1 :])
 
     def _join(self, row: tuple[Score, ...]) -> Score:
         applying = [

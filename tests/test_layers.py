@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # What each folder may import of vlrl, as prefixes. Only build and cli may join everything.
-GROUND = ("vlrl.errors", "vlrl.registry", "vlrl.config", "vlrl.measure")
+GROUND = ("vlrl.errors", "vlrl.registry", "vlrl.config", "vlrl.measure", "vlrl.video")
 RECORDS = (*GROUND, "vlrl.types", "vlrl.protocols", "vlrl.algo")
 MODELS = (*RECORDS, "vlrl.policy", "vlrl.rollout", "vlrl.dist", "vlrl.log", "vlrl.reward")
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -32,6 +32,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/log": (*MODELS, "vlrl.shapes"),
     "vlrl/train": (*MODELS, "vlrl.train"),
     "vlrl/screens": (*GROUND, "vlrl.screens"),
+    "vlrl/video": ("vlrl.errors", "vlrl.types", "vlrl.video"),
+    "vlrl/clips": (*GROUND, "vlrl.clips"),
     "vlrl/warmup": (
         "vlrl.warmup",
         "vlrl.dist",
@@ -40,6 +42,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vlrl.shapes",
         "vlrl.config",
         "vlrl.policy.voxel_tokens",
+        "vlrl.clips",
+        "vlrl.video",
     ),
     "vlrl/interop": (*RECORDS, "vlrl.reward", "vlrl.interop"),
     "vlrl/serve": (*RECORDS, "vlrl.reward", "vlrl.serve"),

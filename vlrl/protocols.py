@@ -24,6 +24,10 @@ NEEDS: dict[str, str] = {
     "target.parts and target.colours; parsed.mesh",
     "views": "parsed.views, uint8 array [N, H, W, 3]: pictures around the object",
     "stages": "parsed.stages, the parsed value of every stage of the answer, the last one last",
+    "spans": "target.spans and parsed.spans, (start, end) pairs; target.closed: whole frames",
+    "track": "target.track, vlrl.measure.tubes.Tube; parsed.think and .final, Track or None",
+    "consistent": "parsed.consistent, bool: the boxes cover exactly the answered span",
+    "timed_boxes": "target.timed and parsed.timed, pairs of seconds and vlrl.measure.boxes.Box",
     "scene": "target.scene, the objects that should be in the picture, or None",
 }
 """What a reward can ask of a task; a task lists what it gives in `provides`."""

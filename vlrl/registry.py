@@ -16,6 +16,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "gui_grounding": "vlrl.tasks.gui_grounding:GuiGrounding",
         "text_to_image": "vlrl.tasks.text_to_image:TextToImage",
         "text_to_3d": "vlrl.tasks.text_to_3d:TextTo3D",
+        "video_grounding": "vlrl.tasks.video_grounding:VideoGrounding",
     },
     "policy": {
         "vision_language": "vlrl.policy.vision_language:VisionLanguagePolicy",
@@ -61,6 +62,15 @@ REGISTRY: dict[str, dict[str, str]] = {
         "symmetry": "vlrl.rewards.symmetry:symmetry",
         "no_floaters": "vlrl.rewards.no_floaters:no_floaters",
         "remote": "vlrl.rewards.remote:Remote",
+        "track_format": "vlrl.rewards.track_format:track_format",
+        "track_consistency": "vlrl.rewards.track_consistency:track_consistency",
+        "temporal_iou": "vlrl.rewards.temporal_iou:temporal_iou",
+        "track_spatial": "vlrl.rewards.track_spatial:TrackSpatial",
+        "track_improvement": "vlrl.rewards.track_improvement:TrackImprovement",
+        "tube_iou": "vlrl.rewards.tube_iou:tube_iou",
+        "track_mean_iou": "vlrl.rewards.track_mean_iou:track_mean_iou",
+        "time_proximity": "vlrl.rewards.timed_boxes:time_proximity",
+        "timed_boxes": "vlrl.rewards.timed_boxes:timed_boxes",
     },
     "combinator": {
         "sum": "vlrl.rewards.combine:Sum",

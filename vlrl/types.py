@@ -40,6 +40,26 @@ class ImagePart:
 
 
 @dataclass(frozen=True)
+class VideoPart:
+    """A video in a prompt: some of its frames, read only when a policy asks for them."""
+
+    source: Any
+    """A video file, a folder of pictures in the order of their names, or uint8 [T, H, W, 3]."""
+    width_px: int
+    height_px: int
+    fps: float
+    """Native frames a second."""
+    num_frames: int
+    """Native frames of the clip."""
+    frames: tuple[int, ...]
+    """Native indices of the frames that the model sees, rising, counted from the clip's start."""
+    first_frame: int = 0
+    """Where the clip starts in the file."""
+    longer_side_px: int | None = None
+    """Largest longer side after resizing; None = as large as it is."""
+
+
+@dataclass(frozen=True)
 class TextPart:
     """A piece of text in a prompt."""
 
@@ -54,7 +74,7 @@ class Message:
     """
 
     role: str
-    parts: tuple[ImagePart | TextPart, ...]
+    parts: tuple[ImagePart | VideoPart | TextPart, ...]
 
 
 @dataclass(frozen=True)

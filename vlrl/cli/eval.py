@@ -22,6 +22,7 @@ from vlrl.eval.rates import Scored
 from vlrl.eval.render import markdown
 from vlrl.eval.scoring import prediction, summarise, verdict_of
 from vlrl.eval.strategies import Pass, Reading, Single, Strategy, Vote, Zoom
+from vlrl.eval.video_benchmarks import VIDEO_BENCHMARKS
 from vlrl.measure.profiles import Profile, profile_named
 
 if TYPE_CHECKING:
@@ -38,13 +39,17 @@ OWN_SCREENS = {
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `vlrl eval`."""
-    parser = commands.add_parser("eval", help="evaluate GUI grounding on a benchmark")
+    parser = commands.add_parser("eval", help="evaluate GUI or video grounding on a benchmark")
     add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask or read, score, write predictions.jsonl and summary.json, print the tables."""
+    if args.benchmark in VIDEO_BENCHMARKS:
+        from vlrl.cli.eval_video import run as run_on_videos
+
+        return run_on_videos(args)
     if (args.model is None) == (args.predictions is None):
         raise ConfigError("give one of --model and --predictions")
     benchmark = benchmark_named(args.benchmark)
@@ -295,7 +300,7 @@ def _write(
 
 def main(argv: list[str] | None = None) -> int:
     """Entry of scripts/evaluate.py: a user's mistake is one clear message and status 2."""
-    parser = argparse.ArgumentParser(description="Evaluate GUI grounding on a benchmark.")
+    parser = argparse.ArgumentParser(description="Evaluate GUI or video grounding on a benchmark.")
     add_arguments(parser)
     try:
         return run(parser.parse_args(argv))

@@ -6,13 +6,16 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from vlrl.cli.eval_video_arguments import add_video_arguments
 from vlrl.data.rows import Convention
 from vlrl.eval.benchmarks import BENCHMARKS
+from vlrl.eval.video_benchmarks import VIDEO_BENCHMARKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All arguments; three ways to get answers: a model, an endpoint, or a file of them."""
-    parser.add_argument("--benchmark", required=True, metavar="NAME", help=", ".join(BENCHMARKS))
+    names = ", ".join([*BENCHMARKS, *VIDEO_BENCHMARKS])
+    parser.add_argument("--benchmark", required=True, metavar="NAME", help=names)
     parser.add_argument("--data", type=Path, metavar="PATH", help="folder or file of annotations")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/eval/...")
     parser.add_argument("--quiet", action="store_true", help="plain lines, no bars")
@@ -20,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_reading(parser)
     _add_data(parser)
     _add_strategy(parser)
+    add_video_arguments(parser)
     # Set by the deepspeed launcher; LOCAL_RANK in the environment says the same.
     parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
 

@@ -7,7 +7,7 @@ model is evaluated the way it was trained without repeating five options.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
@@ -18,7 +18,7 @@ FILE = "vlrl.json"
 
 
 class Recipe(BaseModel):
-    """What evaluation must know of a GUI-grounding checkpoint; None = not said."""
+    """What evaluation must know of a grounding checkpoint; None = not said."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +28,22 @@ class Recipe(BaseModel):
     max_pixels: PositiveInt | None = None
     max_new_tokens: PositiveInt | None = None
     precision: Literal["fp32", "bf16"] | None = None
+    video: dict[str, str | float | int | None] | None = None
+    """How a video model's frames are sampled and its answers written: options of its task."""
+
+
+VIDEO_OPTIONS = (
+    "answer",
+    "index",
+    "start_at",
+    "edges",
+    "coordinates",
+    "fps",
+    "max_frames",
+    "longer_side_px",
+    "duplicates",
+)
+"""Options of `video_grounding` that belong to the model, not to the data."""
 
 
 def recipe_of(config: RunConfig) -> Recipe | None:
@@ -41,7 +57,13 @@ def recipe_of(config: RunConfig) -> Recipe | None:
         max_pixels=config.policy.get("max_pixels"),
         max_new_tokens=config.policy.get("max_new_tokens"),
         precision=config.dist.precision,
+        video=_video_options(config),
     )
+
+
+def _video_options(config: RunConfig) -> dict[str, Any] | None:
+    given = {name: config.task[name] for name in VIDEO_OPTIONS if name in config.task}
+    return given if "answer" in given else None
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:

@@ -141,3 +141,17 @@ def contains(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Whether points lie in boxes, all four edges included, [N, 4] x [N, 2] -> bool [N]."""
     inside = (points >= boxes[:, :2]) & (points <= boxes[:, 2:])
     return inside[:, 0] & inside[:, 1]
+
+
+def giou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Generalised IoU (Rezatofighi et al. 2019) of xyxy boxes, [N, 4] x [N, 4] -> [N] in (-1, 1].
+
+    For ordered boxes only: of a box whose corners are both exchanged the formula gives +1.
+    """
+    low, high = np.minimum(a[:, :2], b[:, :2]), np.maximum(a[:, 2:], b[:, 2:])
+    hull = np.prod(np.maximum(high - low, 0.0), axis=1)
+    side = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0.0)
+    both = side[:, 0] * side[:, 1]
+    union = area(a) + area(b) - both
+    waste = np.divide(hull - union, hull, out=np.zeros_like(hull), where=hull > 0)
+    return iou(a, b) - waste

@@ -36,3 +36,24 @@ def smart_resize(
         new_height = math.ceil(height * grow / factor) * factor
         new_width = math.ceil(width * grow / factor) * factor
     return new_height, new_width
+
+
+def video_size(
+    height: int, width: int, factor: int = 28, longer_side_px: int | None = None
+) -> tuple[int, int]:
+    """Resized (height, width) of a video's frames in pixels, both multiples of `factor`.
+
+    Shrunk until the longer side is at most `longer_side_px` (STVG-o1: 336), aspect kept, then
+    each side goes to the nearest multiple that keeps to it. A frame has at least four units of
+    factor x factor, as in qwen_vl_utils. Raises ValueError as smart_resize does.
+    """
+    longest = max(height, width)
+    if longer_side_px is not None and longer_side_px < factor:
+        raise ValueError(f"a longer side of {longer_side_px} px is below one patch of {factor} px")
+    scale = 1.0 if longer_side_px is None else min(1.0, longer_side_px / longest)
+    most = math.inf if longer_side_px is None else longer_side_px // factor * factor
+    # Through the processors' own rule, so that what is refused there is refused here.
+    smart_resize(height, width, factor, 1, 1 << 62)
+    sides = (max(factor, round(side * scale / factor) * factor) for side in (height, width))
+    new_height, new_width = (int(min(side, most)) for side in sides)
+    return smart_resize(new_height, new_width, factor, 4 * factor**2, 1 << 62)

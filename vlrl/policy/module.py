@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vlrl.policy.distribution import Sampling, entropy, log_probs
 from vlrl.policy.group_attention import PackedGroups, SharedPrompts
-from vlrl.policy.vision_features import as_output, features_of
+from vlrl.policy.vision_features import as_outputs, features_of
 
 
 class TokenLogProbs(nn.Module):
@@ -93,7 +93,7 @@ class TokenLogProbs(nn.Module):
             pixel_values, grid_thw = self._blank_image(input_ids.device)
         if features is None and pixel_values is not None and grid_thw is not None:
             features = features_of(core, pixel_values, grid_thw)
-        outputs = None if blank or features is None else {"image": as_output(features)}
+        outputs = None if blank or features is None else as_outputs(core, input_ids, features)
         # Reaches the attention function as it is: transformers hands unknown arguments on.
         plan = {} if groups is None else {"groups": groups}
         state = core.model(

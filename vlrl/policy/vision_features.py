@@ -1,4 +1,4 @@
-"""What the vision tower makes of pictures, as one tensor that can be kept and cut by prompt.
+"""What the vision tower makes of pictures and videos, as one tensor, kept and cut by prompt.
 
 A frozen tower gives the same features in sampling, in the reference pass and in every pass of the
 update, so they are computed once a rollout; the patches are then no longer needed.
@@ -38,6 +38,26 @@ def as_output(features: Tensor) -> VisionOutput:
     """The features in the form in which the models take them."""
     first, *deeper = features.unbind(0)
     return VisionOutput((first,), [(level,) for level in deeper])
+
+
+def as_outputs(core: Any, input_ids: Tensor, features: Tensor) -> dict[str, VisionOutput]:
+    """Features of pictures and videos, [1 + K, N, D] in the order of their tokens, by modality.
+
+    The models put them into the sequence modality by modality; which feature belongs to which
+    is what the tokens themselves say.
+    """
+    visual = input_ids[
+        (input_ids == core.config.image_token_id) | (input_ids == core.config.video_token_id)
+    ]
+    is_video = visual == core.config.video_token_id
+    if not is_video.any():
+        return {"image": as_output(features)}
+    if is_video.all():
+        return {"video": as_output(features)}
+    return {
+        "image": as_output(features[:, ~is_video]),
+        "video": as_output(features[:, is_video]),
+    }
 
 
 def num_visual_tokens(core: Any, grid_thw: Tensor) -> int:

@@ -50,7 +50,8 @@ class WarmupTrainer(SFTTrainer):
         index, cover = inputs.pop("pointer_index"), inputs.pop("pointer_cover")
         share = inputs.pop("pointer_share")
         words, word_cover = inputs.pop("word_index"), inputs.pop("word_cover")
-        counts = inputs["image_grid_thw"].prod(-1) // 4
+        grids = inputs["image_grid_thw" if "image_grid_thw" in inputs else "video_grid_thw"]
+        counts = grids.prod(-1) // 4
         TAP.scores, TAP.enabled = [], True
         try:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)

@@ -1,0 +1,335 @@
+"""Spatio-temporal video grounding: a video and a sentence, answered with a span and boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_validator
+
+from vlrl.data.collect import Rows, Splits
+from vlrl.data.video_rows import VideoRow, VideoSource, read_videos
+from vlrl.errors import ConfigError
+from vlrl.measure.boxes import Box, Frame
+from vlrl.measure.contact_sheet import Strip, contact_sheet, shown
+from vlrl.measure.profiles import profile_named
+from vlrl.measure.resize import video_size
+from vlrl.measure.spans import clamp, span_iou
+from vlrl.measure.timeline import Edges as SpanEdges
+from vlrl.measure.timeline import Timeline, Unit
+from vlrl.measure.track_answers import TrackFormat, format_named, read_track
+from vlrl.measure.tube_metrics import NOTHING, Convention, TubeScore, score_tube
+from vlrl.measure.tubes import Track, Tube
+from vlrl.measure.video_answers import Duplicates, VideoAnswer, VideoTarget, answer_from
+from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
+from vlrl.video.read import read_part
+from vlrl.video.sampling import sample_frames
+
+THRESHOLDS = (0.3, 0.5)
+
+STVG_QUESTION = (
+    "The video is shown as {num_frames} frames, numbered {first} to {last}. Find: {sentence}\n"
+    "First say in which frames it is true, then draw a box around the target in each of these "
+    "frames, then look again and give the final boxes:\n"
+    "<time> start - end </time> <think_bbox> start. [x1, y1, x2, y2], ... </think_bbox> "
+    "<pred_bbox> start. [x1, y1, x2, y2], ... </pred_bbox>"
+)
+"""Our own wording: STVG-o1's training prompt is not published."""
+
+Coordinates = Literal["profile", "resized_px", "original_px", "thousand", "unit"]
+
+
+class VideoGrounding:
+    """Data, reading and figures of video grounding.
+
+    Example: VideoGrounding(VideoGrounding.Options(data={"train": {"path": "train.jsonl"}})).
+    """
+
+    class Options(BaseModel):
+        """The `task:` part of a config; `data` maps split names to sources."""
+
+        model_config = ConfigDict(extra="forbid")
+
+        data: dict[str, VideoSource]
+        prompt: str = STVG_QUESTION
+        """May hold {sentence}, {num_frames}, {first}, {last}, {duration_s}, {width}, {height}."""
+        answer: str = "stvg_o1"
+        """How answers are written: stvg_o1, stvg, seconds_csv, temporal, intervals, box_list,
+        open_o3 (vlrl/measure/track_answers.py)."""
+        index: Unit = "sampled_frame"
+        """What the numbers of boxes and spans count; STVG-o1 leaves it open."""
+        start_at: Literal[0, 1] = 0
+        """What the first frame or second is called."""
+        edges: SpanEdges = "around"
+        """Which native frames an index stands for when spans are scored: those nearest to it, or
+        those `after` it up to the next one (right where events start at sampled frames)."""
+        coordinates: Coordinates = "profile"
+        """What boxes are written in; `profile`: as the model's family writes them."""
+        profile: str = "qwen2_5_vl"
+        """The coordinate profile of the model's family; gives the patch size too."""
+        fps: PositiveFloat = 2.0
+        """Frames a second that the model sees."""
+        max_frames: PositiveInt | None = None
+        """At most so many frames, then spread evenly over the whole video."""
+        longer_side_px: PositiveInt | None = 336
+        """Largest longer side of the resized frames; null = as large as they are."""
+        duplicates: Duplicates = "last"
+        """Which box of an index counts that is written twice; the track is inconsistent anyway."""
+        convention: Convention = "official"
+        """How tIoU and vIoU are counted; see vlrl/measure/tube_metrics.py."""
+        limit: PositiveInt | None = None
+        """At most so many rows of each split, the first ones."""
+        on_bad_row: Literal["error", "skip"] = "error"
+
+        @field_validator("prompt")
+        @classmethod
+        def _has_sentence(cls, prompt: str) -> str:
+            if "{sentence}" not in prompt:
+                raise ValueError("the prompt needs {sentence} where the sentence goes")
+            return prompt
+
+        @field_validator("answer")
+        @classmethod
+        def _is_known(cls, answer: str) -> str:
+            try:
+                format_named(answer)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+            return answer
+
+    name = "video_grounding"
+    provides = frozenset({"spans", "track", "format", "consistent", "timed_boxes"})
+
+    def __init__(self, options: VideoGrounding.Options) -> None:
+        self.options = options
+        self.profile = profile_named(options.profile)
+        self.form: TrackFormat = format_named(options.answer)
+        self._splits = Splits(options.data, self._read, self.sample)
+        self.skipped = self._splits.skipped
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """All samples of a split, in file order; raises ConfigError, DataError."""
+        return self._splits.samples(split)
+
+    def _read(self, source: VideoSource) -> Rows[VideoRow]:
+        return read_videos(source, on_bad_row=self.options.on_bad_row, limit=self.options.limit)
+
+    def sample(self, row: VideoRow) -> Sample:
+        """One checked row as a problem; the video comes before the question."""
+        options = self.options
+        frames = sample_frames(row.num_frames, row.fps, options.fps, options.max_frames)
+        timeline = Timeline(
+            options.index, frames, row.fps, row.num_frames, options.start_at, options.edges
+        )
+        part = VideoPart(
+            row.video,
+            row.width_px,
+            row.height_px,
+            row.fps,
+            row.num_frames,
+            frames,
+            row.first_frame,
+            options.longer_side_px,
+        )
+        return Sample(
+            id=row.id,
+            task=self.name,
+            prompt=(Message("user", (part, TextPart(self._question(row, timeline)))),),
+            target=self._target(row, timeline),
+            columns={**row.fields, "sentence": row.sentence, "spans_s": list(row.spans_s)},
+        )
+
+    def _question(self, row: VideoRow, timeline: Timeline) -> str:
+        height, width = self._resized(row.height_px, row.width_px)
+        texts = {
+            "{num_frames}": str(len(timeline.frames)),
+            "{first}": str(timeline.start_at),
+            "{last}": str(timeline.last),
+            "{duration_s}": f"{row.num_frames / row.fps:.1f}",
+            "{width}": str(width),
+            "{height}": str(height),
+            # The sentence last: it may hold braces of its own.
+            "{sentence}": row.sentence,
+        }
+        question = self.options.prompt
+        for name, text in texts.items():
+            question = question.replace(name, text)
+        return question
+
+    def _target(self, row: VideoRow, timeline: Timeline) -> VideoTarget:
+        closed = self.form.unit == "index"
+        track = None if row.tube is None else timeline.on_grid(row.tube)
+        # Annotations end after their video now and then: cut here, as answers are.
+        spans = clamp(row.spans_s, row.num_frames / row.fps)
+        timed: tuple[tuple[float, Box], ...] = ()
+        if track is not None:
+            if closed:
+                spans = ((float(track.first), float(track.last)),)
+            timed = tuple(
+                (
+                    timeline.seconds(track.first + k),
+                    Box(box[0], box[1], box[2], box[3], track.frame),
+                )
+                for k, box in enumerate(track.boxes.tolist())
+            )
+        return VideoTarget(spans, closed, track, row.tube, timed, timeline, row.labels)
+
+    def parse(self, sample: Sample, output: Any) -> VideoAnswer | None:
+        """The span and boxes of an answer; None if it has neither. Never raises on any text."""
+        if not isinstance(output, str):
+            return None
+        part = video_part(sample)
+        here = Frame(part.width_px, part.height_px)
+        return answer_from(
+            read_track(output, self.options.answer),
+            self.form,
+            sample.target,
+            self._written_frame(here),
+            here,
+            self.options.duplicates,
+        )
+
+    def _written_frame(self, here: Frame) -> Frame:
+        """The frame that the answer's numbers are in."""
+        kind = self.options.coordinates
+        height, width = self._resized(int(here.height), int(here.width))
+        frames = {
+            "profile": self.profile.frame(Frame(width, height)),
+            "resized_px": Frame(width, height),
+            "original_px": here,
+            "thousand": Frame(1000, 1000),
+            "unit": Frame(1, 1),
+        }
+        return frames[kind]
+
+    def native(self, sample: Sample, answer: VideoAnswer) -> tuple[tuple[int, int], Track] | None:
+        """The answered span and a box for each of its native frames; None without a span."""
+        target: VideoTarget = sample.target
+        if not answer.spans or not target.closed:
+            return None
+        span = (int(answer.spans[0][0]), int(answer.spans[0][1]))
+        if (
+            span[1] < span[0]
+            or span[1] < target.timeline.start_at
+            or span[0] > target.timeline.last
+        ):
+            return None
+        boxes = answer.final.valid() if answer.final is not None else Track({}, Frame(1, 1))
+        return target.timeline.on_native_frames(span, boxes)
+
+    def score(self, sample: Sample, answer: VideoAnswer | None) -> TubeScore | None:
+        """tIoU, vIoU and gt_vIoU on native frames; None where the sample has no tube."""
+        target: VideoTarget = sample.target
+        if target.tube is None:
+            return None
+        found = None if answer is None else self.native(sample, answer)
+        if found is None:
+            return NOTHING
+        return score_tube(
+            *found,
+            target.tube,
+            convention=self.options.convention,
+            num_frames=target.timeline.num_frames,
+            fps=target.timeline.fps,
+        )
+
+    def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
+        """t_iou, v_iou, gt_v_iou, v_iou_above_0.3 and 0.5, well_formed, consistent.
+
+        On native frames in the task's `convention`; an unreadable answer counts 0. Where only
+        times are known: t_iou in seconds and t_iou_above_0.3, 0.5 and 0.7, the others nan.
+        """
+        figures: dict[str, list[float]] = {}
+        for rollout in rollouts:
+            for name, value in self._figures(rollout).items():
+                figures.setdefault(name, []).append(value)
+        return figures
+
+    def _figures(self, rollout: Rollout) -> dict[str, float]:
+        answer: VideoAnswer | None = rollout.parsed
+        target: VideoTarget = rollout.sample.target
+        score = self.score(rollout.sample, answer)
+        if score is None:
+            spans = () if answer is None else answer.spans
+            t_iou = span_iou(spans, target.spans, closed=False) if answer is not None else 0.0
+            boxes = [math.nan] * (2 + len(THRESHOLDS))
+        else:
+            t_iou = score.t_iou
+            above = [float(score.v_iou > least) for least in THRESHOLDS]
+            boxes = [score.v_iou, score.gt_v_iou, *above]
+        names = ("v_iou", "gt_v_iou", *(f"v_iou_above_{least}" for least in THRESHOLDS))
+        figures = {"t_iou": t_iou, **dict(zip(names, boxes, strict=True))}
+        if not self.form.has_boxes:
+            figures |= {f"t_iou_above_{r}": float(t_iou > r) for r in (0.3, 0.5, 0.7)}
+        figures["well_formed"] = float(answer is not None and answer.well_formed)
+        if self.form.has_boxes:
+            figures["consistent"] = float(answer is not None and answer.consistent)
+        return figures
+
+    def strata(self, sample: Sample) -> Mapping[str, str]:
+        """The row's labels: kind of sentence, declarative or interrogative, ..."""
+        return {key: value for key, value in sample.target.labels.items() if value}
+
+    def difficulty(self, sample: Sample) -> float:
+        """Mean area of the true boxes relative to the picture; nan where only times are known."""
+        tube: Tube | None = sample.target.tube
+        if tube is None:
+            return math.nan
+        sides = (tube.boxes[:, 2:] - tube.boxes[:, :2]) / tube.frame.extent
+        return float(sides.prod(1).mean())
+
+    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
+        """Frames with the true and the answered boxes, and a bar of time for each."""
+        target: VideoTarget = sample.target
+        part = video_part(sample)
+        pictures = read_part(part)
+        places = shown(len(pictures))
+        natives = [part.frames[k] for k in places]
+        here = Frame(part.width_px, part.height_px)
+        true = None
+        if target.tube is not None:
+            true = _strip(
+                natives, target.tube.span, {k: tuple(target.tube.near(k)) for k in natives}
+            )
+        answers = []
+        for rollout in rollouts:
+            found = None if rollout.parsed is None else self.native(sample, rollout.parsed)
+            if found is not None:
+                answers.append(_strip(natives, found[0], found[1].boxes))
+        return contact_sheet(pictures[places], here, true, answers)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        return video_size(height, width, self.profile.factor, self.options.longer_side_px)
+
+    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
+        """Compare this task's idea of the model's frames with the policy's; ConfigError if not.
+
+        resized: the size that a policy gives the sample's frames, width and height in pixels.
+        """
+        sample = self.samples(split)[0]
+        part = video_part(sample)
+        height, width = self._resized(part.height_px, part.width_px)
+        theirs = tuple(resized(sample))
+        if (width, height) != theirs:
+            raise ConfigError(
+                f"sample {sample.id!r}: the policy resizes its video to {theirs}, the task's "
+                f"profile {self.profile.name!r} expects {(width, height)}; set the profile of the "
+                "model's family"
+            )
+
+
+def video_part(sample: Sample) -> VideoPart:
+    """The video of a sample's prompt."""
+    return next(p for m in sample.prompt for p in m.parts if isinstance(p, VideoPart))
+
+
+def _strip(natives: Sequence[int], span: tuple[int, int], boxes: Mapping[int, Any]) -> Strip:
+    inside = tuple(span[0] <= frame <= span[1] for frame in natives)
+    held = {
+        place: boxes[frame]
+        for place, frame in enumerate(natives)
+        if inside[place] and frame in boxes
+    }
+    return Strip(inside, held)

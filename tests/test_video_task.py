@@ -1,0 +1,252 @@
+"""The video task on a small video: prompts, reading of answers, figures, pictures, and reading."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_video import moving_square, write_video
+from test_policy import make_policy
+
+from vlrl.errors import ConfigError, DataError
+from vlrl.measure.resize import smart_resize, video_size
+from vlrl.measure.track_answers import write_track
+from vlrl.tasks.video_grounding import VideoGrounding, video_part
+from vlrl.types import Finish, Rollout
+from vlrl.video.read import read_frames, video_info
+
+FRAMES = moving_square(40)
+"""5 s at 8 a second; the square of frame t lies at (5 + 2 t, 8 + t), 24 px wide, until 37."""
+
+
+def row(name: str = "clip.mkv", first: int = 8, last: int = 23, **over: Any) -> dict[str, Any]:
+    boxes = [[5 + 2 * t, 8 + t, 29 + 2 * t, 32 + t] for t in range(first, last + 1)]
+    return {
+        "id": f"{name}-{first}",
+        "video": name,
+        "width": 112,
+        "height": 84,
+        "fps": 8,
+        "num_frames": 40,
+        "sentence": "the square {first}",
+        "first_frame": first,
+        "boxes": boxes,
+        "kind": "move",
+        **over,
+    }
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Three rows about one video, as a file and as a folder of frames."""
+    write_video(tmp_path / "clip.mkv", FRAMES)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for k, frame in enumerate(FRAMES):
+        Image.fromarray(frame).save(folder / f"{k:03d}.png")
+    rows = [row(), row("frames"), row(first=10, last=11)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(one) for one in rows), encoding="utf-8")
+    return path
+
+
+def task_of(path: Path, **over: Any) -> VideoGrounding:
+    return VideoGrounding(VideoGrounding.Options(data={"train": {"path": str(path)}}, **over))
+
+
+def rollout_of(task: VideoGrounding, sample: Any, output: str) -> Rollout:
+    rollout = Rollout(sample, 0, 0, output, Finish.STOP, 0, 0)
+    rollout.parsed = task.parse(sample, output)
+    return rollout
+
+
+def perfect(task: VideoGrounding, sample: Any, **options: Any) -> str:
+    """The true boxes as an answer, in the task's own coordinates."""
+    truth = sample.target.track
+    scale = {"unit": 1.0, "thousand": 1000.0}.get(task.options.coordinates)
+    boxes = truth.boxes
+    if scale is not None:
+        boxes = boxes / [112, 84, 112, 84] * scale
+    think = boxes if task.form.has_thinking else None
+    return write_track(truth.first, truth.last, think, boxes, **options)
+
+
+def test_files_folders_and_arrays_give_the_same_frames(clips: Path) -> None:
+    wanted = [0, 7, 8, 39]
+    file, folder = clips.parent / "clip.mkv", clips.parent / "frames"
+    assert np.array_equal(read_frames(file, wanted), FRAMES[wanted])
+    assert np.array_equal(read_frames(folder, wanted), FRAMES[wanted])
+    assert np.array_equal(read_frames(FRAMES, wanted), FRAMES[wanted])
+    info = video_info(file)
+    assert (info.num_frames, info.width_px, info.height_px, info.fps) == (40, 112, 84, 8.0)
+    assert video_info(folder).num_frames == 40
+    # A count that is off by one or two is borne, more is not.
+    assert np.array_equal(read_frames(file, [40, 41])[1], FRAMES[39])
+    with pytest.raises(DataError, match="has 40 frames, frame 42 is asked for"):
+        read_frames(file, [42])
+    with pytest.raises(DataError, match="no video file"):
+        read_frames("http://localhost/clip.mp4", [0])
+    (clips.parent / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(DataError, match="cannot be read as a video"):
+        read_frames(clips.parent / "bad.mp4", [0])
+
+
+def test_a_sample(clips: Path) -> None:
+    task = task_of(
+        clips, prompt="{num_frames} frames, {first} to {last}, {duration_s} s: {sentence}"
+    )
+    sample = task.samples("train")[0]
+    assert sample.texts == ["10 frames, 0 to 9, 5.0 s: the square {first}"]
+    assert video_part(sample).frames == tuple(range(0, 40, 4))
+    target = sample.target
+    assert target.track.span == (2, 5), "frames 8, 12, 16, 20"
+    assert target.tube.span == (8, 23)
+    assert target.track.at(3).tolist() == [29, 20, 53, 44]
+    assert [t for t, _ in target.timed] == [1.0, 1.5, 2.0, 2.5]
+    assert task.difficulty(sample) == pytest.approx(24 * 24 / (112 * 84))
+    assert task.strata(sample) == {"kind": "move"}
+    # Two native frames between two sampled ones: one index, the earlier of two as near.
+    assert task.samples("train")[2].target.track.span == (2, 2)
+
+
+@pytest.mark.parametrize("coordinates", ["resized_px", "original_px", "thousand", "unit"])
+@pytest.mark.parametrize("index", ["sampled_frame", "second", "native_frame"])
+@pytest.mark.parametrize("start_at", [0, 1])
+def test_a_perfect_answer_in_every_unit(
+    clips: Path, coordinates: str, index: str, start_at: int
+) -> None:
+    task = task_of(clips, coordinates=coordinates, index=index, start_at=start_at, edges="after")
+    # The square moves evenly, so that boxes between the given ones are exact; after the last one
+    # the box stands still, for half a second or a second.
+    least = {"native_frame": 0.999, "sampled_frame": 0.9, "second": 0.7}[index]
+    for sample in task.samples("train")[:2]:
+        rollout = rollout_of(task, sample, perfect(task, sample, decimals=6))
+        figures = {name: column[0] for name, column in task.metrics([rollout]).items()}
+        assert figures["v_iou"] > least
+        assert figures["t_iou"] == pytest.approx(1.0)
+        assert figures["consistent"] == 1.0
+        assert figures["v_iou_above_0.5"] == 1.0
+
+
+def test_well_formed_and_consistent_are_two_things(clips: Path) -> None:
+    task = task_of(clips)
+    sample = task.samples("train")[0]
+    good = perfect(task, sample)
+    cut = good[: good.rindex("5.")]
+    cases = {
+        good: (1, 1),
+        good.replace("<time> 2 - 5", "<time> 2 - 4"): (1, 0),
+        good.replace("<time> 2 - 5", "<time> 5 - 2"): (1, 0),
+        cut: (0, 0),
+        "nothing": (0, 0),
+        "": (0, 0),
+    }
+    for text, wanted in cases.items():
+        figures = task.metrics([rollout_of(task, sample, text)])
+        assert (figures["well_formed"][0], figures["consistent"][0]) == wanted, text
+        if wanted == (0, 0) and text != cut:
+            assert task.parse(sample, text) is None
+            assert figures["t_iou"] == figures["v_iou"] == [0.0]
+    # Three of four boxes came through: the last one stands for the rest of the span.
+    assert task.metrics([rollout_of(task, sample, cut)])["v_iou"][0] > 0.5
+    assert task.parse(sample, None) is None
+
+
+@pytest.mark.parametrize(("duplicates", "wanted"), [("last", 9), ("first", 1), ("drop", None)])
+def test_duplicates(clips: Path, duplicates: str, wanted: float | None) -> None:
+    task = task_of(clips, duplicates=duplicates, answer="stvg")
+    sample = task.samples("train")[0]
+    text = "<time>2-2</time><pred_bbox>2.[1,2,30,40],2.[9,9,30,40]</pred_bbox>"
+    answer = task.parse(sample, text)
+    assert answer is not None
+    assert answer.well_formed
+    assert not answer.consistent
+    assert (answer.final.boxes[2][0] if wanted else answer.final.boxes.get(2)) == wanted
+
+
+def test_answers_with_times_only(clips: Path) -> None:
+    task = task_of(clips, answer="temporal", prompt="When? {sentence}")
+    sample = task.samples("train")[0]
+    assert sample.target.spans == ((1.0, 3.0),)
+    rollout = rollout_of(task, sample, "<think>so</think><answer>1.0 to 4.0</answer>")
+    assert rollout.parsed.spans == ((1.0, 4.0),)
+    figures = task.metrics([rollout])
+    assert set(figures) >= {"t_iou", "t_iou_above_0.5"}
+
+
+def test_pictures(clips: Path) -> None:
+    task = task_of(clips)
+    sample = task.samples("train")[0]
+    true = rollout_of(task, sample, perfect(task, sample))
+    wrong = rollout_of(task, sample, "<time>0-1</time><pred_bbox>0.[1,2,30,40]</pred_bbox>")
+    lost = rollout_of(task, sample, "nothing")
+    image = task.picture(sample, [true, wrong, lost])
+    assert image.width == 10 * 114 - 2
+    assert image.height == 84 + 3 * 10, "three bars: truth and two answers"
+    plain = task.picture(sample, [])
+    assert plain.height == 84 + 10
+    assert np.asarray(plain)[:84].tolist() != np.asarray(image)[:84].tolist()
+
+
+def test_the_policys_frames_are_the_tasks(clips: Path, checkpoints: dict[str, Path]) -> None:
+    for family in ("qwen2_5_vl", "qwen3_vl"):
+        policy = make_policy(checkpoints[family])
+        task_of(clips, profile=family).check_policy(policy.picture_size, "train")
+        task_of(clips, profile=family, longer_side_px=64).check_policy(policy.picture_size, "train")
+    with pytest.raises(ConfigError, match=r"resizes its video to .*profile"):
+        task_of(clips).check_policy(policy.picture_size, "train")
+
+
+def test_options_are_checked(clips: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean 'stvg_o1'"):
+        task_of(clips, answer="stvgo1")
+    with pytest.raises(ValueError, match=r"needs \{sentence\}"):
+        task_of(clips, prompt="Find it")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boxes": [[5, 8, 5, 32]]}, r"row 1.*frame 8 is empty"),
+        ({"boxes": [[5, 8, 500, 32]]}, r"row 1.*exceeds its image"),
+        ({"boxes": [[5, 8, math.pi]]}, r"row 1.*four numbers"),
+        ({"boxes": "all"}, r"row 1.*four numbers"),
+        ({"first_frame": 30}, r"row 1.*frames 30 to 45, the clip 40"),
+        ({"fps": 0}, r"row 1.*'fps'"),
+        ({"num_frames": 4.5}, r"row 1.*'num_frames' is a whole number"),
+        ({"sentence": " "}, r"row 1.*'sentence'"),
+        ({"video": "lost.mp4"}, r"row 1.*no video"),
+    ],
+)
+def test_bad_rows_name_file_row_and_field(
+    clips: Path, change: dict[str, Any], message: str
+) -> None:
+    path = clips.parent / "bad.jsonl"
+    path.write_text(
+        "\n".join(json.dumps(one) for one in ({**row(), **change}, row("frames"))), encoding="utf-8"
+    )
+    with pytest.raises(DataError, match=message):
+        task_of(path).samples("train")
+    task = task_of(path, on_bad_row="skip")
+    assert len(task.samples("train")) == 1
+    assert len(task.skipped["train"]) == 1
+
+
+def test_video_sizes() -> None:
+    """STVG-o1: longer side at most 336, aspect kept, multiples of 28."""
+    assert video_size(1080, 1920, 28, 336) == (196, 336)
+    assert video_size(1920, 1080, 28, 336) == (336, 196)
+    assert video_size(84, 112, 28, 336) == (84, 112)
+    assert video_size(84, 112, 28, 60) == (56, 56)
+    assert video_size(480, 640, 32, 336) == (256, 320)
+    assert video_size(30, 30, 28, None) == smart_resize(30, 30, 28, 4 * 28 * 28) == (56, 56)
+    with pytest.raises(ValueError, match="below one patch"):
+        video_size(84, 112, 28, 20)

@@ -1,0 +1,1 @@
+"""Videos as frames: which frames of a video are looked at, and reading them."""
