@@ -50,6 +50,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "jpeg_compressibility": "vlrl.rewards.jpeg_compressibility:JpegCompressibility",
         "geneval": "vlrl.rewards.geneval:Geneval",
         "remote": "vlrl.rewards.remote:Remote",
+        "yes_token": "vlrl.rewards.yes_token:YesToken",
     },
     "combinator": {
         "sum": "vlrl.rewards.combine:Sum",
@@ -61,6 +62,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "geomean": "vlrl.rewards.combine:Geomean",
         "gate": "vlrl.rewards.gate:Gate",
         "clip": "vlrl.rewards.clip:Clip",
+        "pair": "vlrl.rewards.pair:Pair",
+        "group": "vlrl.rewards.group:Group",
     },
 }
 
