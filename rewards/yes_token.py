@@ -153,7 +153,7 @@ class YesToken:
             else:
                 from vlrl.judge.local import LocalJudge
 
-                self._judge = LocalJudge(
+                self._judge = LocalJudge.load(
                     o.judge,
                     template,
                     reasoning=o.reasoning,

@@ -37,6 +37,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/scoring": (*RECORDS, "vlrl.reward", "vlrl.scoring"),
     # A judge is a policy's model, asked instead of trained.
     "vlrl/judge": (*MODELS, "vlrl.scoring", "vlrl.data", "vlrl.judge"),
+    "vlrl/judge_train": (
+        *MODELS,
+        "vlrl.scoring",
+        "vlrl.data",
+        "vlrl.judge",
+        "vlrl.train.checkpoint",
+        "vlrl.judge_train",
+    ),
     "rewards": (*RECORDS, "vlrl.reward", "vlrl.scoring", "vlrl.judge"),
     "tasks": (*RECORDS, "vlrl.reward", "vlrl.data"),
     "eval": (*MODELS, "vlrl.data", "vlrl.judge", "vlrl.eval"),

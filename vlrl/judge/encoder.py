@@ -27,8 +27,20 @@ class AskEncoder:
         self.image_token: str = processor.image_token
         self.image_id = int(processor.tokenizer.convert_tokens_to_ids(self.image_token))
 
-    def patches(self, image: Image.Image) -> tuple[Tensor, Tensor]:
-        """A picture's patches [N, D] and grid [1, 3], resized by the family's rule."""
+    def patches(self, images: Sequence[Image.Image]) -> list[tuple[Tensor, Tensor]]:
+        """Patches [N, D] and grid [1, 3] of each picture, resized by the family's rule."""
+        if not images:
+            return []
+        made = self.processor.image_processor(
+            images=[self._resized(image) for image in images],
+            do_resize=False,
+            return_tensors="pt",
+        )
+        grids = made["image_grid_thw"]
+        pixels = made["pixel_values"].split(grids.prod(-1).tolist())
+        return list(zip(pixels, grids.split(1), strict=True))
+
+    def _resized(self, image: Image.Image) -> Image.Image:
         height, width = smart_resize(
             image.height,
             image.width,
@@ -36,10 +48,9 @@ class AskEncoder:
             min_pixels=self.min_pixels,
             max_pixels=self.max_pixels,
         )
-        if (width, height) != image.size:
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        made = self.processor.image_processor(images=[image], do_resize=False, return_tensors="pt")
-        return made["pixel_values"], made["image_grid_thw"]
+        if (width, height) == image.size:
+            return image
+        return image.resize((width, height), Image.Resampling.BICUBIC)
 
     def encode(self, ask: Ask, grids: Sequence[Tensor]) -> EncodedAsk:
         """Tokens and positions of a question up to where the judge answers.

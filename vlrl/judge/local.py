@@ -41,45 +41,65 @@ class LocalJudge:
 
     def __init__(
         self,
-        model: str,
+        core: Any,
+        processor: Any,
         template: JudgeTemplate,
         *,
         reasoning: ReasoningOptions | None = None,
-        device: str = "auto",
-        precision: str = "auto",
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         max_tokens: int = 8192,
         share: bool = True,
     ) -> None:
+        """A model in memory, where it is; see `load`."""
         self.template, self.reasoning = template, reasoning
         self.max_tokens, self.share = max_tokens, share
-        self.device = pick_device(device)
-        usual = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        dtype = {"auto": usual, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-        with loading("judge", model):
-            core, self.processor = load_vlm(model, dtype)
-            freeze(core)
-        low, high = pixel_bounds(self.processor)
+        self.processor = processor
+        low, high = pixel_bounds(processor)
         self.encoder = AskEncoder(
-            self.processor, core.model.get_rope_index, min_pixels or low, max_pixels or high
+            processor, core.model.get_rope_index, min_pixels or low, max_pixels or high
         )
         nothing = torch.zeros(0, dtype=torch.long)
         # It is handed features, as a policy with a frozen tower is: no blank pictures.
-        self.module = TokenLogProbs(core.to(self.device), Sampling(), nothing, 1, True)
-        self.module.to(self.device)
-        tokenizer = self.processor.tokenizer
-        self.yes = token_ids(tokenizer, template.yes, "yes")
-        self.no = token_ids(tokenizer, template.no, "no")
+        self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
+        self.yes = token_ids(processor.tokenizer, template.yes, "yes")
+        self.no = token_ids(processor.tokenizer, template.no, "no")
         check_apart(self.yes, self.no)
+        self.keeps_pictures = False
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        template: JudgeTemplate,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        **options: Any,
+    ) -> LocalJudge:
+        """A frozen checkpoint on a device; raises RewardError where it cannot be used."""
+        place = pick_device(device)
+        usual = torch.bfloat16 if place.type == "cuda" else torch.float32
+        dtype = {"auto": usual, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+        with loading("judge", model):
+            core, processor = load_vlm(model, dtype)
+            freeze(core)
+        judge = cls(core.to(place), processor, template, **options)
+        judge.keeps_pictures = True
+        return judge
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
 
     @torch.no_grad()
     def ask(self, book: PictureBook, asks: Sequence[Ask]) -> list[Reading]:
         """One reading a question, in order."""
         if not asks:
             return []
-        patches = [self.encoder.patches(image) for image in book.pictures]
+        patches = self.encoder.patches(book.pictures)
         features = self._features(book, patches)
         grids = [grid for _, grid in patches]
         encoded = [self.encoder.encode(ask, grids) for ask in asks]
@@ -132,7 +152,7 @@ class LocalJudge:
             counts = [int(patches[i][1].prod()) // self.encoder.merge**2 for i in part]
             for i, own in zip(part, made.split(counts, 1), strict=True):
                 found[i] = own
-                if book.from_file[i]:
+                if self.keeps_pictures and book.from_file[i]:
                     self._kept[book.keys[i]] = own.clone()
         while len(self._kept) > MAX_KEPT_PICTURES:
             self._kept.popitem(last=False)

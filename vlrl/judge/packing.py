@@ -29,6 +29,13 @@ class EncodedAsk:
     images: tuple[tuple[int, int, int], ...]
     """(picture, first column, column after the last) of each picture's tokens, in order."""
     about: str = ""
+    num_asked: int = 0
+    """Tokens before the answer; 0 = all."""
+
+    @property
+    def length(self) -> int:
+        """Tokens before the answer."""
+        return self.num_asked or len(self.input_ids)
 
     @property
     def next_position(self) -> int:
@@ -44,6 +51,7 @@ class EncodedAsk:
             torch.cat([self.positions, steps], 1),
             self.images,
             self.about,
+            self.length,
         )
 
 
@@ -59,7 +67,7 @@ class Packed:
     pictures: tuple[int, ...]
     """The picture of each run of image tokens, in order of the row."""
     last: Tensor
-    """Column of each question's last token, [A]."""
+    """Column of the last token before each answer, [A]."""
     order: tuple[int, ...]
     """Which question each of them is."""
 
@@ -73,7 +81,7 @@ def common_prefix(asks: Sequence[EncodedAsk]) -> int:
     """Tokens that all of them begin with, pictures alike; at least one token of each is left
     over."""
     first = asks[0]
-    length = min(len(one.input_ids) for one in asks) - 1
+    length = min(one.length for one in asks) - 1
     for one in asks[1:]:
         differs = (one.input_ids[:length] != first.input_ids[:length]).nonzero()
         length = int(differs[0]) if len(differs) else length
@@ -145,8 +153,8 @@ def _pack(asks: Sequence[EncodedAsk], plan: Sequence[Sequence[int]]) -> Packed:
             ids.append(one.input_ids[shared:])
             positions.append(one.positions[:, shared:])
             pictures += [picture for picture, start, _ in one.images if start >= shared]
+            last.append(end + one.length - shared - 1)
             end += len(one.input_ids) - shared
-            last.append(end - 1)
             order.append(i)
     return Packed(
         torch.cat(ids)[None],

@@ -160,21 +160,40 @@ class Questions:
         self.template, self.criteria, self.reasoning = template, criteria, reasoning
         self.examples = tuple(examples)
 
-    def compare(self, book: PictureBook, caption: str, first: Content, second: Content) -> Ask:
-        """Is the first better than the second?"""
-        return self._ask(book, caption, first, second)
+    def compare(
+        self,
+        book: PictureBook,
+        caption: str,
+        first: Content,
+        second: Content,
+        *,
+        context: Sequence[Path] = (),
+    ) -> Ask:
+        """Is the first better than the second?
+
+        context: pictures that the caption, a question then, is about; they stand before it.
+        """
+        return self._ask(book, caption, first, second, context)
 
     def single(self, book: PictureBook, caption: str, first: Content) -> Ask:
         """Is it good?"""
-        return self._ask(book, caption, first, None)
+        return self._ask(book, caption, first, None, ())
 
-    def _ask(self, book: PictureBook, caption: str, first: Content, second: Content | None) -> Ask:
+    def _ask(
+        self,
+        book: PictureBook,
+        caption: str,
+        first: Content,
+        second: Content | None,
+        context: Sequence[Path],
+    ) -> Ask:
         t = self.template
         head = t.single_instruction if second is None else t.comparison_instruction
         parts: list[str | int] = [head.replace("{criteria}", self.criteria)]
         for example in self.examples:
             if (example.second is None) is (second is None):
                 parts += self._example(book, example)
+        parts += [book.add(path) for path in context]
         parts += self._question(book, caption, first, second)
         return Ask(_joined(parts), caption)
 
