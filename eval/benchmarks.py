@@ -113,9 +113,7 @@ _ALL = (
         (".",),
         "screens",
     ),
-    Benchmark(
-        "new_screens", "vlrl new screens", ("held_out.jsonl",), "screens", (".",), "screens"
-    ),
+    Benchmark("new_screens", "vlrl new screens", ("held_out.jsonl",), "screens", (".",), "screens"),
     Benchmark("custom", "Own data", ("*.json", "*.jsonl"), "screens", (".", "images"), "plain"),
 )
 

@@ -48,9 +48,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/interop": (*RECORDS, "vlrl.reward", "vlrl.interop"),
     "vlrl/serve": (*RECORDS, "vlrl.reward", "vlrl.serve"),
     "vlrl/scoring": (*RECORDS, "vlrl.reward", "vlrl.scoring"),
-    "rewards": (*RECORDS, "vlrl.reward", "vlrl.scoring", "vlrl.shapes"),
+    # A judge is a policy's model, asked instead of trained.
+    "vlrl/judge": (*MODELS, "vlrl.scoring", "vlrl.data", "vlrl.judge"),
+    "vlrl/judge_train": (
+        *MODELS,
+        "vlrl.scoring",
+        "vlrl.data",
+        "vlrl.judge",
+        "vlrl.train.checkpoint",
+        "vlrl.judge_train",
+    ),
+    "rewards": (*RECORDS, "vlrl.reward", "vlrl.scoring", "vlrl.judge", "vlrl.shapes"),
     "tasks": (*RECORDS, "vlrl.reward", "vlrl.data", "vlrl.shapes"),
-    "eval": (*MODELS, "vlrl.data", "vlrl.eval"),
+    "eval": (*MODELS, "vlrl.data", "vlrl.judge", "vlrl.eval"),
 }
 TORCH_FREE = ("errors.py", "registry.py", "types.py", "config", "measure", "reward", "data")
 

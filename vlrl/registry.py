@@ -71,6 +71,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "track_mean_iou": "vlrl.rewards.track_mean_iou:track_mean_iou",
         "time_proximity": "vlrl.rewards.timed_boxes:time_proximity",
         "timed_boxes": "vlrl.rewards.timed_boxes:timed_boxes",
+        "yes_token": "vlrl.rewards.yes_token:YesToken",
     },
     "combinator": {
         "sum": "vlrl.rewards.combine:Sum",
@@ -85,6 +86,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "views": "vlrl.rewards.views:Views",
         "stages": "vlrl.rewards.stages:Stages",
         "stage": "vlrl.rewards.stages:Stage",
+        "pair": "vlrl.rewards.pair:Pair",
+        "group": "vlrl.rewards.group:Group",
     },
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ADVANTAGES = ("group_zscore", "group_centre", "batch_std", "leave_one_out")
+ADVANTAGES = ("group_zscore", "group_centre", "batch_std", "leave_one_out", "given")
 
 
 def group_statistics(rewards: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,6 +46,7 @@ def advantages(
         REINFORCE++-baseline, arXiv 2501.03262; pass that one number in.
     `leave_one_out` r - mean of the others: RLOO, arXiv 2402.14740; equals G / (G - 1) times
         `group_centre`.
+    `given` r itself: a `pair` node has made an advantage of it (Think-RM, arXiv 2505.16265).
     """
     mean, std, count = group_statistics(rewards, group)
     centred = torch.where(rewards.isnan() | (count < 2), 0.0, rewards.double() - mean)
@@ -59,6 +60,8 @@ def advantages(
         result = centred / (batch_std + eps)
     elif kind == "leave_one_out":
         result = centred * count / (count - 1).clamp(min=1)
+    elif kind == "given":
+        result = rewards.double().nan_to_num(0.0)
     else:
         raise ValueError(f"unknown advantage {kind!r}; one of {ADVANTAGES}")
     return result.float()

@@ -50,8 +50,8 @@ class AlgoConfig(Section):
 
     num_prompts: PositiveInt = Field(8, description="prompts a step, over all ranks")
     group_size: int = Field(8, ge=2, description="answers to each prompt")
-    advantage: Literal["group_zscore", "group_centre", "batch_std", "leave_one_out"] = (
-        "group_zscore"
+    advantage: Literal["group_zscore", "group_centre", "batch_std", "leave_one_out", "given"] = (
+        Field("group_zscore", description="given: the reward is one already (a `pair` node)")
     )
     advantage_eps: NonNegativeFloat = 1e-4
     advantage_clip: NonNegativeFloat = Field(0.0, description="largest size; 0 = no limit")
@@ -137,6 +137,15 @@ class CheckpointConfig(Section):
     export: bool = Field(True, description="safetensors that from_pretrained loads, at the end")
 
 
+class HealthConfig(Section):
+    """Is the reward still worth following? See vlrl/rollout/health.py."""
+
+    canaries: tuple[str, ...] = Field(
+        (), description="names under `metrics` that also score training rollouts"
+    )
+    every: PositiveInt = Field(10, description="steps between the canaries' scorings")
+
+
 class LogConfig(Section):
     """Where figures go. JSONL is always written."""
 
@@ -170,6 +179,7 @@ class RunConfig(Section):
     dist: DistConfig = DistConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
 
     @property
@@ -189,6 +199,9 @@ class RunConfig(Section):
             raise ValueError(
                 "algo.kl_estimator: k1 has zero expected gradient as a loss; use k2 or k3"
             )
+        strangers = [name for name in self.health.canaries if name not in self.metrics]
+        if strangers:
+            raise ValueError(f"health.canaries: {strangers[0]!r} is no name under `metrics`")
         if algo.resample_rounds and not algo.drop_zero_variance:
             raise ValueError("algo.resample_rounds needs algo.drop_zero_variance: true")
         if "/" in self.name or self.name in (".", ".."):

@@ -10,13 +10,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import deepspeed
 import torch
 from torch import nn
 
-from vlrl.config.schema import OptimConfig, RunConfig
+from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.dist.comm import World
 from vlrl.dist.ema import WeightAverage
 from vlrl.dist.schedule import lr_factor
@@ -35,7 +35,20 @@ OWNED = {
 }
 
 
-def deepspeed_config(config: RunConfig) -> dict[str, Any]:
+class EngineConfig(Protocol):
+    """What an engine asks of a run's config."""
+
+    @property
+    def optim(self) -> OptimConfig: ...
+
+    @property
+    def dist(self) -> DistConfig: ...
+
+    @property
+    def num_steps_total(self) -> int: ...
+
+
+def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
     """The sharding file joined with what the run config owns; ConfigError on a clash."""
     path = Path(config.dist.deepspeed)
     if not path.is_file():
@@ -64,7 +77,7 @@ def deepspeed_config(config: RunConfig) -> dict[str, Any]:
 class Engine:
     """A DeepSpeed engine with its optimizer, schedule and guard against non-finite gradients."""
 
-    def __init__(self, module: nn.Module, config: RunConfig, world: World) -> None:
+    def __init__(self, module: nn.Module, config: EngineConfig, world: World) -> None:
         trainable = [p for p in module.parameters() if p.requires_grad]
         if not trainable:
             raise ConfigError("policy: no parameter is trainable")
@@ -174,7 +187,7 @@ def _adamw(
     )
 
 
-def frozen_engine(module: nn.Module, stage: int, config: RunConfig, world: World) -> Any:
+def frozen_engine(module: nn.Module, stage: int, config: EngineConfig, world: World) -> Any:
     """A frozen model for inference: sharded like the policy under ZeRO-3, else plainly placed."""
     if stage < 3:
         return module.to(world.device)

@@ -40,17 +40,18 @@ from torch import Tensor
 from vlrl.algo.advantages import advantages, difficulty_weight, group_statistics, zero_variance
 from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
-from vlrl.dist.comm import World, all_max, all_sum
+from vlrl.dist.comm import World, all_gather, all_max, all_sum
 from vlrl.dist.engine import Engine
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, RewardError
 from vlrl.log.console import StepConsole
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
 from vlrl.protocols import Policy, Reward, Task, TrainableReward
 from vlrl.reward.tree import num_stages, walk
+from vlrl.rollout.health import record_canary, record_health
 from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
-from vlrl.rollout.scoring import record, score_rollouts, stage_rewards
+from vlrl.rollout.scoring import measured, record, score_rollouts, stage_rewards
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.evaluation import evaluate, spread, summarise
 from vlrl.train.evaluation_files import write_evaluation
@@ -107,7 +108,7 @@ class Trainer:
             config.name, config.num_steps, self.step, show=show, quiet=config.log.quiet
         ) as console:
             while self.step < config.num_steps:
-                figures = self.train_step()
+                figures = self._step_or_save()
                 console.advance(1, figures)
                 if self._due(config.eval.every):
                     self.evaluate(f"step-{self.step:06d}")
@@ -119,6 +120,20 @@ class Trainer:
             self.evaluate("after")
         for sink in self.sinks:
             sink.close()
+
+    def _step_or_save(self) -> dict[str, float]:
+        """A step; where a reward fails for good, what was learnt so far is saved first."""
+        position = self.sampler.position
+        try:
+            return self.train_step()
+        except RewardError as error:
+            # Its prompts were not learnt from: a resumed run draws them again.
+            self.sampler.position = position
+            if self.checkpoints.latest_step() != self.step:
+                self.save()
+            raise RewardError(
+                f"{error}. Stopped after step {self.step}, which is saved; go on with --resume"
+            ) from error
 
     def train_step(self) -> dict[str, float]:
         """One step of the drawing above; returns its figures, the same on all ranks."""
@@ -158,6 +173,11 @@ class Trainer:
             meter.add("filter/resampled_groups", [float(num_dull)])
             experience = _replace_dull(experience, self._sample(wanted, meter), algo.group_size)
         record(meter, self.task, experience.rollouts)
+        record_health(meter, self.reward, experience.rollouts)
+        health = self.config.health
+        for name in health.canaries if self.step % health.every == 0 else ():
+            values = measured({name: self.metrics[name]}, experience.rollouts)[name]
+            record_canary(meter, name, values, experience.rollouts)
         return experience
 
     def _sample(self, per_rank: int, meter: Meter) -> Experience:
@@ -168,9 +188,25 @@ class Trainer:
         with meter.timed("sampling"):
             rollouts, trajectory = self.policy.sample(samples, self.config.algo.group_size, seed)
         with meter.timed("scoring"):
-            score_rollouts(self.task, self.reward, rollouts)
+            self._scored(rollouts)
         rewards = stage_rewards(rollouts, num_stages(self.reward))
         return Experience(rollouts, trajectory, rewards)
+
+    def _scored(self, rollouts: list[Rollout]) -> Tensor:
+        """Rewards of this rank; where those of one rank fail, all ranks raise RewardError
+        together."""
+        problem: RewardError | None = None
+        rewards = torch.empty(0)
+        try:
+            rewards = score_rollouts(self.task, self.reward, rollouts)
+        except RewardError as error:
+            problem = error
+        told = [text for text in all_gather(problem and str(problem), self.world) if text]
+        if problem is not None:
+            raise problem
+        if told:
+            raise RewardError(f"on another rank: {told[0]}")
+        return rewards
 
     def prepare(self, experience: Experience, meter: Meter) -> Batch:
         """Advantages, weights and filters; with KL also the reference's log-probs."""

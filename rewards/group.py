@@ -1,0 +1,93 @@
+"""A reward seen relative to its group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vlrl.errors import ConfigError, did_you_mean
+from vlrl.protocols import Reward
+from vlrl.reward.parts import join_parts
+from vlrl.reward.tree import reject_weight, score
+from vlrl.types import Rollout, Score
+
+KEYS = ("of", "to")
+FORMS = ("rank", "best", "centre")
+
+
+class Group:
+    """`of`, replaced by what it says inside the group. Example: {group: {of: {...}, to: rank}}.
+
+    to:
+      rank    (number that it beats + half of its ties) / (G - 1), in [0, 1]: only the order counts
+      best    1 / n for the n best, 0 for the others
+      centre  value - mean of the group
+    A rollout alone in its group does not apply.
+    """
+
+    formula = (
+        "rank: (#{r_j < r_i} + #{r_j = r_i, j != i} / 2) / (G - 1); best; centre: r_i - mean_j r_j"
+    )
+    source = "ranks as in Pref-GRPO-like recipes; own"
+    name = "group"
+
+    def __init__(self, of: Reward, to: str = "rank") -> None:
+        if to not in FORMS:
+            raise ConfigError(f"group: unknown `to` {to!r}; {did_you_mean(to, FORMS)}")
+        self.of, self.to = of, to
+        self.children = (of,)
+        self.label: str | None = None
+        self.needs = of.needs
+        width = of.range[1] - of.range[0]
+        self.range = (-width, width) if to == "centre" else (0.0, 1.0)
+
+    @classmethod
+    def from_config(
+        cls, value: Any, where: str, build: Callable[[Mapping[str, Any], str], Reward]
+    ) -> Group:
+        """From a mapping with `of` and `to`; raises ConfigError."""
+        if not isinstance(value, Mapping) or "of" not in value:
+            raise ConfigError(f"{where}: takes a mapping with `of:`, not {value!r}")
+        for key in value:
+            if key not in KEYS:
+                raise ConfigError(f"{where}: unknown key {key!r}; {did_you_mean(str(key), KEYS)}")
+        reject_weight(value["of"], f"{where}.of")
+        try:
+            return cls(build(value["of"], f"{where}.of"), str(value.get("to", "rank")))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """One score a rollout, in order."""
+        scored = score(self.of, rollouts)
+        groups: dict[tuple[str, int], list[int]] = {}
+        for i, rollout in enumerate(rollouts):
+            if scored[i].value is not None:
+                groups.setdefault((rollout.sample.id, rollout.group), []).append(i)
+        found: list[float | None] = [None] * len(rollouts)
+        for rows in groups.values():
+            if len(rows) > 1:
+                values = np.array([scored[i].value for i in rows], dtype=np.float64)
+                for i, value in zip(rows, self._relative(values).tolist(), strict=True):
+                    found[i] = value
+        return [self._join(one, value) for one, value in zip(scored, found, strict=True)]
+
+    def _relative(self, values: np.ndarray) -> np.ndarray:
+        if self.to == "best":
+            top = values == values.max()
+            return top / top.sum()
+        if self.to == "centre":
+            # fsum: the mean does not depend on the order of the group to the last bit.
+            return values - math.fsum(values) / len(values)
+        below = (values[None, :] < values[:, None]).sum(1)
+        ties = (values[None, :] == values[:, None]).sum(1) - 1
+        return (below + 0.5 * ties) / (len(values) - 1)
+
+    def _join(self, one: Score, value: float | None) -> Score:
+        parts = join_parts([(self.of, one)])
+        if value is not None:
+            parts[self.label or f"{getattr(self.of, 'name', 'group')}_{self.to}"] = value
+        return Score(value, parts)

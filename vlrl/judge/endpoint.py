@@ -1,0 +1,244 @@
+"""An OpenAI-compatible endpoint that returns log-probs as a judge (vLLM, SGLang, `vlrl
+serve-judge`).
+
+One call a question, several at once. A call that fails is tried again; in the end it is an error,
+and a word that the answer does not list is one too: neither ever becomes a score of 0.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import math
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+
+from vlrl.errors import RewardError
+from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, ReasoningOptions
+from vlrl.measure.yes_token import Reading, spellings
+from vlrl.reward.access import is_loopback
+
+if TYPE_CHECKING:
+    import httpx2
+
+log = logging.getLogger(__name__)
+
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+MAX_PAUSE_S = 120.0
+CONNECT_TIMEOUT_S = 20.0
+
+
+class EndpointJudgeOptions(BaseModel):
+    """How an endpoint is asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(pattern="^https?://[^/]")
+    """Base address, e.g. http://127.0.0.1:8000/v1."""
+    model: str
+    """The model's name on the server."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key."""
+    top_logprobs: PositiveInt = 20
+    """How many tokens the server lists at each place; 20 is what most allow."""
+    concurrency: PositiveInt = 16
+    timeout_s: float = Field(120.0, gt=0)
+    max_tries: PositiveInt = 6
+    backoff_s: NonNegativeFloat = 1.0
+    """Before the second try; doubled before each further one, give or take a half."""
+
+
+class MissingWordError(RewardError):
+    """The server's list has no spelling of yes or of no."""
+
+
+class EndpointJudge:
+    """Asks over HTTP; raises RewardError where an answer cannot be had."""
+
+    def __init__(
+        self,
+        options: EndpointJudgeOptions,
+        template: JudgeTemplate,
+        *,
+        reasoning: ReasoningOptions | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.options, self.template, self.reasoning = options, template, reasoning
+        self.yes = frozenset(spellings(template.yes))
+        self.no = frozenset(spellings(template.no))
+        if self.yes & self.no:
+            raise RewardError(f"{sorted(self.yes & self.no)} stand for yes and for no")
+        self._sleep, self._random, self._lock = sleep, random.Random(), threading.Lock()
+        self._key = _key(options.api_key_env)
+        self._http: httpx2.Client | None = None
+
+    def ask(self, book: PictureBook, asks: Sequence[Ask]) -> list[Reading]:
+        """One reading a question, in order."""
+        if not asks:
+            return []
+        client = self._client()
+        urls = [data_url(image) for image in book.pictures]
+        pool = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="judge")
+        try:
+            calls = [pool.submit(self._one, client, urls, ask) for ask in asks]
+            return [call.result() for call in calls]
+        finally:
+            # After an error nobody waits for the other calls: the run is about to stop.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _client(self) -> httpx2.Client:
+        if self._http is None:
+            import httpx2
+
+            o = self.options
+            headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+            limit_s = httpx2.Timeout(o.timeout_s, connect=min(o.timeout_s, CONNECT_TIMEOUT_S))
+            local = is_loopback(httpx2.URL(o.url).host)
+            self._http = httpx2.Client(timeout=limit_s, headers=headers, trust_env=not local)
+            weakref.finalize(self, self._http.close)
+        return self._http
+
+    def _one(self, client: httpx2.Client, urls: Sequence[str], ask: Ask) -> Reading:
+        answer = self._post(client, self.body(urls, ask), ask)
+        try:
+            content = answer["choices"][0]["logprobs"]["content"]
+            places = [
+                (
+                    str(token["token"]),
+                    {t["token"]: float(t["logprob"]) for t in token["top_logprobs"]},
+                )
+                for token in content
+            ]
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._error(
+                f"the answer has no log-probs ({type(error).__name__}); the server must support "
+                "`logprobs: true` and `top_logprobs`",
+                ask,
+            ) from error
+        return self._reading(places, ask)
+
+    def body(self, urls: Sequence[str], ask: Ask) -> dict[str, Any]:
+        """The request: temperature 1 and no filter, so that log-probs are the model's own."""
+        content: list[dict[str, Any]] = [
+            {"type": "text", "text": part}
+            if isinstance(part, str)
+            else {"type": "image_url", "image_url": {"url": urls[part]}}
+            for part in ask.parts
+        ]
+        return {
+            "model": self.options.model,
+            "messages": [{"role": "user", "content": content}],
+            # With reasoning the word comes one token, maybe two, after the cue.
+            "max_tokens": 1 if self.reasoning is None else self.reasoning.max_tokens + 8,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "seed": 0,
+            "logprobs": True,
+            "top_logprobs": self.options.top_logprobs,
+        }
+
+    def _reading(self, places: Sequence[tuple[str, Mapping[str, float]]], ask: Ask) -> Reading:
+        """The place where the word stands, and what the server lists there."""
+        if not places:
+            raise self._error("an answer of no tokens", ask)
+        if self.reasoning is None:
+            return Reading(*self._words(places[0][1], ask))
+        text = ""
+        for i, (token, _) in enumerate(places):
+            text += token
+            if self.template.cue in text and i + 1 < len(places):
+                listed = places[i + 1][1]
+                if not self._said(listed) and i + 2 < len(places):
+                    listed = places[i + 2][1]  # a space of its own stood between
+                reasoning = text.partition(self.template.cue)[0].strip()
+                return Reading(*self._words(listed, ask), reasoning)
+        raise MissingWordError(
+            str(
+                self._error(
+                    f"no {self.template.cue!r} in {len(places)} tokens: {text[-80:]!r}", ask
+                )
+            )
+        )
+
+    def _said(self, listed: Mapping[str, float]) -> bool:
+        return bool(self.yes & listed.keys()) and bool(self.no & listed.keys())
+
+    def _words(self, listed: Mapping[str, float], ask: Ask) -> tuple[float, float]:
+        """Log-probs of yes and of no; MissingWordError where the list has one of them not."""
+        found = []
+        for name, forms in (("yes", self.yes), ("no", self.no)):
+            logs = [listed[form] for form in sorted(forms & listed.keys()) if listed[form] > -1e4]
+            if not logs:
+                likeliest = sorted(listed, key=lambda token: -listed[token])[:5]
+                problem = (
+                    f"no spelling of {name!r} among the {len(listed)} tokens the server lists, "
+                    f"{likeliest} first; raise `top_logprobs` here and on the server, switch its "
+                    "sampling filters off, or correct the template's words"
+                )
+                raise MissingWordError(str(self._error(problem, ask)))
+            high = max(logs)
+            found.append(high + math.log(sum(math.exp(one - high) for one in logs)))
+        return found[0], found[1]
+
+    def _post(self, client: httpx2.Client, body: dict[str, Any], ask: Ask) -> Any:
+        import httpx2
+
+        o = self.options
+        address, pause_s, problem = f"{o.url.rstrip('/')}/chat/completions", o.backoff_s, ""
+        for attempt in range(1, o.max_tries + 1):
+            asked_s = 0.0
+            try:
+                response = client.post(address, json=body)
+            except httpx2.TransportError as error:
+                problem = f"{type(error).__name__}: {error}"
+            else:
+                if response.status_code == 200:
+                    try:
+                        return response.json()
+                    except ValueError:
+                        raise self._error(f"no JSON: {response.text[:200]!r}", ask) from None
+                problem = f"HTTP {response.status_code}: {response.text[:200]}"
+                if response.status_code not in RETRIED:
+                    raise self._error(problem, ask)
+                after = response.headers.get("retry-after", "").strip()
+                asked_s = float(after) if after.isdecimal() else 0.0
+            if attempt < o.max_tries:
+                with self._lock:
+                    jitter = self._random.uniform(0.5, 1.5)
+                wait_s = min(max(asked_s, pause_s * jitter), MAX_PAUSE_S)
+                log.warning(
+                    "judge %s, try %d of %d: %s; again in %.1f s",
+                    o.url, attempt, o.max_tries, problem, wait_s,
+                )  # fmt: skip
+                self._sleep(wait_s)
+                pause_s *= 2
+        raise self._error(f"{problem} (after {o.max_tries} tries)", ask)
+
+    def _error(self, message: str, ask: Ask) -> RewardError:
+        return RewardError(f"judge {self.options.url}, question on {ask.about!r}: {message}")
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "")
+    if not key:
+        raise RewardError(f"the environment variable {variable!r}, which holds a key, is not set")
+    return key
+
+
+def data_url(image: Image.Image) -> str:
+    """The picture as a PNG in a data URL; the server resizes it as its own processor does."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,101 @@
+"""A regression head as a judge: one number a picture, Bradley-Terry's reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vlrl.errors import RewardError
+from vlrl.judge.encoder import AskEncoder
+from vlrl.judge.local import load_vlm, pixel_bounds
+from vlrl.judge.module import JudgeModule
+from vlrl.judge.packing import batches, pack
+from vlrl.judge.question import Ask, PictureBook
+from vlrl.scoring.loading import freeze, loading, local_path, pick_device
+
+HEAD_FILE = "head.safetensors"
+
+
+class HeadJudge:
+    """Scores of questions about single pictures; made by `kind: bradley_terry`."""
+
+    def __init__(
+        self,
+        module: JudgeModule,
+        processor: Any,
+        *,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        max_tokens: int = 8192,
+    ) -> None:
+        self.module, self.max_tokens = module, max_tokens
+        low, high = pixel_bounds(processor)
+        self.encoder = AskEncoder(
+            processor, module.core.model.get_rope_index, min_pixels or low, max_pixels or high
+        )
+
+    @classmethod
+    def load(
+        cls, model: str, *, device: str = "auto", precision: str = "auto", **options: Any
+    ) -> HeadJudge:
+        """A trained folder; raises RewardError where it is none."""
+        place = pick_device(device)
+        usual = torch.bfloat16 if place.type == "cuda" else torch.float32
+        dtype = {"auto": usual, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+        with loading("preference head", model):
+            core, processor = load_vlm(model, dtype)
+            module = JudgeModule(core, head=True)
+            path = Path(local_path(model)) / HEAD_FILE
+            if not path.is_file():
+                raise RewardError(
+                    f"{model!r} has no {HEAD_FILE}; train one with `kind: bradley_terry`, or use "
+                    "yes_token for a judge that answers"
+                )
+            assert module.head is not None
+            module.head.load_state_dict(load_file(path))
+            freeze(module)
+        return cls(module.to(place), processor, **options)
+
+    @torch.no_grad()
+    def scores(self, book: PictureBook, asks: Sequence[Ask]) -> list[float]:
+        """One number a question, in order."""
+        if not asks:
+            return []
+        device = next(self.module.parameters()).device
+        patches = self.encoder.patches(book.pictures)
+        encoded = [self.encoder.encode(ask, [grid for _, grid in patches]) for ask in asks]
+        found: dict[int, float] = {}
+        for members in batches(encoded, self.max_tokens):
+            row = pack([encoded[i] for i in members])
+            pixels, grid, shown = gathered(row.pictures, patches, self.encoder.merge)
+            values: Tensor = self.module(
+                row.input_ids.to(device),
+                row.positions.to(device),
+                row.groups,
+                pixels.to(device),
+                grid,
+                shown.to(device),
+                row.last.to(device),
+                row.last.to(device),
+            )
+            for place, value in zip(row.order, values.tolist(), strict=True):
+                found[members[place]] = value
+        return [found[i] for i in range(len(asks))]
+
+
+def gathered(
+    pictures: Sequence[int], patches: Sequence[tuple[Tensor, Tensor]], merge: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Patches and grids of the distinct pictures of a row, and the feature of each image token."""
+    distinct = list(dict.fromkeys(pictures))
+    counts = [int(patches[p][1].prod()) // merge**2 for p in distinct]
+    starts = dict(zip(distinct, [sum(counts[:i]) for i in range(len(counts))], strict=True))
+    sizes = dict(zip(distinct, counts, strict=True))
+    shown = [torch.arange(starts[p], starts[p] + sizes[p]) for p in pictures]
+    pixels = torch.cat([patches[p][0] for p in distinct])
+    return pixels, torch.cat([patches[p][1] for p in distinct]), torch.cat(shown)

@@ -1,0 +1,244 @@
+"""A vision-language model of this process as a judge.
+
+pictures ──> vision tower, each once ──┐
+questions ──> tokens, packed ──────────┴─> one forward a batch ─> logits where it answers ─> yes, no
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from vlrl.errors import RewardError
+from vlrl.judge.encoder import AskEncoder
+from vlrl.judge.packing import EncodedAsk, batches, pack
+from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, ReasoningOptions
+from vlrl.judge.spellings import check_apart, token_ids
+from vlrl.measure.yes_token import Reading
+from vlrl.policy import group_attention
+from vlrl.policy.decode import decode
+from vlrl.policy.distribution import Sampling
+from vlrl.policy.families import family_of
+from vlrl.policy.module import TokenLogProbs
+from vlrl.policy.prompts import EncodedPrompt
+from vlrl.policy.vision_features import features_of
+from vlrl.scoring.loading import freeze, loading, local_path, pick_device
+from vlrl.types import Finish
+
+MAX_KEPT_PICTURES = 512
+"""Pictures from files whose features stay in memory: references and examples come again."""
+PICTURE_BATCH_PATCHES = 16_384
+
+
+class LocalJudge:
+    """Any Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint; frozen. One copy a rank."""
+
+    def __init__(
+        self,
+        core: Any,
+        processor: Any,
+        template: JudgeTemplate,
+        *,
+        reasoning: ReasoningOptions | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        max_tokens: int = 8192,
+        share: bool = True,
+    ) -> None:
+        """A model in memory, where it is; see `load`."""
+        self.template, self.reasoning = template, reasoning
+        self.max_tokens, self.share = max_tokens, share
+        self.processor = processor
+        low, high = pixel_bounds(processor)
+        self.encoder = AskEncoder(
+            processor, core.model.get_rope_index, min_pixels or low, max_pixels or high
+        )
+        nothing = torch.zeros(0, dtype=torch.long)
+        # It is handed features, as a policy with a frozen tower is: no blank pictures.
+        self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
+        self.yes = token_ids(processor.tokenizer, template.yes, "yes")
+        self.no = token_ids(processor.tokenizer, template.no, "no")
+        check_apart(self.yes, self.no)
+        self.keeps_pictures = False
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        template: JudgeTemplate,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        **options: Any,
+    ) -> LocalJudge:
+        """A frozen checkpoint on a device; raises RewardError where it cannot be used."""
+        place = pick_device(device)
+        usual = torch.bfloat16 if place.type == "cuda" else torch.float32
+        dtype = {"auto": usual, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+        with loading("judge", model):
+            core, processor = load_vlm(model, dtype)
+            freeze(core)
+        judge = cls(core.to(place), processor, template, **options)
+        judge.keeps_pictures = True
+        return judge
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    @torch.no_grad()
+    def ask(self, book: PictureBook, asks: Sequence[Ask]) -> list[Reading]:
+        """One reading a question, in order."""
+        if not asks:
+            return []
+        patches = self.encoder.patches(book.pictures)
+        features = self._features(book, patches)
+        grids = [grid for _, grid in patches]
+        encoded = [self.encoder.encode(ask, grids) for ask in asks]
+        texts, cut = [""] * len(asks), [False] * len(asks)
+        if self.reasoning is not None:
+            encoded, texts, cut = self._reason(encoded, patches)
+        readings: dict[int, Reading] = {}
+        for members in batches(encoded, self.max_tokens):
+            for i, (yes, no) in zip(members, self._read(encoded, members, features), strict=True):
+                readings[i] = Reading(yes, no, texts[i], cut[i])
+        return [readings[i] for i in range(len(asks))]
+
+    def _read(
+        self, encoded: Sequence[EncodedAsk], members: Sequence[int], features: Sequence[Tensor]
+    ) -> list[tuple[float, float]]:
+        """Log-probs of yes and no at the end of some questions, from the raw logits."""
+        row = pack([encoded[i] for i in members], share=self.share)
+        seen = [features[p] for p in row.pictures]
+        hidden = self.module.hidden(
+            row.input_ids.to(self.device),
+            row.positions.to(self.device),
+            None,
+            None,
+            None,
+            groups=row.groups,
+            features=torch.cat(seen, 1) if seen else None,
+        )
+        logp = self.module.logits(hidden[0, row.last.to(self.device)]).float().log_softmax(-1)
+        yes, no = (logp[:, ids].logsumexp(-1).tolist() for ids in (self.yes, self.no))
+        found = dict(zip(row.order, zip(yes, no, strict=True), strict=True))
+        return [found[i] for i in range(len(members))]
+
+    def _features(
+        self, book: PictureBook, patches: Sequence[tuple[Tensor, Tensor]]
+    ) -> list[Tensor]:
+        """What the tower makes of each picture, [1 + K, N, D]; files seen before are not run
+        again."""
+        found: dict[int, Tensor] = {}
+        new: list[int] = []
+        for i, key in enumerate(book.keys):
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                found[i] = self._kept[key]
+            else:
+                new.append(i)
+        for part in _by_size(new, [len(p) for p, _ in patches], PICTURE_BATCH_PATCHES):
+            pixels = torch.cat([patches[i][0] for i in part]).to(self.device)
+            grid = torch.cat([patches[i][1] for i in part])
+            made = features_of(self.module.core, pixels, grid)
+            counts = [int(patches[i][1].prod()) // self.encoder.merge**2 for i in part]
+            for i, own in zip(part, made.split(counts, 1), strict=True):
+                found[i] = own
+                if self.keeps_pictures and book.from_file[i]:
+                    self._kept[book.keys[i]] = own.clone()
+        while len(self._kept) > MAX_KEPT_PICTURES:
+            self._kept.popitem(last=False)
+        return [found[i] for i in range(len(book.keys))]
+
+    def _reason(
+        self, encoded: Sequence[EncodedAsk], patches: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[list[EncodedAsk], list[str], list[bool]]:
+        """The likeliest reasoning after each question, up to the cue; the word itself is not
+        taken."""
+        assert self.reasoning is not None
+        tokenizer, cue = self.processor.tokenizer, self.template.cue
+        written: list[EncodedAsk] = []
+        texts: list[str] = []
+        cut: list[bool] = []
+        for members in batches(encoded, self.max_tokens):
+            prompts = [_as_prompt(encoded[i], patches) for i in members]
+            decoded = decode(
+                self.module,
+                prompts,
+                1,
+                [0] * len(prompts),
+                share_prompt=True,
+                max_new_tokens=self.reasoning.max_tokens,
+                stop_tokens=torch.tensor([tokenizer.eos_token_id], device=self.device),
+                pad_id=tokenizer.pad_token_id,
+                greedy=True,
+                stopped=lambda tokens: cue in tokenizer.decode(tokens),
+            )
+            for place, i in enumerate(members):
+                tokens = decoded.tokens[place, decoded.mask[place]].tolist()
+                text = tokenizer.decode(tokens, skip_special_tokens=True)
+                cut.append(decoded.finish[place] is Finish.LENGTH and cue not in text)
+                text = text.partition(cue)[0].rstrip()
+                more = tokenizer.encode(f"{text}\n{cue}", add_special_tokens=False)
+                written.append(encoded[i].followed_by(more))
+                texts.append(text)
+        order = [i for members in batches(encoded, self.max_tokens) for i in members]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return [written[p] for p in back], [texts[p] for p in back], [cut[p] for p in back]
+
+
+def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """A model of the policy's families with prompt sharing, and its processor.
+
+    Raises RewardError where the file lacks weights, ConfigError for another kind of model.
+    """
+    path = local_path(name)
+    config = transformers.AutoConfig.from_pretrained(path)
+    group_attention.register()
+    model_class = getattr(transformers, family_of(config).model_class)
+    model, info = model_class.from_pretrained(
+        path,
+        dtype=dtype,
+        attn_implementation={"text_config": group_attention.NAME, "vision_config": "sdpa"},
+        output_loading_info=True,
+    )
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise RewardError(f"{name!r} has no weights for {lacking[0]!r} and {len(lacking) - 1} more")
+    return model, transformers.AutoProcessor.from_pretrained(path)
+
+
+def pixel_bounds(processor: Any) -> tuple[int, int]:
+    """Least and largest area of a picture that the checkpoint's processor states."""
+    size = processor.image_processor.size
+    return int(size["shortest_edge"]), int(size["longest_edge"])
+
+
+def _as_prompt(ask: EncodedAsk, patches: Sequence[tuple[Tensor, Tensor]]) -> EncodedPrompt:
+    prompt = EncodedPrompt(ask.input_ids, ask.positions, None, None)
+    shown = [picture for picture, _, _ in ask.images]
+    if not shown:
+        return prompt
+    pixels = torch.cat([patches[i][0] for i in shown])
+    return replace(prompt, pixel_values=pixels, grid_thw=torch.cat([patches[i][1] for i in shown]))
+
+
+def _by_size(rows: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Rows in batches of at most `limit` in sum, one at least."""
+    found: list[list[int]] = []
+    total = 0
+    for i in rows:
+        if not found or total + sizes[i] > limit:
+            found.append([])
+            total = 0
+        found[-1].append(i)
+        total += sizes[i]
+    return found

@@ -1,0 +1,60 @@
+"""A judge as a module: questions in, log-probs of words or scores out; what DeepSpeed wraps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlrl.policy.distribution import Sampling
+from vlrl.policy.group_attention import PackedGroups
+from vlrl.policy.module import TokenLogProbs
+from vlrl.policy.vision_features import features_of
+
+
+class JudgeModule(TokenLogProbs):
+    """Log-probs of the words to say, or with a head one score a question."""
+
+    def __init__(self, model: Any, *, head: bool) -> None:
+        super().__init__(model, Sampling(), torch.zeros(0, dtype=torch.long), 1, True)
+        self.head = PreferenceHead(self.core) if head else None
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        groups: PackedGroups,
+        pixel_values: Tensor,
+        grid_thw: Tensor,
+        shown: Tensor,
+        predictor: Tensor,
+        targets: Tensor,
+    ) -> Tensor:
+        """Log-probs of `targets` at the columns `predictor`, [A]; with a head scores there, [A].
+
+        pixel_values, grid_thw: the distinct pictures. shown: the feature of each image token of the
+        row, an index into the features of all of them.
+        """
+        features = features_of(self.core, pixel_values, grid_thw)[:, shown]
+        hidden = self.hidden(
+            input_ids, positions, None, None, None, groups=groups, features=features
+        )[0, predictor]
+        if self.head is not None:
+            return self.head(hidden)
+        return self.logits(hidden).float().log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+
+
+class PreferenceHead(nn.Module):
+    """A linear score of the last hidden state (Bradley-Terry reward models)."""
+
+    def __init__(self, core: Any) -> None:
+        super().__init__()
+        width = core.config.get_text_config().hidden_size
+        self.score = nn.Linear(width, 1, dtype=core.dtype)
+        nn.init.normal_(self.score.weight, std=1.0 / (width + 1) ** 0.5)
+        nn.init.zeros_(self.score.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[A, D] -> [A], float32."""
+        return self.score(hidden.to(self.score.weight.dtype))[:, 0].float()

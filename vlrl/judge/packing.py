@@ -1,0 +1,166 @@
+"""Questions as rows of tokens, their common beginning once.
+
+    [ instruction, examples | question 1 | question 2 | ... ]          one span, or
+    [ instruction, examples, caption A | q1 | q2 | instruction, examples, caption B | q3 | ... ]
+
+whichever has fewer tokens. Every question sees the beginning and itself, at its own positions, so
+the logits equal those of the questions one by one (vlrl/policy/group_attention.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vlrl.policy.group_attention import GroupSpan, PackedGroups, span_of
+
+
+@dataclass(frozen=True)
+class EncodedAsk:
+    """One question in tokens, without padding."""
+
+    input_ids: Tensor
+    """[L]"""
+    positions: Tensor
+    """[3, L]"""
+    images: tuple[tuple[int, int, int], ...]
+    """(picture, first column, column after the last) of each picture's tokens, in order."""
+    about: str = ""
+    num_asked: int = 0
+    """Tokens before the answer; 0 = all."""
+
+    @property
+    def length(self) -> int:
+        """Tokens before the answer."""
+        return self.num_asked or len(self.input_ids)
+
+    @property
+    def next_position(self) -> int:
+        """M-RoPE position of the token after it."""
+        return int(self.positions.max()) + 1
+
+    def followed_by(self, tokens: Sequence[int]) -> EncodedAsk:
+        """The question with more text behind it."""
+        more = torch.tensor(list(tokens), dtype=torch.long)
+        steps = (self.next_position + torch.arange(len(more))).expand(3, -1)
+        return EncodedAsk(
+            torch.cat([self.input_ids, more]),
+            torch.cat([self.positions, steps], 1),
+            self.images,
+            self.about,
+            self.length,
+        )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The tensors of one forward pass over several questions, one row."""
+
+    input_ids: Tensor
+    """[1, L]"""
+    positions: Tensor
+    """[3, 1, L]"""
+    groups: PackedGroups
+    pictures: tuple[int, ...]
+    """The picture of each run of image tokens, in order of the row."""
+    last: Tensor
+    """Column of the last token before each answer, [A]."""
+    order: tuple[int, ...]
+    """Which question each of them is."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the row."""
+        return self.input_ids.shape[1]
+
+
+def common_prefix(asks: Sequence[EncodedAsk]) -> int:
+    """Tokens that all of them begin with, pictures alike; at least one token of each is left
+    over."""
+    first = asks[0]
+    length = min(one.length for one in asks) - 1
+    for one in asks[1:]:
+        differs = (one.input_ids[:length] != first.input_ids[:length]).nonzero()
+        length = int(differs[0]) if len(differs) else length
+        for mine, theirs in zip(first.images, one.images, strict=False):
+            if mine != theirs:
+                length = min(length, mine[1], theirs[1])
+                break
+    # A picture is never cut in two.
+    for _, start, stop in first.images:
+        if start < length < stop:
+            length = start
+    return length
+
+
+def pack(asks: Sequence[EncodedAsk], *, share: bool = True) -> Packed:
+    """One row of all questions; without `share` every one brings its own beginning."""
+    everything = list(range(len(asks)))
+    if not share:
+        return _pack(asks, [[i] for i in everything])
+    by_subject: dict[str, list[int]] = {}
+    for i in everything:
+        by_subject.setdefault(asks[i].about, []).append(i)
+    plans = [[everything], list(by_subject.values())]
+    return _pack(asks, min(plans, key=lambda plan: _num_tokens(asks, plan)))
+
+
+def batches(asks: Sequence[EncodedAsk], max_tokens: int) -> list[list[int]]:
+    """Questions in batches of about `max_tokens`, those on one subject together."""
+    order = sorted(range(len(asks)), key=lambda i: (asks[i].about, i))
+    shared = common_prefix(asks) if len(asks) > 1 else 0
+    found: list[list[int]] = []
+    cost = 0
+    for i in order:
+        own = len(asks[i].input_ids) - shared
+        if not found or cost + own > max_tokens:
+            found.append([])
+            cost = shared
+        found[-1].append(i)
+        cost += own
+    return found
+
+
+def _num_tokens(asks: Sequence[EncodedAsk], plan: Sequence[Sequence[int]]) -> int:
+    total = 0
+    for members in plan:
+        shared = common_prefix([asks[i] for i in members])
+        total += shared + sum(len(asks[i].input_ids) - shared for i in members)
+    return total
+
+
+def _pack(asks: Sequence[EncodedAsk], plan: Sequence[Sequence[int]]) -> Packed:
+    ids: list[Tensor] = []
+    positions: list[Tensor] = []
+    spans: list[GroupSpan] = []
+    pictures: list[int] = []
+    last: list[int] = []
+    order: list[int] = []
+    end = 0
+    for members in plan:
+        group = [asks[i] for i in members]
+        shared = common_prefix(group)
+        span = span_of(end, shared, [len(one.input_ids) - shared for one in group])
+        spans.append(span)
+        ids.append(group[0].input_ids[:shared])
+        positions.append(group[0].positions[:, :shared])
+        pictures += [picture for picture, start, _ in group[0].images if start < shared]
+        end = span.end_of_prompt
+        for i, one in zip(members, group, strict=True):
+            ids.append(one.input_ids[shared:])
+            positions.append(one.positions[:, shared:])
+            pictures += [picture for picture, start, _ in one.images if start >= shared]
+            last.append(end + one.length - shared - 1)
+            end += len(one.input_ids) - shared
+            order.append(i)
+    return Packed(
+        torch.cat(ids)[None],
+        torch.cat(positions, 1)[:, None],
+        PackedGroups(tuple(spans)),
+        tuple(pictures),
+        torch.tensor(last),
+        tuple(order),
+    )

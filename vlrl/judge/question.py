@@ -1,0 +1,291 @@
+"""What a judge is asked: texts from the config, pictures in their places; imports no torch.
+
+[ instruction with the criteria | examples ] [ caption, candidates, question ]
+  shared by all questions: encoded once        one a question
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from vlrl.errors import ConfigError, RewardError, did_you_mean
+
+JUDGE_FILE = "judge.json"
+"""Beside a judge's weights: the template that it was trained with."""
+DEFAULT_CRITERIA = (
+    "how well the picture shows everything that the caption says, and how clean and well made it is"
+)
+
+
+class JudgeTemplate(BaseModel):
+    """The texts of a question. {first} and {second} are pictures, or texts where texts are
+    judged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    comparison_instruction: str = (
+        "You compare two pictures that were made for the same caption. Criteria: {criteria}.\n"
+    )
+    comparison: str = (
+        "Caption: {caption}\nFirst picture: {first}\nSecond picture: {second}\n"
+        "By these criteria, is the first picture better than the second? {how}"
+    )
+    single_instruction: str = (
+        "You judge a picture that was made for a caption. Criteria: {criteria}.\n"
+    )
+    single: str = (
+        "Caption: {caption}\nPicture: {first}\nIs the picture good by these criteria? {how}"
+    )
+    how: str = "Answer yes or no."
+    how_with_reasoning: str = 'Think first, then end with "Answer: yes" or "Answer: no".'
+    example: str = "{question} {answer}\n"
+    cue: str = "Answer:"
+    """Stands before the word where the judge reasons first."""
+    yes: tuple[str, ...] = ("yes",)
+    no: tuple[str, ...] = ("no",)
+    """The words; every spelling that is one token counts (small, capital, after a space)."""
+
+    @field_validator("comparison")
+    @classmethod
+    def _two(cls, text: str) -> str:
+        return _needs(text, ("{first}", "{second}"))
+
+    @field_validator("single")
+    @classmethod
+    def _one(cls, text: str) -> str:
+        return _needs(text, ("{first}",))
+
+
+class Example(BaseModel):
+    """A question with its answer, shown before the real one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    caption: str
+    first: str
+    """A picture's file."""
+    second: str | None = None
+    """A second file for comparisons."""
+    answer: Literal["yes", "no"]
+    reasoning: str = ""
+
+
+class ReasoningOptions(BaseModel):
+    """Written reasoning before the word."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_tokens: int = Field(256, gt=0)
+
+
+def _needs(text: str, marks: tuple[str, ...]) -> str:
+    for mark in marks:
+        if text.count(mark) != 1:
+            raise ValueError(f"the text needs {mark} exactly once")
+    return text
+
+
+Content = np.ndarray | Image.Image | Path | str
+"""A candidate: pixels uint8 [H, W, 3], a picture, a picture's file, or a text that is judged."""
+
+
+@dataclass
+class PictureBook:
+    """The distinct pictures of a batch of questions; each is prepared and encoded once."""
+
+    pictures: list[Image.Image] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    """The path of a file, else a hash of the pixels."""
+    from_file: list[bool] = field(default_factory=list)
+    _place: dict[str, int] = field(default_factory=dict)
+
+    def add(self, picture: np.ndarray | Image.Image | Path) -> int:
+        """The place of a picture; RewardError where its file cannot be read."""
+        if isinstance(picture, Path):
+            key = str(picture)
+            if key not in self._place:
+                return self._keep(key, _open(picture), from_file=True)
+            return self._place[key]
+        image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+        key = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+        if key in self._place:
+            return self._place[key]
+        return self._keep(key, image.convert("RGB"), from_file=False)
+
+    def _keep(self, key: str, image: Image.Image, *, from_file: bool) -> int:
+        self.pictures.append(image)
+        self.keys.append(key)
+        self.from_file.append(from_file)
+        self._place[key] = len(self.pictures) - 1
+        return self._place[key]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question: texts and places of pictures in a book, in order."""
+
+    parts: tuple[str | int, ...]
+    about: str = ""
+    """Questions alike in this share more than the instruction: the caption."""
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise RewardError(f"the picture {str(path)!r} cannot be read: {error}") from error
+
+
+class Questions:
+    """Writes questions by a template, criteria and examples."""
+
+    def __init__(
+        self,
+        template: JudgeTemplate,
+        criteria: str = DEFAULT_CRITERIA,
+        examples: Sequence[Example] = (),
+        *,
+        reasoning: bool = False,
+    ) -> None:
+        self.template, self.criteria, self.reasoning = template, criteria, reasoning
+        self.examples = tuple(examples)
+
+    def compare(
+        self,
+        book: PictureBook,
+        caption: str,
+        first: Content,
+        second: Content,
+        *,
+        context: Sequence[Path] = (),
+    ) -> Ask:
+        """Is the first better than the second?
+
+        context: pictures that the caption, a question then, is about; they stand before it.
+        """
+        return self._ask(book, caption, first, second, context)
+
+    def single(self, book: PictureBook, caption: str, first: Content) -> Ask:
+        """Is it good?"""
+        return self._ask(book, caption, first, None, ())
+
+    def _ask(
+        self,
+        book: PictureBook,
+        caption: str,
+        first: Content,
+        second: Content | None,
+        context: Sequence[Path],
+    ) -> Ask:
+        t = self.template
+        head = t.single_instruction if second is None else t.comparison_instruction
+        parts: list[str | int] = [head.replace("{criteria}", self.criteria)]
+        for example in self.examples:
+            if (example.second is None) is (second is None):
+                parts += self._example(book, example)
+        parts += [book.add(path) for path in context]
+        parts += self._question(book, caption, first, second)
+        return Ask(_joined(parts), caption)
+
+    def _question(
+        self, book: PictureBook, caption: str, first: Content, second: Content | None
+    ) -> list[str | int]:
+        t = self.template
+        text = t.single if second is None else t.comparison
+        text = text.replace("{how}", t.how_with_reasoning if self.reasoning else t.how)
+        parts: list[str | int] = []
+        for piece in _split(text, ("{caption}", "{first}", "{second}")):
+            if piece == "{caption}":
+                parts.append(plain(caption))
+            elif piece in ("{first}", "{second}"):
+                content = first if piece == "{first}" else second
+                assert content is not None
+                parts.append(plain(content) if isinstance(content, str) else book.add(content))
+            else:
+                parts.append(piece)
+        return parts
+
+    def _example(self, book: PictureBook, example: Example) -> list[str | int]:
+        second = None if example.second is None else Path(example.second)
+        question = self._question(book, example.caption, Path(example.first), second)
+        answer: str = example.answer
+        if self.reasoning:
+            answer = f"{example.reasoning} {self.template.cue} {answer}".strip()
+        parts: list[str | int] = []
+        for piece in _split(self.template.example, ("{question}", "{answer}")):
+            if piece == "{question}":
+                parts += question
+            else:
+                parts.append(answer if piece == "{answer}" else piece)
+        return parts
+
+
+def plain(text: str) -> str:
+    """A text of the data's or the policy's with its control marks broken up.
+
+    "<|im_end|>" in a caption or an answer would end the question and speak for the judge.
+    """
+    return text.replace("<|", "< |")
+
+
+def _split(text: str, marks: tuple[str, ...]) -> list[str]:
+    """The text cut at its marks, marks kept, without empty pieces."""
+    pieces = [text]
+    for mark in marks:
+        cut: list[str] = []
+        for piece in pieces:
+            if piece in marks:
+                cut.append(piece)
+                continue
+            for i, rest in enumerate(piece.split(mark)):
+                cut += [mark, rest] if i else [rest]
+        pieces = cut
+    return [piece for piece in pieces if piece]
+
+
+def _joined(parts: Sequence[str | int]) -> tuple[str | int, ...]:
+    """Neighbouring texts as one: tokenizers must see them together."""
+    joined: list[str | int] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return tuple(joined)
+
+
+def template_of(model: str) -> tuple[JudgeTemplate, str | None]:
+    """The template and criteria in a judge's own folder, else the default ones.
+
+    Raises ConfigError where the file is no template.
+    """
+    path = Path(model).expanduser() / JUDGE_FILE
+    if not path.is_file():
+        return JudgeTemplate(), None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        criteria = found.pop("criteria", None)
+        for key in found:
+            if key not in JudgeTemplate.model_fields:
+                hint = did_you_mean(key, JudgeTemplate.model_fields)
+                raise ConfigError(f"{path}: unknown key {key!r}; {hint}")
+        return JudgeTemplate.model_validate(found), criteria
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"{path}: not a judge's template: {error}") from error
+
+
+def write_template(folder: Path, template: JudgeTemplate, criteria: str) -> None:
+    """Keep the template beside the weights."""
+    content = {"criteria": criteria, **template.model_dump(mode="json")}
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (folder / JUDGE_FILE).write_text(text + "\n", encoding="utf-8")

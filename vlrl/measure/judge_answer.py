@@ -1,0 +1,93 @@
+"""Reading what a reasoning judge wrote, in UnifiedReward-Think's format (arXiv 2505.03318).
+
+    <think>
+    1. Semantic consistency: Image 1 (8/10) - ...; Image 2 (5/10) - ...
+    2. ...
+    Total score: Image 1: 8+7=15, Image 2: 5+6=11
+    </think>
+    <answer>Image 1 is better</answer>
+
+Three differences from the released parser: text after the closing tag is not well-formed, a
+missing tag does not fall back to the whole text, and a verdict against the judge's own scores is
+flagged.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+NOUNS = ("Image", "Video", "Answer", "Response", "Picture")
+"""What is compared, as written before its number."""
+_SHAPE = re.compile(
+    r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL
+)
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_NOUN = "(?:" + "|".join(NOUNS) + ")"
+_VERDICT = re.compile(rf"{_NOUN} ([12]) is better\.?", re.IGNORECASE)
+_SCORE = re.compile(rf"{_NOUN} ([12])\s*\(\s*(\d+(?:\.\d+)?)\s*/\s*10\s*\)", re.IGNORECASE)
+_NAME = re.compile(r"^\s*(?:\d+[.)]\s*)?\**\s*([^:*\n]+?)\s*\**\s*:", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class JudgeAnswer:
+    """What could be read."""
+
+    verdict: int | None
+    """1 or 2: which one is better; None where no verdict can be read."""
+    well_formed: bool
+    """Exactly a think block and an answer block with one of the two verdicts, and nothing else."""
+    scores: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Dimension to (first, second), 0 to 10, in order."""
+
+    @property
+    def totals(self) -> tuple[float, float] | None:
+        """Sums of the scores; None where there are none."""
+        if not self.scores:
+            return None
+        return sum(a for a, _ in self.scores.values()), sum(b for _, b in self.scores.values())
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the verdict goes against the sum of its own scores; equal sums contradict
+        nothing."""
+        totals = self.totals
+        if totals is None or self.verdict is None or totals[0] == totals[1]:
+            return False
+        return self.verdict != (1 if totals[0] > totals[1] else 2)
+
+
+def parse_judge_answer(text: str) -> JudgeAnswer:
+    """Verdict, format and scores of an answer; never raises on any text.
+
+    The verdict stands in the last answer block; without one there is none.
+    """
+    shape = _SHAPE.fullmatch(text)
+    # One block of each: a second one inside would leave open which counts.
+    single = text.count("<think>") == text.count("<answer>") == 1
+    blocks = _ANSWER.findall(text)
+    found = _VERDICT.fullmatch(blocks[-1].strip()) if blocks else None
+    verdict = int(found.group(1)) if found else None
+    think = text.partition("<think>")[2].partition("</think>")[0]
+    return JudgeAnswer(
+        verdict, shape is not None and single and verdict is not None, _scores(think)
+    )
+
+
+def _scores(think: str) -> dict[str, tuple[float, float]]:
+    scores: dict[str, tuple[float, float]] = {}
+    for number, line in enumerate(think.split("\n"), start=1):
+        given = {which: float(value) for which, value in _SCORE.findall(line)}
+        if given.keys() == {"1", "2"} and all(0 <= value <= 10 for value in given.values()):
+            name = _NAME.match(line)
+            key = name.group(1) if name else f"line {number}"
+            if key in scores:
+                key = f"{key} ({number})"
+            scores[key] = (given["1"], given["2"])
+    return scores
+
+
+def swapped(text: str) -> str:
+    """The text with the two candidates' numbers exchanged, tags and scores as they are."""
+    pattern = re.compile(rf"({_NOUN} )([12])(?!\d)", re.IGNORECASE)
+    return pattern.sub(lambda m: m.group(1) + ("2" if m.group(2) == "1" else "1"), text)

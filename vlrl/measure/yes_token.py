@@ -1,0 +1,74 @@
+"""A yes/no answer as a number: the formulas of the yes-token reward.
+
+RewardDance (arXiv 2509.08826): r = P("yes" | candidate, reference, caption, criteria). All forms
+are functions of two log-probs over the whole vocabulary, summed over the spellings of each word:
+
+    probability       p_yes                                    in (0, 1)
+    odds              p_yes / (p_yes + p_no) = sigmoid(d)      in (0, 1)
+    logit_difference  d = log p_yes - log p_no                 any number
+
+Adding a constant to all logits changes none of them; all rise strictly with the yes logit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["probability", "odds", "logit_difference"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a judge said to one question."""
+
+    yes: float
+    """Log-prob of all spellings of yes together, nats."""
+    no: float
+    """Of all spellings of no."""
+    reasoning: str = ""
+    """What it wrote before, where it was told to reason first."""
+    cut: bool = False
+    """The reasoning ran into its limit, and the answer was asked for without an end of it."""
+
+    @property
+    def mass(self) -> float:
+        """Probability of a yes or a no, in [0, 1]; low where the judge wanted to say something
+        else."""
+        return math.exp(self.yes) + math.exp(self.no)
+
+
+def value_of(reading: Reading, form: Form) -> float:
+    """The number that a reading stands for."""
+    if form == "probability":
+        return math.exp(reading.yes)
+    difference = reading.yes - reading.no
+    return sigmoid(difference) if form == "odds" else difference
+
+
+def in_both_orders(first: float, second: float, form: Form) -> float:
+    """A candidate against a reference, asked in both orders; antisymmetric in the two.
+
+    first: the value with the candidate in the first place ("is the first better than the second?").
+    second: the value with the two exchanged, where a yes speaks for the reference.
+    With both orders r(a, b) + r(b, a) = 1, or 0 for the logit difference, whatever the judge's
+    leaning towards one place.
+    """
+    if form == "logit_difference":
+        return 0.5 * (first - second)
+    return 0.5 * (first + 1.0 - second)
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), without overflow."""
+    if x >= 0:
+        return 1.0 / (1.0 + math.exp(-x))
+    return math.exp(x) / (1.0 + math.exp(x))
+
+
+def spellings(words: tuple[str, ...]) -> tuple[str, ...]:
+    """How tokenizers may hold the words: in small letters, with a capital, in capitals, after a
+    space."""
+    forms = {f for word in words for f in (word, word.lower(), word.capitalize(), word.upper())}
+    return tuple(sorted(space + form for form in forms for space in ("", " ")))

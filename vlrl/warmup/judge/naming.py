@@ -1,0 +1,101 @@
+"""Before it judges, the embedded judge learns to say what a picture shows, token by token.
+
+A yes or no says one bit about a pair; a caption says which of 200 things it is. Without this
+start the words of captions would have to be learnt from those single bits.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vlrl.judge.encoder import AskEncoder
+from vlrl.judge.head import gathered
+from vlrl.judge.local import load_vlm, pixel_bounds
+from vlrl.judge.module import JudgeModule
+from vlrl.judge.packing import EncodedAsk, pack
+from vlrl.judge.question import Ask
+from vlrl.judge_train.items import encode_completion
+from vlrl.warmup.images.clock import Clock
+from vlrl.warmup.judge.model import use_fast_vision
+
+QUESTION = "\nWhat is it?"
+ROW = 16
+"""Questions of one forward pass."""
+
+
+def learn_names(
+    model: str,
+    pictures: Sequence[tuple[str, Image.Image]],
+    clock: Clock,
+    *,
+    batch: int,
+    lr: float,
+    seed: int,
+    log: TextIO,
+) -> Any:
+    """Cross-entropy of captions given their pictures until the clock ends; the trained core."""
+    core, processor = load_vlm(model, torch.float32)
+    use_fast_vision(core)
+    module = JudgeModule(core, head=False)
+    encoder = AskEncoder(processor, core.model.get_rope_index, *pixel_bounds(processor))
+    patches = encoder.patches([image for _, image in pictures])
+    grids = [grid for _, grid in patches]
+    encoded: dict[int, EncodedAsk] = {}
+    optimizer = torch.optim.AdamW(module.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.02)
+    rng, step = random.Random(seed), 0
+    while clock.running:
+        rows = rng.sample(range(len(pictures)), batch)
+        for i in rows:
+            if i not in encoded:
+                said = encode_completion(processor.tokenizer, pictures[i][0])
+                encoded[i] = encoder.encode(Ask((i, QUESTION)), grids).followed_by(said)
+        optimizer.zero_grad()
+        loss = 0.0
+        # Small rows: a long one costs more in the attention's backward pass than it saves.
+        for start in range(0, batch, ROW):
+            part = rows[start : start + ROW]
+            shade = (rng.uniform(0.85, 1.15), rng.uniform(-0.1, 0.1))
+            one = _loss(module, [encoded[i] for i in part], patches, encoder.merge, shade)
+            (one * len(part) / batch).backward()
+            loss += float(one.detach()) * len(part) / batch
+        for group in optimizer.param_groups:
+            group["lr"] = lr * clock.factor
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % 25 == 0:
+            line = {"part": "naming", "step": step, "loss": round(loss, 4)}
+            log.write(json.dumps({**line, "share": round(clock.share, 3)}) + "\n")
+            log.flush()
+    return core
+
+
+def _loss(
+    module: JudgeModule,
+    asks: Sequence[EncodedAsk],
+    patches: Sequence[tuple[Tensor, Tensor]],
+    merge: int,
+    shade: tuple[float, float],
+) -> Tensor:
+    """Mean over all tokens of some captions; `shade` is a light change that keeps them true."""
+    row = pack(asks)
+    said = [asks[i] for i in row.order]
+    targets = torch.cat([one.input_ids[one.length :] for one in said])
+    lengths = [len(one.input_ids) - one.length for one in said]
+    columns = torch.cat(
+        [start + torch.arange(n) for start, n in zip(row.last, lengths, strict=True)]
+    )
+    pixels, grid, shown = gathered(row.pictures, patches, merge)
+    pixels = pixels * shade[0] + shade[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        logp = module(
+            row.input_ids, row.positions, row.groups, pixels, grid, shown, columns, targets
+        )
+    return -logp.float().mean()
