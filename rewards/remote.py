@@ -112,6 +112,7 @@ class Remote:
     formula = "the served reward's value"
     units = "the served reward's"
     source = "own"
+    waits = True
 
     def __init__(
         self, options: RemoteOptions, *, sleep: Callable[[float], None] = time.sleep

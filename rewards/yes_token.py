@@ -99,6 +99,7 @@ class YesToken:
     def __init__(self, options: YesTokenOptions) -> None:
         self.options = options
         self.name = "yes_token"
+        self.waits = options.endpoint is not None
         if options.value == "logit_difference":
             self.range = (-options.limit, options.limit)
         if options.references == "dataset":

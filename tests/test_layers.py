@@ -42,6 +42,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vlrl.shapes",
         "vlrl.config",
         "vlrl.policy.voxel_tokens",
+        "vlrl.judge",
+        "vlrl.judge_train",
         "vlrl.clips",
         "vlrl.video",
     ),

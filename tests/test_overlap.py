@@ -9,8 +9,9 @@ import traceback
 import pytest
 import torch
 
-from vlrl.errors import RewardError
-from vlrl.rollout.overlap import ScoringQueue
+from vlrl.errors import ConfigError, RewardError
+from vlrl.reward.tree import build_reward
+from vlrl.rollout.overlap import ScoringQueue, scores_beside
 from vlrl.rollout.scoring import score_rollouts
 from vlrl.types import Finish, Rollout, Sample, Score
 
@@ -74,6 +75,35 @@ def test_as_scored_one_after_the_other():
     assert reward.batches == [list(numbers) for numbers in BATCHES]
     assert [r.score.value for r in mine[1]] == [2.25, 2.0]
     assert all(r.parsed == r.output for rollouts in mine for r in rollouts)
+
+
+def test_after_sampling_all_at_once_and_on_the_callers_thread():
+    reward = Recorder()
+    with ScoringQueue(Words(), reward, 2, beside=False) as queue:
+        for numbers in BATCHES:
+            queue.add(batch(*numbers))
+        assert reward.batches == []
+        rewards = queue.result()
+    assert reward.batches == [[n for numbers in BATCHES for n in numbers]]
+    assert reward.threads == {threading.current_thread().name}
+    plain = [score_rollouts(Words(), Recorder(), batch(*numbers)) for numbers in BATCHES]
+    torch.testing.assert_close(rewards, torch.cat(plain), equal_nan=True, rtol=0, atol=0)
+
+
+def test_only_rewards_that_wait_are_asked_meanwhile_and_none_beside_one_that_learns():
+    def parts(*leaves):
+        return build_reward({"sum": list(leaves)})
+
+    box, far = {"use": "gaussian_point"}, {"use": "remote"}
+    learns = {"use": "adversarial_dino"}
+    assert not scores_beside(parts(box), "auto", 8)
+    assert scores_beside(parts(box, far), "auto", 8)
+    assert not scores_beside(parts(box, far), "off", 8)
+    assert scores_beside(parts(box), "on", 8)
+    assert not scores_beside(parts(far, learns), "auto", 2)
+    assert scores_beside(parts(far, learns), "auto", 1)
+    with pytest.raises(ConfigError, match="leave it on auto"):
+        scores_beside(parts(learns), "on", 2)
 
 
 def test_one_thread_of_its_own_without_gradients():

@@ -65,6 +65,18 @@ def test_the_ratio_is_exactly_one_on_the_first_update(
         assert figures["rollout/staleness"] == 0.0
 
 
+def test_scoring_beside_sampling_changes_no_figure(config: Any) -> None:
+    figures = {}
+    for choice in ("on", "off"):
+        over = {"scoring__beside_sampling": choice, "policy__sample_batch_size": 4}
+        trainer = trainer_of(config(choice, **over))
+        figures[choice] = [trainer.train_step() for _ in range(2)]
+    for one, other in zip(figures["on"], figures["off"], strict=True):
+        assert one.pop("scoring/beside_s") > 0
+        same = [name for name in other if not name.startswith("time/")]
+        assert {name: one[name] for name in same} == {name: other[name] for name in same}
+
+
 def test_later_epochs_move_the_ratio_and_start_from_the_same_log_probs(config: Any) -> None:
     trainer = trainer_of(config(algo__num_epochs=2, algo__num_minibatches=2))
     figures = trainer.train_step()

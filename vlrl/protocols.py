@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+Ready = Callable[[Sequence[Rollout]], None]
+"""Takes whole groups of rollouts while others are still being sampled."""
+
 NEEDS: dict[str, str] = {
     "box": "target.box and parsed.box, vlrl.measure.boxes.Box or None",
     "points": "parsed.points, tuple of vlrl.measure.boxes.Point, best candidate first",
@@ -71,6 +74,8 @@ class Reward(Protocol):
     range: tuple[float, float]
     """Closed interval that every value lies in."""
     needs: frozenset[str]
+    # A reward that mostly waits for another machine says so with `waits = True`: it is then asked
+    # while other groups are still being sampled; vlrl/rollout/overlap.py.
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One score a rollout, in order."""
@@ -153,9 +158,18 @@ class Policy(Protocol):
         """Width and height in pixels of the picture that the policy sees or makes."""
 
     def sample(
-        self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
+        self,
+        samples: Sequence[Sample],
+        num_each: int,
+        seed: int,
+        *,
+        greedy: bool = False,
+        ready: Ready | None = None,
     ) -> tuple[list[Rollout], Trajectory]:
-        """`num_each` rollouts for each sample, group by group."""
+        """`num_each` rollouts for each sample, group by group.
+
+        ready: handed whole groups as soon as they are there, all of them in order.
+        """
 
     def plan(self, trajectory: Trajectory, rows: Sequence[int]) -> list[list[int]]:
         """Cut rows into chunks of one forward each."""

@@ -137,6 +137,16 @@ class CheckpointConfig(Section):
     export: bool = Field(True, description="safetensors that from_pretrained loads, at the end")
 
 
+class ScoringConfig(Section):
+    """When rollouts are scored."""
+
+    beside_sampling: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="score groups while the next are sampled; auto = where a reward waits for "
+        "another machine",
+    )
+
+
 class HealthConfig(Section):
     """Is the reward still worth following? See vlrl/rollout/health.py."""
 
@@ -179,6 +189,7 @@ class RunConfig(Section):
     dist: DistConfig = DistConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    scoring: ScoringConfig = ScoringConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
 

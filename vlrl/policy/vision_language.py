@@ -14,13 +14,14 @@ from vlrl.algo.kl import KL_ESTIMATORS
 from vlrl.config.schema import NftConfig, VisionLanguageConfig
 from vlrl.errors import ConfigError
 from vlrl.policy import layout
+from vlrl.policy.batches import in_batches
 from vlrl.policy.decode import decode
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.loading import Loaded, load, load_model, shares_prompt, tower_is_frozen
 from vlrl.policy.module import TokenLogProbs
 from vlrl.policy.prompts import EncodedPrompt, PromptEncoder
 from vlrl.policy.trajectory import TokenTrajectory
-from vlrl.protocols import Evaluation
+from vlrl.protocols import Evaluation, Ready
 from vlrl.rollout.prompt_sampler import row_seed
 from vlrl.types import Rollout, Sample
 
@@ -105,19 +106,23 @@ class VisionLanguagePolicy:
         """Nothing: prompts are encoded when they are asked."""
 
     def sample(
-        self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
+        self,
+        samples: Sequence[Sample],
+        num_each: int,
+        seed: int,
+        *,
+        greedy: bool = False,
+        ready: Ready | None = None,
     ) -> tuple[list[Rollout], TokenTrajectory]:
         """`num_each` answers to each sample, group by group."""
-        size = max(1, self.options.sample_batch_size // num_each)
-        rollouts: list[Rollout] = []
-        parts: list[TokenTrajectory] = []
+
+        def batch(some: Sequence[Sample], first: int) -> tuple[list[Rollout], TokenTrajectory]:
+            return self._sample_batch(some, num_each, seed, greedy, first)
+
         self.module.eval()
         with self._serving():
-            for start in range(0, len(samples), size):
-                batch = samples[start : start + size]
-                answers, part = self._sample_batch(batch, num_each, seed, greedy, start)
-                rollouts += answers
-                parts.append(part)
+            rows = self.options.sample_batch_size
+            rollouts, parts = in_batches(samples, num_each, rows, batch, ready)
         self.module.train()
         return rollouts, type(parts[0]).join(parts)
 

@@ -7,30 +7,54 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vlrl.protocols import Reward, Task
+from vlrl.errors import ConfigError
+from vlrl.protocols import Reward, Task, TrainableReward
+from vlrl.reward.tree import walk
 from vlrl.rollout.scoring import score_rollouts
 from vlrl.types import Rollout
+
+
+def scores_beside(reward: Reward, choice: Literal["auto", "on", "off"], num_ranks: int) -> bool:
+    """Whether to score while sampling; raises ConfigError where `on` could hang.
+
+    auto: where a part of the reward waits for another machine. Rewards that learn talk to other
+    ranks when they load and learn: between two threads the order of such calls is nobody's.
+    """
+    nodes = list(walk(reward))
+    learns = any(isinstance(node, TrainableReward) for node in nodes) and num_ranks > 1
+    if choice == "on" and learns:
+        raise ConfigError(
+            "scoring.beside_sampling: on, but a part of the reward learns and there are several "
+            "ranks; leave it on auto"
+        )
+    waits = any(getattr(node, "waits", False) for node in nodes)
+    return choice == "on" or (choice == "auto" and waits and not learns)
 
 
 class ScoringQueue:
     """Scores batches of whole groups in order, on one thread of its own; use it as a context.
 
     with ScoringQueue(task, reward, group_size) as queue:
-        for samples in parts:
-            queue.add(policy.sample(samples, group_size, seed)[0])
+        policy.sample(samples, group_size, seed, ready=queue.add)
         rewards = queue.result()
 
-    Each batch is parsed and scored in place, by itself. The thread runs without gradients and on
-    the caller's GPU: torch keeps both for each thread, and a new thread has neither. It shares
-    torch's global random generator, so neither sampling nor a reward should draw from that.
+    Each batch is parsed and scored in place, by itself. With `beside: false` all of them together,
+    in `result` and on the caller's thread: models like large batches.
+
+    The thread runs without gradients and on the caller's GPU: torch keeps both for each thread,
+    and a new thread has neither. It shares torch's global random generator, so neither sampling
+    nor a reward should draw from that.
     """
 
-    def __init__(self, task: Task, reward: Reward, group_size: int) -> None:
+    def __init__(self, task: Task, reward: Reward, group_size: int, *, beside: bool = True) -> None:
         self.task, self.reward, self.group_size = task, reward, group_size
+        self.beside = beside
+        self._waiting: list[Rollout] = []
         self.scoring_s = 0.0
         """Seconds that the thread was busy."""
         self.waited_s = 0.0
@@ -59,13 +83,18 @@ class ScoringQueue:
                     f"group {group} has {count} of {self.group_size} rollouts; rewards see whole "
                     "groups only"
                 )
-        self._batches.append(self._pool.submit(self._score, list(rollouts)))
+        if self.beside:
+            self._batches.append(self._pool.submit(self._score, list(rollouts)))
+        else:
+            self._waiting += rollouts
 
     def result(self) -> Tensor:
         """All rewards, float32 [B], in the order of `add`; nan where the reward does not apply.
 
         Raises the first exception of a reward as it was raised; what came after is not scored.
         """
+        if not self.beside:
+            return score_rollouts(self.task, self.reward, self._waiting)
         start = time.perf_counter()
         try:
             rewards = [batch.result() for batch in self._batches]

@@ -50,8 +50,9 @@ from vlrl.log.sinks import Sink
 from vlrl.protocols import Policy, Reward, Task, TrainableReward
 from vlrl.reward.tree import num_stages, walk
 from vlrl.rollout.health import record_canary, record_health
+from vlrl.rollout.overlap import ScoringQueue, scores_beside
 from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
-from vlrl.rollout.scoring import measured, record, score_rollouts, stage_rewards
+from vlrl.rollout.scoring import measured, record, stage_rewards
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.evaluation import evaluate, spread, summarise
 from vlrl.train.evaluation_files import write_evaluation
@@ -95,6 +96,7 @@ class Trainer:
         self.trainable: list[TrainableReward] = [
             node for node in walk(reward) if isinstance(node, TrainableReward)
         ]
+        self.beside = scores_beside(reward, config.scoring.beside_sampling, world.size)
         self.step = 0
         self.version = 0
 
@@ -185,20 +187,22 @@ class Trainer:
         mine = drawn[self.world.rank * per_rank : (self.world.rank + 1) * per_rank]
         samples = [self.samples[i] for i in mine]
         seed = row_seed(self.config.seed, "rollout", self.sampler.position)
-        with meter.timed("sampling"):
-            rollouts, trajectory = self.policy.sample(samples, self.config.algo.group_size, seed)
-        with meter.timed("scoring"):
-            self._scored(rollouts)
+        G = self.config.algo.group_size
+        with ScoringQueue(self.task, self.reward, G, beside=self.beside) as queue:
+            with meter.timed("sampling"):
+                rollouts, trajectory = self.policy.sample(samples, G, seed, ready=queue.add)
+            with meter.timed("scoring"):
+                self._score(queue)
+        if self.beside:
+            meter.maximum("scoring/beside_s", queue.scoring_s)
         rewards = stage_rewards(rollouts, num_stages(self.reward))
         return Experience(rollouts, trajectory, rewards)
 
-    def _scored(self, rollouts: list[Rollout]) -> Tensor:
-        """Rewards of this rank; where those of one rank fail, all ranks raise RewardError
-        together."""
+    def _score(self, queue: ScoringQueue) -> None:
+        """Score this rank's rollouts in place; where one rank fails, all raise RewardError."""
         problem: RewardError | None = None
-        rewards = torch.empty(0)
         try:
-            rewards = score_rollouts(self.task, self.reward, rollouts)
+            queue.result()
         except RewardError as error:
             problem = error
         told = [text for text in all_gather(problem and str(problem), self.world) if text]
@@ -206,7 +210,6 @@ class Trainer:
             raise problem
         if told:
             raise RewardError(f"on another rank: {told[0]}")
-        return rewards
 
     def prepare(self, experience: Experience, meter: Meter) -> Batch:
         """Advantages, weights and filters; with KL also the reference's log-probs."""

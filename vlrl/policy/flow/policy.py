@@ -15,6 +15,7 @@ from vlrl.algo.nft import nft_loss, optimality
 from vlrl.config.flow import FlowConfig
 from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
+from vlrl.policy.batches import in_batches
 from vlrl.policy.flow.captions import CaptionStore
 from vlrl.policy.flow.loading import load_flow, load_transformer
 from vlrl.policy.flow.module import Velocity
@@ -22,7 +23,7 @@ from vlrl.policy.flow.rollout import DTYPES, Denoised, decode_pictures, denoise,
 from vlrl.policy.flow.saving import save_flow
 from vlrl.policy.flow.schedule import noise_levels, steps_of, trained_steps
 from vlrl.policy.flow.trajectory import EncodedCaption, FlowTrajectory
-from vlrl.protocols import Evaluation, Regression
+from vlrl.protocols import Evaluation, Ready, Regression
 from vlrl.rollout.prompt_sampler import row_seed
 from vlrl.types import Finish, Rollout, Sample
 
@@ -113,24 +114,26 @@ class FlowPolicy:
         return self.options.width_px, self.options.height_px
 
     def sample(
-        self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
+        self,
+        samples: Sequence[Sample],
+        num_each: int,
+        seed: int,
+        *,
+        greedy: bool = False,
+        ready: Ready | None = None,
     ) -> tuple[list[Rollout], FlowTrajectory]:
-        """`num_each` pictures for each sample; `greedy` follows the ODE to the end.
-
-        The noise of a picture depends on seed, sample and place in the group alone.
-        """
-        size = max(1, self.options.sample_batch_size // num_each)
-        rollouts: list[Rollout] = []
-        parts: list[FlowTrajectory] = []
-        self.module.eval()
+        """`num_each` pictures for each sample, from noise that depends on seed, sample and place in
+        the group alone; `greedy` follows the ODE to the end."""
         plain = greedy or self.nft is not None
         window = [] if plain else trained_steps(self.options, seed, self.version)
+
+        def batch(some: Sequence[Sample], first: int) -> tuple[list[Rollout], FlowTrajectory]:
+            return self._sample_batch(some, num_each, seed, window, greedy, first)
+
+        rows = self.options.sample_batch_size
+        self.module.eval()
         with self._serving():
-            for start in range(0, len(samples), size):
-                batch = samples[start : start + size]
-                made, part = self._sample_batch(batch, num_each, seed, window, greedy, start)
-                rollouts += made
-                parts.append(part)
+            rollouts, parts = in_batches(samples, num_each, rows, batch, ready)
         self.module.train()
         return rollouts, FlowTrajectory.join(parts)
 

@@ -13,13 +13,14 @@ from vlrl.algo.kl import KL_ESTIMATORS
 from vlrl.config.image_tokens import ImageTokensConfig
 from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
+from vlrl.policy.batches import in_batches
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.image_tokens.decode import decode_pictures, stacked, write_tokens
 from vlrl.policy.image_tokens.loading import load_generator, load_image_model
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
 from vlrl.policy.image_tokens.prompts import ImagePromptEncoder
 from vlrl.policy.trajectory import TokenTrajectory
-from vlrl.protocols import Evaluation
+from vlrl.protocols import Evaluation, Ready
 from vlrl.rollout.prompt_sampler import row_seed
 from vlrl.types import Finish, Rollout, Sample
 
@@ -92,19 +93,23 @@ class ImageTokenPolicy:
         return self.side_px, self.side_px
 
     def sample(
-        self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
+        self,
+        samples: Sequence[Sample],
+        num_each: int,
+        seed: int,
+        *,
+        greedy: bool = False,
+        ready: Ready | None = None,
     ) -> tuple[list[Rollout], TokenTrajectory]:
         """`num_each` pictures for each sample, group by group; `greedy` takes likeliest tokens."""
-        size = max(1, self.options.sample_batch_size // num_each)
-        rollouts: list[Rollout] = []
-        parts: list[TokenTrajectory] = []
+
+        def batch(some: Sequence[Sample], first: int) -> tuple[list[Rollout], TokenTrajectory]:
+            return self._sample_batch(some, num_each, seed, greedy, first)
+
         self.module.eval()
         with self._serving():
-            for start in range(0, len(samples), size):
-                batch = samples[start : start + size]
-                made, part = self._sample_batch(batch, num_each, seed, greedy, start)
-                rollouts += made
-                parts.append(part)
+            rows = self.options.sample_batch_size
+            rollouts, parts = in_batches(samples, num_each, rows, batch, ready)
         self.module.train()
         return rollouts, TokenTrajectory.join(parts)
 
