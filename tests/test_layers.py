@@ -46,7 +46,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/scoring": (*RECORDS, "vlrl.reward", "vlrl.scoring"),
     "rewards": (*RECORDS, "vlrl.reward", "vlrl.scoring", "vlrl.shapes"),
     "tasks": (*RECORDS, "vlrl.reward", "vlrl.data", "vlrl.shapes"),
-    "eval": (*MODELS, "vlrl.data", "vlrl.eval"),
+    "eval": (*MODELS, "vlrl.data", "vlrl.shapes", "vlrl.eval"),
 }
 TORCH_FREE = ("errors.py", "registry.py", "types.py", "config", "measure", "reward", "data")
 
