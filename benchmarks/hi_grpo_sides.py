@@ -2,8 +2,8 @@
 
     python benchmarks/hi_grpo_sides.py --out runs/hi_grpo --seeds 0 1 2
 
-Trains configs/text_to_3d/tiny.yaml three ways a seed and prints, for held-out captions, every figure
-before and after, its mean over the seeds and the spread between them. `f_score` is in no reward.
+Trains configs/text_to_3d/tiny.yaml three ways a seed and prints, for held-out captions, every
+figure before and after, the mean gain over seeds and its spread. `f_score` is in no reward.
 
     hi_grpo   a reward and an advantage a stage, the second carried back (lambda 1)
     flat      the sum of both stages' rewards, one advantage for the whole answer
