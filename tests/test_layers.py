@@ -62,7 +62,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "rewards": (*RECORDS, "vlrl.reward", "vlrl.scoring", "vlrl.judge", "vlrl.shapes"),
     "tasks": (*RECORDS, "vlrl.reward", "vlrl.data", "vlrl.shapes"),
-    "eval": (*MODELS, "vlrl.data", "vlrl.judge", "vlrl.eval"),
+    "eval": (*MODELS, "vlrl.data", "vlrl.judge", "vlrl.shapes", "vlrl.eval"),
 }
 TORCH_FREE = ("errors.py", "registry.py", "types.py", "config", "measure", "reward", "data")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from vlrl.config.schema import LoraSection, Section
@@ -91,7 +93,7 @@ class VoxelTokensConfig(Section):
     temperature: float = Field(1.0, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 = off")
-    share_prompt: str = Field("auto", pattern="^(auto|on|off)$")
+    share_prompt: Literal["auto", "on", "off"] = "auto"
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
     decode_batch_size: PositiveInt = Field(16, description="objects decoded together")
 

@@ -17,7 +17,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 def silhouettes(grid: np.ndarray) -> list[np.ndarray]:
     """What is seen along x, y and z, bool [R, R] each: orthographic, so no renderer is needed."""
-    return [grid.any(axis=axis) for axis in range(3)]
+    return [np.asarray(grid.any(axis=axis)) for axis in range(3)]
 
 
 def silhouette_iou(a: np.ndarray, b: np.ndarray) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,8 @@ def save_glb(mesh: ColouredMesh, path: Path) -> None:
         vertex_colors=np.pad(shade, ((0, 0), (0, 1)), constant_values=255),
         process=False,
     )
-    path.write_bytes(scene.export(file_type="glb"))
+    data: Any = scene.export(file_type="glb")
+    path.write_bytes(data)
 
 
 def save_ply(mesh: ColouredMesh, path: Path) -> None:
@@ -50,7 +52,7 @@ def load_ply(path: Path) -> ColouredMesh:
     """A mesh that `save_ply` wrote."""
     import trimesh
 
-    made = trimesh.load(path, force="mesh", process=False)
+    made: Any = trimesh.load(path, force="mesh", process=False)
     colours = np.asarray(made.visual.vertex_colors)[:, :3].astype(np.uint8)
     return ColouredMesh(np.asarray(made.vertices), np.asarray(made.faces, np.int64), colours)
 
@@ -62,7 +64,7 @@ def _export(mesh: ColouredMesh, path: Path, kind: str) -> None:
         raise DataError(f"{path}: the mesh is empty; there is nothing to write")
     whole = np.pad(mesh.colours, ((0, 0), (0, 1)), constant_values=255)
     made = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=whole, process=False)
-    data = made.export(file_type=kind)
+    data: Any = made.export(file_type=kind)
     path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
 
 

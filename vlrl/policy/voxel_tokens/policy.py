@@ -290,6 +290,6 @@ def _as_language_model(options: VoxelTokensConfig) -> VisionLanguageConfig:
         temperature=options.temperature,
         top_p=options.top_p,
         top_k=options.top_k,
-        share_prompt=options.share_prompt,  # type: ignore[arg-type]
+        share_prompt=options.share_prompt,
         sample_batch_size=options.sample_batch_size,
     )
