@@ -21,6 +21,7 @@ NEEDS: dict[str, str] = {
     "references": "target.references, paths of pictures of the same caption, maybe none",
     "written": "target.written, str or None: the text that should stand in the picture",
     "scene": "target.scene, the objects that should be in the picture, or None",
+    "verdict": "target.verdict and parsed.verdict, 1 or 2: which of two is better",
 }
 """What a reward can ask of a task; a task lists what it gives in `provides`."""
 

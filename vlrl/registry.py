@@ -15,6 +15,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     "task": {
         "gui_grounding": "vlrl.tasks.gui_grounding:GuiGrounding",
         "text_to_image": "vlrl.tasks.text_to_image:TextToImage",
+        "preference_judgement": "vlrl.tasks.preference_judgement:PreferenceJudgement",
     },
     "policy": {
         "vision_language": "vlrl.policy.vision_language:VisionLanguagePolicy",
@@ -51,6 +52,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "geneval": "vlrl.rewards.geneval:Geneval",
         "remote": "vlrl.rewards.remote:Remote",
         "yes_token": "vlrl.rewards.yes_token:YesToken",
+        "verdict_match": "vlrl.rewards.verdict_match:verdict_match",
+        "preference_head": "vlrl.rewards.preference_head:PreferenceHead",
     },
     "combinator": {
         "sum": "vlrl.rewards.combine:Sum",
