@@ -32,6 +32,7 @@ NEEDS: dict[str, str] = {
     "consistent": "parsed.consistent, bool: the boxes cover exactly the answered span",
     "timed_boxes": "target.timed and parsed.timed, pairs of seconds and vlrl.measure.boxes.Box",
     "scene": "target.scene, the objects that should be in the picture, or None",
+    "verdict": "target.verdict and parsed.verdict, 1 or 2: which of two is better",
 }
 """What a reward can ask of a task; a task lists what it gives in `provides`."""
 

@@ -17,6 +17,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "text_to_image": "vlrl.tasks.text_to_image:TextToImage",
         "text_to_3d": "vlrl.tasks.text_to_3d:TextTo3D",
         "video_grounding": "vlrl.tasks.video_grounding:VideoGrounding",
+        "preference_judgement": "vlrl.tasks.preference_judgement:PreferenceJudgement",
     },
     "policy": {
         "vision_language": "vlrl.policy.vision_language:VisionLanguagePolicy",
@@ -72,6 +73,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "time_proximity": "vlrl.rewards.timed_boxes:time_proximity",
         "timed_boxes": "vlrl.rewards.timed_boxes:timed_boxes",
         "yes_token": "vlrl.rewards.yes_token:YesToken",
+        "verdict_match": "vlrl.rewards.verdict_match:verdict_match",
+        "preference_head": "vlrl.rewards.preference_head:PreferenceHead",
     },
     "combinator": {
         "sum": "vlrl.rewards.combine:Sum",

@@ -1,11 +1,22 @@
-"""`vlrl`: train, eval, compare, describe, screens, report, serve-rewards."""
+"""`vlrl`: train, eval, compare, describe, screens, report, serve-rewards, and judges."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from vlrl.cli import compare, describe, eval, report, screens, serve_rewards, train
+from vlrl.cli import (
+    compare,
+    describe,
+    eval,
+    judge_bench,
+    references,
+    report,
+    screens,
+    serve_judge,
+    serve_rewards,
+    train,
+)
 from vlrl.errors import VlrlError
 
 
@@ -14,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vlrl", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (train, eval, compare, describe, screens, report, serve_rewards):
+        command.add_parser(commands)
+    for command in (judge_bench, references, serve_judge):
         command.add_parser(commands)
     args = parser.parse_args(argv)
     try:

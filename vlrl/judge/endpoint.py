@@ -112,13 +112,7 @@ class EndpointJudge:
         answer = self._post(client, self.body(urls, ask), ask)
         try:
             content = answer["choices"][0]["logprobs"]["content"]
-            places = [
-                (
-                    str(token["token"]),
-                    {t["token"]: float(t["logprob"]) for t in token["top_logprobs"]},
-                )
-                for token in content
-            ]
+            places = [(str(token["token"]), _by_text(token["top_logprobs"])) for token in content]
         except (LookupError, TypeError, ValueError) as error:
             raise self._error(
                 f"the answer has no log-probs ({type(error).__name__}); the server must support "
@@ -235,6 +229,19 @@ def _key(variable: str | None) -> str | None:
     if not key:
         raise RewardError(f"the environment variable {variable!r}, which holds a key, is not set")
     return key
+
+
+def _by_text(listed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Log-probs by text; several tokens may read alike, and then count together."""
+    found: dict[str, float] = {}
+    for one in listed:
+        text, logp = str(one["token"]), float(one["logprob"])
+        old = found.get(text)
+        if old is not None:
+            high = max(old, logp)
+            logp = high + math.log(math.exp(old - high) + math.exp(logp - high))
+        found[text] = logp
+    return found
 
 
 def data_url(image: Image.Image) -> str:

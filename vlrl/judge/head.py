@@ -76,6 +76,7 @@ class HeadJudge:
             values: Tensor = self.module(
                 row.input_ids.to(device),
                 row.positions.to(device),
+                None,
                 row.groups,
                 pixels.to(device),
                 grid,

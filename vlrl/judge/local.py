@@ -100,7 +100,7 @@ class LocalJudge:
         if not asks:
             return []
         patches = self.encoder.patches(book.pictures)
-        features = self._features(book, patches)
+        features = self.features(book, patches)
         grids = [grid for _, grid in patches]
         encoded = [self.encoder.encode(ask, grids) for ask in asks]
         texts, cut = [""] * len(asks), [False] * len(asks)
@@ -118,23 +118,23 @@ class LocalJudge:
         """Log-probs of yes and no at the end of some questions, from the raw logits."""
         row = pack([encoded[i] for i in members], share=self.share)
         seen = [features[p] for p in row.pictures]
+        mask = None if row.attention_mask is None else row.attention_mask.to(self.device)
         hidden = self.module.hidden(
             row.input_ids.to(self.device),
             row.positions.to(self.device),
-            None,
+            mask,
             None,
             None,
             groups=row.groups,
             features=torch.cat(seen, 1) if seen else None,
         )
-        logp = self.module.logits(hidden[0, row.last.to(self.device)]).float().log_softmax(-1)
+        last = hidden[row.last[0].to(self.device), row.last[1].to(self.device)]
+        logp = self.module.logits(last).float().log_softmax(-1)
         yes, no = (logp[:, ids].logsumexp(-1).tolist() for ids in (self.yes, self.no))
         found = dict(zip(row.order, zip(yes, no, strict=True), strict=True))
         return [found[i] for i in range(len(members))]
 
-    def _features(
-        self, book: PictureBook, patches: Sequence[tuple[Tensor, Tensor]]
-    ) -> list[Tensor]:
+    def features(self, book: PictureBook, patches: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """What the tower makes of each picture, [1 + K, N, D]; files seen before are not run
         again."""
         found: dict[int, Tensor] = {}

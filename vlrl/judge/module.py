@@ -24,22 +24,23 @@ class JudgeModule(TokenLogProbs):
         self,
         input_ids: Tensor,
         positions: Tensor,
-        groups: PackedGroups,
+        attention_mask: Tensor | None,
+        groups: PackedGroups | None,
         pixel_values: Tensor,
         grid_thw: Tensor,
         shown: Tensor,
         predictor: Tensor,
         targets: Tensor,
     ) -> Tensor:
-        """Log-probs of `targets` at the columns `predictor`, [A]; with a head scores there, [A].
+        """Log-probs of `targets` at the places `predictor` [2, A], [A]; with a head scores there.
 
         pixel_values, grid_thw: the distinct pictures. shown: the feature of each image token of the
         row, an index into the features of all of them.
         """
         features = features_of(self.core, pixel_values, grid_thw)[:, shown]
         hidden = self.hidden(
-            input_ids, positions, None, None, None, groups=groups, features=features
-        )[0, predictor]
+            input_ids, positions, attention_mask, None, None, groups=groups, features=features
+        )[predictor[0], predictor[1]]
         if self.head is not None:
             return self.head(hidden)
         return self.logits(hidden).float().log_softmax(-1).gather(-1, targets[:, None])[:, 0]

@@ -46,6 +46,9 @@ class JudgeTrainConfig(Section):
     lora: LoraSection | None = None
     min_pixels: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
+    share_prompt: bool = Field(
+        True, description="the beginning of all questions once; off: padded rows, small models"
+    )
     batch_size: PositiveInt = Field(32, description="pairs a step, over all ranks")
     both_orders: bool = Field(True, description="swap augmentation: each pair in both orders")
     stages: tuple[StageConfig, ...] = Field(min_length=1)

@@ -32,12 +32,19 @@ def items_of(
     """The questions that a pair gives: in both orders, or one of them at random; or one by one.
 
     A rationale belongs to the order that it was written for, so such a pair is asked in that order
-    alone, and all of the rationale is learnt.
+    alone, and all of the rationale is learnt. So it is with a whole `answer` in words of its own
+    (scripts/sample_judgements.py), which stands for `verdict` 1 or 2.
     """
     template = questions.template
     yes, no = template.yes[0], template.no[0]
     if pair.preferred == 0:
         raise DataError(f"{pair.where}: a tie has no answer; set `ties: drop`")
+    if isinstance(pair.fields.get("answer"), str):
+        first, second = pair.chosen, pair.rejected
+        if pair.fields.get("verdict") == 2:
+            first, second = second, first
+        ask = questions.compare(book, pair.caption, first, second)
+        return [Item(ask, pair.fields["answer"])]
     if single:
         return [
             Item(questions.single(book, pair.caption, pair.chosen), yes),

@@ -26,7 +26,7 @@ from vlrl.errors import NonFiniteError
 from vlrl.judge.head import HeadJudge, gathered
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.module import JudgeModule
-from vlrl.judge.packing import EncodedAsk, batches, pack
+from vlrl.judge.packing import EncodedAsk, batches, pack, padded
 from vlrl.judge.question import PictureBook, Questions
 from vlrl.judge.verdicts import judged, judged_by_scores
 from vlrl.judge_train.config import JudgeTrainConfig, StageConfig
@@ -180,26 +180,22 @@ class JudgeTrainer:
         self, batch: Batch, rows: Sequence[int], bradley_terry: bool
     ) -> tuple[Tensor, Tensor]:
         """Loss and rightness, one a question; or with a head one a pair."""
-        row = pack([batch.encoded[i] for i in rows])
+        mine = [batch.encoded[i] for i in rows]
+        row = pack(mine) if self.config.share_prompt else padded(mine)
         pixels, grid, shown = gathered(row.pictures, batch.patches, self.encoder.merge)
-        asks = [batch.encoded[rows[i]] for i in row.order]
-        lengths = [len(one.input_ids) - one.length for one in asks]
-        columns, targets = row.last, row.last
-        if not bradley_terry:
-            columns = torch.cat(
-                [start + torch.arange(n) for start, n in zip(row.last, lengths, strict=True)]
-            )
-            targets = torch.cat([one.input_ids[one.length :] for one in asks])
+        places, targets = (row.last, row.last[1]) if bradley_terry else row.answer_places(mine)
+        lengths = [len(mine[i].input_ids) - mine[i].length for i in row.order]
         device = self.world.device
         dtype = next(self.module.parameters()).dtype
         found = self.engine(
             row.input_ids.to(device),
             row.positions.to(device),
+            None if row.attention_mask is None else row.attention_mask.to(device),
             row.groups,
             pixels.to(device, dtype),
             grid,
             shown.to(device),
-            columns.to(device),
+            places.to(device),
             targets.to(device),
         )
         if bradley_terry:

@@ -31,7 +31,7 @@ def judge_processor(texts: list[str]) -> Qwen2_5_VLProcessor:
     words = [text for word in ("yes", "no", "Yes", "No") for text in (word, f" {word}") * 2000]
     tokenizer = train_tokenizer([*texts, *words], VOCAB_SIZE)
     size = {"shortest_edge": 32 * 32, "longest_edge": 256 * 256}
-    shape = {"patch_size": PATCH_PX, "merge_size": MERGE, "size": size}
+    shape: dict[str, Any] = {"patch_size": PATCH_PX, "merge_size": MERGE, "size": size}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**shape),
         tokenizer=tokenizer,

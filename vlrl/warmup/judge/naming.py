@@ -19,15 +19,13 @@ from vlrl.judge.encoder import AskEncoder
 from vlrl.judge.head import gathered
 from vlrl.judge.local import load_vlm, pixel_bounds
 from vlrl.judge.module import JudgeModule
-from vlrl.judge.packing import EncodedAsk, pack
+from vlrl.judge.packing import EncodedAsk, padded
 from vlrl.judge.question import Ask
 from vlrl.judge_train.items import encode_completion
 from vlrl.warmup.images.clock import Clock
 from vlrl.warmup.judge.model import use_fast_vision
 
 QUESTION = "\nWhat is it?"
-ROW = 16
-"""Questions of one forward pass."""
 
 
 def learn_names(
@@ -56,22 +54,17 @@ def learn_names(
             if i not in encoded:
                 said = encode_completion(processor.tokenizer, pictures[i][0])
                 encoded[i] = encoder.encode(Ask((i, QUESTION)), grids).followed_by(said)
+        shade = (rng.uniform(0.85, 1.15), rng.uniform(-0.1, 0.1))
+        loss = _loss(module, [encoded[i] for i in rows], patches, encoder.merge, shade)
         optimizer.zero_grad()
-        loss = 0.0
-        # Small rows: a long one costs more in the attention's backward pass than it saves.
-        for start in range(0, batch, ROW):
-            part = rows[start : start + ROW]
-            shade = (rng.uniform(0.85, 1.15), rng.uniform(-0.1, 0.1))
-            one = _loss(module, [encoded[i] for i in part], patches, encoder.merge, shade)
-            (one * len(part) / batch).backward()
-            loss += float(one.detach()) * len(part) / batch
+        loss.backward()
         for group in optimizer.param_groups:
             group["lr"] = lr * clock.factor
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         step += 1
         if step % 25 == 0:
-            line = {"part": "naming", "step": step, "loss": round(loss, 4)}
+            line = {"part": "naming", "step": step, "loss": round(float(loss.detach()), 4)}
             log.write(json.dumps({**line, "share": round(clock.share, 3)}) + "\n")
             log.flush()
     return core
@@ -85,17 +78,20 @@ def _loss(
     shade: tuple[float, float],
 ) -> Tensor:
     """Mean over all tokens of some captions; `shade` is a light change that keeps them true."""
-    row = pack(asks)
-    said = [asks[i] for i in row.order]
-    targets = torch.cat([one.input_ids[one.length :] for one in said])
-    lengths = [len(one.input_ids) - one.length for one in said]
-    columns = torch.cat(
-        [start + torch.arange(n) for start, n in zip(row.last, lengths, strict=True)]
-    )
+    row = padded(asks)
+    places, targets = row.answer_places(asks)
     pixels, grid, shown = gathered(row.pictures, patches, merge)
     pixels = pixels * shade[0] + shade[1]
     with torch.autocast("cpu", torch.bfloat16):
         logp = module(
-            row.input_ids, row.positions, row.groups, pixels, grid, shown, columns, targets
+            row.input_ids,
+            row.positions,
+            row.attention_mask,
+            None,
+            pixels,
+            grid,
+            shown,
+            places,
+            targets,
         )
     return -logp.float().mean()

@@ -1,0 +1,237 @@
+"""A judge behind HTTP: a real server process, and what happens when it dies in a run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_flow import flow_run, save_sd3, write_captions
+from helpers_judge import group, picture, with_words
+from helpers_runs import ROOT, curve
+
+from vlrl.build import build_trainer
+from vlrl.config.resolve import check
+from vlrl.config.schema import RunConfig
+from vlrl.errors import RewardError
+from vlrl.judge.endpoint import EndpointJudge, EndpointJudgeOptions, MissingWordError
+from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, Questions, ReasoningOptions
+from vlrl.reward.tree import build_reward
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoints, tmp_path_factory) -> Path:
+    return with_words(checkpoints["qwen2_5_vl"], tmp_path_factory.mktemp("judge") / "tiny")
+
+
+class Served:
+    """`vlrl serve-judge` in a process of its own."""
+
+    def __init__(self, folder: Path, port: int = 0, *more: str) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+        arguments = ["--model", str(folder), "--name", "tiny", "--port", str(port), *more]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "vlrl", "serve-judge", *arguments],
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("serving tiny on "):
+                self.url = line.split()[-1]
+                return
+        raise AssertionError("the server did not start")
+
+    @property
+    def port(self) -> int:
+        return int(self.url.removesuffix("/v1").rpartition(":")[2])
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def served(*arguments: Any) -> Iterator[Served]:
+    server = Served(*arguments)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def server(folder) -> Iterator[Served]:
+    with served(folder) as running:
+        yield running
+
+
+def endpoint(url: str, **options: Any) -> dict[str, Any]:
+    return {"url": url, "model": "tiny", "backoff_s": 0.0, "top_logprobs": 768, **options}
+
+
+def node(url: str, **options: Any) -> dict[str, Any]:
+    return {"use": "yes_token", "endpoint": endpoint(url), **options}
+
+
+def test_the_endpoint_says_what_the_model_says(folder, server):
+    """Log-probs over HTTP equal those of the model in this process, for listed words."""
+    rollouts = group("a cat", (1, 2, 3))
+    wide = {"template": {"yes": ["yes"], "no": ["no"]}, "references": "group"}
+    local = build_reward({"use": "yes_token", "judge": str(folder), "device": "cpu", **wide})
+    far = build_reward({**node(server.url), **wide})
+    near = [score.value for score in local(rollouts)]
+    assert [score.value for score in far(rollouts)] == pytest.approx(near, abs=1e-4)
+    assert len({round(value, 4) for value in near}) > 1
+
+
+def test_requests_that_cannot_be_answered_are_refused(server):
+    url = f"{server.url}/chat/completions"
+    message = [{"role": "user", "content": "yes?"}]
+    cases = [
+        ({"messages": message, "model": "other"}, "this server has the model"),
+        ({"messages": []}, "one message"),
+        ({"messages": message, "stream": True}, "stream"),
+        ({"messages": message, "max_tokens": 0}, "max_tokens"),
+        ({"messages": message, "top_logprobs": True}, "top_logprobs"),
+        ({"messages": [{"role": "user", "content": [{"type": "audio"}]}]}, "a part is"),
+    ]
+    for where in ("file:///etc/passwd", "http://127.0.0.1/a.png", "data:image/png;base64,AAAA"):
+        content = [{"type": "image_url", "image_url": {"url": where}}]
+        cases.append(({"messages": [{"role": "user", "content": content}]}, "picture"))
+    for body, said in cases:
+        answer = httpx2.post(url, json=body)
+        assert answer.status_code == 400, body
+        assert said in answer.json()["error"]["message"]
+    assert httpx2.post(url, content=b"{").status_code == 400
+    answer = httpx2.post(
+        url, json={"messages": message, "max_tokens": 3, "logprobs": True, "top_logprobs": 4}
+    ).json()
+    content = answer["choices"][0]["logprobs"]["content"]
+    assert len(content) == answer["usage"]["completion_tokens"] <= 3
+    assert all(len(token["top_logprobs"]) == 4 for token in content)
+    assert all(t["logprob"] == t["top_logprobs"][0]["logprob"] for t in content)  # greedy
+
+
+def test_a_key_is_asked_for(folder, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "k" * 20)
+    with served(folder, 0, "--token-env", "JUDGE_KEY") as closed:
+        questions, book = Questions(JudgeTemplate()), PictureBook()
+        ask = questions.single(book, "a cat", picture(1))
+        options = EndpointJudgeOptions(**endpoint(closed.url, max_tries=1))
+        with pytest.raises(RewardError, match="401"):
+            EndpointJudge(options, JudgeTemplate()).ask(book, [ask])
+        keyed = EndpointJudgeOptions(**endpoint(closed.url, api_key_env="JUDGE_KEY"))
+        assert len(EndpointJudge(keyed, JudgeTemplate()).ask(book, [ask])) == 1
+
+
+def judge_of(**options: Any) -> EndpointJudge:
+    made = EndpointJudgeOptions(url="http://127.0.0.1:9/v1", model="tiny", backoff_s=0, **options)
+    return EndpointJudge(made, JudgeTemplate(), reasoning=options.pop("reasoning", None))
+
+
+ASK = Ask(("yes?",), "a cat")
+
+
+def test_spellings_are_gathered_and_a_missing_word_is_an_error():
+    judge = judge_of()
+    yes, no = judge._words({"yes": -1.0, " Yes": -2.0, "no": -0.5, "maybe": -3.0}, ASK)
+    assert yes == pytest.approx(math.log(math.exp(-1) + math.exp(-2)))
+    assert no == -0.5
+    for listed in ({"yes": -0.1}, {"no": -0.1}, {"yes": -1.0, "no": -9999.0}, {"perhaps": 0.0}):
+        # A word that the sampler's filter has cut comes as -9999 or not at all.
+        with pytest.raises(MissingWordError, match="top_logprobs"):
+            judge._words(listed, ASK)
+
+
+def test_the_word_is_read_after_the_cue():
+    options = EndpointJudgeOptions(url="http://127.0.0.1:9/v1", model="tiny")
+    judge = EndpointJudge(options, JudgeTemplate(), reasoning=ReasoningOptions())
+    word = {" yes": -0.2, " no": -1.8}
+    other = {"x": 0.0}
+    places = [
+        ("It is", other),
+        (" fine.", other),
+        ("\nAnswer", other),
+        (":", other),
+        (" yes", word),
+    ]
+    reading = judge._reading(places, ASK)
+    assert (reading.yes, reading.no, reading.reasoning) == (-0.2, -1.8, "It is fine.")
+    spaced = [*places[:4], (" ", other), ("yes", {"yes": -0.3, "no": -1.3})]
+    assert judge._reading(spaced, ASK).yes == -0.3
+    with pytest.raises(MissingWordError, match="no 'Answer:'"):
+        judge._reading(places[:2], ASK)
+
+
+def test_nobody_there_is_an_error_after_all_tries():
+    waits: list[float] = []
+    options = EndpointJudgeOptions(
+        url="http://127.0.0.1:9/v1", model="tiny", max_tries=3, backoff_s=1.0
+    )
+    judge = EndpointJudge(options, JudgeTemplate(), sleep=waits.append)
+    with pytest.raises(RewardError, match=r"on 'a cat'.*after 3 tries"):
+        judge.ask(PictureBook(), [ASK])
+    assert len(waits) == 2
+    assert 0.5 <= waits[0] <= 1.5 < 2 * 1.5 >= waits[1] >= 1.0
+
+
+def test_killed_in_the_middle_of_a_run(folder, tmp_path, caplog):
+    """The trainer waits, tries again, stops with a checkpoint; nothing is scored 0; it goes on."""
+    model, data = save_sd3(tmp_path / "sd3"), write_captions(tmp_path / "data")
+
+    def config(name: str, url: str) -> Any:
+        reward = node(url, value="odds", references="group")
+        reward["endpoint"] |= {"max_tries": 3}
+        over = {"num_steps": 3, "algo__num_prompts": 2, "algo__group_size": 3}
+        return check(
+            RunConfig, {**flow_run(model, data, tmp_path / "runs", name, **over), "reward": reward}
+        )
+
+    with served(folder) as whole:
+        reference = build_trainer(config("whole", whole.url), None)
+        reference.train()
+    with served(folder) as first:
+        run = config("killed", first.url)
+        trainer = build_trainer(run, None)
+        step = trainer.train_step
+
+        def step_then_death() -> Any:
+            figures = step()
+            if trainer.step == 2:
+                first.kill()
+            return figures
+
+        trainer.train_step = step_then_death
+        with (
+            caplog.at_level(logging.WARNING),
+            pytest.raises(RewardError, match=r"after 3 tries.*after step 2.*--resume"),
+        ):
+            trainer.train()
+        port = first.port
+    assert any("try 1 of 3" in record.message for record in caplog.records)
+    rows = curve(flow_run(model, data, tmp_path / "runs", "killed"))
+    assert len(rows) == 2
+    assert all(0 < row["reward/mean"] < 1 for row in rows)
+    assert (tmp_path / "runs/killed/checkpoints/latest").read_text() == "step-000002"
+    with served(folder, port):
+        again = build_trainer(run, "auto")
+        again.train()
+    for name, weights in reference.policy.module.named_parameters():
+        other = dict(again.policy.module.named_parameters())[name]
+        assert torch.equal(weights, other), name

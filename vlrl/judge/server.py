@@ -1,0 +1,236 @@
+"""A judge behind OpenAI's chat completions, log-probs included: POST /v1/chat/completions.
+
+For other machines' `yes_token: {endpoint: ...}`, and to test that path against a real server. It
+answers what a judge is asked: one user message of texts and pictures, a few tokens with their
+log-probs. The log-probs are the model's own, before temperature and filters, whatever the request
+samples with.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import io
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from vlrl.judge.local import LocalJudge
+from vlrl.judge.packing import EncodedAsk, pack
+from vlrl.judge.question import Ask, PictureBook
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 << 20
+MAX_PIXELS = 16_777_216
+MAX_NEW_TOKENS = 2048
+MAX_TOP_LOGPROBS = 1024
+
+
+class BadRequestError(Exception):
+    """The request cannot be answered; its text goes back with status 400."""
+
+
+class JudgeApp:
+    """The routes and the one model; `app` is the ASGI application."""
+
+    def __init__(self, judge: LocalJudge, name: str, token: str | None = None) -> None:
+        self.judge, self.name, self.token = judge, name, token
+        self._lock = threading.Lock()
+        self.app = Starlette(
+            routes=[
+                Route("/v1/chat/completions", self.complete, methods=["POST"]),
+                Route("/v1/models", self.models, methods=["GET"]),
+                Route("/health", self.health, methods=["GET"]),
+            ]
+        )
+
+    async def health(self, request: Request) -> Response:
+        """Whether it is up."""
+        return JSONResponse({"status": "ok", "model": self.name})
+
+    async def models(self, request: Request) -> Response:
+        """The one model's name."""
+        if not self._allowed(request):
+            return _problem(401, "wrong or missing key")
+        return JSONResponse({"object": "list", "data": [{"id": self.name, "object": "model"}]})
+
+    async def complete(self, request: Request) -> Response:
+        """One completion."""
+        if not self._allowed(request):
+            return _problem(401, "wrong or missing key")
+        body, size = [], 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                return _problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+            body.append(chunk)
+        try:
+            asked = json.loads(b"".join(body))
+            return JSONResponse(await run_in_threadpool(self.answer, asked))
+        except BadRequestError as error:
+            return _problem(400, str(error))
+        except ValueError as error:
+            return _problem(400, f"not valid JSON: {error}")
+
+    def _allowed(self, request: Request) -> bool:
+        if self.token is None:
+            return True
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return hmac.compare_digest(given.encode(), self.token.encode())
+
+    def answer(self, asked: Any) -> dict[str, Any]:
+        """The completion of a request body; raises BadRequestError."""
+        if not isinstance(asked, Mapping):
+            raise BadRequestError("the body is a JSON object")
+        if asked.get("model") not in (None, self.name):
+            raise BadRequestError(
+                f"this server has the model {self.name!r}, not {asked['model']!r}"
+            )
+        if asked.get("stream") or asked.get("n", 1) != 1:
+            raise BadRequestError("one completion a request, without `stream`")
+        num_tokens = _integer(asked, "max_tokens", 16, 1, MAX_NEW_TOKENS)
+        num_listed = _integer(asked, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS)
+        book = PictureBook()
+        ask = Ask(_parts(asked.get("messages"), book))
+        with self._lock, torch.no_grad():
+            tokens, rows = self._decode(ask, book, num_tokens)
+        tokenizer = self.judge.processor.tokenizer
+        content = [
+            _listed(tokenizer, token, row, num_listed)
+            for token, row in zip(tokens, rows, strict=True)
+        ]
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        stopped = tokens[-1] == tokenizer.eos_token_id
+        choice: dict[str, Any] = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": "stop" if stopped else "length",
+            "logprobs": {"content": content} if asked.get("logprobs") else None,
+        }
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self.name,
+            "choices": [choice],
+            "usage": {"completion_tokens": len(tokens)},
+        }
+
+    def _decode(
+        self, ask: Ask, book: PictureBook, num_tokens: int
+    ) -> tuple[list[int], list[torch.Tensor]]:
+        """The likeliest tokens, one after the other, and the log-probs at each place, [V]."""
+        judge = self.judge
+        patches = judge.encoder.patches(book.pictures)
+        features = judge.features(book, patches)
+        encoded = judge.encoder.encode(ask, [grid for _, grid in patches])
+        tokens: list[int] = []
+        rows: list[torch.Tensor] = []
+        while len(tokens) < num_tokens:
+            rows.append(self._next(encoded.followed_by(tokens) if tokens else encoded, features))
+            tokens.append(int(rows[-1].argmax()))
+            if tokens[-1] == judge.processor.tokenizer.eos_token_id:
+                break
+        return tokens, rows
+
+    def _next(self, encoded: EncodedAsk, features: list[torch.Tensor]) -> torch.Tensor:
+        judge = self.judge
+        whole = EncodedAsk(encoded.input_ids, encoded.positions, encoded.images)
+        row = pack([whole])
+        seen = [features[p] for p in row.pictures]
+        hidden = judge.module.hidden(
+            row.input_ids.to(judge.device),
+            row.positions.to(judge.device),
+            None,
+            None,
+            None,
+            groups=row.groups,
+            features=torch.cat(seen, 1) if seen else None,
+        )
+        return judge.module.logits(hidden[0, row.last[1]]).float().log_softmax(-1)[0].cpu()
+
+
+def _parts(messages: Any, book: PictureBook) -> tuple[str | int, ...]:
+    """The one user message as texts and places of pictures; raises BadRequestError."""
+    if (
+        not isinstance(messages, list)
+        or len(messages) != 1
+        or not isinstance(messages[0], Mapping)
+        or messages[0].get("role") != "user"
+    ):
+        raise BadRequestError("`messages` holds one message of the user, as judges ask")
+    content = messages[0].get("content")
+    if isinstance(content, str):
+        return (content,)
+    if not isinstance(content, list) or not content:
+        raise BadRequestError("a message's content is a text or a list of parts")
+    parts: list[str | int] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            parts.append(part["text"])
+        elif kind == "image_url" and isinstance(part.get("image_url"), Mapping):
+            parts.append(book.add(_picture(part["image_url"].get("url"))))
+        else:
+            raise BadRequestError("a part is {type: text, text} or {type: image_url, image_url}")
+    return tuple(parts)
+
+
+def _picture(url: Any) -> Image.Image:
+    """A picture out of a data URL; nothing is fetched and no file is opened for a client."""
+    if not isinstance(url, str) or not url.startswith("data:image/") or ";base64," not in url:
+        raise BadRequestError("a picture is a data URL: data:image/png;base64,...")
+    try:
+        raw = base64.b64decode(url.partition(";base64,")[2], validate=True)
+        with Image.open(io.BytesIO(raw)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BadRequestError(f"a picture of more than {MAX_PIXELS} pixels")
+            return image.convert("RGB")
+    except (binascii.Error, OSError, ValueError) as error:
+        raise BadRequestError(f"a picture cannot be read: {error}") from error
+
+
+def _listed(tokenizer: Any, token: int, logp: torch.Tensor, count: int) -> dict[str, Any]:
+    top = logp.topk(min(count, len(logp)))
+    listed = [
+        {"token": tokenizer.decode([int(i)]), "logprob": float(value)}
+        for value, i in zip(top.values, top.indices, strict=True)
+    ]
+    own = {"token": tokenizer.decode([token]), "logprob": float(logp[token])}
+    return {**own, "top_logprobs": listed}
+
+
+def _integer(asked: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
+    value = asked.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadRequestError(f"{name!r} is a whole number from {low} to {high}, not {value!r}")
+    return value
+
+
+def _problem(status: int, message: str) -> Response:
+    body = {"error": {"message": message, "type": "invalid_request_error", "code": status}}
+    return JSONResponse(body, status)
+
+
+def make_server(app: JudgeApp) -> uvicorn.Server:
+    """The HTTP server; run it with `.run(sockets=[...])`."""
+    return uvicorn.Server(
+        uvicorn.Config(app.app, log_config=None, access_log=False, server_header=False, ws="none")
+    )
