@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vlrl.cli.eval import OWN_SCREENS
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.benchmarks import BENCHMARKS, benchmark_named
 from vlrl.eval.items import Item, Source, load_items
@@ -239,3 +240,11 @@ def test_a_misspelt_benchmark_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="screenspot_pro"):
         benchmark_named("screenspot_por")
     assert all(name == benchmark.name for name, benchmark in BENCHMARKS.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("held_out", 1160), ("unseen_apps", 432), ("new_screens", 278)]
+)
+def test_the_embedded_benchmarks_are_where_the_command_looks(name: str, count: int) -> None:
+    data = Path(__file__).resolve().parent.parent / OWN_SCREENS[name]
+    assert len(load_items(benchmark_named(name), Source(data=data))) == count
