@@ -25,6 +25,7 @@ from vlrl.errors import DataError
 from vlrl.log.charts import _ticks, line_chart, running_mean
 from vlrl.log.metrics import Meter
 from vlrl.log.report import write_report
+from vlrl.log.report_files import read_run
 from vlrl.log.sinks import JsonLines, open_sinks
 from vlrl.measure.boxes import Box, Frame, Point
 from vlrl.measure.overlay import TRUE_COLOUR, Mark, overlay
@@ -196,3 +197,17 @@ def test_a_whole_run_with_its_report(
     assert times == [f"time/{n}_s" for n in ("reference", "sampling", "scoring", "update")]
     with pytest.raises(DataError, match="is it the folder of a run"):
         write_report(tmp_path / "elsewhere")
+
+
+def test_splits_stand_in_the_report_as_in_the_config(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "config.yaml").write_text("eval: {splits: [new_screens, held_out]}\n")
+    place = read_run(tmp_path).place
+    assert sorted(["held_out", "b", "new_screens", "a"], key=place) == [
+        "new_screens",
+        "held_out",
+        "a",
+        "b",
+    ]
+    (tmp_path / "config.yaml").unlink()
+    assert sorted(["b", "a"], key=read_run(tmp_path).place) == ["a", "b"]

@@ -62,7 +62,16 @@ class Run:
     @cached_property
     def measured(self) -> tuple[str, ...]:
         """Names of the rewards that were only measured, in the config's order."""
-        return tuple((yaml.safe_load(self.config) or {}).get("metrics") or ())
+        return tuple(self._options.get("metrics") or ())
+
+    @cached_property
+    def _options(self) -> Mapping[str, Any]:
+        return yaml.safe_load(self.config) or {}
+
+    def place(self, split: str) -> tuple[int, str]:
+        """Sorts splits as the config's `eval.splits` has them, others after them by name."""
+        named = list((self._options.get("eval") or {}).get("splits") or ())
+        return (named.index(split) if split in named else len(named), split)
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -93,7 +102,8 @@ class Run:
         return ["hit"] if "hit" in both else [name for name in self.measured if name in both]
 
     def _evaluated(self, label: str) -> dict[str, Evaluation]:
-        paths = sorted((self.folder / "evaluations" / label).glob("*.json"))
+        found = (self.folder / "evaluations" / label).glob("*.json")
+        paths = sorted(found, key=lambda path: self.place(path.stem))
         return {path.stem: _evaluation(path) for path in paths}
 
 

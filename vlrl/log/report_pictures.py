@@ -26,10 +26,11 @@ BOXES = '<i style="border-color:#12a150"></i>true box <i style="border-color:#1f
 def held_out(run: Run) -> str:
     """The same samples before and after: screens where answers are text, else a gallery."""
     folder = run.folder / "evaluations"
-    screens: list[str] = []
+    screens: dict[str, list[str]] = {}
     gallery: dict[str, list[str]] = {}
     large = False
-    for path in sorted((folder / "before" / "pictures").glob("*.json")):
+    pictures = (folder / "before" / "pictures").glob("*.json")
+    for path in sorted(pictures, key=lambda path: (run.place(_split_of(path)), path.name)):
         later = folder / "after" / "pictures" / path.name
         if not later.is_file():
             continue
@@ -37,19 +38,19 @@ def held_out(run: Run) -> str:
         # Each rank shows its own samples: with other ranks they are not the same ones.
         if old["id"] != new["id"]:
             continue
+        split = _split_of(path)
         if isinstance(old["output"], str):
-            screens.append(_screen(path, later, old, new))
+            screens.setdefault(split, []).append(_screen(path, later, old, new))
             continue
-        split = path.stem.rpartition("-")[0]
         shots = _shots(path.with_suffix(""), later.with_suffix(""))
         large = large or any(_size(picture)[1] >= SMALL_PX for picture, _ in shots)
         gallery.setdefault(split, []).append(_card(shots, old, _change(run, split, old["id"])))
     html = ""
     if screens:
-        html = (
-            f'<h2>Held-out screens</h2><p class="note key">{BOXES}answer and its click</p>'
-            f'<div class="pairs">{"".join(screens)}</div>'
-        )
+        html = f'<h2>Held-out screens</h2><p class="note key">{BOXES}answer and its click</p>'
+    for split, pairs in screens.items():
+        title = f"<h3>{escape(split)}</h3>" if len(screens) > 1 else ""
+        html += f'{title}<div class="pairs">{"".join(pairs)}</div>'
     if gallery:
         html += (
             '<h2>Held-out pictures</h2><p class="note">Before and after training, drawn from the '
@@ -59,6 +60,11 @@ def held_out(run: Run) -> str:
         title = f"<h3>{escape(split)}</h3>" if len(gallery) > 1 else ""
         html += f'{title}<div class="gallery{" large" if large else ""}">{"".join(cards)}</div>'
     return html
+
+
+def _split_of(path: Path) -> str:
+    """Of a picture's file, `<split>-<number>.json`."""
+    return path.stem.rpartition("-")[0]
 
 
 def _screen(path: Path, later: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
