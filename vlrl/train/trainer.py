@@ -8,6 +8,7 @@
          v
     task.parse ──> reward tree ──> rewards [B, S], nan = does not apply        time/scoring
          │                │         one column, or one a stage of the answer
+         │                ├── beside sampling, where a reward waits for another machine
          │                └── groups of equal rewards: counted, dropped, drawn again (optional)
          v
     carry a later stage's reward back ──> advantages [B, S], within groups, no collective
