@@ -3,7 +3,8 @@
     python scripts/make_tiny_image_model.py --out assets/models/tiny_sd3
 
 First the autoencoder, on both styles of assets/images; then transformer and text encoders by
-flow matching, on the first style and the words. Training prompts only. The log is kept beside.
+flow matching, on the first style, the words and maybe a share of the second style. Training prompts
+only. The log is kept beside.
 """
 
 from __future__ import annotations
@@ -59,11 +60,18 @@ def main() -> None:
             scale_latents(pipeline.vae, pictures)
             save(pipeline, args.out)
         if args.flow_minutes:
-            base = base_pictures(args.assets, size.image_px)
+            base = base_pictures(args.assets, size.image_px, args.second_style)
             latents = encode_pictures(pipeline.vae, base.images)
             clock = Clock(args.flow_minutes)
             train_flow(
-                pipeline, base.captions, latents, clock, batch=args.batch, lr=args.lr, log=log
+                pipeline,
+                base.captions,
+                latents,
+                base.weights,
+                clock,
+                batch=args.batch,
+                lr=args.lr,
+                log=log,
             )
     sheet(pipeline, args.guidance).save(args.out / "samples.png")
     save(pipeline, args.out)
@@ -112,6 +120,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--flow-minutes", type=float, default=45.0)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument(
+        "--second-style", type=float, default=0.0, help="share of pictures in the second style"
+    )
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

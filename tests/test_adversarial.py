@@ -146,6 +146,17 @@ def test_published_schedule(backbone: str, references: list[str]) -> None:
         late.update(plain(references))
 
 
+def test_a_reward_that_stops_learning_is_fixed(backbone: str, references: list[str]) -> None:
+    reward = make(backbone, learn_rounds=2, lr=1e-2)
+    heads = []
+    for seed in range(4):
+        figures = reward.update(plain(references, seed=seed))
+        heads.append(copy.deepcopy(reward.state_dict()["head"]))
+        assert figures["skipped"] == float(seed >= 2)
+    assert not equal(heads[0], heads[1])
+    assert equal(heads[1], heads[3])
+
+
 def test_a_head_that_is_too_good_rests(backbone: str, references: list[str]) -> None:
     reward = make(backbone, max_accuracy=0.75, lr=1e-2)
     for seed in range(60):

@@ -65,6 +65,12 @@ def test_held_out_prompts_are_not_learnt_from() -> None:
     assert not held & set(base.captions)
     assert base.images.shape == (len(base.captions), 3, 64, 64)
     assert len(both_styles(ASSETS, 64)) == len(base.captions) + 1200
+    assert base.weights.tolist() == [1.0] * len(base.captions)
+    mixed = base_pictures(ASSETS, 64, second_style=0.2)
+    assert not held & set(mixed.captions)
+    assert len(mixed.captions) == len(base.captions) + 1200
+    assert float(mixed.weights.sum()) == pytest.approx(float(base.weights.sum()), rel=1e-4)
+    assert (mixed.weights == 0.2).sum() == (mixed.weights == 0.8).sum() == 1200
 
 
 def test_autoencoder_and_flow_learn(pipeline) -> None:
@@ -87,7 +93,8 @@ def test_autoencoder_and_flow_learn(pipeline) -> None:
             return float(flow_loss(pipeline, captions * 4, latents.repeat(4, 1, 1, 1), 1.5))
 
     before = loss()
-    train_flow(pipeline, captions, latents, Counted(40), batch=16, lr=3e-3, log=log)
+    even = torch.ones(len(captions))
+    train_flow(pipeline, captions, latents, even, Counted(40), batch=16, lr=3e-3, log=log)
     assert loss() < 0.95 * before
 
 

@@ -40,6 +40,8 @@ class LearntOptions(ModelOptions):
     Published for DINO: 10, the others discarded."""
     warmup_rounds: NonNegativeInt = 0
     """First batches of rollouts that only the reward learns from."""
+    learn_rounds: PositiveInt | None = None
+    """Learns in so many first rounds and is a fixed reward from then on; None = always learns."""
     seed: NonNegativeInt = 0
 
 
@@ -112,8 +114,9 @@ class LearntReward(PictureReward, Generic[Seen]):
         seen = self.seen([picture_of(rollout) for rollout in mine], mine)
         (num,) = summed([len(mine)], self.device)
         steps: list[dict[str, float]] = []
+        is_fixed = self.round >= (self.options.learn_rounds or self.round + 1)
         self.learner.requires_grad_(True)
-        while num and len(steps) < self.max_steps:
+        while num and not is_fixed and len(steps) < self.max_steps:
             steps.append(self.learn(mine, seen, num))
             if steps[-1]["skipped"]:
                 break

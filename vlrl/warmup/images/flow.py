@@ -22,6 +22,7 @@ def train_flow(
     pipeline: Any,
     captions: Sequence[str],
     latents: Tensor,
+    weights: Tensor,
     clock: Clock,
     *,
     batch: int,
@@ -30,7 +31,8 @@ def train_flow(
 ) -> None:
     """Velocity regression at noise levels of a logit-normal; ends on averaged weights.
 
-    latents: [N, C, h, w], of variance 1. Source: SD3 (arXiv 2403.03206), section 3.1.
+    latents: [N, C, h, w], of variance 1; weights: how often each is drawn, [N].
+    Source: SD3 (arXiv 2403.03206), section 3.1.
     """
     parts = (
         pipeline.transformer,
@@ -45,7 +47,7 @@ def train_flow(
     shift = pipeline.scheduler.config.shift
     num_steps = 0
     while clock.running:
-        picked = torch.randint(len(latents), (batch,))
+        picked = torch.multinomial(weights, batch, replacement=True)
         texts = [captions[i] if torch.rand(()) > CAPTION_DROPOUT else "" for i in picked.tolist()]
         loss = flow_loss(pipeline, texts, latents[picked], shift)
         for group, rate in zip(optimizer.param_groups, base, strict=True):

@@ -24,26 +24,37 @@ class Captioned:
     captions: list[str]
     images: Tensor
     """uint8 [N, 3, H, W]."""
+    weights: Tensor
+    """How often each is drawn, [N]."""
 
 
-def base_pictures(assets: Path, size_px: int) -> Captioned:
+def base_pictures(assets: Path, size_px: int, second_style: float = 0.0) -> Captioned:
     """The first style and the words, training prompts alone.
 
     Concepts whose second style is held back (new_concepts.jsonl) are shown in every second colour.
+
+    second_style: share of the training prompts' pictures that are shown in the second style. What
+    a model never draws, reinforcement learning cannot make it draw more often.
     """
-    rows = _rows(assets / "train.jsonl")
-    rows += [
+    trained = _rows(assets / "train.jsonl")
+    rows = trained + [
         row
         for row in _rows(assets / "new_concepts.jsonl")
         if list(COLOURS).index(row["colour"]) % 2 == 0
     ]
     captions = [row["caption"] for row in rows]
     pictures = [_sprite(assets / "fluent", row) for row in rows]
+    weights = [1.0 - second_style] * len(trained) + [1.0] * (len(rows) - len(trained))
+    if second_style:
+        captions += [row["caption"] for row in trained]
+        pictures += [_sprite(assets / "noto", row) for row in trained]
+        weights += [second_style] * len(trained)
     for row in _rows(assets / "words_train.jsonl"):
         for place in range(NUM_WORD_PLACES):
             captions.append(row["caption"])
             pictures.append(draw_word(row["written"], row["colour"], size_px, seed=place))
-    return Captioned(captions, _stack(pictures))
+            weights.append(1.0)
+    return Captioned(captions, _stack(pictures), torch.tensor(weights))
 
 
 def both_styles(assets: Path, size_px: int) -> Tensor:
