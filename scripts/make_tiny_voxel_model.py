@@ -48,6 +48,8 @@ def main() -> None:
     processor = new_processor(texts, num_codes)
     tokenizer = processor.tokenizer
     model = new_model(tokenizer, args.seed)
+    if args.start is not None:
+        model = model.from_pretrained(args.start, dtype=torch.float32)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters", flush=True)
     first = tokenizer.convert_tokens_to_ids("<mesh0>")
     writer = Writer(processor, further_turn(processor, INSTRUCTION), first, num_codes)
@@ -71,6 +73,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=Path, default=Path("assets/shapes"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="go on from a checkpoint")
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--batch", type=int, default=24)

@@ -17,12 +17,13 @@ from helpers_runs import run_job
 from helpers_voxels import boxes, make_voxel_policy, save_voxel_model, voxel_run
 
 from vlrl.build import build_trainer, check_plugins
-from vlrl.cli.train import finish
+from vlrl.cli.train import export
 from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
 from vlrl.data.shapes import ShapeSource, read_shapes
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.shapes import answers, figures, set_distances
+from vlrl.log.report import write_report
 from vlrl.measure.set_distances import frechet_distance, kernel_distance
 from vlrl.reward.tree import build_reward
 from vlrl.shapes.store import save_shapes
@@ -276,15 +277,27 @@ def test_an_evaluation_has_figures_groups_and_distances(folder: Path, data: Path
 
 
 def test_a_run_leaves_sheets_files_turntables_and_a_viewer(
-    folder: Path, data: Path, tmp_path: Path
+    folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = voxel_run(
-        folder, data, tmp_path, "shown", num_steps=1, eval__splits=["train"], log__report=True,
-        log__rollouts_every=1, task__view_px=16, task__num_views=3, checkpoint__export=True,
-    )  # fmt: skip
+    # A random model's objects are noise, with ten times the faces of anything real.
+    monkeypatch.setattr("vlrl.tasks.text_to_3d.NUM_FRAMES", 2)
+    over = {
+        "num_steps": 1,
+        "eval__splits": ["train"],
+        "eval__limit": 1,
+        "algo__num_prompts": 2,
+        "algo__group_size": 2,
+        "log__report": True,
+        "log__rollouts_every": 1,
+        "task__view_px": 16,
+        "task__num_views": 3,
+        "checkpoint__export": True,
+    }
+    job = voxel_run(folder, data, tmp_path, "shown", **over)
     trainer = build_trainer(check(RunConfig, job), None)
     trainer.train()
-    finish(trainer)
+    export(trainer)
+    write_report(trainer.folder)
     run = tmp_path / "shown"
     first = run / "evaluations/after/pictures/train-00"
     assert {"truth.webp", "answer-00.webp", "codes-0.json", "codes-1.json"} <= {
