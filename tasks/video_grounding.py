@@ -295,9 +295,16 @@ class VideoGrounding:
             )
         answers = []
         for rollout in rollouts:
-            found = None if rollout.parsed is None else self.native(sample, rollout.parsed)
-            if found is not None:
-                answers.append(_strip(natives, found[0], found[1].boxes))
+            answer: VideoAnswer | None = rollout.parsed
+            found = None if answer is None else self.native(sample, answer)
+            if answer is None or found is None:
+                continue
+            if answer.think is not None:
+                # Thinking boxes where they are written, not between: a few grey lines are enough.
+                thought = {target.timeline.native(k): b for k, b in answer.think.boxes.items()}
+                strip = _strip(natives, (0, part.num_frames), thought)
+                answers.append(Strip(strip.inside, strip.boxes, dotted=True))
+            answers.append(_strip(natives, found[0], found[1].boxes))
         return contact_sheet(pictures[places], here, true, answers)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
