@@ -69,10 +69,11 @@ def held_out(run: Run) -> str:
 
 
 def _screen(path: Path, later: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    kind = "pair wide" if _is_wide(path.with_suffix(".webp")) else "pair"
+    wide = _is_wide(path.with_suffix(".webp"))
+    kind, most = ("pair wide", 240) if wide else ("pair", 60)
     shots = "".join(
         f"<figure>{_image(p.with_suffix('.webp'))}<figcaption>{label}: "
-        f"<code>{escape(str(row['output'])[:60])}</code></figcaption></figure>"
+        f"<code>{escape(str(row['output'])[:most])}</code></figcaption></figure>"
         for p, row, label in ((path, old, "before"), (later, new, "after"))
     )
     return (
