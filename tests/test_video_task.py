@@ -184,7 +184,10 @@ def test_answers_with_times_only(clips: Path) -> None:
     rollout = rollout_of(task, sample, "<think>so</think><answer>1.0 to 4.0</answer>")
     assert rollout.parsed.spans == ((1.0, 4.0),)
     figures = task.metrics([rollout])
-    assert set(figures) >= {"t_iou", "t_iou_above_0.5"}
+    assert figures["t_iou"] == [pytest.approx(2 / 3)]
+    assert figures["t_iou_above_0.5"] == [1.0]
+    assert figures["t_iou_above_0.7"] == [0.0]
+    assert all(math.isnan(figures[name][0]) for name in ("v_iou", "gt_v_iou", "v_iou_above_0.5"))
 
 
 def test_pictures(clips: Path) -> None:
