@@ -46,7 +46,7 @@ class Found:
 def figures_of(found: Found) -> dict[str, dict[str, float]]:
     """Figures of one answer by convention; one without a span scores 0 in each."""
     target = found.sample.target
-    if target.tube is None:
+    if target.tube is None or not target.closed:
         value = span_iou(found.spans_s, target.spans, closed=False) if found.spans_s else 0.0
         above = {f"t_iou_above_{least}": float(value > least) for least in TIME_THRESHOLDS}
         return {"seconds": {"t_iou": value, **above}}
@@ -83,7 +83,7 @@ def prediction_row(found: Found, figures: Mapping[str, Mapping[str, float]]) -> 
         "spans_s": [list(span) for span in found.spans_s],
         "boxes": {str(k): [round(v, 2) for v in box] for k, box in found.track.boxes.items()},
         "true_span": None if target.tube is None else list(target.tube.span),
-        "true_spans_s": [list(span) for span in target.spans] if target.tube is None else None,
+        "true_spans_s": None if target.closed else [list(span) for span in target.spans],
         "labels": dict(target.labels),
         "figures": {name: dict(values) for name, values in figures.items()},
     }

@@ -160,6 +160,11 @@ class VideoGrounding:
 
     def _target(self, row: VideoRow, timeline: Timeline) -> VideoTarget:
         closed = self.form.unit == "index"
+        if closed and row.tube is None:
+            raise ConfigError(
+                f"sample {row.id!r} has times and no boxes, but answers in the format "
+                f"{self.form.name!r} number frames; use task.answer: temporal or intervals"
+            )
         track = None if row.tube is None else timeline.on_grid(row.tube)
         # Annotations end after their video now and then: cut here, as answers are.
         spans = clamp(row.spans_s, row.num_frames / row.fps)
@@ -220,9 +225,9 @@ class VideoGrounding:
         return target.timeline.on_native_frames(span, boxes)
 
     def score(self, sample: Sample, answer: VideoAnswer | None) -> TubeScore | None:
-        """tIoU, vIoU and gt_vIoU on native frames; None where the sample has no tube."""
+        """tIoU, vIoU and gt_vIoU on native frames; None without a true tube or numbered boxes."""
         target: VideoTarget = sample.target
-        if target.tube is None:
+        if target.tube is None or not target.closed:
             return None
         found = None if answer is None else self.native(sample, answer)
         if found is None:
@@ -239,7 +244,8 @@ class VideoGrounding:
         """t_iou, v_iou, gt_v_iou, v_iou_above_0.3 and 0.5, well_formed, consistent.
 
         On native frames in the task's `convention`; an unreadable answer counts 0. Where only
-        times are known: t_iou in seconds and t_iou_above_0.3, 0.5 and 0.7, the others nan.
+        times are known or answered: t_iou in seconds and t_iou_above_0.3, 0.5 and 0.7, the others
+        nan.
         """
         figures: dict[str, list[float]] = {}
         for rollout in rollouts:
@@ -295,9 +301,16 @@ class VideoGrounding:
             )
         answers = []
         for rollout in rollouts:
-            found = None if rollout.parsed is None else self.native(sample, rollout.parsed)
-            if found is not None:
-                answers.append(_strip(natives, found[0], found[1].boxes))
+            answer: VideoAnswer | None = rollout.parsed
+            found = None if answer is None else self.native(sample, answer)
+            if answer is None or found is None:
+                continue
+            if answer.think is not None:
+                # Thinking boxes where they are written, not between: a few grey lines are enough.
+                thought = {target.timeline.native(k): b for k, b in answer.think.boxes.items()}
+                strip = _strip(natives, (0, part.num_frames), thought)
+                answers.append(Strip(strip.inside, strip.boxes, dotted=True))
+            answers.append(_strip(natives, found[0], found[1].boxes))
         return contact_sheet(pictures[places], here, true, answers)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:

@@ -157,6 +157,14 @@ def test_reading_is_linear(name, piece):
     assert seconds(8_000) < 20 * seconds(1_000) + 0.05
 
 
+def test_an_empty_list_is_not_a_missing_one():
+    track = read_track(
+        "<time>1-2</time><think bbox></think bbox><pred_bbox></pred_bbox>", "stvg_o1"
+    )
+    assert track.think == track.final == ()
+    assert read_track("<time>1-2</time>", "stvg_o1").final is None
+
+
 def test_unknown_format():
     with pytest.raises(ConfigError, match="did you mean 'stvg_o1'"):
         read_track("", "stvgo1")

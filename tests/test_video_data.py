@@ -242,6 +242,9 @@ def test_charades_sta(tmp_path: Path) -> None:
     assert sample.target.spans == ((3.0, 5.0),)
     answer = task.parse(sample, "<think>.</think><answer>3.0 to 9.9</answer>")
     assert answer.spans == ((3.0, 5.0),)
+    numbered = VideoGrounding(VideoGrounding.Options(data=task.options.data))
+    with pytest.raises(ConfigError, match="times and no boxes"):
+        numbered.samples("test")
 
 
 @pytest.mark.parametrize(

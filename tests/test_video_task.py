@@ -16,13 +16,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_video import moving_square, write_video
 from test_policy import make_policy
 
+from vlrl.build import check_plugins
+from vlrl.config.recipe import recipe_of
+from vlrl.config.resolve import load_run_config
 from vlrl.errors import ConfigError, DataError
 from vlrl.measure.resize import smart_resize, video_size
 from vlrl.measure.track_answers import write_track
+from vlrl.reward.scorers import as_chat
 from vlrl.tasks.video_grounding import VideoGrounding, video_part
 from vlrl.types import Finish, Rollout
 from vlrl.video.read import read_frames, video_info
 
+ROOT = Path(__file__).resolve().parent.parent
 FRAMES = moving_square(40)
 """5 s at 8 a second; the square of frame t lies at (5 + 2 t, 8 + t), 24 px wide, until 37."""
 
@@ -179,7 +184,10 @@ def test_answers_with_times_only(clips: Path) -> None:
     rollout = rollout_of(task, sample, "<think>so</think><answer>1.0 to 4.0</answer>")
     assert rollout.parsed.spans == ((1.0, 4.0),)
     figures = task.metrics([rollout])
-    assert set(figures) >= {"t_iou", "t_iou_above_0.5"}
+    assert figures["t_iou"] == [pytest.approx(2 / 3)]
+    assert figures["t_iou_above_0.5"] == [1.0]
+    assert figures["t_iou_above_0.7"] == [0.0]
+    assert all(math.isnan(figures[name][0]) for name in ("v_iou", "gt_v_iou", "v_iou_above_0.5"))
 
 
 def test_pictures(clips: Path) -> None:
@@ -203,6 +211,27 @@ def test_the_policys_frames_are_the_tasks(clips: Path, checkpoints: dict[str, Pa
         task_of(clips, profile=family, longer_side_px=64).check_policy(policy.picture_size, "train")
     with pytest.raises(ConfigError, match=r"resizes its video to .*profile"):
         task_of(clips).check_policy(policy.picture_size, "train")
+
+
+@pytest.mark.parametrize("reward", ["stvg_o1", "tube_iou"])
+def test_recipes_compose(reward: str) -> None:
+    folder = ROOT / "configs/video_grounding"
+    path = str(ROOT / f"configs/rewards/{reward}.yaml")
+    config = check_plugins(load_run_config([folder / "tiny.yaml"], [], path))
+    assert config.task["answer"] == "stvg_o1"
+    alone = check_plugins(load_run_config([folder / "tiny.yaml", folder / "tiny_no_thinking.yaml"]))
+    assert alone.task["answer"] == "stvg"
+    assert "think" not in str(alone.reward)
+    recipe = recipe_of(alone)
+    assert recipe is not None
+    assert recipe.video["answer"] == "stvg"
+    assert recipe.video["edges"] == "after"
+
+
+def test_trl_rewards_see_a_video(clips: Path) -> None:
+    task = task_of(clips)
+    rollout = rollout_of(task, task.samples("train")[0], "x")
+    assert [part["type"] for part in as_chat(rollout)[0]["content"]] == ["video", "text"]
 
 
 def test_options_are_checked(clips: Path) -> None:

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 COLUMNS = (
     ("reward", "reward/mean", "{:.3f}"),
     ("hit", "rollout/hit", "{:.1%}"),
+    ("vIoU", "rollout/v_iou", "{:.3f}"),
+    ("tIoU", "rollout/t_iou", "{:.3f}"),
     ("kl", "update/kl", "{:.4f}"),
     ("entropy", "update/entropy", "{:.3f}"),
     ("length", "rollout/num_actions", "{:.1f}"),

@@ -11,7 +11,7 @@ from vlrl.log.report_files import Comparison, Run
 from vlrl.log.report_numbers import is_rate, percent, points, writer
 from vlrl.measure.stats import bootstrap_difference
 
-LABELS = {"hit": "hit rate"}
+LABELS = {"hit": "hit rate", "v_iou": "vIoU", "t_iou": "tIoU"}
 ENDS = ("mean", "low", "high")
 
 

@@ -17,6 +17,10 @@ from vlrl.errors import DataError
 STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
+MAIN = (("hit",), ("v_iou", "t_iou"), ("t_iou",))
+"""Main figures of grounding on screens, of tubes, and of times alone."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One split, evaluated once."""
@@ -97,9 +101,10 @@ class Run:
         return tuple(sorted(found.items()))
 
     def main_figures(self, comparison: Comparison) -> list[str]:
-        """`hit` where there is one, else every reward that was only measured."""
+        """A grounding task's own main figures, else every reward that was only measured."""
         both = [name for name in comparison.before.values if comparison.pairs(name)[0]]
-        return ["hit"] if "hit" in both else [name for name in self.measured if name in both]
+        own = next((names for names in MAIN if names[0] in both), self.measured)
+        return [name for name in own if name in both]
 
     def _evaluated(self, label: str) -> dict[str, Evaluation]:
         found = (self.folder / "evaluations" / label).glob("*.json")

@@ -20,6 +20,9 @@ CARD_HEIGHT_PX = 128
 STRIP_HEIGHT_PX = 64
 NUM_LARGE_IN_STRIP = 6
 """Where a group has no more pictures, they are shown as large as in the gallery."""
+WIDE = 2.5
+"""Pictures wider than so many heights, contact sheets, stand one below the other."""
+BARS = "grey boxes: thinking; the bars below are time, truth first"
 BOXES = '<i style="border-color:#12a150"></i>true box <i style="border-color:#1f6feb"></i>'
 
 
@@ -45,12 +48,7 @@ def held_out(run: Run) -> str:
         shots = _shots(path.with_suffix(""), later.with_suffix(""))
         large = large or any(_size(picture)[1] >= SMALL_PX for picture, _ in shots)
         gallery.setdefault(split, []).append(_card(shots, old, _change(run, split, old["id"])))
-    html = ""
-    if screens:
-        html = f'<h2>Held-out screens</h2><p class="note key">{BOXES}answer and its click</p>'
-    for split, pairs in screens.items():
-        title = f"<h3>{escape(split)}</h3>" if len(screens) > 1 else ""
-        html += f'{title}<div class="pairs">{"".join(pairs)}</div>'
+    html = _pairs(screens) if screens else ""
     if gallery:
         html += (
             '<h2>Held-out pictures</h2><p class="note">Before and after training, drawn from the '
@@ -62,19 +60,32 @@ def held_out(run: Run) -> str:
     return html
 
 
+def _pairs(screens: Mapping[str, Sequence[str]]) -> str:
+    """Screens or contact sheets of videos, split by split."""
+    sheets = all('class="pair wide"' in pair for pairs in screens.values() for pair in pairs)
+    title, note = ("videos", f"answer; {BARS}") if sheets else ("screens", "answer and its click")
+    html = f'<h2>Held-out {title}</h2><p class="note key">{BOXES}{note}</p>'
+    for split, pairs in screens.items():
+        head = f"<h3>{escape(split)}</h3>" if len(screens) > 1 else ""
+        html += f'{head}<div class="pairs{" large" if sheets else ""}">{"".join(pairs)}</div>'
+    return html
+
+
 def _split_of(path: Path) -> str:
     """Of a picture's file, `<split>-<number>.json`."""
     return path.stem.rpartition("-")[0]
 
 
 def _screen(path: Path, later: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    wide = _is_wide(path.with_suffix(".webp"))
+    kind, most = ("pair wide", 240) if wide else ("pair", 60)
     shots = "".join(
         f"<figure>{_image(p.with_suffix('.webp'))}<figcaption>{label}: "
-        f"<code>{escape(str(row['output'])[:60])}</code></figcaption></figure>"
+        f"<code>{escape(str(row['output'])[:most])}</code></figcaption></figure>"
         for p, row, label in ((path, old, "before"), (later, new, "after"))
     )
     return (
-        f'<div class="pair"><p><b>{escape(old["prompt"])}</b></p>'
+        f'<div class="{kind}"><p><b>{escape(old["prompt"])}</b></p>'
         f'<div class="shots">{shots}</div></div>'
     )
 
@@ -168,8 +179,9 @@ def _listed(path: Path, record: Mapping[str, Any]) -> str:
         )
     picture = path.with_suffix(".webp")
     shot = f'<div class="shot">{_image(picture)}</div>' if picture.is_file() else ""
+    kind = "group wide" if picture.is_file() and _is_wide(picture) else "group"
     return (
-        f'<div class="group">{shot}<div class="answers"><b>{_title(record)}</b>'
+        f'<div class="{kind}">{shot}<div class="answers"><b>{_title(record)}</b>'
         "<table><tr><th>answer</th><th>reward</th><th>advantage</th><th>parts</th></tr>"
         f"{''.join(rows)}</table></div></div>"
     )
@@ -222,6 +234,11 @@ def _enlarged(path: Path, least_px: int) -> int | None:
     """Height of a small picture enlarged by a whole factor; None for a large one."""
     height = _size(path)[1]
     return height * -(-least_px // height) if height < SMALL_PX else None
+
+
+def _is_wide(path: Path) -> bool:
+    width, height = _size(path)
+    return width > WIDE * height
 
 
 def _size(path: Path) -> tuple[int, int]:

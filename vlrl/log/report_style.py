@@ -34,6 +34,9 @@ svg text { font-size: 11px; fill: var(--soft); } svg .grid { stroke: var(--line)
   grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr)); }
 .pair, .group { border: 1px solid var(--line); border-radius: 8px; padding: 10px; }
 .pair .shots { display: flex; gap: 8px; align-items: flex-start; } .pair .shots figure { flex: 1; }
+.pairs.large { grid-template-columns: 1fr; } .pair.wide .shots { flex-direction: column; }
+.pair.wide figure, .pair.wide img { width: 100%; } .pair.wide img { image-rendering: pixelated; }
+.group.wide { flex-direction: column; } .group.wide .shot { flex: none; }
 .pair img, .group img { max-width: 100%; border-radius: 4px; border: 1px solid var(--line); }
 .pair figcaption { font-weight: 400; font-size: 12px; color: var(--soft); }
 .gallery { display: grid; gap: 16px;

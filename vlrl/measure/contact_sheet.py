@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
+THOUGHT = "#c9cdd2"
 MAX_COLUMNS = 12
 LEAST_WIDTH_PX = 112
 GAP_PX = 2
@@ -53,7 +54,8 @@ def contact_sheet(
     scale = max(1, -(-LEAST_WIDTH_PX // frames.shape[2]))
     height, width = frames.shape[1] * scale, frames.shape[2] * scale
     strips = [(true, TRUE_COLOUR)] if true is not None else []
-    strips += [(s, ANSWER_COLOURS[k % len(ANSWER_COLOURS)]) for k, s in enumerate(answers)]
+    colours = iter(ANSWER_COLOURS * len(answers))
+    strips += [(strip, THOUGHT if strip.dotted else next(colours)) for strip in answers]
     bars = [(strip, colour) for strip, colour in strips if not strip.dotted]
     sheet = Image.new(
         "RGB",
@@ -71,7 +73,7 @@ def contact_sheet(
         for strip, colour in strips:
             if place in strip.boxes:
                 box = Box(*strip.boxes[place], frame).to(pixels)
-                _rectangle(draw, box, left, pixels, "#c9cdd2" if strip.dotted else colour, strip)
+                _rectangle(draw, box, left, pixels, colour, strip)
     for number, (strip, colour) in enumerate(bars):
         top = height + GAP_PX + number * (BAR_PX + GAP_PX)
         for place, inside in enumerate(strip.inside):

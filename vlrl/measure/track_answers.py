@@ -127,6 +127,12 @@ def _block(text: str, tag: str) -> str | None:
     return text[start + len(tag) + 2 :].partition("<")[0]
 
 
+def _boxes(text: str, which: str) -> str | None:
+    """A list of boxes; the paper's figure prints its tags without the underscore."""
+    found = _block(text, f"{which}_bbox")
+    return _block(text, f"{which} bbox") if found is None else found
+
+
 def _entries(text: str | None) -> tuple[Entry, ...] | None:
     if text is None:
         return None
@@ -138,9 +144,7 @@ def _stvg(text: str) -> Parts:
     time = _block(text, "time")
     span = None if time is None else _SPAN.search(time)
     spans = () if span is None else ((float(span[1]), float(span[2])),)
-    think = _block(text, "think_bbox") or _block(text, "think bbox")
-    final = _block(text, "pred_bbox") or _block(text, "pred bbox")
-    return spans, _entries(think), _entries(final)
+    return spans, _entries(_boxes(text, "think")), _entries(_boxes(text, "pred"))
 
 
 def _seconds_csv(text: str) -> Parts:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vlrl.errors import ConfigError, RewardError, did_you_mean
 from vlrl.measure.boxes import Box
-from vlrl.types import Rollout, Score
+from vlrl.types import Rollout, Score, TextPart, VideoPart
 
 BoxFunction = Callable[..., np.ndarray]
 
@@ -260,7 +260,9 @@ def as_chat(rollout: Rollout) -> list[dict[str, Any]]:
         {
             "role": message.role,
             "content": [
-                {"type": "text", "text": part.text} if hasattr(part, "text") else {"type": "image"}
+                {"type": "text", "text": part.text}
+                if isinstance(part, TextPart)
+                else {"type": "video" if isinstance(part, VideoPart) else "image"}
                 for part in message.parts
             ],
         }

@@ -1,0 +1,133 @@
+"""STVG-o1's ablation at small scale: vIoU alone, its whole reward, and without thinking boxes.
+
+    python benchmarks/video_rewards.py --out runs/video_rewards --seeds 0 1 2 [KEY=VALUE ...]
+
+Same warm start, budget and seeds; the third one asks for no thinking boxes, so its own start is
+evaluated too. Runs that are already there are not run again; --table prints what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from vlrl.measure.stats import bootstrap_mean
+
+CONFIG = "configs/video_grounding/tiny.yaml"
+LAID_OVER = "configs/video_grounding/tiny_no_thinking.yaml"
+VARIANTS: dict[str, tuple[list[str], str | None]] = {
+    "tube_iou": ([CONFIG], "configs/rewards/tube_iou.yaml"),
+    "stvg_o1": ([CONFIG], "configs/rewards/stvg_o1.yaml"),
+    "no_thinking": ([CONFIG, LAID_OVER], None),
+}
+"""Configs and reward of each row."""
+FIGURES = ("t_iou", "v_iou", "v_iou_above_0.3", "v_iou_above_0.5", "gt_v_iou", "well_formed")
+SPLIT = "held_out"
+
+
+def train(out: Path, variant: str, seed: int, overrides: list[str]) -> None:
+    """One run; each variant's start is evaluated in its first run."""
+    name = f"{variant}-seed{seed}"
+    if (out / name / "evaluations" / "after").is_dir():
+        return
+    configs, reward = VARIANTS[variant]
+    first = not any(out.glob(f"{variant}-seed*/evaluations/before"))
+    command = [
+        sys.executable,
+        "scripts/train_grpo.py",
+        "--config",
+        *configs,
+        *(["--reward", reward] if reward else []),
+        "--quiet",
+        f"name={name}",
+        f"out={out}",
+        f"seed={seed}",
+        f"eval.before={str(first).lower()}",
+        "checkpoint.at_end=false",
+        "checkpoint.export=false",
+        *overrides,
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, env=dict(os.environ))
+
+
+def columns(folder: Path) -> dict[str, list[float]]:
+    """Per-sample figures of an evaluation; one that does not apply counts 0."""
+    found: dict[str, list[float]] = {name: [] for name in FIGURES}
+    for line in (folder / f"{SPLIT}.jsonl").read_text(encoding="utf-8").splitlines():
+        metrics = json.loads(line)["metrics"]
+        for name in FIGURES:
+            found[name].append(float(metrics.get(name) or 0.0))
+    return found
+
+
+def row(
+    label: str, ends: list[dict[str, list[float]]], start: dict[str, list[float]] | None
+) -> str:
+    """A line of the table: means over seeds, and the paired change of vIoU and tIoU."""
+    cells = [label]
+    for name in FIGURES:
+        per_sample = [
+            sum(values) / len(values) for values in zip(*(end[name] for end in ends), strict=True)
+        ]
+        text = f"{100 * sum(per_sample) / len(per_sample):.1f}"
+        if start is not None and name in ("t_iou", "v_iou"):
+            change = bootstrap_mean(
+                [100 * (a - b) for a, b in zip(per_sample, start[name], strict=True)]
+            )
+            each = ", ".join(f"{100 * sum(end[name]) / len(end[name]):.1f}" for end in ends)
+            text += (
+                f" ({change['mean']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]; "
+                f"seeds {each})"
+            )
+        cells.append(text)
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(out: Path, seeds: list[int]) -> str:
+    """A row for every start and every variant; brackets: 95 % over samples, paired."""
+    lines = [
+        "| reward | m_tIoU | m_vIoU | vIoU@0.3 | vIoU@0.5 | gt_vIoU | well-formed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for variant in VARIANTS:
+        starts = sorted(out.glob(f"{variant}-seed*/evaluations/before"))
+        ends = [
+            columns(folder)
+            for seed in seeds
+            if (folder := out / f"{variant}-seed{seed}" / "evaluations" / "after").is_dir()
+        ]
+        start = columns(starts[0]) if starts else None
+        if start is not None:
+            lines.append(row(f"warm start, as {variant} asks", [start], None))
+        if ends:
+            lines.append(row(f"{variant}, {len(ends)} seeds", ends, start))
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/video_rewards"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    args = parser.parse_intermixed_args()
+    out = args.out.resolve()
+    for seed in args.seeds:
+        for variant in args.variants:
+            if not args.table:
+                train(out, variant, seed, args.overrides)
+    print(table(out, args.seeds))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
