@@ -86,7 +86,7 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _health(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Spread and saturation of each part of the reward, and canaries; see vlrl/rollout/health.py."""
+    """Spread and saturation of each part of the reward, and canaries (rollout/health.py)."""
     charts = [
         Chart(title, unit, tuple(n for n in names if n.startswith(HEALTH) and n.endswith(ending)))
         for title, unit, ending in FROM_HEALTH
