@@ -1,4 +1,4 @@
-"""Start the embedded judge: tokenizer, random weights, and a few minutes of naming things.
+"""Start the embedded judge: tokenizer, random weights, and some steps of naming things.
 
     python scripts/make_judge_pairs.py --out runs/judge_pairs
     python scripts/make_tiny_judge.py --out runs/tiny_judge_start
@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vlrl.data.judge_pairs import NUMBERS, STYLES, PairMaker, read_rows
 from vlrl.dist.memory import keep_freed_memory
-from vlrl.warmup.images.clock import Clock
 from vlrl.warmup.judge.model import judge_processor, new_judge
 from vlrl.warmup.judge.naming import QUESTION, learn_names
 
@@ -31,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=Path, default=Path("assets/images"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--steps", type=int, default=360)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1)
@@ -56,7 +55,7 @@ def main() -> None:
         core = learn_names(
             str(args.out),
             shown,
-            Clock(args.minutes),
+            num_steps=args.steps,
             batch=args.batch,
             lr=args.lr,
             seed=args.seed,

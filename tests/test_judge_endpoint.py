@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,11 @@ from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
 from vlrl.errors import RewardError
 from vlrl.judge.endpoint import EndpointJudge, EndpointJudgeOptions, MissingWordError
+from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, Questions, ReasoningOptions
+from vlrl.judge.server import JudgeApp, make_server
 from vlrl.reward.tree import build_reward
+from vlrl.serve.app import listen
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +68,31 @@ class Served:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-
-
-@contextlib.contextmanager
-def served(*arguments: Any) -> Iterator[Served]:
-    server = Served(*arguments)
-    try:
-        yield server
-    finally:
-        server.kill()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
 def server(folder) -> Iterator[Served]:
-    with served(folder) as running:
-        yield running
+    """Killed by the last test of this file."""
+    running = Served(folder)
+    yield running
+    running.kill()
+
+
+@contextlib.contextmanager
+def in_a_thread(folder: Path, token: str | None) -> Iterator[str]:
+    """The same application in this process, where a whole process would tell no more."""
+    judge = LocalJudge.load(str(folder), JudgeTemplate(), device="cpu")
+    running = make_server(JudgeApp(judge, "tiny", token))
+    listener = listen("127.0.0.1", 0)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        running.should_exit = True
+        thread.join(20)
 
 
 def endpoint(url: str, **options: Any) -> dict[str, Any]:
@@ -92,7 +106,7 @@ def node(url: str, **options: Any) -> dict[str, Any]:
 def test_the_endpoint_says_what_the_model_says(folder, server):
     """Log-probs over HTTP equal those of the model in this process, for listed words."""
     rollouts = group("a cat", (1, 2, 3))
-    wide = {"template": {"yes": ["yes"], "no": ["no"]}, "references": "group"}
+    wide = {"template": {"yes": ["yes"], "no": ["no"]}, "references": "group", "value": "odds"}
     local = build_reward({"use": "yes_token", "judge": str(folder), "device": "cpu", **wide})
     far = build_reward({**node(server.url), **wide})
     near = [score.value for score in local(rollouts)]
@@ -130,13 +144,13 @@ def test_requests_that_cannot_be_answered_are_refused(server):
 
 def test_a_key_is_asked_for(folder, monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", "k" * 20)
-    with served(folder, 0, "--token-env", "JUDGE_KEY") as closed:
+    with in_a_thread(folder, "k" * 20) as url:
         questions, book = Questions(JudgeTemplate()), PictureBook()
         ask = questions.single(book, "a cat", picture(1))
-        options = EndpointJudgeOptions(**endpoint(closed.url, max_tries=1))
+        options = EndpointJudgeOptions(**endpoint(url, max_tries=1))
         with pytest.raises(RewardError, match="401"):
             EndpointJudge(options, JudgeTemplate()).ask(book, [ask])
-        keyed = EndpointJudgeOptions(**endpoint(closed.url, api_key_env="JUDGE_KEY"))
+        keyed = EndpointJudgeOptions(**endpoint(url, api_key_env="JUDGE_KEY"))
         assert len(EndpointJudge(keyed, JudgeTemplate()).ask(book, [ask])) == 1
 
 
@@ -191,47 +205,45 @@ def test_nobody_there_is_an_error_after_all_tries():
     assert 0.5 <= waits[0] <= 1.5 < 2 * 1.5 >= waits[1] >= 1.0
 
 
-def test_killed_in_the_middle_of_a_run(folder, tmp_path, caplog):
+def test_killed_in_the_middle_of_a_run(folder, server, tmp_path, caplog):
     """The trainer waits, tries again, stops with a checkpoint; nothing is scored 0; it goes on."""
     model, data = save_sd3(tmp_path / "sd3"), write_captions(tmp_path / "data")
 
-    def config(name: str, url: str) -> Any:
-        reward = node(url, value="odds", references="group")
+    def config(name: str) -> Any:
+        reward = node(server.url, value="odds", references="group")
         reward["endpoint"] |= {"max_tries": 3}
-        over = {"num_steps": 3, "algo__num_prompts": 2, "algo__group_size": 3}
+        over = {"num_steps": 2, "algo__num_prompts": 2, "algo__group_size": 2}
         return check(
             RunConfig, {**flow_run(model, data, tmp_path / "runs", name, **over), "reward": reward}
         )
 
-    with served(folder) as whole:
-        reference = build_trainer(config("whole", whole.url), None)
-        reference.train()
-    with served(folder) as first:
-        run = config("killed", first.url)
-        trainer = build_trainer(run, None)
-        step = trainer.train_step
+    reference = build_trainer(config("whole"), None)
+    reference.train()
+    trainer = build_trainer(config("killed"), None)
+    step = trainer.train_step
 
-        def step_then_death() -> Any:
-            figures = step()
-            if trainer.step == 2:
-                first.kill()
-            return figures
+    def step_then_death() -> Any:
+        figures = step()
+        server.kill()
+        return figures
 
-        trainer.train_step = step_then_death
-        with (
-            caplog.at_level(logging.WARNING),
-            pytest.raises(RewardError, match=r"after 3 tries.*after step 2.*--resume"),
-        ):
-            trainer.train()
-        port = first.port
+    trainer.train_step = step_then_death
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(RewardError, match=r"after 3 tries.*after step 1.*--resume"),
+    ):
+        trainer.train()
     assert any("try 1 of 3" in record.message for record in caplog.records)
     rows = curve(flow_run(model, data, tmp_path / "runs", "killed"))
-    assert len(rows) == 2
+    assert len(rows) == 1
     assert all(0 < row["reward/mean"] < 1 for row in rows)
-    assert (tmp_path / "runs/killed/checkpoints/latest").read_text() == "step-000002"
-    with served(folder, port):
-        again = build_trainer(run, "auto")
+    assert (tmp_path / "runs/killed/checkpoints/latest").read_text().strip() == "step-000001"
+    revived = Served(folder, server.port)
+    try:
+        again = build_trainer(config("killed"), "auto")
         again.train()
+    finally:
+        revived.kill()
     for name, weights in reference.policy.module.named_parameters():
         other = dict(again.policy.module.named_parameters())[name]
         assert torch.equal(weights, other), name

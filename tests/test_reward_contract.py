@@ -27,6 +27,16 @@ COMBINED = {
     for kind in ("sum", "mean", "product", "min", "max")
 }
 CLIPPED = {"clip": {"clip": {"of": {"use": "multi_point"}, "low": 0.0}}}
+RELATIVE = {
+    **{
+        f"pair {reduce}": {"pair": {"of": {"use": "multi_point"}, "reduce": reduce}}
+        for reduce in ("mean", "win_rate", "think_rm")
+    },
+    **{
+        f"group {to}": {"group": {"of": {"use": "multi_point"}, "to": to}}
+        for to in ("rank", "best", "centre")
+    },
+}
 PUBLISHED = {
     f"{name} published": {"use": name, "published": True}
     for name in ("gaussian_point", "gaussian_coverage", "box_iou", "edge_harmonic", "box_hit")
@@ -36,6 +46,7 @@ NODES = {
     **{f"configs/{name}": node for name, node in TREES.items()},
     **COMBINED,
     **CLIPPED,
+    **RELATIVE,
     **PUBLISHED,
 }
 GUI_NEEDS = {"box", "points", "format"}
@@ -122,6 +133,9 @@ def test_parts_are_finite_and_named(name):
         pytest.skip("a reward of another task")
     true = Box(0.0, 50.0, 80.0, 90.0, SCREEN)
     (score,) = reward(rollouts_of([[GuiAnswer(true, (true.centre,), True)]]))
+    if name in RELATIVE:
+        assert score.value is None  # alone in its group
+        return
     assert score.value == reward.range[1] or name == "configs/infigui_g1"
     assert score.parts
     assert all(math.isfinite(value) for value in score.parts.values())

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 MAX_PAUSE_S = 120.0
 CONNECT_TIMEOUT_S = 20.0
+FILTERED_LOGPROB = -9000.0
+"""What servers write for a token that their sampling filter has cut lies below it (-9999)."""
 
 
 class EndpointJudgeOptions(BaseModel):
@@ -171,7 +173,11 @@ class EndpointJudge:
         """Log-probs of yes and of no; MissingWordError where the list has one of them not."""
         found = []
         for name, forms in (("yes", self.yes), ("no", self.no)):
-            logs = [listed[form] for form in sorted(forms & listed.keys()) if listed[form] > -1e4]
+            logs = [
+                listed[form]
+                for form in sorted(forms & listed.keys())
+                if listed[form] > FILTERED_LOGPROB
+            ]
             if not logs:
                 likeliest = sorted(listed, key=lambda token: -listed[token])[:5]
                 problem = (

@@ -55,13 +55,16 @@ class LocalJudge:
         self.template, self.reasoning = template, reasoning
         self.max_tokens, self.share = max_tokens, share
         self.processor = processor
-        low, high = pixel_bounds(processor)
-        self.encoder = AskEncoder(
-            processor, core.model.get_rope_index, min_pixels or low, max_pixels or high
-        )
         nothing = torch.zeros(0, dtype=torch.long)
         # It is handed features, as a policy with a frozen tower is: no blank pictures.
         self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
+        low, high = pixel_bounds(processor)
+        self.encoder = AskEncoder(
+            processor,
+            self.module.core.model.get_rope_index,
+            min_pixels or low,
+            max_pixels or high,
+        )
         self.yes = token_ids(processor.tokenizer, template.yes, "yes")
         self.no = token_ids(processor.tokenizer, template.no, "no")
         check_apart(self.yes, self.no)

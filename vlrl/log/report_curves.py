@@ -50,6 +50,12 @@ FROM_DISCRIMINATOR = (
     Chart("Steps skipped", "share", ("skipped",)),
     Chart("Earlier pictures kept", "pictures", ("replayed",)),
 )
+HEALTH, CANARY = "reward_health/", "canary/"
+FROM_HEALTH = (
+    ("Spread in a group", "standard deviation", "_group_std"),
+    ("Groups of equal values", "share", "_zero_variance"),
+    ("Values near an end of the range", "share", "_saturated"),
+)
 IN_OTHER_CHARTS = {"reward/mean", "reward/group_std", "reward/not_applicable"}
 NOT_DRAWN = {
     "rollout/staleness",
@@ -75,7 +81,28 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> str:
         *FROM_TRAINER,
         Chart("Time of a step", "seconds", tuple(n for n in names if n.startswith("time/")), True),
     ]
-    return f"<h2>Training</h2>{_grid(charts, metrics)}{_learners(names, metrics)}"
+    sections = f"{_learners(names, metrics)}{_health(names, metrics)}"
+    return f"<h2>Training</h2>{_grid(charts, metrics)}{sections}"
+
+
+def _health(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Spread and saturation of each part of the reward, and canaries (rollout/health.py)."""
+    charts = [
+        Chart(title, unit, tuple(n for n in names if n.startswith(HEALTH) and n.endswith(ending)))
+        for title, unit, ending in FROM_HEALTH
+    ]
+    gaps = tuple(n for n in names if n.startswith(CANARY) and n.endswith(("_gap", "_gain")))
+    alike = tuple(n for n in names if n.startswith(CANARY) and n.endswith("_agreement"))
+    own = tuple(n for n in names if n.startswith(CANARY) and n not in gaps + alike)
+    if own:
+        charts += [
+            Chart("Canaries", "mean on training answers", own, True),
+            Chart("Pairs that reward and canary order alike", "share", alike, True),
+            Chart("Gain on the canary; gap to the reward's own", "deviations", gaps, True),
+        ]
+    if not any(chart.keys for chart in charts):
+        return ""
+    return f"<h3>Health of the reward</h3>{_grid(charts, metrics)}"
 
 
 def _learners(names: Iterable[str], metrics: Sequence[Mapping[str, Any]]) -> str:

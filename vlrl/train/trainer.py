@@ -111,7 +111,7 @@ class Trainer:
             config.name, config.num_steps, self.step, show=show, quiet=config.log.quiet
         ) as console:
             while self.step < config.num_steps:
-                figures = self._step_or_save()
+                figures = self.train_step()
                 console.advance(1, figures)
                 if self._due(config.eval.every):
                     self.evaluate(f"step-{self.step:06d}")
@@ -124,24 +124,10 @@ class Trainer:
         for sink in self.sinks:
             sink.close()
 
-    def _step_or_save(self) -> dict[str, float]:
-        """A step; where a reward fails for good, what was learnt so far is saved first."""
-        position = self.sampler.position
-        try:
-            return self.train_step()
-        except RewardError as error:
-            # Its prompts were not learnt from: a resumed run draws them again.
-            self.sampler.position = position
-            if self.checkpoints.latest_step() != self.step:
-                self.save()
-            raise RewardError(
-                f"{error}. Stopped after step {self.step}, which is saved; go on with --resume"
-            ) from error
-
     def train_step(self) -> dict[str, float]:
         """One step of the drawing above; returns its figures, the same on all ranks."""
         meter = Meter()
-        experience = self.collect(meter)
+        experience = self._collect_or_save(meter)
         batch = self.prepare(experience, meter)
         with meter.timed("update"):
             num_steps = update(self.policy, self.engine, batch, self.config.algo, self.world, meter)
@@ -160,6 +146,22 @@ class Trainer:
         for sink in self.sinks:
             sink.write(self.step, figures)
         return figures
+
+    def _collect_or_save(self, meter: Meter) -> Experience:
+        """Scored rollouts; where a reward fails for good, what was learnt so far is saved first."""
+        position = self.sampler.position
+        try:
+            return self.collect(meter)
+        except RewardError as error:
+            if not self.step:
+                raise
+            # These prompts were not learnt from: a resumed run draws them again.
+            self.sampler.position = position
+            if self.checkpoints.latest_step() != self.step:
+                self.save()
+            raise RewardError(
+                f"{error}. Stopped after step {self.step}, which is saved; go on with --resume"
+            ) from error
 
     def collect(self, meter: Meter) -> Experience:
         """Sample and score this rank's groups; groups that teach nothing may be drawn again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -15,6 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vlrl.config.schema import OptimConfig
+from vlrl.dist.schedule import lr_factor
 from vlrl.judge.encoder import AskEncoder
 from vlrl.judge.head import gathered
 from vlrl.judge.local import load_vlm, pixel_bounds
@@ -22,7 +25,6 @@ from vlrl.judge.module import JudgeModule
 from vlrl.judge.packing import EncodedAsk, padded
 from vlrl.judge.question import Ask
 from vlrl.judge_train.items import encode_completion
-from vlrl.warmup.images.clock import Clock
 from vlrl.warmup.judge.model import use_fast_vision
 
 QUESTION = "\nWhat is it?"
@@ -31,14 +33,14 @@ QUESTION = "\nWhat is it?"
 def learn_names(
     model: str,
     pictures: Sequence[tuple[str, Image.Image]],
-    clock: Clock,
     *,
+    num_steps: int,
     batch: int,
     lr: float,
     seed: int,
     log: TextIO,
 ) -> Any:
-    """Cross-entropy of captions given their pictures until the clock ends; the trained core."""
+    """Cross-entropy of captions given their pictures; the trained core."""
     core, processor = load_vlm(model, torch.float32)
     use_fast_vision(core)
     module = JudgeModule(core, head=False)
@@ -47,8 +49,9 @@ def learn_names(
     grids = [grid for _, grid in patches]
     encoded: dict[int, EncodedAsk] = {}
     optimizer = torch.optim.AdamW(module.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.02)
-    rng, step = random.Random(seed), 0
-    while clock.running:
+    schedule = OptimConfig(schedule="cosine", num_warmup_steps=10, min_lr_ratio=0.05)
+    rng = random.Random(seed)
+    for step in range(num_steps):
         rows = rng.sample(range(len(pictures)), batch)
         for i in rows:
             if i not in encoded:
@@ -59,13 +62,12 @@ def learn_names(
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = lr * clock.factor
+            group["lr"] = lr * lr_factor(step, schedule, num_steps)
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
-        step += 1
-        if step % 25 == 0:
-            line = {"part": "naming", "step": step, "loss": round(float(loss.detach()), 4)}
-            log.write(json.dumps({**line, "share": round(clock.share, 3)}) + "\n")
+        if (step + 1) % 25 == 0:
+            line = {"part": "naming", "step": step + 1, "loss": round(float(loss.detach()), 4)}
+            log.write(json.dumps({**line, "cpu_s": round(time.process_time())}) + "\n")
             log.flush()
     return core
 
