@@ -298,7 +298,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], help="names of applications")
     parser.add_argument("--fresh", action="store_true", help="render again what --cache holds")
     parser.add_argument("--jobs", type=int, default=2, help="browsers at once")
-    parser.add_argument("--train-screens", type=int, default=540)
+    parser.add_argument("--train-screens", type=int, default=240)
     args = parser.parse_args()
     started = time.monotonic()
     if args.fresh:

@@ -45,7 +45,7 @@ def main() -> None:
             pictures = both_styles(args.assets, dino.SIZE_PX)
             clock = Clock(args.dino_minutes)
             model = dino.train_dino(pictures, clock, batch=48, lr=1e-3, log=log)
-        model.save_pretrained(folder)
+        model.half().save_pretrained(folder)
         dino.processor().save_pretrained(folder)
     if args.judge_minutes:
         judge(args, "style")
@@ -70,7 +70,7 @@ def judge(args: argparse.Namespace, by: str) -> None:
         right = float((torch.cat(guesses) == new.labels).float().mean())
         log.write(json.dumps({"held_out_accuracy": right, "num": len(new.labels)}) + "\n")
     print(f"judge of {by}: {100 * right:.1f} % of {len(new.labels)} held-out pictures", flush=True)
-    model.save_pretrained(folder)
+    model.half().save_pretrained(folder)
     judges.processor().save_pretrained(folder)
 
 

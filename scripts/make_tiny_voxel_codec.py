@@ -6,6 +6,7 @@ python scripts/make_tiny_voxel_codec.py --out assets/models/tiny_voxel_codec
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def main() -> None:
     with (args.out / "warmup_log.jsonl").open("a", encoding="utf-8") as log:
         clock = Clock(args.minutes)
         train_codec(codec, train, clock, batch=args.batch, lr=args.lr, log=log)
-        save_codec(codec, args.out)
+        save_codec(copy.deepcopy(codec).half(), args.out)
         row = {
             "train_iou": reconstruction_iou(codec, train[:200]),
             "held_out_iou": reconstruction_iou(codec, held_out),

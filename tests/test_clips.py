@@ -157,12 +157,12 @@ def test_the_embedded_set() -> None:
     assert size < 15e6
     found = {split: rows(split) for split in ("train", "held_out")}
     assert {split: len(lines) for split, lines in found.items()} == {
-        "train": 1234,
-        "held_out": 400,
+        "train": 764,
+        "held_out": 294,
     }
     videos = {split: {line["video"] for line in lines} for split, lines in found.items()}
     assert not videos["train"] & videos["held_out"]
-    assert len(videos["train"]) == 480
+    assert len(videos["train"]) == 300
     for lines in found.values():
         assert {line["concept"] for line in lines} == set(CONCEPTS)
         assert len({line["kind"] for line in lines}) == 7

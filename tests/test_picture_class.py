@@ -54,7 +54,7 @@ def test_the_judges_know_pictures_that_they_never_saw() -> None:
 
 def test_it_is_the_plain_softmax() -> None:
     rollouts = shown("noto")[:4]
-    model = AutoModelForImageClassification.from_pretrained(STYLE)
+    model = AutoModelForImageClassification.from_pretrained(STYLE, dtype=torch.float32)
     pixels = AutoImageProcessor.from_pretrained(STYLE)(
         images=[r.parsed.image for r in rollouts], return_tensors="pt"
     )

@@ -15,7 +15,7 @@ from vlrl.clips.render import SIDE_PX
 from vlrl.clips.scene import FPS, NUM_FRAMES, Pool, Question, all_frames, draw_scene, questions_of
 
 CODEC = "libx264"
-QUALITY = {"crf": "20", "preset": "slow"}
+QUALITY = {"crf": "26", "preset": "slow"}
 
 
 def write_split(

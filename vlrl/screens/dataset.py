@@ -114,7 +114,7 @@ def save_image(image: Image.Image, path: Path) -> None:
     """Writes a picture without loss, as webp or png by the file's ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".webp":
-        image.save(path, lossless=True, quality=80, method=4)
+        image.save(path, lossless=True, quality=100, method=6)
     else:
         image.save(path, compress_level=4)
 
