@@ -116,9 +116,10 @@ def test_shipped_reward_configs(path):
     content = yaml.safe_load(path.read_text())
     assert set(content) == {"reward"}
     low, high = build_reward(content["reward"]).range
-    maximum = {"gui_g2": 3, "gui_g1": 1.375, "se_gui": 3, "gta1": 1, "infigui_g1": 2}
-    assert high == maximum.get(path.stem, 1)
-    assert low == (-1.0 if path.stem == "infigui_g1" else 0.0)
+    maximum = {"gui_g2": 3, "gui_g1": 1.375, "se_gui": 3, "gta1": 1, "infigui_g1": 2, "hi_grpo": 15}
+    minimum = {"infigui_g1": -1.0, "hi_grpo": -2.0}  # a cosine in each of its stages
+    assert high == pytest.approx(maximum.get(path.stem, 1))
+    assert low == minimum.get(path.stem, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -571,3 +571,34 @@ def test_impossible_shapes_are_refused() -> None:
         VoxelCodecConfig(resolution=16, group=5)
     with pytest.raises(ValueError, match="as many levels"):
         VoxelCodecConfig(num_blocks=(1, 1))
+
+
+# OpenGL
+
+
+def test_both_renderers_draw_the_same() -> None:
+    """At most one pixel in a thousand differs by more than 8 of 255; needs moderngl and EGL."""
+    pytest.importorskip("moderngl")
+    from vlrl.shapes import gl
+
+    if not gl.works():
+        pytest.skip("no EGL device")
+    mesh = surface(*asymmetric())
+    cameras = [*around(5), Camera(20.0, -50.0)]
+    one = render(mesh, cameras, 96)
+    two = render(mesh, cameras, 96, renderer="egl")
+    assert (np.abs(one.astype(int) - two).max(-1) > 8).mean() < 1e-3
+    assert (render(empty_mesh(), cameras, 32, renderer="egl") == 255).all()
+
+
+def test_without_moderngl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vlrl.shapes import gl
+
+    monkeypatch.setitem(sys.modules, "moderngl", None)
+    gl._context.cache_clear()
+    with pytest.raises(ConfigError, match="pip install moderngl"):
+        render(surface(boxes()), around(1), 32, renderer="egl")
+    assert not gl.works()
+    gl._context.cache_clear()
+    software = render(surface(boxes()), around(1), 32)
+    assert np.array_equal(render(surface(boxes()), around(1), 32, renderer="auto"), software)

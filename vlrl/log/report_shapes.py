@@ -23,7 +23,7 @@ def turntables(run: Run) -> str:
             if path.is_file():
                 data = base64.b64encode(path.read_bytes()).decode("ascii")
                 shots.append(
-                    f'<figure style="flex:1 1 0"><img alt="" src="data:image/webp;base64,{data}">'
+                    f'<figure style="flex:0 1 50%"><img alt="" src="data:image/webp;base64,{data}">'
                     f"<figcaption>{folder.parents[1].name}</figcaption></figure>"
                 )
         if shots:

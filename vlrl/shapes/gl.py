@@ -78,8 +78,6 @@ def _target(side: int) -> Any:
 
 def render(mesh: ColouredMesh, cameras: Sequence[Camera], side: int) -> np.ndarray:
     """Views, uint8 [N, side, side, 3]; raises ConfigError where there is no EGL."""
-    import moderngl
-
     from vlrl.shapes.render import BACKGROUND, shades
 
     context, program, target = _context(), _program(), _target(side)
@@ -88,14 +86,14 @@ def render(mesh: ColouredMesh, cameras: Sequence[Camera], side: int) -> np.ndarr
         return views
     corners = mesh.vertices[mesh.faces].reshape(-1, 3).astype("f4")
     target.use()
-    context.enable(moderngl.DEPTH_TEST)
+    context.enable(context.DEPTH_TEST)
     for number, camera in enumerate(cameras):
         shade = np.repeat(np.clip(shades(mesh, camera) / 255, 0, 1), 3, axis=0).astype("f4")
         buffer = context.buffer(np.concatenate([corners, shade], 1).astype("f4").tobytes())
         array = context.vertex_array(program, [(buffer, "3f 3f", "point", "shade")])
         program["camera"].write(_matrix(camera).T.astype("f4").tobytes())
         target.clear(*[BACKGROUND / 255] * 3, 1.0, depth=1.0)
-        array.render(moderngl.TRIANGLES)
+        array.render(context.TRIANGLES)
         pixels = np.frombuffer(target.read(components=3, alignment=1), np.uint8)
         views[number] = pixels.reshape(side, side, 3)[::-1]  # OpenGL counts rows from below
         array.release()

@@ -36,10 +36,11 @@ def render(
     chosen = os.environ.get("VLRL_RENDERER", renderer) if renderer == "auto" else renderer
     side = size_px * supersample
     if chosen in ("egl", "auto"):
-        from vlrl.shapes import gl
+        from vlrl.shapes.gl import render as render_egl
+        from vlrl.shapes.gl import works
 
-        if chosen == "egl" or gl.works():
-            return _shrink(gl.render(mesh, cameras, side), supersample)
+        if chosen == "egl" or works():
+            return _shrink(render_egl(mesh, cameras, side), supersample)
     elif chosen != "software":
         raise ValueError(f"unknown renderer {chosen!r}; one of software, egl, auto")
     views = np.stack([_view(mesh, camera, side) for camera in cameras])

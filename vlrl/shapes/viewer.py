@@ -74,7 +74,8 @@ header { padding: 12px 20px; display: flex; gap: 16px; align-items: center; flex
 header span { color: light-dark(#59636e, #9198a1); font-size: 13px; }
 select { font: inherit; max-width: 420px; }
 main { display: flex; flex-wrap: wrap; gap: 12px; padding: 0 20px 20px; }
-figure { margin: 0; flex: 1 1 280px; border: 1px solid light-dark(#d8dee4, #30363d);
+figure { margin: 0; flex: 1 1 280px; max-width: 76vh;
+  border: 1px solid light-dark(#d8dee4, #30363d);
   border-radius: 8px; overflow: hidden; }
 figcaption { padding: 6px 12px; font-size: 13px; }
 canvas { width: 100%; aspect-ratio: 1; display: block; cursor: grab; touch-action: none; }
