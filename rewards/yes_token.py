@@ -132,7 +132,8 @@ class YesToken:
             elif not places[i]:
                 scores.append(Score(self.range[0], {self.name: self.range[0]}))
             else:
-                pairs = [self._pair(readings, place) for place in places[i]]
+                compared = self.options.references != "none"
+                pairs = [self._pair(readings, place, compared) for place in places[i]]
                 scores.append(self._score(pairs))
         return scores
 
@@ -218,14 +219,16 @@ class YesToken:
     def _is_share(self) -> bool:
         return self.options.value != "logit_difference"
 
-    def _pair(self, readings: Sequence[Reading], place: int) -> tuple[float, dict[str, float]]:
-        """The value of one comparison, and figures about it."""
+    def _pair(
+        self, readings: Sequence[Reading], place: int, compared: bool
+    ) -> tuple[float, dict[str, float]]:
+        """The value of one comparison, or of one picture alone, and figures about it."""
         o = self.options
         first = readings[place]
         value = value_of(first, o.value)
         used = [first]
         figures = {}
-        if o.references != "none" and o.both_orders:
+        if compared and o.both_orders:
             second = readings[place + 1]
             used.append(second)
             other = value_of(second, o.value)
@@ -265,7 +268,7 @@ class YesToken:
         found = []
         for (a, b), place in zip(pairs, places, strict=True):
             if place is not None:
-                found.append(self._pair(readings, place))
+                found.append(self._pair(readings, place, True))
             else:
                 low, high = self.range
                 readable = (a.parsed is not None) - (b.parsed is not None)

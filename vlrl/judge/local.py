@@ -191,7 +191,7 @@ class LocalJudge:
                 cut.append(decoded.finish[place] is Finish.LENGTH and cue not in text)
                 text = text.partition(cue)[0].rstrip()
                 more = tokenizer.encode(f"{text}\n{cue}", add_special_tokens=False)
-                written.append(encoded[i].followed_by(more))
+                written.append(encoded[i].continued(more))
                 texts.append(text)
         order = [i for members in batches(encoded, self.max_tokens) for i in members]
         back = sorted(range(len(order)), key=order.__getitem__)

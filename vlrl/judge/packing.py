@@ -10,7 +10,7 @@ the logits equal those of the questions one by one (vlrl/policy/group_attention.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,8 +42,12 @@ class EncodedAsk:
         """M-RoPE position of the token after it."""
         return int(self.positions.max()) + 1
 
+    def continued(self, tokens: Sequence[int]) -> EncodedAsk:
+        """The question with more text as a part of it: what is read then stands behind that."""
+        return replace(self.followed_by(tokens), num_asked=0)
+
     def followed_by(self, tokens: Sequence[int]) -> EncodedAsk:
-        """The question with more text behind it."""
+        """The question with an answer behind it."""
         more = torch.tensor(list(tokens), dtype=torch.long)
         steps = (self.next_position + torch.arange(len(more))).expand(3, -1)
         return EncodedAsk(

@@ -142,7 +142,7 @@ class JudgeApp:
         tokens: list[int] = []
         rows: list[torch.Tensor] = []
         while len(tokens) < num_tokens:
-            rows.append(self._next(encoded.followed_by(tokens) if tokens else encoded, features))
+            rows.append(self._next(encoded.continued(tokens) if tokens else encoded, features))
             tokens.append(int(rows[-1].argmax()))
             if tokens[-1] == judge.processor.tokenizer.eos_token_id:
                 break
@@ -150,8 +150,7 @@ class JudgeApp:
 
     def _next(self, encoded: EncodedAsk, features: list[torch.Tensor]) -> torch.Tensor:
         judge = self.judge
-        whole = EncodedAsk(encoded.input_ids, encoded.positions, encoded.images)
-        row = pack([whole])
+        row = pack([encoded])
         seen = [features[p] for p in row.pictures]
         hidden = judge.module.hidden(
             row.input_ids.to(judge.device),
