@@ -35,7 +35,7 @@ Side = Callable[[], list[Reading]]
 def main() -> None:
     """Measure all sides and print a table as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=str(ROOT / "assets/models/tiny_judge"))
+    parser.add_argument("--model", default=str(ROOT / "runs/tiny_judge/model"))
     parser.add_argument("--num", type=int, default=32, help="pictures")
     parser.add_argument("--size", type=int, default=64, help="side in px")
     parser.add_argument(

@@ -1,10 +1,10 @@
-"""Start the embedded judge: tokenizer, random weights, and some steps of naming things.
+"""Start the small judge: tokenizer, random weights, and some steps of naming things.
 
     python scripts/make_judge_pairs.py --out runs/judge_pairs
     python scripts/make_tiny_judge.py --out runs/tiny_judge_start
     python scripts/train_judge.py --config configs/judge/tiny_judge.yaml
 
-The last command makes the judge in assets/models/tiny_judge (runs/tiny_judge/model).
+The last command makes the judge in runs/tiny_judge/model.
 """
 
 from __future__ import annotations

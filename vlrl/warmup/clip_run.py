@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen
 from trl import SFTConfig
 
 from vlrl.clips.scene import Pool, Question
+from vlrl.config.recipe import Recipe, write_recipe
 from vlrl.dist.memory import keep_freed_memory
 from vlrl.measure.boxes import iou
 from vlrl.measure.track_answers import read_track
@@ -35,6 +37,13 @@ from vlrl.warmup.trainer import MuonWithAdam, WarmupTrainer
 TAGS = ("<time>", "</time>", "<think_bbox>", "</think_bbox>", "<pred_bbox>", "</pred_bbox>")
 """Made single tokens: as ordinary text they would be a third of an answer."""
 MAX_NEW_TOKENS = 220
+RECIPE = Recipe(
+    profile="qwen2_5_vl",
+    prompt=FIND_PROMPT,
+    max_new_tokens=MAX_NEW_TOKENS,
+    video={"answer": "stvg_o1", "edges": "after", "fps": 2.0, "longer_side_px": 112},
+)
+"""How the model is asked, written beside it."""
 
 
 @dataclass
@@ -234,3 +243,6 @@ def warm_up_on_clips(plan: ClipPlan) -> None:
     )
     trainer.train()
     watch.measure(trainer.state.global_step)
+    last, final = plan.out / f"step_{trainer.state.global_step:05d}", plan.out / "model"
+    shutil.copytree(last, final, dirs_exist_ok=True)
+    write_recipe(final, RECIPE)
