@@ -141,9 +141,9 @@ def group_attention(
         )  # fmt: skip
         if splits and span.blocks:
             answers = slice(span.end_of_prompt, span.stop)
-            own_three = (x[:, :, answers] for x in (query, key, value))
+            three = (query[:, :, answers], key[:, :, answers], value[:, :, answers])
             lengths = [n for block in span.blocks for n in block.lengths if n]
-            parts.append(split_attention(*own_three, k_prompt, v_prompt, lengths, scaling))
+            parts.append(split_attention(three, (k_prompt, v_prompt), lengths, scaling))
             continue
         for block in span.blocks:
             answers = slice(block.start, block.stop)

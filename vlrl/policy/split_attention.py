@@ -27,19 +27,17 @@ _CHECKED: dict[tuple[Any, ...], bool] = {}
 
 
 def split_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prompt_key: Tensor,
-    prompt_value: Tensor,
+    answers: tuple[Tensor, Tensor, Tensor],
+    prompt: tuple[Tensor, Tensor],
     lengths: Sequence[int],
     scale: float | None = None,
 ) -> Tensor:
-    """Attention of answers laid end to end, [1, heads, sum T, D]; prompts: [1, heads, P, D].
+    """Attention of answers laid end to end, [1, heads, sum T, D].
 
+    answers: query, key, value, [1, heads, sum T, D] each; prompt: key, value, [1, heads, P, D].
     lengths: of the answers in order, tokens, none of them 0.
     """
-    return _Split.apply(query, key, value, prompt_key, prompt_value, tuple(lengths), scale)
+    return _Split.apply(*answers, *prompt, tuple(lengths), scale)
 
 
 def serves(query: Tensor, dropout: float) -> bool:
@@ -66,7 +64,7 @@ def _agrees(like: Tensor) -> bool:
     weight = torch.randn(wide[0].shape, generator=make).to(like.device)
     try:
         ours = [x.to(like.dtype).requires_grad_() for x in wide]
-        out = split_attention(*ours, lengths)
+        out = split_attention((ours[0], ours[1], ours[2]), (ours[3], ours[4]), lengths)
         found = [out, *torch.autograd.grad((out.float() * weight).sum(), ours)]
     except (RuntimeError, NotImplementedError, TypeError) as error:
         log.warning("no split flash attention on %s (%s): masked calls instead", like.device, error)
@@ -107,9 +105,9 @@ class _Split(torch.autograd.Function):
         lengths: tuple[int, ...],
         scale: float | None,
     ) -> Tensor:
-        own = [_to_rows(x, lengths) for x in (query, key, value)]
+        q, k, v = (_to_rows(x, lengths) for x in (query, key, value))
         seen, seen_lse, seen_rest = _flash(query, prompt_key, prompt_value, False, scale)
-        mine, mine_lse, mine_rest = _flash(*own, True, scale)
+        mine, mine_lse, mine_rest = _flash(q, k, v, True, scale)
         mine, mine_lse = _to_line(mine, lengths), _to_line(mine_lse[..., None], lengths)[..., 0]
         lse = torch.logaddexp(seen_lse, mine_lse)
         out = seen.float() * (seen_lse - lse).exp()[..., None]
@@ -126,10 +124,10 @@ class _Split(torch.autograd.Function):
         dq, dpk, dpv = _flash_backward(
             grad, query, prompt_key, prompt_value, out, lse, seen_rest, False, ctx.scale
         )
-        rows = [_to_rows(x, lengths) for x in (grad, query, key, value, out)]
+        g, q, k, v, o = (_to_rows(x, lengths) for x in (grad, query, key, value, out))
         # Padded rows have gradient 0; their log-sum-exp only has to be finite.
         rows_lse = _to_rows(lse[..., None], lengths)[..., 0].contiguous()
-        own = _flash_backward(*rows, rows_lse, mine_rest, True, ctx.scale)
+        own = _flash_backward(g, q, k, v, o, rows_lse, mine_rest, True, ctx.scale)
         dq_own, dk, dv = (_to_line(x, lengths) for x in own)
         return dq + dq_own, dk, dv, dpk, dpv, None, None
 
