@@ -101,3 +101,7 @@ def shutdown() -> None:
     """Leave the run, so that no rank waits for this one's sockets."""
     if dist.is_initialized():
         dist.destroy_process_group()
+        from deepspeed.utils import groups
+
+        # DeepSpeed keeps a copy of the group that is gone; the next run in this process makes one.
+        groups._WORLD_GROUP = None
