@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
-from trl import SFTConfig
 
 from vlrl.clips.scene import Pool, Question
 from vlrl.config.recipe import Recipe, write_recipe
@@ -31,7 +30,7 @@ from vlrl.warmup.clips import (
     video_patches,
 )
 from vlrl.warmup.model import use_default_attention, use_fast_attention
-from vlrl.warmup.run import Watch, cosine, save_model
+from vlrl.warmup.run import Watch, cosine, save_model, sft_config
 from vlrl.warmup.trainer import MuonWithAdam, WarmupTrainer
 
 TAGS = ("<time>", "</time>", "<think_bbox>", "</think_bbox>", "<pred_bbox>", "</pred_bbox>")
@@ -217,22 +216,7 @@ def warm_up_on_clips(plan: ClipPlan) -> None:
     )
     trainer = WarmupTrainer(
         model=model,
-        args=SFTConfig(
-            output_dir=str(plan.out / "trl"),
-            max_steps=plan.steps,
-            per_device_train_batch_size=plan.batch,
-            max_grad_norm=1.0,
-            bf16=True,
-            use_cpu=True,
-            logging_steps=20,
-            save_strategy="no",
-            report_to="none",
-            remove_unused_columns=False,
-            gradient_checkpointing=False,
-            max_length=None,
-            seed=plan.seed,
-            disable_tqdm=True,
-        ),
+        args=sft_config(plan.out, plan.steps, plan.batch, plan.seed),
         train_dataset=Dataset.from_list([{"image": str(k)} for k in range(100_000)]),
         data_collator=collator,
         processing_class=processor,

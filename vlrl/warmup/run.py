@@ -181,6 +181,26 @@ def cosine(step: int, share: float, *, warmup: int = 50, floor: float = 0.05) ->
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
 
 
+def sft_config(out: Path, steps: int, batch: int, seed: int) -> SFTConfig:
+    """TRL's options of a warm-up on CPU in bfloat16; saving and measuring are the watch's."""
+    return SFTConfig(
+        output_dir=str(out / "trl"),
+        max_steps=steps,
+        per_device_train_batch_size=batch,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=True,
+        logging_steps=20,
+        save_strategy="no",
+        report_to="none",
+        remove_unused_columns=False,
+        gradient_checkpointing=False,
+        max_length=None,
+        seed=seed,
+        disable_tqdm=True,
+    )
+
+
 def warm_up(plan: WarmupPlan) -> None:
     """Train from the assets' tokenizer and write checkpoints and the log to `plan.out`."""
     keep_freed_memory()
@@ -214,22 +234,7 @@ def warm_up(plan: WarmupPlan) -> None:
     )
     trainer = WarmupTrainer(
         model=model,
-        args=SFTConfig(
-            output_dir=str(plan.out / "trl"),
-            max_steps=plan.steps,
-            per_device_train_batch_size=plan.batch,
-            max_grad_norm=1.0,
-            bf16=True,
-            use_cpu=True,
-            logging_steps=20,
-            save_strategy="no",
-            report_to="none",
-            remove_unused_columns=False,
-            gradient_checkpointing=False,
-            max_length=None,
-            seed=plan.seed,
-            disable_tqdm=True,
-        ),
+        args=sft_config(plan.out, plan.steps, plan.batch, plan.seed),
         train_dataset=data,
         data_collator=collator,
         processing_class=processor,
