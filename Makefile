@@ -25,7 +25,7 @@ demo: $(STAMP)
 		scripts/train_grpo.py --config configs/gui_grounding/tiny.yaml
 
 test: $(STAMP)
-	$(PY) -m pytest -m "not slow" --durations=10
+	@scripts/test.sh $(PY)
 
 test-slow: $(STAMP)
 	$(PY) -m pytest -m slow --durations=10
