@@ -11,7 +11,7 @@ import numpy as np
 from vlrl.errors import ConfigError, did_you_mean
 from vlrl.protocols import Reward
 from vlrl.reward.parts import join_parts
-from vlrl.reward.tree import reject_weight, score
+from vlrl.reward.tree import check_of, score
 from vlrl.types import Rollout, Score
 
 KEYS = ("of", "to")
@@ -49,12 +49,7 @@ class Group:
         cls, value: Any, where: str, build: Callable[[Mapping[str, Any], str], Reward]
     ) -> Group:
         """From a mapping with `of` and `to`; raises ConfigError."""
-        if not isinstance(value, Mapping) or "of" not in value:
-            raise ConfigError(f"{where}: takes a mapping with `of:`, not {value!r}")
-        for key in value:
-            if key not in KEYS:
-                raise ConfigError(f"{where}: unknown key {key!r}; {did_you_mean(str(key), KEYS)}")
-        reject_weight(value["of"], f"{where}.of")
+        check_of(value, where, KEYS)
         try:
             return cls(build(value["of"], f"{where}.of"), str(value.get("to", "rank")))
         except ConfigError as error:

@@ -12,7 +12,7 @@ from vlrl.errors import ConfigError, did_you_mean
 from vlrl.measure import pairs
 from vlrl.protocols import Reward
 from vlrl.reward.parts import join_parts
-from vlrl.reward.tree import reject_weight, score
+from vlrl.reward.tree import check_of, score
 from vlrl.types import Rollout, Score
 
 KEYS = ("of", "reduce", "eps", "ridge", "mates")
@@ -70,12 +70,7 @@ class Pair:
         cls, value: Any, where: str, build: Callable[[Mapping[str, Any], str], Reward]
     ) -> Pair:
         """From a mapping with `of` and maybe the other keys; raises ConfigError."""
-        if not isinstance(value, Mapping) or "of" not in value:
-            raise ConfigError(f"{where}: takes a mapping with `of:`, not {value!r}")
-        for key in value:
-            if key not in KEYS:
-                raise ConfigError(f"{where}: unknown key {key!r}; {did_you_mean(str(key), KEYS)}")
-        reject_weight(value["of"], f"{where}.of")
+        check_of(value, where, KEYS)
         options = {key: value[key] for key in KEYS[2:] if key in value}
         for key, number in options.items():
             if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:

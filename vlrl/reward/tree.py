@@ -78,6 +78,16 @@ def reject_weight(node: Any, where: str) -> None:
         raise ConfigError(f"{where}: `weight` counts only under `sum` and `mean`; remove it")
 
 
+def check_of(value: Any, where: str, keys: Sequence[str]) -> None:
+    """A combinator over one node: a mapping with `of` and known keys; raises ConfigError."""
+    if not isinstance(value, Mapping) or "of" not in value:
+        raise ConfigError(f"{where}: takes a mapping with `of:`, not {value!r}")
+    for key in value:
+        if key not in keys:
+            raise ConfigError(f"{where}: unknown key {key!r}; {did_you_mean(str(key), keys)}")
+    reject_weight(value["of"], f"{where}.of")
+
+
 def spec_of(function: Any) -> RewardSpec:
     """The spec of a marked function; a plain function is taken as it is.
 
