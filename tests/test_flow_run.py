@@ -209,6 +209,7 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
         "optim__ema_decay": 0.9,
         "checkpoint__at_end": True,
         "dist__max_tokens_per_chunk": 900,
+        "policy__latent_dtype": "fp32",  # no rounding that may fall the other way
     }
     lora = {**over, "policy__lora": {"rank": 4, "alpha": 8}}
     nft = {**over, "algo__objective": "nft"}
@@ -227,9 +228,11 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
     heads = ("loss", "accuracy", "gap", "generated")
     wanted = (*names, *(f"trainable_reward/adversarial_dino_{name}" for name in heads))
     for (kind, stage), job in double.items():
-        for a, b in zip(curve(single[kind]), curve(job), strict=True):
+        steps = zip((1e-5, 1e-4, 5e-3), curve(single[kind]), curve(job), strict=True)
+        for tolerance, a, b in steps:  # Adam makes tenfold more of a difference at each step
             for name in wanted:
-                assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-5), (kind, stage, name)
+                wish = pytest.approx(b[name], rel=tolerance, abs=1e-5)
+                assert a[name] == wish, (kind, stage, name)
         last = tmp_path / job["name"] / "checkpoints/step-000003"
         states = [
             torch.load(last / f"rewards_rank{rank}.pt", weights_only=True)[0]["head"]
