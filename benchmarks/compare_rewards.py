@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+from launching import train
 
 from vlrl.measure.stats import bootstrap_mean
 
@@ -26,39 +23,12 @@ REWARDS = ("gui_g2", "gui_g1", "hit")
 FIGURES = ("hit", "iou", "size_ratio")
 
 
-def train(out: Path, reward: str, seed: int, ranks: int, overrides: list[str]) -> None:
-    """One run under the real launcher; the start is evaluated once, in the first run."""
-    name = f"{reward}-seed{seed}"
-    if (out / name / "evaluations" / "after").is_dir():
-        return
+def run(out: Path, reward: str, seed: int, ranks: int, overrides: list[str]) -> None:
+    """One run; the start is evaluated once, in the first one."""
     first = not any(out.glob("*/evaluations/before"))
-    command = [
-        str(Path(sys.executable).parent / "deepspeed"),
-        f"--num_gpus={ranks}",
-        f"--master_port={_free_port()}",
-        "scripts/train_grpo.py",
-        "--config",
-        CONFIG,
-        "--reward",
-        f"configs/rewards/{reward}.yaml",
-        "--quiet",
-        f"name={name}",
-        f"out={out}",
-        f"seed={seed}",
-        f"eval.before={str(first).lower()}",
-        "checkpoint.at_end=false",
-        "checkpoint.export=false",
-        *overrides,
-    ]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "PATH": path})
-
-
-def _free_port() -> int:
-    """A port of its own, so that other launches on the machine do no harm."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    own = [f"eval.before={str(first).lower()}", "checkpoint.export=false", *overrides]
+    name, file = f"{reward}-seed{seed}", f"configs/rewards/{reward}.yaml"
+    train([CONFIG], own, out=out, name=name, seed=seed, ranks=ranks, reward=file)
 
 
 def columns(folder: Path, split: str) -> dict[str, list[float | None]]:
@@ -124,7 +94,7 @@ def main() -> int:
     for seed in args.seeds:
         for reward in args.rewards:
             if not args.table:
-                train(out, reward, seed, args.ranks, args.overrides)
+                run(out, reward, seed, args.ranks, args.overrides)
     for split in ("new_screens", "held_out", "unseen_apps"):
         print(table(out, args.seeds, split), end="\n\n")
     return 0

@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+from launching import launch, train
+
 KINDS = ("yes_token", "bradley_terry")
 SETS = ("images", "new_concepts", "kinds")
 
@@ -37,7 +38,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="of each image training")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--only-table", action="store_true")
-    args = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of every run")
+    args = parser.parse_intermixed_args()
+    args.out = args.out.resolve()
     rows = []
     for seed in args.seeds:
         for kind in KINDS:
@@ -57,19 +60,13 @@ def train_judge(args: argparse.Namespace, kind: str, seed: int) -> None:
     folder = args.out / f"{kind}-{seed}"
     if (folder / "model/judge.json").is_file():
         return
-    launch(
-        args.ranks,
-        "scripts/train_judge.py",
-        ["configs/judge/tiny_judge.yaml"],
-        [f"out={args.out}", f"name={kind}-{seed}", f"kind={kind}", f"seed={seed}"],
-    )
+    own = [f"out={args.out}", f"name={kind}-{seed}", f"kind={kind}", f"seed={seed}"]
+    arguments = ["--config", "configs/judge/tiny_judge.yaml", *own, *args.overrides]
+    launch("scripts/train_judge.py", arguments, args.ranks)
 
 
 def train_images(args: argparse.Namespace, kind: str, seed: int) -> None:
     """The image model with one judge as its reward, unless the run is there."""
-    name = f"images-{kind}-{seed}"
-    if (args.out / name / "report.html").is_file():
-        return
     judge = args.out / f"{kind}-{seed}" / "model"
     reward: dict[str, Any] = {"use": "preference_head", "model": str(judge)}
     if kind == "yes_token":
@@ -77,28 +74,15 @@ def train_images(args: argparse.Namespace, kind: str, seed: int) -> None:
     reward["label"] = "judge"
     file = args.out / f"reward-{kind}-{seed}.yaml"
     file.write_text(json.dumps({"reward": reward}), encoding="utf-8")
-    launch(
-        args.ranks,
-        "scripts/train_grpo.py",
+    train(
         ["configs/image_generation/tiny.yaml", "configs/image_generation/tiny_judge.yaml"],
-        [
-            "--reward",
-            str(file),
-            f"out={args.out}",
-            f"name={name}",
-            f"seed={seed}",
-            f"num_steps={args.steps}",
-            "eval.every=10",
-            "eval.splits=[held_out]",
-        ],
+        [f"num_steps={args.steps}", "eval.every=10", "eval.splits=[held_out]", *args.overrides],
+        out=args.out,
+        name=f"images-{kind}-{seed}",
+        seed=seed,
+        ranks=args.ranks,
+        reward=str(file),
     )
-
-
-def launch(ranks: int, script: str, configs: Sequence[str], more: Sequence[str]) -> None:
-    """One training by the DeepSpeed launcher."""
-    deepspeed = str(Path(sys.executable).parent / "deepspeed")
-    command = [deepspeed, f"--num_gpus={ranks}", script, "--config", *configs, *more]
-    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def row_of(out: Path, kind: str, seed: int) -> dict[str, Any]:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+from launching import train
 
 from vlrl.measure.stats import bootstrap_mean
 
@@ -32,29 +30,13 @@ FIGURES = ("t_iou", "v_iou", "v_iou_above_0.3", "v_iou_above_0.5", "gt_v_iou", "
 SPLIT = "held_out"
 
 
-def train(out: Path, variant: str, seed: int, overrides: list[str]) -> None:
+def run(out: Path, variant: str, seed: int, ranks: int, overrides: list[str]) -> None:
     """One run; each variant's start is evaluated in its first run."""
-    name = f"{variant}-seed{seed}"
-    if (out / name / "evaluations" / "after").is_dir():
-        return
     configs, reward = VARIANTS[variant]
     first = not any(out.glob(f"{variant}-seed*/evaluations/before"))
-    command = [
-        sys.executable,
-        "scripts/train_grpo.py",
-        "--config",
-        *configs,
-        *(["--reward", reward] if reward else []),
-        "--quiet",
-        f"name={name}",
-        f"out={out}",
-        f"seed={seed}",
-        f"eval.before={str(first).lower()}",
-        "checkpoint.at_end=false",
-        "checkpoint.export=false",
-        *overrides,
-    ]
-    subprocess.run(command, cwd=ROOT, check=True, env=dict(os.environ))
+    own = [f"eval.before={str(first).lower()}", "checkpoint.export=false", *overrides]
+    name = f"{variant}-seed{seed}"
+    train(configs, own, out=out, name=name, seed=seed, ranks=ranks, reward=reward)
 
 
 def columns(folder: Path) -> dict[str, list[float]]:
@@ -117,6 +99,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/video_rewards"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     args = parser.parse_intermixed_args()
@@ -124,7 +107,7 @@ def main() -> int:
     for seed in args.seeds:
         for variant in args.variants:
             if not args.table:
-                train(out, variant, seed, args.overrides)
+                run(out, variant, seed, args.ranks, args.overrides)
     print(table(out, args.seeds))
     return 0
 

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from vlrl.build import build_metrics, build_task, check_plugins, options_of
 from vlrl.config.resolve import load_run_config
 from vlrl.errors import VlrlError
-from vlrl.eval.shapes import answers, figures, set_distances
+from vlrl.eval.generation import answers, figures
+from vlrl.eval.shapes import set_distances
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:

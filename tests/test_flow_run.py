@@ -240,3 +240,36 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
         ]
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
         shutil.rmtree(tmp_path / job["name"] / "checkpoints")
+
+
+def test_the_command_measures_a_model(
+    parts: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """scripts/evaluate_pictures.py: pictures of every sample, figures, distances to two sets."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+    import evaluate_pictures
+    import yaml
+
+    job = config(parts, tmp_path, "measured", reward={"use": "jpeg_compressibility"})
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(job), encoding="utf-8")
+    judge = Path(__file__).resolve().parent.parent / "assets/models/judge_concept"
+    split = next(iter(job["task"]["data"]))
+
+    def run(*more: str) -> int:
+        sys.argv = ["evaluate_pictures.py", "--config", str(file), "--split", split, "--limit", "4"]
+        sys.argv += ["--features", str(judge), "--out", str(tmp_path / "figures.json"), *more]
+        return evaluate_pictures.main()
+
+    assert run("--pictures", str(tmp_path / "drawn")) == 0
+    drawn = sorted((tmp_path / "drawn").iterdir())
+    assert len(drawn) == 4
+    assert run("--against", f"own={tmp_path / 'drawn'}", "--batch-size", "3") == 0
+    found = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert found["num_samples"] == 4
+    assert found["sets"]["own"]["nearest"] == 1.0
+    assert found["sets"]["own"]["fid"] == pytest.approx(0, abs=1e-3)
+    assert found["sets"]["references"]["fid"] > found["sets"]["own"]["fid"]
+    drawn[0].write_bytes(b"no picture")
+    assert run("--against", f"own={tmp_path / 'drawn'}") == 2
+    assert f"{drawn[0]} cannot be opened" in capsys.readouterr().err

@@ -12,8 +12,10 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from vlrl.data.compose import compose
-from vlrl.errors import ConfigError, RewardError
+from vlrl.errors import ConfigError, DataError, RewardError
+from vlrl.eval.pictures import nearness
 from vlrl.reward.tree import build_reward
+from vlrl.scoring.pooled import PooledFeatures
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
 from vlrl.types import Finish, Rollout, Sample
 
@@ -77,3 +79,35 @@ def test_what_does_not_fit_says_so() -> None:
     assert values({"model": STYLE, "class_from": "colour"}, rollouts) == [None, None]
     rollouts[0].parsed = None
     assert values({"model": STYLE, "class_name": "noto"}, rollouts)[0] == 0.0
+
+
+def test_pictures_of_a_style_lie_nearest_to_that_style() -> None:
+    """In the features of the judge of things, which no style was ever named to."""
+    embed = PooledFeatures(CONCEPT, device="cpu", batch_size=7)
+    pictures = {style: [rollout.output for rollout in shown(style)] for style in ("noto", "fluent")}
+    sets = {style: embed(images) for style, images in pictures.items()}
+    model = AutoModelForImageClassification.from_pretrained(CONCEPT, dtype=torch.float32)
+    inputs = AutoImageProcessor.from_pretrained(CONCEPT)(pictures["noto"], return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits
+        mine = model.classifier(torch.from_numpy(sets["noto"])[:, :, None, None])
+    assert torch.allclose(mine, logits, atol=1e-4)
+    # A picture moved by a pixel is no picture of either set, and still of its style.
+    moved = embed([np.roll(image, 1, axis=1) for image in pictures["noto"]])
+    found = nearness(moved, sets)
+    assert found["noto"]["nearest"] > 0.9
+    assert found["noto"]["nearest"] + found["fluent"]["nearest"] == pytest.approx(1)
+    assert found["noto"]["fid"] < 0.2 * found["fluent"]["fid"]
+    assert found["noto"]["kid"] < found["fluent"]["kid"]
+    with pytest.raises(DataError, match="unequal size"):
+        nearness(moved, {"noto": sets["noto"], "fluent": sets["fluent"][:3]})
+
+
+def test_a_model_without_pooled_output_says_so(tmp_path: Path) -> None:
+    from transformers import SegformerConfig, SegformerImageProcessor, SegformerModel
+
+    sizes = {"hidden_sizes": [8, 8, 8, 8], "decoder_hidden_size": 8, "depths": [1, 1, 1, 1]}
+    SegformerModel(SegformerConfig(**sizes, num_attention_heads=[1] * 4)).save_pretrained(tmp_path)
+    SegformerImageProcessor().save_pretrained(tmp_path)
+    with pytest.raises(RewardError, match="no pooled output"):
+        PooledFeatures(str(tmp_path), device="cpu")([np.zeros((64, 64, 3), np.uint8)])

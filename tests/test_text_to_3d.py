@@ -22,7 +22,8 @@ from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
 from vlrl.data.shapes import ShapeSource, read_shapes
 from vlrl.errors import ConfigError, DataError
-from vlrl.eval.shapes import answers, figures, set_distances
+from vlrl.eval.generation import answers, figures
+from vlrl.eval.shapes import set_distances
 from vlrl.log.report import write_report
 from vlrl.measure.set_distances import frechet_distance, kernel_distance
 from vlrl.reward.tree import build_reward

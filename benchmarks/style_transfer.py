@@ -1,0 +1,166 @@
+"""A reward that goes on learning against the same reward frozen: style transfer, several seeds.
+
+    python scripts/make_tiny_image_model.py --start assets/models/tiny_sd3 --out runs/two_styles \\
+        --vae-minutes 0 --flow-minutes 12 --second-style 0.15
+    python benchmarks/style_transfer.py --out runs/style --seeds 0 1 2 [KEY=VALUE ...]
+
+Both sides train the image model towards references of the second style with the DINO reward:
+`adversarial` learns in every round, `fixed` learns as long as the policy rests (its warm-up
+rounds) and is a fixed reward from then on. Held-out prompts are drawn before and after from the
+same noise and measured in ways that no reward knows: a classifier of the style, one of the thing
+(prompt agreement), and in that one's features FID, KID and nearest neighbours to pictures of the
+same prompts in either style. Writes OUT/table.md, OUT/table.json and OUT/pictures.png: rows of a
+caption with the reference, the start, and each side of each seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+from launching import ROOT, train
+
+from vlrl.data.compose import compose
+
+CONFIG = "configs/image_generation/tiny.yaml"
+SIDES = {
+    "adversarial": [],
+    "fixed": ["reward.learn_rounds=4"],
+}
+"""Overrides of each side; both have `reward.warmup_rounds: 4`."""
+ASSETS = ROOT / "assets/images"
+LIMIT = 200
+NUM_SHOWN = 10
+
+
+def held_out() -> list[dict[str, str]]:
+    """The rows that are measured."""
+    lines = (ASSETS / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines[:LIMIT]]
+
+
+def first_style(out: Path) -> Path:
+    """The held-out prompts in the first style, as pictures in a folder."""
+    folder = out / "first_style"
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in held_out():
+        slug = row["id"].rpartition("--")[0]
+        with Image.open(ASSETS / "fluent" / f"{slug}.png") as sprite:
+            compose(sprite, row["colour"]).save(folder / f"{row['id']}.png")
+    return folder
+
+
+def evaluate(model: Path, folder: Path, against: Path) -> dict[str, Any]:
+    """Figures of one model, by scripts/evaluate_pictures.py, unless they are there."""
+    found = folder / "figures.json"
+    if not found.is_file():
+        command = [sys.executable, "scripts/evaluate_pictures.py", "--config", CONFIG]
+        command += ["--split", "held_out", "--limit", str(LIMIT), "--model", str(model)]
+        command += ["--features", "assets/models/judge_concept"]
+        command += ["--against", f"first_style={against}", "--pictures", str(folder / "pictures")]
+        command += ["--out", str(found)]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    figures: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
+    return figures
+
+
+def row_of(figures: dict[str, Any]) -> dict[str, float]:
+    """The figures of a row of the table."""
+    second, first = figures["sets"]["references"], figures["sets"]["first_style"]
+    return {
+        "style %": 100 * figures["overall"]["style"]["mean"],
+        "thing %": 100 * figures["overall"]["concept"]["mean"],
+        "FID second": second["fid"],
+        "FID first": first["fid"],
+        "KID second": second["kid"],
+        "nearest second %": 100 * second["nearest"],
+    }
+
+
+def rewards_of(folder: Path) -> tuple[float, float]:
+    """The reward that the side itself saw, in its first and its last five steps."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    seen = [json.loads(line).get("reward/mean") for line in lines]
+    known = [float(value) for value in seen if value is not None and np.isfinite(value)]
+    return fmean(known[4:9]), fmean(known[-5:])
+
+
+def table(start: dict[str, float], rows: dict[str, list[dict[str, float]]]) -> str:
+    """Means over seeds, each seed's value behind."""
+    lines = ["| | " + " | ".join(start) + " |", "|---" * (len(start) + 1) + "|"]
+    lines.append("| start | " + " | ".join(f"{value:.2f}" for value in start.values()) + " |")
+    for side, found in rows.items():
+        cells = []
+        for name in found[0]:
+            each = ", ".join(f"{one[name]:.2f}" for one in found)
+            cells.append(f"{fmean(one[name] for one in found):.2f} ({each})")
+        lines.append(f"| {side} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sheet(out: Path, names: list[str]) -> Image.Image:
+    """A row a caption: reference, then the same noise in every model of `names`."""
+    rows = held_out()
+    picked = rows[:: len(rows) // NUM_SHOWN][:NUM_SHOWN]
+    lines = []
+    for row in picked:
+        paths = [ASSETS / row["references"][0]]
+        paths += [out / name / "held_out/pictures" / f"{row['id']}.png" for name in names]
+        images = []
+        for path in paths:
+            with Image.open(path) as image:
+                images.append(np.pad(np.asarray(image.convert("RGB")), ((2, 2), (2, 2), (0, 0))))
+        lines.append(np.concatenate(images, axis=1))
+    return Image.fromarray(np.concatenate(lines)).resize(
+        (2 * lines[0].shape[1], 2 * sum(line.shape[0] for line in lines)), Image.Resampling.NEAREST
+    )
+
+
+def main() -> int:
+    """Run what is missing, then write table and pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--start", type=Path, default=Path("runs/two_styles"))
+    parser.add_argument("--out", type=Path, default=Path("runs/style"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of every run")
+    args = parser.parse_intermixed_args()
+    out, model = args.out.resolve(), args.start.resolve()
+    against = first_style(out)
+    (out / "start").mkdir(exist_ok=True)
+    start = row_of(evaluate(model, out / "start/held_out", against))
+    common = [f"policy.model={model}", "reward.warmup_rounds=4", "eval.before=false"]
+    rows: dict[str, list[dict[str, float]]] = {}
+    for seed in args.seeds:
+        for side in args.sides:
+            name = f"{side}-seed{seed}"
+            own = [*common, *SIDES[side], "eval.limit=50", "eval.splits=[held_out]"]
+            train(
+                [CONFIG], [*own, *args.overrides], out=out, name=name, seed=seed, ranks=args.ranks
+            )
+            figures = evaluate(out / name / "model", out / name / "held_out", against)
+            first, last = rewards_of(out / name)
+            rows.setdefault(side, []).append(
+                row_of(figures) | {"own reward, start": first, "own reward, end": last}
+            )
+    (out / "table.json").write_text(json.dumps({"start": start, **rows}, indent=2), "utf-8")
+    text = table(start | {"own reward, start": float("nan"), "own reward, end": float("nan")}, rows)
+    (out / "table.md").write_text(text, encoding="utf-8")
+    names = ["start", *(f"{side}-seed{seed}" for side in args.sides for seed in args.seeds)]
+    sheet(out, names).save(out / "pictures.png")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
