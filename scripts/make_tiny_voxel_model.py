@@ -62,6 +62,7 @@ def main() -> None:
             Clock(args.minutes),
             batch=args.batch,
             lr=args.lr,
+            code_noise=args.code_noise,
             log=log,
         )
     processor.save_pretrained(args.out)
@@ -77,6 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--code-noise", type=float, default=0.2, help="share of codes misread")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -118,3 +118,23 @@ def test_the_loss_counts_what_is_learnt_alone(tmp_path: Path) -> None:
         logits = model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
     expected = -(logits[0, 0, 6] + logits[0, 1, 7] + logits[1, 0, 6]) / 3
     assert found == pytest.approx(float(expected), rel=0.02), "bfloat16"
+
+
+def test_misread_codes_change_what_is_read_and_not_what_is_learnt(tmp_path: Path) -> None:
+    """With all codes misread, rows that differ in given codes only have the same loss."""
+    policy = make_voxel_policy(save_voxel_model(tmp_path / "m"))
+    first, num = policy.mesh.first, NUM_CODES
+    rows = lambda code: [([5, 6, first + code, 7], [False, False, False, True])]  # noqa: E731
+    model = policy.module.core
+
+    def loss(code: int, share: float) -> float:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return float(loss_of(model, rows(code), 0, (first, num, share)))
+
+    assert loss(1, 0.0) != loss(2, 0.0)
+    assert loss(1, 1.0) == loss(2, 1.0)
+    learnt = [([5, first + 1], [False, True])]
+    with torch.no_grad():
+        plain, noisy = (float(loss_of(model, learnt, 0, (first, num, s))) for s in (0.0, 1.0))
+    assert plain == noisy

@@ -74,7 +74,8 @@ class Writer:
     def __init__(
         self, processor: Any, turn: Sequence[int], first_code: int, num_codes: int
     ) -> None:
-        self.processor, self.turn, self.first = processor, list(turn), first_code
+        self.processor, self.turn = processor, list(turn)
+        self.first, self.num_codes = first_code, num_codes
         self.start, self.end = first_code + num_codes, first_code + num_codes + 1
 
     def row(self, lesson: Lesson, mirrored: int) -> tuple[list[int], list[bool]]:

@@ -83,9 +83,14 @@ def train_writer(
     *,
     batch: int,
     lr: float,
+    code_noise: float,
     log: Any,
 ) -> None:
-    """Cross-entropy of words and codes; every other lesson is mirrored."""
+    """Cross-entropy of words and codes; every other lesson is mirrored.
+
+    code_noise: share of the codes that are read as some other code, so that a few hundred shapes
+    cannot be learnt by heart from their beginnings.
+    """
     rows = [[writer.row(lesson, mirrored) for mirrored in range(2)] for lesson in lessons]
     kept_out = [writer.row(lesson, 0) for lesson in held_out]
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and "visual" not in n]
@@ -97,7 +102,8 @@ def train_writer(
     while clock.running:
         picked = torch.randint(len(rows), (batch,)).tolist()
         sides = torch.randint(2, (batch,)).tolist()
-        loss = loss_of(model, [rows[i][side] for i, side in zip(picked, sides, strict=True)], pad)
+        shown = [rows[i][side] for i, side in zip(picked, sides, strict=True)]
+        loss = loss_of(model, shown, pad, (writer.first, writer.num_codes, code_noise))
         for group, rate in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = rate * clock.factor
         optimizer.zero_grad()
@@ -118,9 +124,20 @@ def train_writer(
     model.eval()
 
 
-def loss_of(model: Any, rows: Sequence[tuple[list[int], list[bool]]], pad_id: int) -> torch.Tensor:
-    """Mean cross-entropy of what is learnt in some rows, nats."""
+def loss_of(
+    model: Any,
+    rows: Sequence[tuple[list[int], list[bool]]],
+    pad_id: int,
+    noise: tuple[int, int, float] = (0, 1, 0.0),
+) -> torch.Tensor:
+    """Mean cross-entropy of what is learnt in some rows, nats.
+
+    noise: first code, number of codes, and the share of codes that are misread.
+    """
     ids, mask, labels = batch_of(rows, pad_id)
+    first, num, share = noise
+    misread = (ids >= first) & (ids < first + num) & (torch.rand(ids.shape) < share)
+    ids = torch.where(misread, torch.randint_like(ids, first, first + num), ids)
     positions = torch.arange(ids.shape[1]).expand(3, len(ids), -1)
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(
