@@ -3,7 +3,7 @@
     deepspeed --num_gpus 2 tests/helpers_runs.py JOBS.json
 
 runs the jobs of a JSON list one after the other in the same processes, since importing costs more
-than a small run: [{"config": {...}, "resume": null, "stop_at": null}, ...].
+than a small run: [{"config": {...}, "resume": null, "stop_at": null}, {"judge": {...}}, ...].
 """
 
 from __future__ import annotations
@@ -75,6 +75,9 @@ def run_job(job: dict[str, Any]) -> None:
     from vlrl.config.schema import RunConfig
 
     sys.path.insert(0, str(Path(__file__).resolve().parent))
+    if "judge" in job:
+        train_judge(job["judge"])
+        return
     trainer = build_trainer(check(RunConfig, job["config"]), job.get("resume"))
     stop_at = job.get("stop_at")
     if "die_at" in job:
@@ -88,6 +91,17 @@ def run_job(job: dict[str, Any]) -> None:
             trainer.train_step()
             if trainer._due(trainer.config.checkpoint.every):
                 trainer.save()
+    trainer.engine.engine.destroy()
+
+
+def train_judge(config: dict[str, Any]) -> None:
+    """One training of a judge."""
+    from vlrl.config.resolve import check
+    from vlrl.judge_train.build import build_trainer
+    from vlrl.judge_train.config import JudgeTrainConfig
+
+    trainer = build_trainer(check(JudgeTrainConfig, config))
+    trainer.train()
     trainer.engine.engine.destroy()
 
 
