@@ -1,6 +1,6 @@
 """Hi-GRPO against flat GRPO and against the last stage's reward alone: same budget, several seeds.
 
-    python benchmarks/hi_grpo_sides.py --out runs/hi_grpo --seeds 0 1 2
+    python benchmarks/hi_grpo_sides.py --out runs/hi_grpo --seeds 0 1 2 [KEY=VALUE ...]
 
 Trains configs/text_to_3d/tiny.yaml three ways a seed and prints, for held-out captions, every
 figure before and after, the mean gain over seeds and its spread. `f_score` is in no reward.
@@ -27,12 +27,13 @@ from vlrl.config.loader import compose
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
 
+SIDES = ("hi_grpo", "flat", "last")
 FIGURES = ("f_score", "iou", "chamfer", "silhouette", "colour", "parts", "floaters")
 
 
 def sides(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The three configs."""
-    made = {name: copy.deepcopy(config) for name in ("hi_grpo", "flat", "last")}
+    made = {name: copy.deepcopy(config) for name in SIDES}
     stages = config["reward"]["stages"]
     coarse, refined = stages["coarse"], stages["refined"]
     made["flat"]["reward"] = {
@@ -58,11 +59,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--num-steps", type=int)
-    args = parser.parse_args()
-    base = compose([args.config])
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    args = parser.parse_intermixed_args()
+    base = compose([args.config], args.overrides)
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in args.seeds:
-        for name, config in sides(base).items():
+        made = sides(base)
+        for name in args.sides:
+            config = made[name]
             config |= {"name": f"{name}_{seed}", "out": str(args.out), "seed": seed}
             if args.num_steps:
                 config["num_steps"] = args.num_steps
