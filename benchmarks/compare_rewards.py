@@ -1,6 +1,6 @@
 """GUI-G2, GUI-G1 and plain hit rewards on the same budget and seeds: the table in docs/results.md.
 
-    python benchmarks/compare_rewards.py --out runs/compare --seeds 0 1 2 [KEY=VALUE ...]
+    python benchmarks/compare_rewards.py [KEY=VALUE ...] --out runs/compare --seeds 0 1 2
 
 Runs that are already there are not run again; --table prints the table of what there is.
 """

@@ -1,6 +1,6 @@
 """Hi-GRPO against flat GRPO and against the last stage's reward alone: same budget, several seeds.
 
-    python benchmarks/hi_grpo_sides.py --out runs/hi_grpo --seeds 0 1 2 [KEY=VALUE ...]
+    python benchmarks/hi_grpo_sides.py [KEY=VALUE ...] --out runs/hi_grpo --seeds 0 1 2
 
 Trains configs/text_to_3d/tiny.yaml three ways a seed and prints, for held-out captions, every
 figure before and after, the mean gain over seeds and its spread. `f_score` is in no reward.

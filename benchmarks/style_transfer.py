@@ -2,7 +2,7 @@
 
     python scripts/make_tiny_image_model.py --start assets/models/tiny_sd3 --out runs/two_styles \\
         --vae-minutes 0 --flow-minutes 12 --second-style 0.15
-    python benchmarks/style_transfer.py --out runs/style --seeds 0 1 2 [KEY=VALUE ...]
+    python benchmarks/style_transfer.py [KEY=VALUE ...] --out runs/style --seeds 0 1 2
 
 Both sides train the image model towards references of the second style with the DINO reward:
 `adversarial` learns in every round, `fixed` learns as long as the policy rests (its warm-up

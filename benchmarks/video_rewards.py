@@ -1,6 +1,6 @@
 """STVG-o1's ablation at small scale: vIoU alone, its whole reward, and without thinking boxes.
 
-    python benchmarks/video_rewards.py --out runs/video_rewards --seeds 0 1 2 [KEY=VALUE ...]
+    python benchmarks/video_rewards.py [KEY=VALUE ...] --out runs/video_rewards --seeds 0 1 2
 
 Same warm start, budget and seeds; the third one asks for no thinking boxes, so its own start is
 evaluated too. Runs that are already there are not run again; --table prints what there is.
