@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -25,6 +26,9 @@ from vlrl.config.resolve import load_run_config
 from vlrl.errors import VlrlError
 from vlrl.eval.generation import answers, figures
 from vlrl.eval.shapes import set_distances
+from vlrl.measure.pictures import side_by_side
+
+NUM_SHOWN = 10
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
@@ -46,6 +50,12 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     rollouts = answers(policy, task, samples, batch_size=args.batch_size, seed=args.seed)
     found = figures(task, rollouts, build_metrics(config, type(task)), 2000)
     found |= {"model": config.policy["model"], "split": args.split, "seed": args.seed}
+    if args.sheet is not None:
+        picked = rollouts[:: max(1, len(rollouts) // NUM_SHOWN)][:NUM_SHOWN]
+        columns = [np.asarray(task.picture(one.sample, [one])) for one in picked]
+        sheet = Image.fromarray(side_by_side(columns))
+        sheet.thumbnail((1600, 1600))
+        sheet.save(args.sheet)
     if args.backbone is not None:
         from vlrl.scoring.backbone import Backbone
 
@@ -69,6 +79,7 @@ def main() -> int:
     parser.add_argument("--split", required=True)
     parser.add_argument("--model", help="another checkpoint than the config's")
     parser.add_argument("--backbone", help="DINOv2-like folder or hub name, for FID and KID")
+    parser.add_argument("--sheet", type=Path, help="a picture of some answers, references on top")
     parser.add_argument("--limit", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, help="sampled with this seed; without: greedy")
