@@ -8,15 +8,12 @@ Runs that are already there are not run again; --table prints the table of what 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 from launching import train
-
-from vlrl.measure.stats import bootstrap_mean
+from paired import change, columns, mean, shown
 
 CONFIG = "configs/gui_grounding/tiny.yaml"
 REWARDS = ("gui_g2", "gui_g1", "hit")
@@ -31,51 +28,31 @@ def run(out: Path, reward: str, seed: int, ranks: int, overrides: list[str]) -> 
     train([CONFIG], own, out=out, name=name, seed=seed, ranks=ranks, reward=file)
 
 
-def columns(folder: Path, split: str) -> dict[str, list[float | None]]:
-    """Per-sample figures of an evaluation, None where one does not apply."""
-    found: dict[str, list[float | None]] = {name: [] for name in FIGURES}
-    for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines():
-        metrics: dict[str, Any] = json.loads(line)["metrics"]
-        for name in FIGURES:
-            found[name].append(metrics.get(name))
-    return found
-
-
-def _mean(values: list[float | None]) -> float:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else float("nan")
-
-
 def table(out: Path, seeds: list[int], split: str) -> str:
     """Hit rate, change with its interval, IoU and size ratio: a row a reward, mean over seeds.
 
     The interval resamples the samples; each sample's change is first averaged over the seeds.
     """
-    start = columns(next(out.glob("*/evaluations/before")), split)
+    start = columns(next(out.glob("*/evaluations/before")), split, FIGURES)
     lines = [
         f"| {split} | hit rate | change in points [95 %] | each seed | IoU | size ratio |",
         "|---|---|---|---|---|---|",
-        f"| warm start | {_mean(start['hit']):.1%} | | | {_mean(start['iou']):.3f} | "
-        f"{_mean(start['size_ratio']):.2f} |",
+        f"| warm start | {mean(start['hit']):.1%} | | | {mean(start['iou']):.3f} | "
+        f"{mean(start['size_ratio']):.2f} |",
     ]
     for reward in REWARDS:
         ends = [
-            columns(folder, split)
+            columns(folder, split, FIGURES)
             for seed in seeds
             if (folder := out / f"{reward}-seed{seed}" / "evaluations" / "after").is_dir()
         ]
         if not ends:
             continue
-        hits = [[float(v or 0.0) for v in end["hit"]] for end in ends]
-        before = [float(v or 0.0) for v in start["hit"]]
-        per_sample = [sum(h) / len(h) - b for b, *h in zip(before, *hits, strict=True)]
-        change = bootstrap_mean([100 * v for v in per_sample])
-        rates = ", ".join(f"{_mean(end['hit']):.1%}" for end in ends)
-        means = {name: sum(_mean(end[name]) for end in ends) / len(ends) for name in FIGURES}
+        rates = ", ".join(f"{mean(end['hit']):.1%}" for end in ends)
+        means = {name: sum(mean(end[name]) for end in ends) / len(ends) for name in FIGURES}
         lines.append(
-            f"| {reward} | {means['hit']:.1%} | {change['mean']:+.1f} "
-            f"[{change['low']:+.1f}, {change['high']:+.1f}] | {rates} | {means['iou']:.3f} | "
-            f"{means['size_ratio']:.2f} |"
+            f"| {reward} | {means['hit']:.1%} | {shown(change(start, ends, 'hit'), 100, 1)} | "
+            f"{rates} | {means['iou']:.3f} | {means['size_ratio']:.2f} |"
         )
     return "\n".join(lines)
 

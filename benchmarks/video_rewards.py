@@ -9,14 +9,12 @@ evaluated too. Runs that are already there are not run again; --table prints wha
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 from launching import train
-
-from vlrl.measure.stats import bootstrap_mean
+from paired import Columns, change, columns, mean, shown
 
 CONFIG = "configs/video_grounding/tiny.yaml"
 LAID_OVER = "configs/video_grounding/tiny_no_thinking.yaml"
@@ -39,37 +37,23 @@ def run(out: Path, variant: str, seed: int, ranks: int, overrides: list[str]) ->
     train(configs, own, out=out, name=name, seed=seed, ranks=ranks, reward=reward)
 
 
-def columns(folder: Path) -> dict[str, list[float]]:
-    """Per-sample figures of an evaluation; one that does not apply counts 0."""
-    found: dict[str, list[float]] = {name: [] for name in FIGURES}
-    for line in (folder / f"{SPLIT}.jsonl").read_text(encoding="utf-8").splitlines():
-        metrics = json.loads(line)["metrics"]
-        for name in FIGURES:
-            found[name].append(float(metrics.get(name) or 0.0))
-    return found
-
-
-def row(
-    label: str, ends: list[dict[str, list[float]]], start: dict[str, list[float]] | None
-) -> str:
+def row(label: str, ends: list[Columns], start: Columns | None) -> str:
     """A line of the table: means over seeds, and the paired change of vIoU and tIoU."""
     cells = [label]
     for name in FIGURES:
-        per_sample = [
-            sum(values) / len(values) for values in zip(*(end[name] for end in ends), strict=True)
-        ]
-        text = f"{100 * sum(per_sample) / len(per_sample):.1f}"
+        each = [mean(end[name]) for end in ends]
+        text = f"{100 * sum(each) / len(each):.1f}"
         if start is not None and name in ("t_iou", "v_iou"):
-            change = bootstrap_mean(
-                [100 * (a - b) for a, b in zip(per_sample, start[name], strict=True)]
-            )
-            each = ", ".join(f"{100 * sum(end[name]) / len(end[name]):.1f}" for end in ends)
-            text += (
-                f" ({change['mean']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]; "
-                f"seeds {each})"
-            )
+            seeds = ", ".join(f"{100 * value:.1f}" for value in each)
+            text += f" ({shown(change(start, ends, name), 100, 1)}; seeds {seeds})"
         cells.append(text)
     return "| " + " | ".join(cells) + " |"
+
+
+def evaluated(folder: Path) -> Columns:
+    """An evaluation's figures; one that does not apply counts 0."""
+    found = columns(folder, SPLIT, FIGURES)
+    return {name: [value or 0.0 for value in values] for name, values in found.items()}
 
 
 def table(out: Path, seeds: list[int]) -> str:
@@ -81,11 +65,11 @@ def table(out: Path, seeds: list[int]) -> str:
     for variant in VARIANTS:
         starts = sorted(out.glob(f"{variant}-seed*/evaluations/before"))
         ends = [
-            columns(folder)
+            evaluated(folder)
             for seed in seeds
             if (folder := out / f"{variant}-seed{seed}" / "evaluations" / "after").is_dir()
         ]
-        start = columns(starts[0]) if starts else None
+        start = evaluated(starts[0]) if starts else None
         if start is not None:
             lines.append(row(f"warm start, as {variant} asks", [start], None))
         if ends:
