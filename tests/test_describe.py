@@ -58,3 +58,14 @@ def test_no_torch_is_imported():
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_reader_may_stop_early():
+    """`vlrl describe ... | head -1` ends without a traceback."""
+    code = "import sys; from vlrl.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "describe", "reward"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe) as running:
+        running.stdout.close()
+        said = running.stderr.read()
+    assert (running.returncode, said) == (0, b"")
