@@ -381,3 +381,29 @@ def test_hi_grpo_runs_with_a_reward_a_stage(folder: Path, data: Path, tmp_path: 
     run_job({"config": job})
     (row,) = [json.loads(x) for x in (tmp_path / "hi/metrics.jsonl").read_text().splitlines()]
     assert {"reward/coarse", "reward/refined", "reward/refined_part_counts"} <= set(row)
+
+
+def test_the_command_measures_a_model(
+    folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """scripts/evaluate_shapes.py: figures by group, distances of views, a sheet of answers."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import evaluate_shapes
+    import yaml
+
+    over = {"task__view_px": 32, "task__num_views": 2, "task__labels": ["kind"]}
+    config = voxel_run(folder, data, tmp_path, "measured", **over)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = ["evaluate_shapes.py", "--config", str(tmp_path / "config.yaml")]
+    command += ["--split", "train", "--backbone", str(ROOT / "assets/models/tiny_dinov2")]
+    command += ["--sheet", str(tmp_path / "s.png"), "--out", str(tmp_path / "figures.json")]
+    monkeypatch.setattr(sys, "argv", [*command, "--model", str(folder)])
+    assert evaluate_shapes.main() == 0
+    found = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert found["num_samples"] == 3
+    assert set(found["groups"]["kind"]) == {"x", "y"}
+    assert found["views"]["num_views"] == 4
+    assert found["views"]["fid"] > 0
+    assert (tmp_path / "s.png").is_file()
+    monkeypatch.setattr(sys, "argv", [*command, "--model", str(tmp_path / "nowhere")])
+    assert evaluate_shapes.main() == 2

@@ -1,0 +1,82 @@
+"""What scripts/evaluate_pictures.py and scripts/evaluate_shapes.py share: one answer a sample."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from vlrl.build import build_metrics, build_task, check_plugins, options_of
+from vlrl.config.resolve import load_run_config
+from vlrl.errors import VlrlError
+from vlrl.eval.generation import answers, figures
+from vlrl.types import Rollout
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The answers of one model to one split, and the figures that need no others."""
+
+    task: Any
+    rollouts: list[Rollout]
+    found: dict[str, Any]
+
+
+def options(doc: str) -> argparse.ArgumentParser:
+    """The options of both commands."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--config", nargs="+", required=True)
+    parser.add_argument("--split", required=True)
+    parser.add_argument("--model", help="another checkpoint than the config's")
+    parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=47)
+    parser.add_argument("--seed", type=int, help="sampled with this seed; without: the likeliest")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    return parser
+
+
+def generate(args: argparse.Namespace) -> Generated:
+    """Sample, parse, and take the task's figures and the config's metrics."""
+    import torch
+
+    torch.set_num_threads(args.threads)
+    overrides = [*args.overrides]
+    if args.model is not None:
+        overrides.append(f"policy.model={args.model}")
+        if (Path(args.model) / "codec").is_dir():
+            overrides.append(f"policy.codec={args.model}/codec")
+    config = check_plugins(load_run_config(args.config, overrides, None))
+    task = build_task(config)
+    policy_class, chosen = options_of("policy", config.policy)
+    policy = policy_class(chosen, dtype=torch.float32, max_tokens_per_chunk=16_384)
+    task.check_policy(policy.picture_size, args.split)
+    samples = list(task.samples(args.split))[: args.limit or None]
+    rollouts = answers(policy, task, samples, batch_size=args.batch_size, seed=args.seed)
+    found = figures(task, rollouts, build_metrics(config, type(task)), 2000)
+    found |= {"model": config.policy["model"], "split": args.split, "seed": args.seed}
+    return Generated(task, rollouts, found)
+
+
+def run(
+    parser: argparse.ArgumentParser, evaluate: Callable[[argparse.Namespace], dict[str, Any]]
+) -> int:
+    """Evaluate, write, print; a user's mistake is one clear message and exit status 2."""
+    args = parser.parse_intermixed_args()
+    try:
+        found = evaluate(args)
+    except VlrlError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    if args.out is not None:
+        args.out.write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return 0
