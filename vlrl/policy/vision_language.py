@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from vlrl.config.schema import NftConfig, VisionLanguageConfig
 from vlrl.errors import ConfigError
 from vlrl.policy import layout
 from vlrl.policy.batches import in_batches
+from vlrl.policy.bound import Bound
 from vlrl.policy.decode import decode
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.loading import Loaded, load, load_model, shares_prompt, tower_is_frozen
@@ -28,7 +28,7 @@ from vlrl.types import Rollout, Sample
 HEAD_CHUNK_TOKENS = 2048
 
 
-class VisionLanguagePolicy:
+class VisionLanguagePolicy(Bound):
     """Qwen2-VL, Qwen2.5-VL and Qwen3-VL through transformers; one forward module for DeepSpeed."""
 
     Options = VisionLanguageConfig
@@ -68,22 +68,12 @@ class VisionLanguagePolicy:
             self.processor, self.module.core.model.get_rope_index, self.min_pixels, self.max_pixels
         )
         self.share_prompt = shares_prompt(options)
-        # Replaced by `bind` with the DeepSpeed engine.
-        self._call: Callable[..., Any] = self.module
-        self._serving: Callable[[], AbstractContextManager[Any]] = nullcontext
-        self._reference: Callable[..., Any] | None = None
-        self.version = 0
+        super().__init__(self.module)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.module.forbidden.device
-
-    def bind(
-        self, call: Callable[..., Any], serving: Callable[[], AbstractContextManager[Any]]
-    ) -> None:
-        """Send updates through the engine, and sample inside its `serving` context."""
-        self._call, self._serving = call, serving
 
     def reference_module(self, dtype: torch.dtype) -> TokenLogProbs | None:
         """A frozen copy of the start, or None where switching the adapter off gives it."""
@@ -97,10 +87,6 @@ class VisionLanguagePolicy:
             self.module.num_head_chunks,
             self.module.keeps_features,
         )
-
-    def bind_reference(self, call: Callable[..., Any] | None) -> None:
-        """The frozen reference's engine; None = this policy with its adapter off."""
-        self._reference = call
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Nothing: prompts are encoded when they are asked."""

@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import (
     AttentionInterface,
-    GenerationConfig,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
 )
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
+
+from vlrl.warmup.qwen import random_model, small_config
 
 FAST_ATTENTION = "vlrl_warmup"
 # One head of each of these layers is taught where to look (see POINTER_HEAD).
@@ -23,62 +24,31 @@ POINTER_HEAD = 0
 
 def tiny_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
     """About 6 million parameters; M-RoPE with interleaved sections and a short period."""
-    ids: dict[str, Any] = {
-        token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.get_added_vocab()
+    text = {
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+    }
+    vision = {
+        "depth": 4,
+        "hidden_size": 192,
+        "intermediate_size": 512,
+        "num_heads": 3,
+        "window_size": 112,
+        "fullatt_block_indexes": [2],
     }
     # A base of 1e6 leaves no channel that turns within the 18 columns of these screens, so a
     # tiny model could not tell positions apart; interleaving gives height and width both
     # fast channels (where) and slow ones (what).
-    rope = {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [1] * 32}
-    return Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "hidden_size": 256,
-            "intermediate_size": 704,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 4096,
-            "rope_parameters": rope,
-            "tie_word_embeddings": True,
-            "bos_token_id": ids["<|endoftext|>"],
-            "eos_token_id": ids["<|im_end|>"],
-            "pad_token_id": ids["<|endoftext|>"],
-        },
-        vision_config={
-            "depth": 4,
-            "hidden_size": 192,
-            "intermediate_size": 512,
-            "num_heads": 3,
-            "out_hidden_size": 256,
-            "window_size": 112,
-            "fullatt_block_indexes": [2],
-        },
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        tie_word_embeddings=True,
-    )
+    return small_config(tokenizer, text, vision, mrope_section=[1] * 32, rope_theta=1000.0)
 
 
 def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration:
     """A model with random weights that belongs to this tokenizer."""
-    torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer))
-    model.generation_config = GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        bos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-        eos_token_id=[
-            tokenizer.convert_tokens_to_ids("<|im_end|>"),
-            tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-        ],
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return model
+    return random_model(tiny_config(tokenizer), tokenizer, seed)
 
 
 class AttentionTap:

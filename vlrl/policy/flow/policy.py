@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from vlrl.config.flow import FlowConfig
 from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
 from vlrl.policy.batches import in_batches
+from vlrl.policy.bound import Bound
 from vlrl.policy.flow.captions import CaptionStore
 from vlrl.policy.flow.loading import load_flow, load_transformer
 from vlrl.policy.flow.module import Velocity
@@ -28,7 +28,7 @@ from vlrl.rollout.prompt_sampler import row_seed
 from vlrl.types import Finish, Rollout, Sample
 
 
-class FlowPolicy:
+class FlowPolicy(Bound):
     """Stable Diffusion 3 and FLUX pipelines through diffusers; one forward module for DeepSpeed."""
 
     Options = FlowConfig
@@ -66,27 +66,13 @@ class FlowPolicy:
         self.captions = CaptionStore(
             options.prompt_cache, f"{options.model}@{options.revision}/{options.max_prompt_tokens}"
         )
-        # Replaced by `bind` with the DeepSpeed engine.
-        self._call: Callable[..., Any] = self.module
-        self._serving: Callable[[], AbstractContextManager[Any]] = nullcontext
-        self._reference: Callable[..., Any] | None = None
-        self.version = 0
-
-    def bind(
-        self, call: Callable[..., Any], serving: Callable[[], AbstractContextManager[Any]]
-    ) -> None:
-        """Send updates through the engine, and sample inside its `serving` context."""
-        self._call, self._serving = call, serving
+        super().__init__(self.module)
 
     def reference_module(self, dtype: torch.dtype) -> Velocity | None:
         """A frozen copy of the start, or None where switching the adapter off gives it."""
         if self.options.lora is not None:
             return None
         return self._module(load_transformer(self.options, dtype))
-
-    def bind_reference(self, call: Callable[..., Any] | None) -> None:
-        """The frozen reference's engine; None = this policy with its adapter off."""
-        self._reference = call
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Encode all prompts, then free the text encoders; moves the decoder to the GPU."""

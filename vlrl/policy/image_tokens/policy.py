@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from vlrl.config.image_tokens import ImageTokensConfig
 from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
 from vlrl.policy.batches import in_batches
+from vlrl.policy.bound import Bound
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.image_tokens.decode import decode_pictures, stacked, write_tokens
 from vlrl.policy.image_tokens.loading import load_generator, load_image_model
@@ -27,7 +27,7 @@ from vlrl.types import Finish, Rollout, Sample
 HEAD_CHUNK_TOKENS = 2048
 
 
-class ImageTokenPolicy:
+class ImageTokenPolicy(Bound):
     """Janus and Janus-Pro through transformers; one forward module for DeepSpeed."""
 
     Options = ImageTokensConfig
@@ -58,32 +58,18 @@ class ImageTokenPolicy:
         vq = self.module.core.config.vq_config
         self.num_image_tokens: int = vq.num_patches**2
         self.side_px: int = vq.num_patches * 2 ** (len(vq.channel_multiplier) - 1)
-        # Replaced by `bind` with the DeepSpeed engine.
-        self._call: Callable[..., Any] = self.module
-        self._serving: Callable[[], AbstractContextManager[Any]] = nullcontext
-        self._reference: Callable[..., Any] | None = None
-        self.version = 0
+        super().__init__(self.module)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.module.kept.device
 
-    def bind(
-        self, call: Callable[..., Any], serving: Callable[[], AbstractContextManager[Any]]
-    ) -> None:
-        """Send updates through the engine, and sample inside its `serving` context."""
-        self._call, self._serving = call, serving
-
     def reference_module(self, dtype: torch.dtype) -> ImageTokenLogProbs | None:
         """A frozen copy of the start, or None where switching the adapter off gives it."""
         if self.options.lora is not None:
             return None
         return self._module(load_generator(self.options, dtype)).eval()
-
-    def bind_reference(self, call: Callable[..., Any] | None) -> None:
-        """The frozen reference's engine; None = this policy with its adapter off."""
-        self._reference = call
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Nothing: prompts are encoded when they are asked."""

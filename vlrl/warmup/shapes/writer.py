@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from vlrl.warmup.images.clock import Clock
+from vlrl.warmup.qwen import random_model, small_config
 from vlrl.warmup.shapes.lessons import Lesson, Writer, batch_of
 from vlrl.warmup.tokenizer import build_processor, train_tokenizer
 from vlrl.warmup.trainer import MuonWithAdam
@@ -30,48 +31,23 @@ def new_processor(texts: Sequence[str], num_codes: int) -> Any:
 
 def new_model(tokenizer: Any, seed: int) -> Qwen2_5_VLForConditionalGeneration:
     """Random weights. The vision tower is as small as can be: nothing here ever looks."""
-    torch.manual_seed(seed)
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in (
-        "image_pad", "video_pad", "vision_start", "vision_end", "endoftext", "im_end"
-    )}  # fmt: skip
-    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [8, 8, 8]}
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "hidden_size": HIDDEN,
-            "intermediate_size": 512,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 1024,
-            "rope_parameters": rope,
-            "tie_word_embeddings": True,
-            "bos_token_id": ids["endoftext"],
-            "eos_token_id": ids["im_end"],
-            "pad_token_id": ids["endoftext"],
-        },
-        vision_config={
-            "depth": 1,
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_heads": 1,
-            "out_hidden_size": HIDDEN,
-            "fullatt_block_indexes": [0],
-        },
-        image_token_id=ids["image_pad"],
-        video_token_id=ids["video_pad"],
-        vision_start_token_id=ids["vision_start"],
-        vision_end_token_id=ids["vision_end"],
-        tie_word_embeddings=True,
-    )
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(
-        do_sample=True,
-        bos_token_id=ids["endoftext"],
-        eos_token_id=[ids["im_end"], ids["endoftext"]],
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return model
+    text = {
+        "hidden_size": HIDDEN,
+        "intermediate_size": 512,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 1,
+        "fullatt_block_indexes": [0],
+    }
+    config = small_config(tokenizer, text, vision, mrope_section=[8, 8, 8], rope_theta=10_000.0)
+    return random_model(config, tokenizer, seed)
 
 
 def train_writer(
