@@ -14,6 +14,7 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
 )
+from helpers_runs import run_config
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -153,15 +154,8 @@ def write_captions(folder: Path, num: int = 8) -> Path:
 
 
 def flow_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dict[str, Any]:
-    """A config of three steps; `over` lays dotted keys (with __ for the dot) on top."""
-    from vlrl.config.loader import apply_override
-
-    root = Path(__file__).resolve().parent.parent
-    config: dict[str, Any] = {
-        "name": name,
-        "out": str(out),
-        "seed": 3,
-        "num_steps": 3,
+    """A run of this policy; `over` as in run_config."""
+    parts: dict[str, Any] = {
         "task": {
             "use": "text_to_image",
             "width_px": 32,
@@ -182,14 +176,8 @@ def flow_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dict
         },
         "reward": {"use": "helpers_flow:lean"},
         "algo": {"num_prompts": 4, "group_size": 4, "clip": {"low": 0.01, "high": 0.01}},
-        "optim": {"lr": 1e-3},
-        "dist": {"deepspeed": str(root / "deepspeed_configs/zero0.json"), "num_threads": 1},
-        "checkpoint": {"at_end": False, "export": False},
-        "log": {"console": False, "report": False, "rollouts_every": 0},
     }
-    for key, value in over.items():
-        apply_override(config, f"{key.replace('__', '.')}={json.dumps(value)}")
-    return config
+    return run_config(out, name, parts, over)
 
 
 def lean(rollout: Any) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from helpers_runs import run_config
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from vlrl.policy.image_tokens.policy import ImageTokenPolicy
@@ -180,15 +181,8 @@ def write_captions(folder: Path) -> Path:
 
 
 def janus_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dict[str, Any]:
-    """A config of three steps; `over` lays dotted keys (with __ for the dot) on top."""
-    from vlrl.config.loader import apply_override
-
-    root = Path(__file__).resolve().parent.parent
-    config: dict[str, Any] = {
-        "name": name,
-        "out": str(out),
-        "seed": 3,
-        "num_steps": 3,
+    """A run of this policy; `over` as in run_config."""
+    parts: dict[str, Any] = {
         "task": {
             "use": "text_to_image",
             "width_px": 16,
@@ -198,14 +192,8 @@ def janus_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dic
         "policy": {"use": "image_tokens", "model": str(model), "guidance_scale": 2.0},
         "reward": {"use": "helpers_janus:sky"},
         "algo": {"num_prompts": 4, "group_size": 8},
-        "optim": {"lr": 1e-3},
-        "dist": {"deepspeed": str(root / "deepspeed_configs/zero0.json"), "num_threads": 1},
-        "checkpoint": {"at_end": False, "export": False},
-        "log": {"console": False, "report": False, "rollouts_every": 0},
     }
-    for key, value in over.items():
-        apply_override(config, f"{key.replace('__', '.')}={json.dumps(value)}")
-    return config
+    return run_config(out, name, parts, over)
 
 
 def sky(rollout: Any) -> float:

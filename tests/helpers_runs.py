@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 
-def small_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dict[str, Any]:
-    """A config of three steps on the tiny pictures; `over` lays dotted keys on top."""
+def run_config(out: Path, name: str, parts: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """A config of three quick and silent steps; `over` lays dotted keys (__ for the dot) on top."""
     from vlrl.config.loader import apply_override
 
     config: dict[str, Any] = {
@@ -26,6 +26,20 @@ def small_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dic
         "out": str(out),
         "seed": 3,
         "num_steps": 3,
+        "optim": {"lr": 1e-3},
+        "dist": {"deepspeed": str(ROOT / "deepspeed_configs/zero0.json"), "num_threads": 1},
+        "checkpoint": {"at_end": False, "export": False},
+        "log": {"console": False, "report": False, "rollouts_every": 0},
+        **parts,
+    }
+    for key, value in over.items():
+        apply_override(config, f"{key.replace('__', '.')}={json.dumps(value)}")
+    return config
+
+
+def small_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dict[str, Any]:
+    """A run on the tiny pictures; `over` as in run_config."""
+    parts: dict[str, Any] = {
         "task": {
             "use": "gui_grounding",
             "prompt": "Click: {instruction}",
@@ -41,14 +55,8 @@ def small_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dic
         # A random model never writes a box, so the reward is one that it can move.
         "reward": {"use": f"{Path(__file__).stem}:letters"},
         "algo": {"num_prompts": 4, "group_size": 4, "kl_beta": 0.04},
-        "optim": {"lr": 1e-3},
-        "dist": {"deepspeed": str(ROOT / "deepspeed_configs/zero0.json"), "num_threads": 1},
-        "checkpoint": {"at_end": False, "export": False},
-        "log": {"console": False, "report": False, "rollouts_every": 0},
     }
-    for key, value in over.items():
-        apply_override(config, f"{key.replace('__', '.')}={json.dumps(value)}")
-    return config
+    return run_config(out, name, parts, over)
 
 
 def letters(rollout: Any) -> float:

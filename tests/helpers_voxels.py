@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from helpers_runs import run_config
 
 from vlrl.config.voxel_tokens import VoxelCodecConfig
 from vlrl.policy.voxel_tokens.codec import VoxelCodec
@@ -94,15 +94,8 @@ def boxes(resolution: int = 16) -> np.ndarray:
 
 
 def voxel_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dict[str, Any]:
-    """A config of three steps; `over` lays dotted keys (with __ for the dot) on top."""
-    from vlrl.config.loader import apply_override
-
-    root = Path(__file__).resolve().parent.parent
-    config: dict[str, Any] = {
-        "name": name,
-        "out": str(out),
-        "seed": 3,
-        "num_steps": 3,
+    """A run of this policy; `over` as in run_config."""
+    parts: dict[str, Any] = {
         "task": {"use": "text_to_3d", "data": {"train": {"path": str(data)}}},
         "policy": {
             "use": "voxel_tokens",
@@ -118,14 +111,8 @@ def voxel_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dic
             }
         },
         "algo": {"num_prompts": 4, "group_size": 4, "aggregate": "stage_token"},
-        "optim": {"lr": 1e-3},
-        "dist": {"deepspeed": str(root / "deepspeed_configs/zero0.json"), "num_threads": 1},
-        "checkpoint": {"at_end": False, "export": False},
-        "log": {"console": False, "report": False, "rollouts_every": 0},
     }
-    for key, value in over.items():
-        apply_override(config, f"{key.replace('__', '.')}={json.dumps(value)}")
-    return config
+    return run_config(out, name, parts, over)
 
 
 def filled(rollout: Any) -> float:
