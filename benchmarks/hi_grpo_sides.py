@@ -4,7 +4,8 @@
 
 Trains configs/text_to_3d/tiny.yaml three ways a seed and prints, for held-out captions, the figures
 of the start and its change: mean over seeds [95 % over captions] (each seed). `f_score` and
-`chamfer` are in no reward. Runs that are already there are not run again.
+`chamfer` are in no reward. Once for the likeliest answers (`after`), once for eight answers a
+caption drawn as in training (`sampled`). Runs that are already there are not run again.
 
     hi_grpo   a reward and an advantage a stage, the second carried back (lambda 1)
     flat      the sum of both stages' rewards, one advantage for the whole answer
@@ -15,7 +16,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
+import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,11 @@ from vlrl.build import build_trainer
 from vlrl.config.loader import compose
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
+from vlrl.rollout.scoring import measured
+from vlrl.train.trainer import Trainer
 
+SPLIT = "held_out"
+NUM_SAMPLED, BATCH = 8, 12
 SIDES = ("hi_grpo", "flat", "last")
 FIGURES = ("f_score", "iou", "chamfer", "silhouette", "colour", "parts", "floaters")
 
@@ -45,19 +53,54 @@ def sides(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return made
 
 
-def table(out: Path, seeds: list[int], names: list[str]) -> str:
+def run(config: dict[str, Any], *, train: bool = True) -> None:
+    """Train, if it should, unless that is done, then sample held-out captions unless that is."""
+    evaluations = Path(config["out"]) / config["name"] / "evaluations"
+    sampled = evaluations / "sampled" / f"{SPLIT}.jsonl"
+    if sampled.is_file():
+        return
+    trainer = build_trainer(check(RunConfig, config), "auto")
+    if train and not (evaluations / "after" / f"{SPLIT}.json").is_file():
+        trainer.train()
+    sampled.parent.mkdir(parents=True, exist_ok=True)
+    with sampled.open("w", encoding="utf-8") as file:
+        for row in sample_held_out(trainer):
+            file.write(json.dumps({"metrics": row}) + "\n")
+    trainer.engine.engine.destroy()
+
+
+def sample_held_out(trainer: Trainer) -> Iterator[dict[str, float | None]]:
+    """Each caption's figures, mean over NUM_SAMPLED answers drawn as in training."""
+    samples = list(trainer.task.samples(SPLIT))
+    for start in range(0, len(samples), BATCH):
+        batch = samples[start : start + BATCH]
+        rollouts, _ = trainer.policy.sample(batch, NUM_SAMPLED, seed=1)
+        for rollout in rollouts:
+            rollout.parsed = trainer.task.parse(rollout.sample, rollout.output)
+        found = {**trainer.task.metrics(rollouts), **measured(trainer.metrics, rollouts)}
+        for i in range(len(batch)):
+            own = slice(i * NUM_SAMPLED, (i + 1) * NUM_SAMPLED)
+            row = {}
+            for name, column in found.items():
+                value = mean([None if math.isnan(v) else float(v) for v in column[own]])
+                row[name] = None if math.isnan(value) else value
+            yield row
+
+
+def table(out: Path, seeds: list[int], names: list[str], when: str) -> str:
     """The start, then the mean change of each side with its interval over captions, paired."""
     found = {
-        (name, seed, when): columns(out / f"{name}_{seed}/evaluations" / when, "held_out", FIGURES)
+        (name, seed): columns(out / f"{name}_{seed}/evaluations" / when, SPLIT, FIGURES)
         for name in names
         for seed in seeds
-        for when in ("before", "after")
     }
-    start = found[names[0], seeds[0], "before"]
+    # Greedy answers of the start stand in every run; sampled ones in a run without a step.
+    first = out / (f"{names[0]}_{seeds[0]}" if when == "after" else "start") / "evaluations"
+    start = columns(first / ("before" if when == "after" else when), SPLIT, FIGURES)
     lines = ["| | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
     lines.append("| start | " + " | ".join(f"{mean(start[f]):.3f}" for f in FIGURES) + " |")
     for name in names:
-        ends = [found[name, seed, "after"] for seed in seeds]
+        ends = [found[name, seed] for seed in seeds]
         cells = []
         for figure in FIGURES:
             gains = ", ".join(f"{mean(end[figure]) - mean(start[figure]):+.3f}" for end in ends)
@@ -84,12 +127,10 @@ def main() -> None:
             config |= {"name": f"{name}_{seed}", "out": str(args.out), "seed": seed}
             if args.num_steps:
                 config["num_steps"] = args.num_steps
-            folder = args.out / config["name"]
-            if not (folder / "evaluations" / "after" / "held_out.json").is_file():
-                trainer = build_trainer(check(RunConfig, config), "auto")
-                trainer.train()
-                trainer.engine.engine.destroy()
-    print(table(args.out, args.seeds, args.sides))
+            run(config)
+    run({**copy.deepcopy(base), "name": "start", "out": str(args.out)}, train=False)
+    for when in ("after", "sampled"):
+        print(f"{when}:\n{table(args.out, args.seeds, args.sides, when)}\n")
 
 
 if __name__ == "__main__":
