@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -234,19 +234,14 @@ def test_two_rewards_for_an_answer_of_one_stage_stop_the_run(
 
 
 @pytest.mark.slow
-@settings(max_examples=1)
-@given(st.just(0))
-def test_hi_grpo_learns(unused: int) -> None:
-    """Both stages' own rewards rise; needs a fixture-free folder, so it makes its own."""
-    import tempfile
-
-    base = Path(tempfile.mkdtemp())
-    model = save_voxel_model(base / "model")
-    path = base / "rows.jsonl"
+def test_hi_grpo_learns(folder: Path, tmp_path: Path) -> None:
+    """Both stages' own rewards rise."""
+    path = tmp_path / "rows.jsonl"
     path.write_text(
         "".join(json.dumps({"id": str(i), "caption": c}) + "\n" for i, c in enumerate(CAPTIONS))
     )
-    job = voxel_run(model, path, base, "learns", num_steps=25, algo__group_size=16, optim__lr=5e-3)
+    over = {"num_steps": 25, "algo__group_size": 16, "optim__lr": 5e-3}
+    job = voxel_run(folder, path, tmp_path, "learns", **over)
     run_job({"config": job})
     rows = curve(job)
     for name in ("reward/coarse", "reward/refined"):

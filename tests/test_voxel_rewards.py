@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_judge import with_words
 from helpers_voxels import boxes
 
 from vlrl.errors import ConfigError, RewardError
@@ -26,6 +27,7 @@ from vlrl.shapes.colour_names import colours_in
 from vlrl.shapes.store import save_shapes
 from vlrl.shapes.voxelise import Voxels
 from vlrl.tasks.text_to_3d import ShapeTarget, TextTo3D
+from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
 from vlrl.types import Finish, Rollout, Sample, VoxelStage
 
 SHAPE_NEEDS = {"shape", "views", "image", "caption", "format", "stages"}
@@ -288,6 +290,29 @@ def test_stages_are_scored_by_themselves(reference: str) -> None:
     assert value("voxel_iou", one) == 1, "the answer is its last stage"
     with pytest.raises(RewardError, match="has 2 stages"):
         value({"stage": {"index": 2, "of": {"use": "voxel_iou"}}}, one)
+
+
+def test_a_judge_reads_the_sheet_of_all_views(
+    checkpoints: dict[str, Path], reference: str, tmp_path: Path
+) -> None:
+    """The yes-token judge, on the sheet of the last stage, and on each stage by itself."""
+    judge = with_words(checkpoints["qwen2_5_vl"], tmp_path / "judge")
+    node = {"use": "yes_token", "judge": str(judge), "device": "cpu", "value": "odds"}
+    task = TextTo3D(TextTo3D.Options(data={}, view_px=64, num_views=3))
+    one = rollout(boxes(), reference, first=np.roll(boxes(), 3, 2))
+    one.parsed = task.parse(one.sample, one.output)
+    value_of_sheet = build_reward(node)([one])[0].value
+    assert value_of_sheet is not None
+    assert 0 < value_of_sheet < 1
+    # The same sheet as the picture of a text-to-image answer is judged alike.
+    target = ImageTarget(one.sample.target.caption)
+    picture = Rollout(Sample("p", "text_to_image", (), target), 0, 0, None, Finish.STOP, 0, 0)
+    picture.parsed = ImageAnswer(one.parsed.image)
+    assert build_reward(node)([picture])[0].value == pytest.approx(value_of_sheet, abs=1e-5)
+    stages = build_reward({"stages": {"coarse": node, "refined": node}})([one])[0].stages
+    assert stages is not None
+    assert stages[1] == pytest.approx(value_of_sheet, abs=1e-5)
+    assert stages[0] != pytest.approx(stages[1], abs=1e-7)
 
 
 def test_the_same_codes_give_the_same_pictures() -> None:
