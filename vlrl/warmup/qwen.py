@@ -22,7 +22,7 @@ def small_config(
     rope_theta: float,
 ) -> Qwen2_5_VLConfig:
     """`text` and `vision`: the sizes of both parts; ids and the vocabulary are the tokenizer's."""
-    ids: dict[str, int] = {
+    ids: dict[str, Any] = {
         token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.get_added_vocab()
     }
     rope = {"rope_type": "default", "rope_theta": rope_theta, "mrope_section": mrope_section}
