@@ -7,12 +7,11 @@ Runs that are already there are not run again; --table prints the table of what 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
-from launching import train
+from launching import options, train
 from paired import change, columns, mean, shown
 
 CONFIG = "configs/gui_grounding/tiny.yaml"
@@ -59,17 +58,10 @@ def table(out: Path, seeds: list[int], split: str) -> str:
 
 def main() -> int:
     """Run what is missing, then print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rewards", nargs="+", default=list(REWARDS), choices=REWARDS)
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--table", action="store_true", help="run nothing")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    args = parser.parse_intermixed_args()
+    args = options(str(__doc__), "runs/compare", "rewards", REWARDS).parse_intermixed_args()
     out = args.out.resolve()
     for seed in args.seeds:
-        for reward in args.rewards:
+        for reward in args.sides:
             if not args.table:
                 run(out, reward, seed, args.ranks, args.overrides)
     for split in ("new_screens", "held_out", "unseen_apps"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import subprocess
@@ -43,6 +44,18 @@ def train(
     own = [f"name={name}", f"out={out}", f"seed={seed}", "checkpoint.at_end=false"]
     arguments = ["--config", *configs, *chosen, "--quiet", *own, *overrides]
     launch("scripts/train_grpo.py", arguments, ranks)
+
+
+def options(doc: str, out: str, name: str, sides: Sequence[str]) -> argparse.ArgumentParser:
+    """The options of a comparison; `name` is what its sides are called on the command line."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(f"--{name}", dest="sides", nargs="+", default=list(sides), choices=sides)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of every run")
+    return parser
 
 
 def _free_port() -> int:

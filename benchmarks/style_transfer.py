@@ -13,7 +13,6 @@ caption with the reference, the start, and each side of each seed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -25,9 +24,9 @@ import numpy as np
 from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
-from launching import ROOT, train
+from launching import ROOT, options, train
 
-from vlrl.data.compose import compose
+from vlrl.warmup.images.pictures import sprite
 
 CONFIG = "configs/image_generation/tiny.yaml"
 SIDES = {
@@ -51,9 +50,7 @@ def first_style(out: Path) -> Path:
     folder = out / "first_style"
     folder.mkdir(parents=True, exist_ok=True)
     for row in held_out():
-        slug = row["id"].rpartition("--")[0]
-        with Image.open(ASSETS / "fluent" / f"{slug}.png") as sprite:
-            compose(sprite, row["colour"]).save(folder / f"{row['id']}.png")
+        sprite(ASSETS / "fluent", row).save(folder / f"{row['id']}.png")
     return folder
 
 
@@ -125,13 +122,8 @@ def sheet(out: Path, names: list[str]) -> Image.Image:
 
 def main() -> int:
     """Run what is missing, then write table and pictures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(str(__doc__), "runs/style", "sides", list(SIDES))
     parser.add_argument("--start", type=Path, default=Path("assets/models/tiny_sd3"))
-    parser.add_argument("--out", type=Path, default=Path("runs/style"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of every run")
     args = parser.parse_intermixed_args()
     out, model = args.out.resolve(), args.start.resolve()
     against = first_style(out)
@@ -143,9 +135,9 @@ def main() -> int:
         for side in args.sides:
             name = f"{side}-seed{seed}"
             own = [*common, *SIDES[side], "eval.limit=50", "eval.splits=[held_out]"]
-            train(
-                [CONFIG], [*own, *args.overrides], out=out, name=name, seed=seed, ranks=args.ranks
-            )
+            if not args.table:
+                overrides = [*own, *args.overrides]
+                train([CONFIG], overrides, out=out, name=name, seed=seed, ranks=args.ranks)
             figures = evaluate(out / name / "model", out / name / "held_out", against)
             first, last = rewards_of(out / name)
             rows.setdefault(side, []).append(

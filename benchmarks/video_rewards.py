@@ -8,12 +8,11 @@ evaluated too. Runs that are already there are not run again; --table prints wha
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
-from launching import train
+from launching import options, train
 from paired import Columns, change, columns, mean, shown
 
 CONFIG = "configs/video_grounding/tiny.yaml"
@@ -79,17 +78,12 @@ def table(out: Path, seeds: list[int]) -> str:
 
 def main() -> int:
     """Run what is missing, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/video_rewards"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--table", action="store_true", help="run nothing")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    args = parser.parse_intermixed_args()
+    args = options(
+        str(__doc__), "runs/video_rewards", "variants", list(VARIANTS)
+    ).parse_intermixed_args()
     out = args.out.resolve()
     for seed in args.seeds:
-        for variant in args.variants:
+        for variant in args.sides:
             if not args.table:
                 run(out, variant, seed, args.ranks, args.overrides)
     print(table(out, args.seeds))

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlrl.measure.stats import bootstrap_mean
 from vlrl.protocols import Policy, Reward, Task
-from vlrl.reward.tree import score
+from vlrl.rollout.scoring import measured
 from vlrl.types import Rollout, Sample
 
 
@@ -32,10 +32,7 @@ def figures(
     task: Task, rollouts: Sequence[Rollout], metrics: Mapping[str, Reward], num_bootstrap: int
 ) -> dict[str, Any]:
     """Means with intervals, overall and by the task's groups (MME-3DR's categories, say)."""
-    columns = dict(task.metrics(rollouts))
-    for name, metric in metrics.items():
-        values = (one.value for one in score(metric, rollouts))
-        columns[name] = [math.nan if value is None else value for value in values]
+    columns = {**task.metrics(rollouts), **measured(metrics, rollouts)}
     groups: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )

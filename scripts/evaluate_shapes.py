@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
         backbone = Backbone(args.backbone)
 
-        def embed(images: Any) -> np.ndarray:
-            parts = [
-                backbone.features(images[i : i + 32])[0].cpu().numpy()
-                for i in range(0, len(images), 32)
-            ]
-            return np.concatenate(parts)
+        def embed(images: Sequence[np.ndarray]) -> np.ndarray:
+            return np.asarray(backbone.features(images)[0].cpu().numpy())
 
         distances = set_distances(made.task, made.rollouts, embed)
         made.found["views"] = {**distances, "features": args.backbone}

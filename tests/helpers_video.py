@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from vlrl.types import ImagePart, Message, Sample, TextPart, VideoPart
 from vlrl.video.sampling import sample_frames
@@ -52,3 +53,12 @@ def video_problem(
     text = TextPart("Find: the square" + " please" * number)
     first = () if image is None else (ImagePart(image, 112, 84),)
     return Sample(f"v{number}", "video_grounding", (Message("user", (*first, part, text)),), None)
+
+
+def save_shades(folder: Path) -> Path:
+    """A photograph's stand-in: shades of colour, 200 x 160 px."""
+    path = folder / "shades.png"
+    across, down = np.meshgrid(np.arange(200), np.arange(160))
+    shades = np.stack([across, down, (across + down) // 2], axis=-1).astype(np.uint8)
+    Image.fromarray(shades).save(path)
+    return path

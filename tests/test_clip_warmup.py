@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_video import save_shades
 
 from vlrl.clips.scene import FPS, NUM_FRAMES, Pool
 from vlrl.measure.track_answers import read_track
@@ -31,13 +35,7 @@ START = ROOT / "assets/models/tiny_qwen2_5_vl"
 
 @pytest.fixture(scope="module")
 def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from PIL import Image
-
-    path = tmp_path_factory.mktemp("photographs") / "shades.png"
-    across, down = np.meshgrid(np.arange(200), np.arange(160))
-    shades = np.stack([across, down, (across + down) // 2], axis=-1).astype(np.uint8)
-    Image.fromarray(shades).save(path)
-    return path
+    return save_shades(tmp_path_factory.mktemp("photographs"))
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_video import save_shades
 
 from vlrl.clips.dataset import write_split
 from vlrl.clips.motion import DIRECTIONS, SCRIPTS, STEPS, native_path
@@ -33,12 +37,7 @@ EMBEDDED = ROOT / "assets/clips"
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     """The embedded sprites over shades of colour."""
-    from PIL import Image
-
-    path = tmp_path_factory.mktemp("photographs") / "shades.png"
-    across, down = np.meshgrid(np.arange(200), np.arange(160))
-    shades = np.stack([across, down, (across + down) // 2], axis=-1).astype(np.uint8)
-    Image.fromarray(shades).save(path)
+    path = save_shades(tmp_path_factory.mktemp("photographs"))
     return Pool.load(ROOT / "assets/images", [path])
 
 

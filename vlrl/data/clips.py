@@ -6,16 +6,14 @@ y1, x2, y2], ..], "kind", "twin", "occluded"}; frames are 0-based, boxes xyxy in
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from vlrl.data.json_file import read_json_rows
 from vlrl.data.video_rows import (
     Entries,
     VideoRow,
     VideoSource,
     count_field,
+    listed,
     number_field,
     text_field,
     tube_of,
@@ -29,9 +27,7 @@ LABELS = ("kind", "twin", "occluded")
 
 def entries(source: VideoSource) -> Entries:
     """The lines of a .jsonl file or .json list, each with its place."""
-    for number, row in enumerate(read_json_rows(Path(source.path)), start=1):
-        where = f"{source.path}, row {number}"
-        yield where, partial(read_row, source, row, where)
+    return listed(source, read_row)
 
 
 def read_row(source: VideoSource, row: Any, where: str) -> VideoRow:

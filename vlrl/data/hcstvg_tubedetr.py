@@ -9,17 +9,15 @@ TubeDETR uses these numbers as 0-based ones, one frame late; `published_start: t
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from vlrl.data.hcstvg import SECONDS, corners
-from vlrl.data.json_file import read_json_rows
 from vlrl.data.video_rows import (
     Entries,
     VideoRow,
     VideoSource,
     count_field,
+    listed,
     text_field,
     tube_of,
     tube_seconds,
@@ -31,9 +29,7 @@ from vlrl.measure.boxes import Frame
 
 def entries(source: VideoSource) -> Entries:
     """The rows in the file's order, each with its place."""
-    for number, row in enumerate(read_json_rows(Path(source.path)), start=1):
-        where = f"{source.path}, row {number}"
-        yield where, partial(read_row, source, row, where)
+    return listed(source, read_row)
 
 
 def read_row(source: VideoSource, row: Any, where: str) -> VideoRow:

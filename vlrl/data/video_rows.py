@@ -6,7 +6,7 @@ import importlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlrl.data.collect import Rows, collect
+from vlrl.data.json_file import read_json_rows
 from vlrl.errors import ConfigError, DataError
 from vlrl.measure.boxes import Frame
 from vlrl.measure.spans import Interval
@@ -220,3 +221,10 @@ def probed(path: str) -> tuple[int, float, int, int]:
     if info.fps is None:
         raise DataError(f"{path}: does not say how many frames it has a second")
     return info.num_frames, info.fps, info.width_px, info.height_px
+
+
+def listed(source: VideoSource, read_row: Callable[[VideoSource, Any, str], VideoRow]) -> Entries:
+    """The rows of a .jsonl file or .json list in the file's order, each with its place."""
+    for number, row in enumerate(read_json_rows(Path(source.path)), start=1):
+        where = f"{source.path}, row {number}"
+        yield where, partial(read_row, source, row, where)

@@ -43,11 +43,11 @@ def base_pictures(assets: Path, size_px: int, second_style: float = 0.0) -> Capt
         if list(COLOURS).index(row["colour"]) % 2 == 0
     ]
     captions = [row["caption"] for row in rows]
-    pictures = [_sprite(assets / "fluent", row) for row in rows]
+    pictures = [sprite(assets / "fluent", row) for row in rows]
     weights = [1.0 - second_style] * len(trained) + [1.0] * (len(rows) - len(trained))
     if second_style:
         captions += [row["caption"] for row in trained]
-        pictures += [_sprite(assets / "noto", row) for row in trained]
+        pictures += [sprite(assets / "noto", row) for row in trained]
         weights += [second_style] * len(trained)
     for row in _rows(assets / "words_train.jsonl"):
         for place in range(NUM_WORD_PLACES):
@@ -60,7 +60,7 @@ def base_pictures(assets: Path, size_px: int, second_style: float = 0.0) -> Capt
 def both_styles(assets: Path, size_px: int) -> Tensor:
     """What the autoencoder learns from: the above and the second style's training references."""
     rows = _rows(assets / "train.jsonl")
-    second = _stack([_sprite(assets / "noto", row) for row in rows])
+    second = _stack([sprite(assets / "noto", row) for row in rows])
     return torch.cat([base_pictures(assets, size_px).images, second])
 
 
@@ -73,10 +73,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _sprite(folder: Path, row: dict[str, str]) -> Image.Image:
+def sprite(folder: Path, row: dict[str, str]) -> Image.Image:
+    """What a row's caption says, drawn in the style of `folder`."""
     slug = row["id"].rpartition("--")[0]
-    with Image.open(folder / f"{slug}.png") as sprite:
-        return compose(sprite, row["colour"])
+    with Image.open(folder / f"{slug}.png") as drawn:
+        return compose(drawn, row["colour"])
 
 
 def _stack(pictures: list[Image.Image]) -> Tensor:
@@ -109,6 +110,6 @@ def labelled(assets: Path, by: str, *, held_out: bool) -> Labelled:
     pictures, labels = [], []
     for style in ("fluent", "noto"):
         for row in rows:
-            pictures.append(_sprite(assets / style, row))
+            pictures.append(sprite(assets / style, row))
             labels.append(names.index(row["concept"] if by == "concept" else style))
     return Labelled(names, _stack(pictures), torch.tensor(labels))
