@@ -135,5 +135,5 @@ def test_a_few_steps_of_the_warm_up(photograph: Path, tmp_path: Path) -> None:
     warm_up_on_clips(plan)
     model, processor = load_start(tmp_path / "step_00003")
     assert len(processor.tokenizer("<think_bbox>")["input_ids"]) == 1
-    assert model.config.vocab_size % 64 == 0
+    assert model.config.text_config.vocab_size % 64 == 0
     assert "held_out" in (tmp_path / "warmup_log.jsonl").read_text(encoding="utf-8")
