@@ -76,7 +76,7 @@ def train_images(args: argparse.Namespace, kind: str, seed: int) -> None:
     file.write_text(json.dumps({"reward": reward}), encoding="utf-8")
     train(
         ["configs/image_generation/tiny.yaml", "configs/image_generation/tiny_judge.yaml"],
-        [f"num_steps={args.steps}", "eval.every=10", "eval.splits=[held_out]", *args.overrides],
+        [f"num_steps={args.steps}", "eval.every=20", "eval.splits=[held_out]", *args.overrides],
         out=args.out,
         name=f"images-{kind}-{seed}",
         seed=seed,

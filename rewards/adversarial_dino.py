@@ -29,6 +29,9 @@ class AdversarialDinoOptions(LearntOptions):
     library: Literal["transformers", "timm"] = "transformers"
     size_px: PositiveInt | None = None
     """Side that pictures are resized to, a multiple of the patch; the checkpoint's if not set."""
+    layers: tuple[PositiveInt, ...] = ()
+    """Blocks (1 = first) whose tokens the head sees side by side; none: the last one's alone, as
+    published. Strokes, colours and texture are in the early ones."""
     width: PositiveInt = 512
     """Hidden units of a head."""
     shared_head: bool = False
@@ -90,7 +93,7 @@ class AdversarialDino(LearntReward[Pair]):
         from vlrl.scoring.ranks import rank, start_alike
 
         o = self.options
-        self.backbone = Backbone(o.model, o.library, o.device, o.size_px, o.batch_size)
+        self.backbone = Backbone(o.model, o.library, o.device, o.size_px, o.batch_size, o.layers)
         self.device = self.backbone.device
         self._references = ReferenceFeatures(self.backbone, o.cache)
         cls, patches = self.backbone.features([np.zeros((8, 8, 3), dtype=np.uint8)])

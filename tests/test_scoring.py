@@ -114,6 +114,33 @@ def test_another_size(folders, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_several_layers_side_by_side(folders, kind):
+    images = [picture(i, 56, 56) for i in range(3)]
+    both = backbone(folders, kind, layers=(1, 2))
+    cls, patches = both.features(images)
+    assert cls.shape == (3, 32)
+    assert patches.shape[2] == 32
+    parts = [backbone(folders, kind, layers=(layer,)).features(images) for layer in (1, 2)]
+    torch.testing.assert_close(cls, torch.cat([one for one, _ in parts], dim=1))
+    torch.testing.assert_close(patches, torch.cat([one for _, one in parts], dim=2))
+    assert not torch.allclose(parts[0][1], parts[1][1], atol=0.05)
+    # None is louder than another, and every kind of feature is a file of its own.
+    loudness = cls.reshape(3, 2, 16).var(2, correction=0)
+    torch.testing.assert_close(loudness, torch.ones(3, 2), atol=1e-3, rtol=0)
+    assert both.fingerprint != backbone(folders, kind).fingerprint
+    # The last norm is all that lies between the last block and the plain features.
+    norm = both._loaded.module
+    affine = norm.layernorm if kind == "dinov2" else norm.norm
+    _, last = parts[1]
+    normal = torch.nn.functional.layer_norm(
+        (backbone(folders, kind).features(images)[1] - affine.bias) / affine.weight, (16,)
+    )
+    torch.testing.assert_close(last, normal, atol=1e-3, rtol=1e-3)
+    with pytest.raises(ConfigError, match=r"blocks 1 to 2, layers asks for \[3\]"):
+        backbone(folders, kind, layers=(1, 3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_head_trains_on_features_made_in_inference_mode(folders, kind):
     with torch.inference_mode():
         one = backbone(folders, kind)

@@ -26,7 +26,7 @@ class Loaded:
 
     module: nn.Module
     tokens: Callable[[Tensor], Tensor]
-    """[N, 3, S, S] -> [N, prefix + patches, D], the CLS token first, after the last norm."""
+    """[N, 3, S, S] -> [N, prefix + patches, D], the CLS token first; see `layers` of Backbone."""
     num_prefix: int
     patch_px: int
     size_px: int
@@ -41,6 +41,9 @@ class Backbone:
     Every picture is resized as a whole to size_px x size_px (bicubic, antialiased): no border
     is cropped away, and a picture that is not square is squeezed. The published processors
     crop the centre instead; for square pictures that is the only difference.
+
+    `layers` are blocks, the first one is 1: their tokens, each of mean 0 and variance 1, side by
+    side in one row of features. Without them it is the last block's, after the last norm.
     """
 
     def __init__(
@@ -50,14 +53,16 @@ class Backbone:
         device: str = "auto",
         size_px: int | None = None,
         batch_size: int = 32,
+        layers: Sequence[int] = (),
     ) -> None:
         self.name, self.library, self.batch_size = name_or_path, library, batch_size
+        self.layers = tuple(layers)
         self.device = pick_device(device)
         load = {"transformers": _from_transformers, "timm": _from_timm}.get(library)
         if load is None:
             raise ConfigError(f"backbone library {library!r}: it is transformers or timm")
         with loading("vision backbone", name_or_path):
-            self._loaded = load(name_or_path, size_px)
+            self._loaded = load(name_or_path, size_px, self.layers)
             freeze(self._loaded.module).to(self.device)
         self.size_px, self.patch_px = self._loaded.size_px, self._loaded.patch_px
         if self.size_px % self.patch_px:
@@ -105,6 +110,8 @@ class Backbone:
             "mean": self._loaded.mean,
             "std": self._loaded.std,
         }
+        if self.layers:
+            facts["layers"] = self.layers
         seen.update(json.dumps(facts, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self._loaded.module.state_dict().items()):
             flat = tensor.detach().flatten()
@@ -129,7 +136,18 @@ class Backbone:
         return (out - self._mean) / self._std
 
 
-def _from_transformers(name: str, size_px: int | None) -> Loaded:
+def _side_by_side(tokens: Sequence[Tensor]) -> Tensor:
+    """[N, T, D] of several layers -> [N, T, layers * D], none louder than another."""
+    return torch.cat([functional.layer_norm(one, one.shape[-1:]) for one in tokens], dim=-1)
+
+
+def _check_layers(name: str, layers: Sequence[int], depth: int) -> None:
+    wrong = [layer for layer in layers if not 1 <= layer <= depth]
+    if wrong:
+        raise ConfigError(f"backbone {name!r} has blocks 1 to {depth}, layers asks for {wrong}")
+
+
+def _from_transformers(name: str, size_px: int | None, layers: tuple[int, ...]) -> Loaded:
     from transformers import AutoImageProcessor, AutoModel
 
     path = local_path(name)
@@ -140,9 +158,17 @@ def _from_transformers(name: str, size_px: int | None) -> Loaded:
     facts = config.to_dict()
     for key in ("_name_or_path", "transformers_version", "dtype"):
         facts.pop(key, None)
+    _check_layers(name, layers, int(config.num_hidden_layers))
+
+    def tokens(pixels: Tensor) -> Tensor:
+        if not layers:
+            return model(pixel_values=pixels).last_hidden_state
+        states = model(pixel_values=pixels, output_hidden_states=True).hidden_states
+        return _side_by_side([states[layer] for layer in layers])
+
     return Loaded(
         module=model,
-        tokens=lambda pixels: model(pixel_values=pixels).last_hidden_state,
+        tokens=tokens,
         num_prefix=1 + getattr(config, "num_register_tokens", 0),
         patch_px=int(config.patch_size),
         size_px=size,
@@ -163,7 +189,7 @@ def _size_of(processor: Any, config: Any) -> int:
     return int(config.image_size)
 
 
-def _from_timm(name: str, size_px: int | None) -> Loaded:
+def _from_timm(name: str, size_px: int | None, layers: tuple[int, ...]) -> Loaded:
     import timm
 
     kwargs: dict[str, Any] = {} if size_px is None else {"img_size": size_px}
@@ -171,9 +197,23 @@ def _from_timm(name: str, size_px: int | None) -> Loaded:
         name = "local-dir:" + local_path(name.removeprefix("local-dir:"))
     model: Any = timm.create_model(name, pretrained=True, num_classes=0, **kwargs)
     data = timm.data.resolve_model_data_config(model)
+    _check_layers(name, layers, len(model.blocks))
+
+    def tokens(pixels: Tensor) -> Tensor:
+        if not layers:
+            return model.forward_features(pixels)
+        found = model.forward_intermediates(
+            pixels,
+            indices=[layer - 1 for layer in layers],
+            return_prefix_tokens=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        return _side_by_side([torch.cat([prefix, patches], dim=1) for patches, prefix in found])
+
     return Loaded(
         module=model,
-        tokens=model.forward_features,
+        tokens=tokens,
         num_prefix=model.num_prefix_tokens,
         patch_px=int(model.patch_embed.patch_size[0]),
         size_px=size_px or int(data["input_size"][-1]),
