@@ -95,7 +95,7 @@ def row_of(out: Path, kind: str, seed: int) -> dict[str, Any]:
     gold = {}
     for path in sorted((folder / "evaluations").glob("*/held_out.json")):
         summary = json.loads(path.read_text(encoding="utf-8"))
-        gold[path.parent.name] = summary["metrics"]["concept"]["mean"]
+        gold[path.parent.name] = summary["overall"]["concept"]["mean"]
     quarter = max(1, len(steps) // 4)
     return {
         "kind": kind,

@@ -76,6 +76,7 @@ class Stage:
 
     def __init__(self, child: Reward, index: int) -> None:
         self.index = index
+        self.needs_stages = index + 1
         self.children = (child,)
         self.label: str | None = None
         self.needs = child.needs | {"stages"}

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vlrl.data.degrade import HELD_OUT_KINDS
-from vlrl.data.judge_pairs import TRAINED_KINDS, PairMaker, read_rows, write_pairs
+from vlrl.data.judge_pairs import CAPTION_KINDS, TRAINED_KINDS, PairMaker, read_rows, write_pairs
 
 
 def main() -> None:
@@ -35,9 +35,11 @@ def main() -> None:
     train, held, new = (
         read_rows(args.assets / f"{name}.jsonl") for name in ("train", "held_out", "new_concepts")
     )
+    # Damage is seen at once; whether a picture shows what the caption says takes longest to learn.
+    mixed = (*TRAINED_KINDS, *CAPTION_KINDS, *CAPTION_KINDS)
     jobs = (
-        ("train", train, args.num_train, TRAINED_KINDS, False),
-        ("targeted", train, args.num_targeted, TRAINED_KINDS, True),
+        ("train", train, args.num_train, mixed, False),
+        ("targeted", train, args.num_targeted, mixed, True),
         ("held_out_images", held, args.num_test, TRAINED_KINDS, False),
         ("new_concepts", new, args.num_test, TRAINED_KINDS, False),
         ("held_out_kinds", held, args.num_test, HELD_OUT_KINDS, False),

@@ -18,13 +18,13 @@ from helpers_runs import ROOT
 
 from vlrl.cli.main import main
 from vlrl.config.resolve import check
-from vlrl.data.preferences import PreferenceSource, read_preferences
+from vlrl.data.preferences import Preference, PreferenceSource, read_preferences
 from vlrl.errors import ConfigError, RewardError
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import JudgeTemplate, PictureBook, Questions, template_of
 from vlrl.judge_train.build import build_trainer, export
 from vlrl.judge_train.config import JudgeTrainConfig
-from vlrl.judge_train.items import PairSampler, items_of
+from vlrl.judge_train.items import PairSampler, items_of, spread
 from vlrl.reward.tree import build_reward
 
 
@@ -223,6 +223,20 @@ def test_single_questions_and_the_walk_over_pairs(parts):
     walk = sampler.at(0, 10)
     assert sorted(walk[:5]) == sorted(walk[5:]) == list(range(5))
     assert sampler.at(3, 4) == walk[3:7]
+
+
+def test_a_limit_meets_every_kind_of_a_file_that_goes_round_them():
+    kinds = ("blur", "noise", "jpeg")
+    pairs = [
+        Preference(str(i), str(i), "a cup", Path("a"), Path("b"), 1, kind=kinds[i % 3])
+        for i in range(840)
+    ]
+    some = spread(pairs, 70)  # every twelfth one would always be a blurred one
+    assert len({pair.id for pair in some}) == 70
+    assert [int(pair.id) for pair in some] == sorted(int(pair.id) for pair in some)
+    assert all(sum(pair.kind == kind for pair in some) > 12 for kind in kinds)
+    assert spread(pairs, 70) == some
+    assert spread(pairs, 0) == spread(pairs, 900) == pairs
 
 
 def test_a_config_that_cannot_be_meant(parts, tmp_path):

@@ -24,10 +24,12 @@ from vlrl.algo.stages import carry_back, to_actions
 from vlrl.build import build_trainer
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, RewardError
 from vlrl.log.metrics import Meter
 from vlrl.reward.tree import build_reward
+from vlrl.rewards.stages import at_stage
 from vlrl.train.update import stage_of
+from vlrl.types import Finish, Rollout, Sample
 
 finite = st.floats(-10, 10)
 
@@ -222,15 +224,28 @@ def test_wrong_use_says_what_is_wrong(folder: Path, data: Path, tmp_path: Path) 
         build_reward({"stage": {"indx": 0, "of": one}})
 
 
-def test_two_rewards_for_an_answer_of_one_stage_stop_the_run(
+def test_a_reward_for_more_stages_than_the_policy_has_is_refused_at_once(
     folder: Path, data: Path, tmp_path: Path
 ) -> None:
-    from vlrl.errors import RewardError
-
     job = voxel_run(folder, data, tmp_path, "one")
     job["policy"]["refine"] = None
-    with pytest.raises(RewardError, match=r"has 1 stages.*policy\.refine"):
-        trainer_of(job).collect(Meter())
+    with pytest.raises(ConfigError, match=r"^reward: asks for 2 stages.*have 1;.*policy\.refine"):
+        trainer_of(job)
+    job["reward"] = {"sum": [{"stage": {"index": 1, "of": {"use": "no_floaters"}}}]}
+    with pytest.raises(ConfigError, match=r"^reward: asks for 2 stages"):
+        trainer_of(job)
+    job["reward"] = {"stage": {"index": 0, "of": {"use": "no_floaters"}}}
+    job["metrics"] = {"last": {"stage": {"index": 1, "of": {"use": "no_floaters"}}}}
+    with pytest.raises(ConfigError, match=r"^metrics\.last: asks for 2 stages"):
+        trainer_of(job)
+
+
+def test_an_answer_with_too_few_stages_is_an_error_with_its_sample() -> None:
+    answer = type("Answer", (), {"stages": (object(),)})()
+    sample = Sample("cup", "text_to_3d", (), None)
+    one = Rollout(sample, 0, 0, None, Finish.STOP, 1, 0, parsed=answer)
+    with pytest.raises(RewardError, match=r"'cup'.*has 1 stages.*policy\.refine"):
+        at_stage([one], 0, 2)
 
 
 @pytest.mark.slow

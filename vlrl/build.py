@@ -15,7 +15,7 @@ from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError
 from vlrl.protocols import Reward, Task
 from vlrl.registry import REGISTRY, resolve
-from vlrl.reward.tree import build_reward
+from vlrl.reward.tree import build_reward, num_stages_needed
 
 if TYPE_CHECKING:
     from vlrl.train.trainer import Trainer
@@ -70,18 +70,30 @@ def _build_scored(
 def check_plugins(config: RunConfig) -> RunConfig:
     """Check the sections that plug-ins own, and fill in their defaults; imports no torch."""
     task_class, task = options_of("task", config.task)
-    build_run_reward(config, task_class)
-    build_metrics(config, task_class)
+    scored = {"reward": build_run_reward(config, task_class)}
+    scored |= {f"metrics.{k}": r for k, r in build_metrics(config, task_class).items()}
     policy = config.policy
     if policy.get("use") in REGISTRY["policy_options"]:
         options = resolve("policy_options", policy["use"])
         given = {key: value for key, value in policy.items() if key != "use"}
         try:
-            policy = {"use": policy["use"], **plain(check(options, given))}
+            checked = check(options, given)
         except ConfigError as error:
             raise ConfigError(f"policy ({policy['use']}): {error}") from error
+        policy = {"use": policy["use"], **plain(checked)}
+        for where, reward in scored.items():
+            _check_stages(where, reward, policy["use"], getattr(checked, "num_stages", 1))
     task_section = {"use": config.task["use"], **plain(task)}
     return config.model_copy(update={"task": task_section, "policy": policy})
+
+
+def _check_stages(where: str, reward: Reward, policy: str, has: int) -> None:
+    asked = num_stages_needed(reward)
+    if asked > has:
+        raise ConfigError(
+            f"{where}: asks for {asked} stages of an answer, those of policy {policy!r} have "
+            f"{has}; stages come from voxel_tokens with policy.refine"
+        )
 
 
 def build_trainer(config: RunConfig, resume: str | None) -> Trainer:

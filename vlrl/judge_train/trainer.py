@@ -30,7 +30,7 @@ from vlrl.judge.packing import EncodedAsk, batches, pack, padded
 from vlrl.judge.question import PictureBook, Questions
 from vlrl.judge.verdicts import judged, judged_by_scores
 from vlrl.judge_train.config import JudgeTrainConfig, StageConfig
-from vlrl.judge_train.items import PairSampler, encode_completion, items_of
+from vlrl.judge_train.items import PairSampler, encode_completion, items_of, spread
 from vlrl.measure.judging import Judgement, correct, order_consistency
 from vlrl.train.checkpoint import Checkpoints
 
@@ -78,7 +78,7 @@ class JudgeTrainer:
             self.judge = LocalJudge(module.model, processor, config.template, **limits)
         self.data = [_pairs_of(stage) for stage in config.stages]
         self.held_out = {
-            name: _spread(read_preferences(one.data).good, one.limit)
+            name: spread(read_preferences(one.data).good, one.limit)
             for name, one in config.held_out.items()
         }
         self.step = 0
@@ -274,12 +274,6 @@ def summary(judgements: Sequence[Judgement]) -> dict[str, float]:
 
 def _pairs_of(stage: StageConfig) -> list[Preference]:
     return [pair for source in stage.data for pair in read_preferences(source).good]
-
-
-def _spread(pairs: Sequence[Preference], limit: int) -> list[Preference]:
-    if not limit or limit >= len(pairs):
-        return list(pairs)
-    return [pairs[i * len(pairs) // limit] for i in range(limit)]
 
 
 def _chunks(encoded: Sequence[EncodedAsk], max_tokens: int, unit: int) -> list[list[int]]:

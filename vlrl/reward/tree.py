@@ -123,6 +123,11 @@ def num_stages(reward: Reward) -> int:
     return int(getattr(reward, "num_stages", 1))
 
 
+def num_stages_needed(reward: Reward) -> int:
+    """Stages that an answer must have for the whole tree to be scored."""
+    return max(int(getattr(node, "needs_stages", num_stages(node))) for node in walk(reward))
+
+
 def score(reward: Reward, rollouts: Sequence[Rollout]) -> list[Score]:
     """Run the tree; an exception of a reward comes back with the reward's name."""
     try:
