@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 
+from vlrl.data.caption_options import CaptionTaskOptions
 from vlrl.data.collect import Rows, Splits
 from vlrl.data.shapes import ShapeRow, ShapeSource, read_shapes
 from vlrl.errors import ConfigError, DataError
@@ -91,16 +92,11 @@ class TextTo3D:
     Example: TextTo3D(TextTo3D.Options(data={"train": {"path": "train.jsonl"}})).
     """
 
-    class Options(BaseModel):
+    class Options(CaptionTaskOptions):
         """The `task:` part of a config; `data` maps split names to sources."""
-
-        model_config = ConfigDict(extra="forbid")
 
         data: dict[str, ShapeSource]
         prompt_template: str = DEFAULT_PROMPT
-        """The policy's prompt; rewards see the caption."""
-        labels: tuple[str, ...] = ()
-        """Row fields that reports group by: a colour, or MME-3DR's `category`."""
         num_views: PositiveInt = 6
         """Views around the object, evenly spaced, the front first."""
         view_px: PositiveInt = Field(128, ge=16)
@@ -111,14 +107,6 @@ class TextTo3D:
         """How voxels get a surface and colours: palette, or trellis."""
         decoder_model: str = "JeffreyXiang/TRELLIS-text-xlarge"
         """Weights of `decoder: trellis`."""
-        on_bad_row: Literal["error", "skip"] = "error"
-
-        @field_validator("prompt_template")
-        @classmethod
-        def _has_caption(cls, template: str) -> str:
-            if "{caption}" not in template:
-                raise ValueError("the prompt template needs {caption} where the caption goes")
-            return template
 
     name = "text_to_3d"
     provides = frozenset({"shape", "views", "image", "caption", "format", "stages"})
@@ -150,7 +138,7 @@ class TextTo3D:
 
     def sample(self, row: ShapeRow) -> Sample:
         """One checked row as a problem."""
-        prompt = self.options.prompt_template.replace("{caption}", row.caption)
+        prompt = self.options.prompt(row.caption)
         target = ShapeTarget(
             row.caption,
             row.reference,

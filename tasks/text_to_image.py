@@ -6,12 +6,13 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
+from pydantic import PositiveInt
 
+from vlrl.data.caption_options import CaptionTaskOptions
 from vlrl.data.captions import CaptionRow, CaptionSource, read_captions
 from vlrl.data.collect import Rows, Splits
 from vlrl.errors import ConfigError, DataError
@@ -53,29 +54,15 @@ class TextToImage:
     width_px=64, height_px=64)).
     """
 
-    class Options(BaseModel):
+    class Options(CaptionTaskOptions):
         """The `task:` part of a config; `data` maps split names to sources."""
-
-        model_config = ConfigDict(extra="forbid")
 
         data: dict[str, CaptionSource]
         width_px: PositiveInt
         """Width of the generated pictures; the policy's must be the same."""
         height_px: PositiveInt
-        prompt_template: str = "{caption}"
-        """The policy's prompt, e.g. "{caption}, flat emoji style"; rewards see the caption."""
         quoted_text: bool = False
         """What should be written is the first text in double quotes in the caption."""
-        labels: tuple[str, ...] = ()
-        """Row fields that reports group by, e.g. [colour, novelty]; GenEval's is `tag`."""
-        on_bad_row: Literal["error", "skip"] = "error"
-
-        @field_validator("prompt_template")
-        @classmethod
-        def _has_caption(cls, template: str) -> str:
-            if "{caption}" not in template:
-                raise ValueError("the prompt template needs {caption} where the caption goes")
-            return template
 
     name = "text_to_image"
     provides = frozenset({"image", "caption", "references", "written", "scene"})
@@ -104,8 +91,7 @@ class TextToImage:
 
     def sample(self, row: CaptionRow) -> Sample:
         """One checked row as a problem."""
-        # Plain replacement: both texts may hold braces of their own.
-        prompt = self.options.prompt_template.replace("{caption}", row.caption)
+        prompt = self.options.prompt(row.caption)
         return Sample(
             id=row.id,
             task=self.name,
