@@ -28,8 +28,9 @@ composed when they are needed, by the same functions (`vlrl/data/compose.py`).
 
 Each line of `train.jsonl`, `held_out.jsonl` and `new_concepts.jsonl` is one picture: `id`,
 `caption`, `concept`, `category`, `colour`, `references` (paths from this folder). Each line of
-`words_train.jsonl` and `words_held_out.jsonl` is one prompt for a word that should stand in the
-picture: `id`, `caption`, `written`, `colour`, `novelty`; they have no references.
+`words_train.jsonl`, `words_practice.jsonl` and `words_held_out.jsonl` is one prompt for a word
+that should stand in the picture: `id`, `caption`, `written`, `colour`, `novelty`; they have no
+references.
 """
 
 SPLITS = {
@@ -37,8 +38,10 @@ SPLITS = {
     "held_out": "the same concepts on the other 2 colours; which 2 differs by concept",
     "new_concepts": "other concepts on all colours; no training row shows their references",
     "words_train": "each word on 6 colours",
-    "words_held_out": "`novelty: seen`: the same words on the other 2 colours; `new`: other words "
-    "on all colours",
+    "words_practice": "words that the embedded model was never shown, on 6 colours: what it can "
+    "learn from a reward alone",
+    "words_held_out": "`novelty: seen`, `practised`: the words of the two files on the other 2 "
+    "colours; `new`: other words on all colours",
 }
 
 MIT = """Permission is hereby granted, free of charge, to any person obtaining a copy

@@ -31,6 +31,8 @@ SIZE_PX = 64
 FILLED_PX = 56
 """Longest side of a concept in its sprite."""
 NUM_NEW_CONCEPTS = 40
+NUM_KEPT_WORDS = 10
+"""Of the new words: not even prompts for them are trained on."""
 NUM_NEW_WORDS = 40
 HELD_OUT_COLOURS = list(combinations(COLOURS, 2))
 """Every pair of colours; taken in turn, so that each colour is held out equally often."""
@@ -157,18 +159,22 @@ def word_rows() -> Iterator[tuple[str, Row]]:
         for length in (3, 4)
         for word in shuffled(w for w in words if len(w) == length)[: NUM_NEW_WORDS // 2]
     }
-    held_out = held_out_colours(word for word in words if word not in new)
+    practised = set(shuffled(new)[NUM_KEPT_WORDS:])
+    known = held_out_colours(word for word in words if word not in new)
+    held_out = known | held_out_colours(practised)
     for word in words:
+        novelty = "seen" if word in known else "practised" if word in practised else "new"
+        split = "words_practice" if word in practised else "words_train"
         for colour in COLOURS:
-            train = word not in new and colour not in held_out[word]
+            train = word in held_out and colour not in held_out[word]
             yield (
-                "words_train" if train else "words_held_out",
+                split if train else "words_held_out",
                 {
                     "id": f"word-{word}--{colour}",
                     "caption": f'the word "{word}" on {with_article(colour)} background',
                     "written": word,
                     "colour": colour,
-                    "novelty": "new" if word in new else "seen",
+                    "novelty": novelty,
                 },
             )
 

@@ -12,7 +12,14 @@ from vlrl.data.captions import CaptionSource, read_captions
 from vlrl.data.compose import COLOURS, INK, compose, draw_word
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "images"
-SPLITS = ("train", "held_out", "new_concepts", "words_train", "words_held_out")
+SPLITS = (
+    "train",
+    "held_out",
+    "new_concepts",
+    "words_train",
+    "words_practice",
+    "words_held_out",
+)
 
 
 def test_composed_pictures():
@@ -71,7 +78,8 @@ def test_embedded_counts_and_size(embedded):
         "held_out": 200 * 2,
         "new_concepts": 40 * 8,
         "words_train": 120 * 6,
-        "words_held_out": 120 * 2 + 40 * 8,
+        "words_practice": 30 * 6,
+        "words_held_out": 120 * 2 + 30 * 2 + 10 * 8,
     }
     ids = [row["id"] for rows in embedded.values() for row in rows]
     assert len(set(ids)) == len(ids)
@@ -99,9 +107,12 @@ def test_embedded_splits_are_disjoint(embedded):
         assert not known & {file for row in embedded[split] for file in row["references"]}
     for colour in COLOURS:
         assert 45 <= sum(held == colour for _, held in pairs["held_out"]) <= 55
-    words = {row["written"] for row in embedded["words_train"]}
+    assert not pairs["words_practice"] & pairs["words_held_out"]
+    words = {row["written"]: "seen" for row in embedded["words_train"]}
+    practised = {row["written"]: "practised" for row in embedded["words_practice"]}
+    assert not words.keys() & practised.keys()
     for row in embedded["words_held_out"]:
-        assert row["novelty"] == ("seen" if row["written"] in words else "new")
+        assert row["novelty"] == (words | practised).get(row["written"], "new")
 
 
 def test_embedded_captions_say_what_is_shown(embedded):
