@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--pointer-weight", type=float, default=0.5)
     parser.add_argument("--eval-minutes", type=float, default=5.0)
     parser.add_argument("--num-eval", type=int, default=48)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     warm_up_on_clips(ClipPlan(**vars(parser.parse_args())))

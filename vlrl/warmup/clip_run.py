@@ -67,6 +67,8 @@ class ClipPlan:
     pointer_weight: float = 0.5
     eval_minutes: float = 5.0
     num_eval: int = 48
+    precision: str = "fp32"
+    """bf16 where the processor multiplies it faster."""
     threads: int = 1
     seed: int = 0
 
@@ -216,7 +218,7 @@ def warm_up_on_clips(plan: ClipPlan) -> None:
     )
     trainer = WarmupTrainer(
         model=model,
-        args=sft_config(plan.out, plan.steps, plan.batch, plan.seed),
+        args=sft_config(plan.out, plan.steps, plan.batch, plan.seed, precision=plan.precision),
         train_dataset=Dataset.from_list([{"image": str(k)} for k in range(100_000)]),
         data_collator=collator,
         processing_class=processor,

@@ -181,14 +181,16 @@ def cosine(step: int, share: float, *, warmup: int = 50, floor: float = 0.05) ->
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def sft_config(out: Path, steps: int, batch: int, seed: int) -> SFTConfig:
-    """TRL's options of a warm-up on CPU in bfloat16; saving and measuring are the watch's."""
+def sft_config(
+    out: Path, steps: int, batch: int, seed: int, *, precision: str = "bf16"
+) -> SFTConfig:
+    """TRL's options of a warm-up on CPU; saving and measuring are the watch's."""
     return SFTConfig(
         output_dir=str(out / "trl"),
         max_steps=steps,
         per_device_train_batch_size=batch,
         max_grad_norm=1.0,
-        bf16=True,
+        bf16=precision == "bf16",
         use_cpu=True,
         logging_steps=20,
         save_strategy="no",
