@@ -7,10 +7,10 @@
 For each seed: trains both judges on the same pairs (scripts/train_judge.py), measures them on
 held-out pictures, things and kinds of damage, then trains the embedded image model with each of
 them. Writes OUT/table.json and table.md: judges' accuracy; over training the reward's standard
-deviation in groups, the proxy (the judge), and the gold: a classifier of the concept that nothing
-is trained on, measured at every evaluation. RewardDance (arXiv 2509.08826) claims that the
-generative judge keeps its spread and its gold. The table is written whatever it says; nothing is
-left out.
+deviation in groups, the proxy (the judge: odds, or logits of the head), and the gold: a classifier
+of the concept that nothing is trained on, of the rollouts and of held-out prompts. RewardDance
+(arXiv 2509.08826) claims that the generative judge keeps its spread and its gold. The table is
+written whatever it says; nothing is left out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -92,25 +93,29 @@ def row_of(out: Path, kind: str, seed: int) -> dict[str, Any]:
     accuracy = {name: last[f"{name}/accuracy"] for name in SETS}
     folder = out / f"images-{kind}-{seed}"
     steps = read_lines(folder / "metrics.jsonl")
-    gold = {}
-    for path in sorted((folder / "evaluations").glob("*/held_out.json")):
+    gold: dict[str, float] = {}
+    moments = ["before", *(f"step-{step:06d}" for step in range(20, len(steps), 20)), "after"]
+    for moment in moments:
+        path = folder / "evaluations" / moment / "held_out.json"
         summary = json.loads(path.read_text(encoding="utf-8"))
-        gold[path.parent.name] = summary["overall"]["concept"]["mean"]
-    quarter = max(1, len(steps) // 4)
+        gold[moment] = summary["overall"]["concept"]["mean"]
+    by_kind = {key: value for key, value in last.items() if key.startswith(f"{SETS[0]}/accuracy_")}
     return {
         "kind": kind,
         "seed": seed,
         "judge_accuracy": accuracy,
-        "group_std": [fmean(s["reward/group_std"] for s in part) for part in ends(steps, quarter)],
-        "proxy": [fmean(s["reward/mean"] for s in part) for part in ends(steps, quarter)],
-        "canary_gap": [s.get("canary/concept_gap") for s in steps],
+        "judge_accuracy_by_kind": {key.partition("_")[2]: v for key, v in by_kind.items()},
+        "group_std": [fmean(s["reward/group_std"] for s in part) for part in quarters(steps)],
+        "proxy": [fmean(s["reward/mean"] for s in part) for part in quarters(steps)],
+        "gold_of_rollouts": [fmean(s["canary/concept"] for s in part) for part in quarters(steps)],
         "gold": gold,
     }
 
 
-def ends(steps: Sequence[Any], count: int) -> tuple[Sequence[Any], Sequence[Any]]:
-    """The first and the last steps."""
-    return steps[:count], steps[-count:]
+def quarters(steps: Sequence[Any]) -> list[Sequence[Any]]:
+    """The steps in four parts."""
+    ends = [len(steps) * i // 4 for i in range(5)]
+    return [steps[start:end] for start, end in pairwise(ends)]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -119,20 +124,46 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Means over seeds with their standard deviations."""
-    head = ["judge", "images", "new things", "new damage", "group std first / last quarter",
-            "proxy first / last", "gold before / after"]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for kind in KINDS:
-        own = [row for row in rows if row["kind"] == kind]
-        cells = [kind]
-        cells += [spread([100 * row["judge_accuracy"][name] for row in own], 1) for name in SETS]
-        for key, digits in (("group_std", 3), ("proxy", 3)):
-            cells.append(" / ".join(spread([row[key][i] for row in own], digits) for i in (0, 1)))
-        gold = [(row["gold"].get("before"), row["gold"].get("after")) for row in own]
-        cells.append(" / ".join(spread([100 * pair[i] for pair in gold], 1) for i in (0, 1)))
-        lines.append("| " + " | ".join(cells) + " |")
+    """Three tables, means over seeds with their standard deviations."""
+    heads = ["held-out pictures", "new things", "new damage"]
+    lines = table_head("judge", heads)
+    for kind, own in by_judge(rows):
+        cells = [spread([100 * row["judge_accuracy"][name] for row in own], 1) for name in SETS]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    names = sorted(rows[0]["judge_accuracy_by_kind"])
+    lines += ["", *table_head("of held-out pictures", names)]
+    for kind, own in by_judge(rows):
+        cells = [
+            spread([100 * row["judge_accuracy_by_kind"][name] for row in own], 1) for name in names
+        ]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    lines += ["", *table_head("RL, by quarter", ["group std", "proxy", "gold of rollouts, %"])]
+    for kind, own in by_judge(rows):
+        cells = []
+        for key, digits, times in PARTS:
+            each = [[times * row[key][q] for row in own] for q in range(4)]
+            cells.append(" → ".join(spread(values, digits) for values in each))
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    moments = list(rows[0]["gold"])
+    lines += ["", *table_head("gold of held-out prompts, %", moments)]
+    for kind, own in by_judge(rows):
+        cells = [spread([100 * row["gold"][name] for row in own], 1) for name in moments]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+PARTS = (("group_std", 3, 1), ("proxy", 2, 1), ("gold_of_rollouts", 0, 100))
+"""Figures over training: their key, digits and factor."""
+
+
+def by_judge(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The rows of each kind of judge."""
+    return [(kind, [row for row in rows if row["kind"] == kind]) for kind in KINDS]
+
+
+def table_head(first: str, names: Sequence[str]) -> list[str]:
+    """Two lines of a table."""
+    return ["| " + " | ".join([first, *names]) + " |", "|" + "---|" * (len(names) + 1)]
 
 
 def spread(values: Sequence[float], digits: int) -> str:
