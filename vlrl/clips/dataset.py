@@ -68,10 +68,10 @@ def _lines(questions: list[Question], video: str, clip: str) -> Iterator[dict[st
         }
 
 
-def write_video(path: Path, frames: np.ndarray) -> None:
+def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
     """uint8 [T, H, W, 3] as a file that every decoder reads."""
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(CODEC, rate=FPS, options=QUALITY)
+        stream: Any = container.add_stream(CODEC, rate=fps, options=QUALITY)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
