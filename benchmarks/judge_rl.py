@@ -2,7 +2,7 @@
 
     python scripts/make_judge_pairs.py --out runs/judge_pairs
     python scripts/make_tiny_judge.py --out runs/tiny_judge_start
-    python benchmarks/judge_rl.py --seeds 0 1 2 --out runs/judge_rl        # hours on two cores
+    python benchmarks/judge_rl.py [KEY=VALUE ...] --seeds 0 1 2 --out runs/judge_rl   # an hour
 
 For each seed: trains both judges on the same pairs (scripts/train_judge.py), measures them on
 held-out pictures, things and kinds of damage, then trains the embedded image model with each of

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from vlrl.measure.boxes import iou
 
@@ -48,8 +47,11 @@ def empty_scene(frames: Sequence[np.ndarray], num: int = 80) -> np.ndarray:
 def moving_boxes(frame: np.ndarray, empty: np.ndarray, least_px: int = 28) -> np.ndarray:
     """Boxes of what differs from the empty scene, [n, 4], xyxy pixels; least_px: of their height.
 
-    Gaps are closed upwards and downwards more than sideways, as for people who stand.
+    Gaps are closed upwards and downwards more than sideways, as for people who stand. scipy comes
+    with the extra `three_d`.
     """
+    from scipy import ndimage
+
     differs = np.abs(frame.astype(np.int16) - empty).max(-1) > DIFFERENCE
     differs = ndimage.binary_opening(differs, iterations=2)
     differs = ndimage.binary_closing(differs, structure=np.ones((17, 5)))
