@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_clock import Counted
 from helpers_pictures import rollout
 
 from vlrl.data.judge_pairs import PairMaker, read_rows
 from vlrl.reward.tree import build_reward
-from vlrl.warmup.images.clock import Clock
 from vlrl.warmup.images.pick import (
     accuracy,
     features,
@@ -30,21 +30,6 @@ from vlrl.warmup.images.pick import (
 )
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets/images"
-
-
-class Steps(Clock):
-    """Counts steps, so that a slow machine trains as long as a fast one."""
-
-    done = 0
-
-    @property
-    def share(self) -> float:
-        return self.done / 80
-
-    @property
-    def running(self) -> bool:
-        self.done += 1
-        return self.done <= 80
 
 
 def unit(*rows: list[float]) -> torch.Tensor:
@@ -88,7 +73,7 @@ def test_what_it_learns_is_what_the_reward_gives(tmp_path: Path) -> None:
     kinds = ("noise", "wrong_background")
     log = io.StringIO()
     pairs = (maker.pair(kind) for kind in itertools.cycle(kinds))
-    learn_picks(model, processor, pairs, Steps(0.0), batch=16, lr=2e-3, log=log)
+    learn_picks(model, processor, pairs, Counted(80), batch=16, lr=2e-3, log=log)
     drawn = list(PairMaker(ASSETS, rows, 1).draw(80, kinds))
     found = accuracy(model, processor, drawn)
     assert found["all"] > 0.7, (found, log.getvalue())

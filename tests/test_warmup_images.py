@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_clock import Counted
+
 from vlrl.warmup.images import dino, judges
 from vlrl.warmup.images.augment import colours, crops, soften
 from vlrl.warmup.images.autoencoder import encode_pictures, scale_latents, train_autoencoder
-from vlrl.warmup.images.clock import Clock
 from vlrl.warmup.images.flow import flow_loss, train_flow
 from vlrl.warmup.images.pictures import all_captions, base_pictures, both_styles, labelled
 from vlrl.warmup.images.pipeline import PipelineSize, new_pipeline
@@ -21,23 +24,6 @@ from vlrl.warmup.images.pipeline import PipelineSize, new_pipeline
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets/images"
 SMALL = PipelineSize(vae_channels=(8, 8, 16, 16), width=32, num_heads=2, num_layers=1)
-
-
-class Counted(Clock):
-    """A clock that counts steps, so that a test does not depend on the machine."""
-
-    def __init__(self, num_steps: int) -> None:
-        super().__init__(minutes=1.0)
-        self.left = self.num_steps = num_steps
-
-    @property
-    def running(self) -> bool:
-        self.left -= 1
-        return self.left >= 0
-
-    @property
-    def share(self) -> float:
-        return 1 - max(self.left, 0) / self.num_steps
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_clock import Counted
 from helpers_voxels import NUM_CODES, SHAPE, boxes, make_voxel_policy, save_voxel_model
 
 from vlrl.policy.voxel_tokens.codec import VoxelCodec
 from vlrl.policy.voxel_tokens.policy import further_turn
 from vlrl.shapes.store import save_shapes
 from vlrl.shapes.voxelise import Voxels
-from vlrl.warmup.images.clock import Clock
 from vlrl.warmup.shapes.codec import (
     Follower,
     coarse,
@@ -69,7 +69,7 @@ def test_a_codec_learns_a_shape() -> None:
     shapes = torch.from_numpy(np.stack([boxes(), np.roll(boxes(), 2, 0)]))
     before = reconstruction_iou(codec, shapes)
     log = io.StringIO()
-    train_codec(codec, shapes, Clock(0.12), batch=4, lr=5e-3, log=log)
+    train_codec(codec, shapes, Counted(60), batch=4, lr=5e-3, log=log)
     assert reconstruction_iou(codec, shapes) > before
     assert not codec.training
     assert all(p.requires_grad for p in codec.parameters())
