@@ -21,6 +21,7 @@ from vlrl.data.rows import Convention, RawRow, field_of, four_numbers, image_siz
 from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.eval.benchmarks import Benchmark, annotation_files, image_folder
 from vlrl.measure.boxes import Box, Frame
+from vlrl.measure.spread import evenly
 from vlrl.measure.verdict import Refusal, Target, polygon_of
 
 
@@ -72,9 +73,7 @@ def load_items(benchmark: Benchmark, source: Source) -> list[Item]:
         items.append(item)
     if not items:
         raise DataError(f"{source.data}: no item in it")
-    if source.limit and source.limit < len(items):
-        return [items[i * len(items) // source.limit] for i in range(source.limit)]
-    return items
+    return evenly(items, source.limit)
 
 
 def _raw_items(benchmark: Benchmark, source: Source) -> Iterator[tuple[RawRow, Convention]]:

@@ -6,8 +6,8 @@
     vlrl eval --benchmark custom_video --data runs/real_clips --model MODEL
 
 vtest.avi shows people who walk past a camera that stands still; it is not in this repository.
-The sentences are ours, written by looking. The boxes come from vlrl/clips/walkers.py; CHECKED holds
-boxes drawn by hand, and the script prints how well both agree.
+The sentences are ours, written by looking. The boxes come from vlrl/clips/walkers.py; `checked`
+holds boxes drawn by hand, and the script prints how well both agree.
 """
 
 from __future__ import annotations

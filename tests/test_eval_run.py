@@ -358,8 +358,9 @@ def test_failed_calls_are_named_counted_and_asked_again(
 
 
 def test_the_command_gives_the_trainers_figure(tmp_path: Path) -> None:
+    from vlrl.measure.spread import evenly
     from vlrl.tasks.gui_grounding import GuiGrounding
-    from vlrl.train.evaluation import evaluate, spread
+    from vlrl.train.evaluation import evaluate
 
     out = tmp_path / "eval"
     arguments = ["--benchmark", "held_out", "--data", str(ROOT / "assets/screens")]
@@ -375,7 +376,7 @@ def test_the_command_gives_the_trainers_figure(tmp_path: Path) -> None:
     from vlrl.policy.vision_language import VisionLanguagePolicy
 
     policy = VisionLanguagePolicy(options, dtype=torch.float32, max_tokens_per_chunk=4096)
-    rows, _ = evaluate(policy, task, spread(task.samples("held_out"), 24), ALONE, 8, {})
+    rows, _ = evaluate(policy, task, evenly(task.samples("held_out"), 24), ALONE, 8, {})
     theirs = {row["id"]: (row["output"], row["metrics"]["hit"]) for row in rows}
     lines = (out / "predictions.jsonl").read_text().splitlines()
     mine = {

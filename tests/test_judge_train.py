@@ -24,7 +24,8 @@ from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import JudgeTemplate, PictureBook, Questions, template_of
 from vlrl.judge_train.build import build_trainer, export
 from vlrl.judge_train.config import JudgeTrainConfig
-from vlrl.judge_train.items import PairSampler, items_of, spread
+from vlrl.judge_train.items import PairSampler, items_of
+from vlrl.measure.spread import one_a_stretch
 from vlrl.reward.tree import build_reward
 
 
@@ -231,12 +232,12 @@ def test_a_limit_meets_every_kind_of_a_file_that_goes_round_them():
         Preference(str(i), str(i), "a cup", Path("a"), Path("b"), 1, kind=kinds[i % 3])
         for i in range(840)
     ]
-    some = spread(pairs, 70)  # every twelfth one would always be a blurred one
+    some = one_a_stretch(pairs, 70)  # every twelfth one would always be a blurred one
     assert len({pair.id for pair in some}) == 70
     assert [int(pair.id) for pair in some] == sorted(int(pair.id) for pair in some)
     assert all(sum(pair.kind == kind for pair in some) > 12 for kind in kinds)
-    assert spread(pairs, 70) == some
-    assert spread(pairs, 0) == spread(pairs, 900) == pairs
+    assert one_a_stretch(pairs, 70) == some
+    assert one_a_stretch(pairs, 0) == one_a_stretch(pairs, 900) == pairs
 
 
 def test_a_config_that_cannot_be_meant(parts, tmp_path):

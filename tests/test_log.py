@@ -29,8 +29,9 @@ from vlrl.log.report_files import read_run
 from vlrl.log.sinks import JsonLines, open_sinks
 from vlrl.measure.boxes import Box, Frame, Point
 from vlrl.measure.overlay import TRUE_COLOUR, Mark, overlay
+from vlrl.measure.spread import evenly
 from vlrl.measure.stats import bootstrap_difference, bootstrap_mean
-from vlrl.train.evaluation import spread, summarise
+from vlrl.train.evaluation import summarise
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -154,8 +155,8 @@ def test_schedules() -> None:
 
 
 def test_spread_is_even_and_whole() -> None:
-    assert spread(list(range(10)), 5) == [0, 2, 4, 6, 8]
-    assert spread(list(range(3)), 0) == spread(list(range(3)), 9) == [0, 1, 2]
+    assert evenly(list(range(10)), 5) == [0, 2, 4, 6, 8]
+    assert evenly(list(range(3)), 0) == evenly(list(range(3)), 9) == [0, 1, 2]
 
 
 def test_summaries_leave_out_what_does_not_apply() -> None:

@@ -21,8 +21,8 @@ from vlrl.eval.video_benchmarks import (
 )
 from vlrl.eval.video_runner import ask_all, found_of, read_texts, read_tubes, write_lines
 from vlrl.eval.video_scoring import Found, figures_of, markdown, prediction_row, summarise
+from vlrl.measure.spread import evenly
 from vlrl.registry import resolve
-from vlrl.types import Sample
 
 OWN_CLIPS = Path("assets/clips")
 MAX_NEW_TOKENS = 1024
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     benchmark = video_benchmark_named(args.benchmark)
     recipe = read_recipe(args.model) if args.model else Recipe()
     task = _task(args, benchmark, recipe)
-    samples = _spread(task.samples("eval"), args.limit)
+    samples = evenly(task.samples("eval"), args.limit)
     settings = _settings(args, task, recipe)
     out = args.out or Path("runs/eval") / f"{benchmark.name}-{_label(args)}"
     cost = {"num_tokens": 0.0, "seconds": 0.0}
@@ -122,13 +122,6 @@ def _task(args: argparse.Namespace, benchmark: VideoBenchmark, recipe: Recipe) -
         options.setdefault("answer", "temporal")
     task_class = resolve("task", "video_grounding")
     return task_class(check(task_class.Options, options))
-
-
-def _spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
-    """At most `limit` samples, evenly spaced; 0 = all."""
-    if not limit or limit >= len(samples):
-        return list(samples)
-    return [samples[i * len(samples) // limit] for i in range(limit)]
 
 
 def _settings(args: argparse.Namespace, task: Any, recipe: Recipe) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vlrl.judge.question import (
     template_of,
 )
 from vlrl.measure.judging import Judgement
+from vlrl.measure.spread import evenly
 
 TEXT_TEMPLATE = {
     "comparison_instruction": (
@@ -98,10 +99,7 @@ def _pairs(args: argparse.Namespace) -> list[Preference]:
     rows = read_preferences(source)
     if rows.skipped:
         print(f"{len(rows.skipped)} bad rows skipped, the first: {rows.skipped[0]}")
-    pairs = rows.good
-    if args.limit and args.limit < len(pairs):
-        pairs = [pairs[i * len(pairs) // args.limit] for i in range(args.limit)]
-    return pairs
+    return evenly(rows.good, args.limit)
 
 
 def _by_judge(args: argparse.Namespace, pairs: list[Preference]) -> list[Judgement]:

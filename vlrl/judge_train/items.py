@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from vlrl.data.preferences import Preference
@@ -60,19 +59,6 @@ def items_of(
         Item(questions.compare(book, pair.caption, pair.rejected, pair.chosen), no),
     ]
     return orders if both_orders else [rng.choice(orders)]
-
-
-def spread(pairs: Sequence[Preference], limit: int) -> list[Preference]:
-    """`limit` of the pairs, in order, the same ones every time; 0 = all.
-
-    One of each stretch, at a random place in it: files go round their kinds, and even steps would
-    always meet the same one.
-    """
-    if not limit or limit >= len(pairs):
-        return list(pairs)
-    rng = random.Random(0)
-    ends = [i * len(pairs) // limit for i in range(limit + 1)]
-    return [pairs[rng.randrange(start, end)] for start, end in pairwise(ends)]
 
 
 class PairSampler:

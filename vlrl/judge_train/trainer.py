@@ -30,8 +30,9 @@ from vlrl.judge.packing import EncodedAsk, batches, pack, padded
 from vlrl.judge.question import PictureBook, Questions
 from vlrl.judge.verdicts import judged, judged_by_scores
 from vlrl.judge_train.config import JudgeTrainConfig, StageConfig
-from vlrl.judge_train.items import PairSampler, encode_completion, items_of, spread
+from vlrl.judge_train.items import PairSampler, encode_completion, items_of
 from vlrl.measure.judging import Judgement, correct, order_consistency
+from vlrl.measure.spread import one_a_stretch
 from vlrl.train.checkpoint import Checkpoints
 
 Patches = Sequence[tuple[Tensor, Tensor]]
@@ -78,7 +79,7 @@ class JudgeTrainer:
             self.judge = LocalJudge(module.model, processor, config.template, **limits)
         self.data = [_pairs_of(stage) for stage in config.stages]
         self.held_out = {
-            name: spread(read_preferences(one.data).good, one.limit)
+            name: one_a_stretch(read_preferences(one.data).good, one.limit)
             for name, one in config.held_out.items()
         }
         self.step = 0

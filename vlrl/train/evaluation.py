@@ -14,13 +14,6 @@ from vlrl.rollout.scoring import measured
 from vlrl.types import Rollout, Sample
 
 
-def spread(samples: Sequence[Sample], limit: int) -> list[Sample]:
-    """At most `limit` samples, evenly spaced over the whole; 0 = all."""
-    if not limit or limit >= len(samples):
-        return list(samples)
-    return [samples[i * len(samples) // limit] for i in range(limit)]
-
-
 def evaluate(
     policy: Policy,
     task: Task,

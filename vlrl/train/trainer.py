@@ -48,6 +48,7 @@ from vlrl.log.console import StepConsole
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
+from vlrl.measure.spread import evenly
 from vlrl.protocols import Policy, Reward, Task, TrainableReward
 from vlrl.reward.tree import num_stages, walk
 from vlrl.rollout.health import record_canary, record_health
@@ -55,7 +56,7 @@ from vlrl.rollout.overlap import ScoringQueue, scores_beside
 from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
 from vlrl.rollout.scoring import measured, record, stage_rewards
 from vlrl.train.checkpoint import Checkpoints
-from vlrl.train.evaluation import evaluate, spread, summarise
+from vlrl.train.evaluation import evaluate, summarise
 from vlrl.train.evaluation_files import write_evaluation
 from vlrl.train.update import Batch, stage_of, update, with_reference
 from vlrl.types import Finish, Rollout
@@ -282,7 +283,7 @@ class Trainer:
         """Greedy answers on every held-out split, written to `evaluations/<label>/`."""
         options = self.config.eval
         for split in options.splits:
-            samples = spread(self.task.samples(split), options.limit)
+            samples = evenly(self.task.samples(split), options.limit)
             show = self.world.is_main and self.config.log.console
             mine = -(-len(samples) // self.world.size)
             title = f"evaluating {split} ({label})"

@@ -81,7 +81,7 @@ def learn_picks(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         num_steps += 1
-        right = (images * texts[:, None]).sum(-1).argmax(1) == 0
+        right = cosines(images.detach(), texts.detach()).argmax(1) == 0
         recent.append((float(picked.detach()), float(told.detach()), float(right.float().mean())))
         if num_steps % 50 == 0:
             means = [round(sum(column) / len(recent), 4) for column in zip(*recent, strict=True)]
@@ -111,6 +111,11 @@ def features(
     return images.reshape(len(pairs), 2, -1), functional.normalize(read, dim=-1)
 
 
+def cosines(images: Tensor, texts: Tensor) -> Tensor:
+    """Of both pictures of a pair with its caption, [N, 2]; images [N, 2, D], texts [N, D]."""
+    return (images * texts[:, None]).sum(-1)
+
+
 def pick_losses(
     images: Tensor, texts: Tensor, scale: Tensor, captions: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
@@ -120,7 +125,7 @@ def pick_losses(
     cross-entropy of scale * cos over the two pictures (Pick-a-Pic, arXiv 2305.01569, section 4);
     the second leaves out other pairs of the same caption.
     """
-    scores = scale * (images * texts[:, None]).sum(-1)
+    scores = scale * cosines(images, texts)
     first = torch.zeros(len(captions), dtype=torch.long)
     logits = scale * images[:, 0] @ texts.T
     same = torch.tensor([[a == b for b in captions] for a in captions])
@@ -140,7 +145,7 @@ def accuracy(
     for start in range(0, len(pairs), batch):
         some = pairs[start : start + batch]
         images, texts = features(model, processor, some)
-        scores = (images * texts[:, None]).sum(-1)
+        scores = cosines(images, texts)
         for pair, won in zip(some, (scores[:, 0] > scores[:, 1]).tolist(), strict=True):
             right["all"].append(won)
             right.setdefault(pair.kind, []).append(won)
