@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: demo setup test test-slow lint types check clean
 
-$(STAMP): requirements/all.txt pyproject.toml
+$(STAMP): requirements/all.txt pyproject.toml scripts/setup.sh
 	@scripts/setup.sh $(VENV) $(PYTHON_VERSION)
 	@touch $@
 

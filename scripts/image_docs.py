@@ -21,7 +21,8 @@ Every concept is drawn in two styles, Microsoft's Fluent Flat and Google's Noto:
 - `fluent/<concept>.png`, `noto/<concept>.png`: 64x64 RGBA sprites. The thing is cut out, scaled to
   56 px on its longest side and centred.
 - `references/<concept>--<colour>.webp`: the Noto sprite on a plain background, 64x64 RGB,
-  {quality}.
+  lossless. They are not kept in the repository: `make setup` draws them from the sprites
+  (`scripts/draw_references.py`, two seconds).
 
 Only Noto pictures are references. The same pictures in Fluent style, and pictures of words, are
 composed when they are needed, by the same functions (`vlrl/data/compose.py`).
@@ -64,11 +65,8 @@ SOFTWARE.
 """
 
 
-def write_docs(
-    out: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]], *, is_lossless: bool
-) -> None:
+def write_docs(out: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """README.md with the counts of what was written, and LICENSES.md."""
-    quality = "lossless" if is_lossless else "quality 95"
     pictures = [row for rows in splits.values() for row in rows if "concept" in row]
     words = [row for rows in splits.values() for row in rows if "written" in row]
     size = sum(path.stat().st_size for path in out.rglob("*") if path.suffix in (".png", ".webp"))
@@ -78,7 +76,7 @@ def write_docs(
         f"{len({row['concept'] for row in pictures})} concepts in two styles, {len(pictures)} "
         f"captions with a reference picture, {len(words)} prompts for "
         f"{len({row['written'] for row in words})} written words, {size / 1e6:.1f} MB of pictures.",
-        ABOUT.format(resvg=RESVG, quality=quality),
+        ABOUT.format(resvg=RESVG),
         "| file | rows | concepts or words | what |",
         "|---|---|---|---|",
     ]

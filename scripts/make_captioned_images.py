@@ -20,12 +20,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from a checkout
 
+from draw_references import draw_references
 from image_concepts import WORDS, Concept, concepts, shuffled, with_article
 from image_docs import FLUENT, NOTO, RESVG, write_docs
 from npm_packages import unpack
 from PIL import Image
 
-from vlrl.data.compose import COLOURS, compose
+from vlrl.data.compose import COLOURS
 
 SIZE_PX = 64
 FILLED_PX = 56
@@ -36,7 +37,6 @@ NUM_KEPT_WORDS = 10
 NUM_NEW_WORDS = 40
 HELD_OUT_COLOURS = list(combinations(COLOURS, 2))
 """Every pair of colours; taken in turn, so that each colour is held out equally often."""
-MOST_LOSSLESS_BYTES = 6_000_000
 PICTURES = ("fluent", "noto", "references")
 
 Row = dict[str, Any]
@@ -179,17 +179,6 @@ def word_rows() -> Iterator[tuple[str, Row]]:
             )
 
 
-def write_references(out: Path, noto: dict[str, Image.Image], **options: Any) -> int:
-    """Every Noto sprite on every colour; the size in bytes."""
-    size = 0
-    for slug, sprite in noto.items():
-        for colour in COLOURS:
-            path = out / "references" / f"{slug}--{colour}.webp"
-            compose(sprite, colour).save(path, **options)
-            size += path.stat().st_size
-    return size
-
-
 def main() -> int:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -206,18 +195,14 @@ def main() -> int:
     for style, sprites in (("fluent", fluent), ("noto", noto)):
         for slug, sprite in sprites.items():
             sprite.save(args.out / style / f"{slug}.png", optimize=True)
-    size = write_references(args.out, noto, lossless=True, quality=100, method=4)
-    is_lossless = size <= MOST_LOSSLESS_BYTES
-    if not is_lossless:
-        size = write_references(args.out, noto, quality=95, method=6)
-    print(f"references: {size / 1e6:.1f} MB, {'lossless' if is_lossless else 'quality 95'}")
+    draw_references(args.out)
     splits: dict[str, list[Row]] = defaultdict(list)
     for split, row in (*concept_rows(all_concepts), *word_rows()):
         splits[split].append(row)
     for split, rows in splits.items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (args.out / f"{split}.jsonl").write_text(text, encoding="utf-8")
-    write_docs(args.out, splits, is_lossless=is_lossless)
+    write_docs(args.out, splits)
     total = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print({split: len(rows) for split, rows in splits.items()}, f"{total / 1e6:.1f} MB in all")
     return 0

@@ -73,7 +73,7 @@ def main() -> None:
                 lr=args.lr,
                 log=log,
             )
-    sheet(pipeline, args.guidance).save(args.out / "samples.png")
+    sheet(pipeline, args.guidance).save(args.out / "samples.webp")
     save(pipeline, args.out)
 
 

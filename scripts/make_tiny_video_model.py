@@ -12,9 +12,9 @@ def main() -> None:
     parser.add_argument("--start", type=Path, default=Path("assets/models/tiny_qwen2_5_vl"))
     parser.add_argument("--out", type=Path, default=Path("runs/video_warmup"))
     parser.add_argument("--sprites", type=Path, default=Path("assets/images"))
-    parser.add_argument("--photographs", type=Path, nargs="+", required=True, help="to train on")
-    parser.add_argument("--held-out", type=Path, nargs="+", required=True, help="to measure on")
-    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--photographs", type=Path, nargs="+", default=[], help="to train on")
+    parser.add_argument("--held-out", type=Path, nargs="+", default=[], help="to measure on")
+    parser.add_argument("--steps", type=int, default=100_000, help="0: write the start anew")
     parser.add_argument("--max-minutes", type=float, default=15.0)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -26,9 +26,13 @@ def main() -> None:
     parser.add_argument("--eval-minutes", type=float, default=5.0)
     parser.add_argument("--num-eval", type=int, default=48)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--storage", choices=("bf16", "float8"), default="bf16", help="on disk")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    warm_up_on_clips(ClipPlan(**vars(parser.parse_args())))
+    plan = ClipPlan(**vars(parser.parse_args()))
+    if plan.steps and not (plan.photographs and plan.held_out):
+        parser.error("training needs --photographs and --held-out")
+    warm_up_on_clips(plan)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,28 @@ def test_scoring_of_broken_answers(pool: Pool) -> None:
     assert v_iou == 0.0
 
 
+def test_a_model_written_in_half_the_bytes(tmp_path: Path) -> None:
+    plan = ClipPlan(START, tmp_path, Path(), [], [], steps=0, storage="float8")
+    warm_up_on_clips(plan)
+    size = (tmp_path / "model/model.safetensors").stat().st_size
+    assert size < 0.5 * (START / "model.safetensors").stat().st_size
+    before, _ = load_start(START)
+    after, _ = load_start(tmp_path / "model")
+    known = dict(before.named_parameters())
+    for name, value in after.named_parameters():
+        assert value.dtype == torch.float32
+        # Rows that fill the vocabulary up are drawn anew with each loading of the start.
+        value, true = (
+            rows[:704] if "embed_tokens" in name else rows for rows in (value, known[name])
+        )
+        if true.dim() > 1:
+            # Three bits of mantissa; below 2^-6 steps of 2^-9.
+            assert ((value - true).abs() <= true.abs() / 16 + 2**-10).all(), name
+        else:
+            assert torch.equal(value, true), name
+    assert (tmp_path / "model/vlrl.json").is_file()
+
+
 @pytest.mark.slow
 def test_a_few_steps_of_the_warm_up(photograph: Path, tmp_path: Path) -> None:
     plan = ClipPlan(
@@ -133,7 +155,7 @@ def test_a_few_steps_of_the_warm_up(photograph: Path, tmp_path: Path) -> None:
         steps=3, max_minutes=5, batch=1, turns=1, num_eval=2,
     )  # fmt: skip
     warm_up_on_clips(plan)
-    model, processor = load_start(tmp_path / "step_00003")
+    model, processor = load_start(tmp_path / "model")
     assert len(processor.tokenizer("<think_bbox>")["input_ids"]) == 1
     assert model.config.text_config.vocab_size % 64 == 0
     assert "held_out" in (tmp_path / "warmup_log.jsonl").read_text(encoding="utf-8")

@@ -83,7 +83,8 @@ def test_embedded_counts_and_size(embedded):
     }
     ids = [row["id"] for rows in embedded.values() for row in rows]
     assert len(set(ids)) == len(ids)
-    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 8e6
+    kept = [path for path in ASSETS.rglob("*") if path.is_file() and path.suffix != ".webp"]
+    assert sum(path.stat().st_size for path in kept) < 3e6
     readme = (ASSETS / "README.md").read_text()
     for split, count in counts.items():
         assert f"| `{split}.jsonl` | {count} |" in readme

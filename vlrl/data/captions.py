@@ -177,7 +177,8 @@ def _references(value: Any, root: Path, where: str) -> tuple[str, ...]:
     for path in paths:
         if not path.is_file():
             raise DataError(
-                f"{where}: field 'references': there is no picture {path}; check `references_root`"
+                f"{where}: field 'references': there is no picture {path}; check "
+                "`references_root` (`make setup` draws those of assets/images)"
             )
     return tuple(map(str, paths))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,6 +68,8 @@ class ClipPlan:
     num_eval: int = 48
     precision: str = "fp32"
     """bf16 where the processor multiplies it faster."""
+    storage: str = "bf16"
+    """How the last model's matrices are written, a key of `vlrl.warmup.run.STORED`."""
     threads: int = 1
     seed: int = 0
 
@@ -190,10 +191,15 @@ def _generate(model: Any, processor: Any, asked: Sequence[tuple[Clip, Question]]
 
 
 def warm_up_on_clips(plan: ClipPlan) -> None:
-    """Train from `plan.start` and write checkpoints and the log to `plan.out`."""
+    """Train from `plan.start` and write checkpoints and the log to `plan.out`.
+
+    Without steps the start is only written anew, as `plan.storage` says.
+    """
     keep_freed_memory()
     torch.set_num_threads(plan.threads)
     model, processor = load_start(plan.start)
+    if not plan.steps:
+        return write_final(plan, model, processor)
     use_fast_attention(model)
     optimizer = MuonWithAdam(model.named_parameters(), plan.muon_lr, plan.lr, weight_decay=0.01)
     pool = Pool.load(plan.sprites, plan.photographs)
@@ -229,6 +235,12 @@ def warm_up_on_clips(plan: ClipPlan) -> None:
     )
     trainer.train()
     watch.measure(trainer.state.global_step)
-    last, final = plan.out / f"step_{trainer.state.global_step:05d}", plan.out / "model"
-    shutil.copytree(last, final, dirs_exist_ok=True)
+    write_final(plan, model, processor)
+
+
+def write_final(plan: ClipPlan, model: Any, processor: Any) -> None:
+    """`plan.out`/model: the weights as `plan.storage` says, and how to ask the model."""
+    final = plan.out / "model"
+    save_model(model, final, plan.storage)
+    processor.save_pretrained(final)
     write_recipe(final, RECIPE)

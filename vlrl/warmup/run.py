@@ -30,6 +30,8 @@ from vlrl.warmup.tokenizer import build_processor, corpus_from_rows, train_token
 from vlrl.warmup.trainer import MuonWithAdam, WarmupTrainer
 
 VOCABULARY = 704
+STORED = {"bf16": torch.bfloat16, "float8": torch.float8_e4m3fn}
+"""How the matrices of a model may lie on disk."""
 
 
 @dataclass
@@ -66,15 +68,23 @@ def init_assets(plan: WarmupPlan) -> None:
     save_model(build_model(tokenizer, plan.seed), plan.assets)
 
 
-def save_model(model: Qwen2_5_VLForConditionalGeneration, folder: Path) -> None:
-    """Write config and bf16 weights so that a reader never sees half a file."""
+def save_model(
+    model: Qwen2_5_VLForConditionalGeneration, folder: Path, storage: str = "bf16"
+) -> None:
+    """Write config and weights so that a reader never sees half a file.
+
+    storage: bf16, or float8: matrices in e4m3, half the bytes at 3 % rounding of a weight.
+    transformers reads either into the dtype that it is asked for.
+    """
     staging = folder.parent / f".{folder.name}.staging"
     shutil.rmtree(staging, ignore_errors=True)
-    weights = {name: value.detach().bfloat16() for name, value in model.state_dict().items()}
-    saved_type = model.config.dtype
-    model.config.dtype = torch.bfloat16
+    stored: dict[int, torch.Tensor] = {}
+    weights = {}
+    for name, value in model.state_dict().items():
+        narrow = STORED[storage] if value.dim() > 1 else torch.bfloat16
+        # One tensor for tied weights, so that they are written once.
+        weights[name] = stored.setdefault(value.data_ptr(), value.detach().to(narrow))
     model.save_pretrained(staging, state_dict=weights)
-    model.config.dtype = saved_type
     folder.mkdir(parents=True, exist_ok=True)
     for file in staging.iterdir():
         file.replace(folder / file.name)
