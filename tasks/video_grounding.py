@@ -100,7 +100,7 @@ class VideoGrounding:
             return answer
 
     name = "video_grounding"
-    provides = frozenset({"spans", "track", "format", "consistent", "timed_boxes"})
+    provides = frozenset({"spans", "track", "format", "consistent", "timed_boxes", "stages"})
 
     def __init__(self, options: VideoGrounding.Options) -> None:
         self.options = options

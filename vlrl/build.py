@@ -92,7 +92,7 @@ def _check_stages(where: str, reward: Reward, policy: str, has: int) -> None:
     if asked > has:
         raise ConfigError(
             f"{where}: asks for {asked} stages of an answer, those of policy {policy!r} have "
-            f"{has}; stages come from voxel_tokens with policy.refine"
+            f"{has}; stages come from policy.refine (voxel_tokens) or policy.stage_ends"
         )
 
 

@@ -27,6 +27,8 @@ class TokenTrajectory:
     """One a group: patches are ragged, so nothing here is ever sliced by row."""
     reference: Tensor | None = None
     """Log-prob under the reference policy, [B, T]; None where no KL is asked for."""
+    stage: Tensor | None = None
+    """The stage that each token belongs to, [B, T]; None where answers have only one."""
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
@@ -40,6 +42,7 @@ class TokenTrajectory:
         """The trajectory of some rows; the prompts stay, since rows name them by index."""
         index = torch.as_tensor(rows, dtype=torch.long)
         reference = None if self.reference is None else self.reference[index]
+        stage = None if self.stage is None else self.stage[index]
         return replace(
             self,
             tokens=self.tokens[index],
@@ -47,6 +50,7 @@ class TokenTrajectory:
             logp=self.logp[index],
             group=self.group[index],
             reference=reference,
+            stage=stage,
         )
 
     def only_group(self, group: int) -> TokenTrajectory:
@@ -62,6 +66,7 @@ class TokenTrajectory:
         def widen(tensor: Tensor) -> Tensor:
             return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))
 
+        stages = [part.stage for part in parts if part.stage is not None]
         starts = [0]
         for part in parts[:-1]:
             starts.append(starts[-1] + len(part.prompts))
@@ -73,4 +78,5 @@ class TokenTrajectory:
                 [part.group + start for part, start in zip(parts, starts, strict=True)]
             ),
             prompts=tuple(prompt for part in parts for prompt in part.prompts),
+            stage=torch.cat([widen(stage) for stage in stages]) if stages else None,
         )

@@ -240,8 +240,8 @@ class Trainer:
             rollout.advantage = value
         if rewards.shape[1] > 1 and stage_of(trajectory) is None:
             raise ConfigError(
-                "reward: `stages` needs a policy whose answers have stages (voxel_tokens with "
-                "policy.refine); this one's have none"
+                "reward: `stages` needs a policy whose answers have stages (policy.refine, "
+                "policy.stage_ends); this one's have none"
             )
         each = to_actions(advantage, stage_of(trajectory))
         if algo.kl_beta:

@@ -22,8 +22,6 @@ class VoxelTrajectory(TokenTrajectory):
     """True where a token stands, dictated ones included, bool [B, T]."""
     kind: Tensor = BLANK
     """Which tokens might have come: grammar.WORDS, CODES, FREE, DICTATED, [B, T]."""
-    stage: Tensor = BLANK
-    """The stage that each token belongs to, [B, T]."""
 
     @property
     def num_tokens(self) -> Tensor:
@@ -39,9 +37,7 @@ class VoxelTrajectory(TokenTrajectory):
         index = torch.as_tensor(rows, dtype=torch.long)
         part = super().select(rows)
         assert isinstance(part, VoxelTrajectory)
-        return replace(
-            part, present=self.present[index], kind=self.kind[index], stage=self.stage[index]
-        )
+        return replace(part, present=self.present[index], kind=self.kind[index])
 
     @staticmethod
     def join(parts: Sequence[TokenTrajectory]) -> VoxelTrajectory:
@@ -61,5 +57,5 @@ class VoxelTrajectory(TokenTrajectory):
             whole.prompts,
             present=joined("present"),
             kind=joined("kind"),
-            stage=joined("stage"),
+            stage=whole.stage,
         )
