@@ -1,9 +1,10 @@
-"""STVG-o1's ablation at small scale: vIoU alone, its whole reward, and without thinking boxes.
+"""STVG-o1's ablation at small scale: vIoU alone, its whole reward, without thinking boxes, by part.
 
     python benchmarks/video_rewards.py [KEY=VALUE ...] --out runs/video_rewards --seeds 0 1 2
 
-Same warm start, budget and seeds; the third one asks for no thinking boxes, so its own start is
-evaluated too. Runs that are already there are not run again; --table prints what there is.
+Same warm start, budget and seeds. `no_thinking` asks for no thinking boxes, so its own start is
+evaluated too; `stages` pays each part of the answer for itself, which the paper does not do. Runs
+that are already there are not run again; --table prints what there is.
 """
 
 from __future__ import annotations
@@ -16,24 +17,35 @@ from launching import options, train
 from paired import Columns, change, columns, mean, shown
 
 CONFIG = "configs/video_grounding/tiny.yaml"
-LAID_OVER = "configs/video_grounding/tiny_no_thinking.yaml"
+NO_THINKING = "configs/video_grounding/tiny_no_thinking.yaml"
+STAGES = "configs/video_grounding/tiny_stages.yaml"
 VARIANTS: dict[str, tuple[list[str], str | None]] = {
     "tube_iou": ([CONFIG], "configs/rewards/tube_iou.yaml"),
     "stvg_o1": ([CONFIG], "configs/rewards/stvg_o1.yaml"),
-    "no_thinking": ([CONFIG, LAID_OVER], None),
+    "no_thinking": ([CONFIG, NO_THINKING], None),
+    "stages": ([CONFIG, STAGES], "configs/rewards/stvg_o1_stages.yaml"),
 }
 """Configs and reward of each row."""
+QUESTIONS = (("tube_iou", "stvg_o1", "stages"), ("no_thinking",))
+"""Variants that ask the model in one way have one start."""
 FIGURES = ("t_iou", "v_iou", "v_iou_above_0.3", "v_iou_above_0.5", "gt_v_iou", "well_formed")
 SPLIT = "held_out"
 
 
 def run(out: Path, variant: str, seed: int, ranks: int, overrides: list[str]) -> None:
-    """One run; each variant's start is evaluated in its first run."""
+    """One run; a start is evaluated in the first run that has it."""
     configs, reward = VARIANTS[variant]
-    first = not any(out.glob(f"{variant}-seed*/evaluations/before"))
+    first = start_of(out, variant) is None
     own = [f"eval.before={str(first).lower()}", "checkpoint.export=false", *overrides]
     name = f"{variant}-seed{seed}"
     train(configs, own, out=out, name=name, seed=seed, ranks=ranks, reward=reward)
+
+
+def start_of(out: Path, variant: str) -> Path | None:
+    """The evaluation of a variant's start; None where there is none yet."""
+    (alike,) = (names for names in QUESTIONS if variant in names)
+    found = [path for name in alike for path in out.glob(f"{name}-seed*/evaluations/before")]
+    return min(found, default=None)
 
 
 def row(label: str, ends: list[Columns], start: Columns | None) -> str:
@@ -61,15 +73,17 @@ def table(out: Path, seeds: list[int]) -> str:
         "| reward | m_tIoU | m_vIoU | vIoU@0.3 | vIoU@0.5 | gt_vIoU | well-formed |",
         "|---|---|---|---|---|---|---|",
     ]
+    shown_starts = set()
     for variant in VARIANTS:
-        starts = sorted(out.glob(f"{variant}-seed*/evaluations/before"))
+        before = start_of(out, variant)
         ends = [
             evaluated(folder)
             for seed in seeds
             if (folder := out / f"{variant}-seed{seed}" / "evaluations" / "after").is_dir()
         ]
-        start = evaluated(starts[0]) if starts else None
-        if start is not None:
+        start = evaluated(before) if before else None
+        if start is not None and before not in shown_starts:
+            shown_starts.add(before)
             lines.append(row(f"warm start, as {variant} asks", [start], None))
         if ends:
             lines.append(row(f"{variant}, {len(ends)} seeds", ends, start))
