@@ -67,6 +67,7 @@ def given(data: Path, texts: list[str]) -> Path:
     return path
 
 
+EMBEDDED = Path(__file__).parents[1] / "assets/models/tiny_video"
 RIGHT = write_track(2, 5, None, [[20, 20, 60, 60]] * 4)
 LATE = write_track(4, 7, None, [[20, 20, 60, 60]] * 4)
 
@@ -245,6 +246,15 @@ def test_a_checkpoint_is_asked_and_a_killed_run_goes_on(
     assert outputs[0] == outputs[1]
     # Other settings are another run.
     assert run(*words, "--fps", "1", "--out", killed) == 2
+
+
+def test_the_embedded_model_finds_tubes(tmp_path: Path) -> None:
+    """Every tenth question or so about clips over photographs that it never saw."""
+    out = tmp_path / "out"
+    assert run("--benchmark", "clips", "--model", EMBEDDED, "--limit", "30", "--out", out) == 0
+    found = summary_of(out)
+    assert mean(found, "well_formed") > 0.9
+    assert mean(found, "v_iou") > 0.15, "the best fixed box for the whole clip has 0.09"
 
 
 def test_a_failed_answer_is_asked_again(data: Path) -> None:
