@@ -1,9 +1,9 @@
-"""STVG-o1's ablation at small scale: vIoU alone, its whole reward, without thinking boxes, by part.
+"""STVG-o1's ablation at small scale: vIoU alone, its whole reward, without thinking, by box.
 
     python benchmarks/video_rewards.py [KEY=VALUE ...] --out runs/video_rewards --seeds 0 1 2
 
 Same warm start, budget and seeds. `no_thinking` asks for no thinking boxes, so its own start is
-evaluated too; `stages` pays each part of the answer for itself, which the paper does not do. Runs
+evaluated too; `credit` pays every box for itself, which the paper does not do. Runs
 that are already there are not run again; --table prints what there is.
 """
 
@@ -18,15 +18,15 @@ from paired import Columns, change, columns, mean, shown
 
 CONFIG = "configs/video_grounding/tiny.yaml"
 NO_THINKING = "configs/video_grounding/tiny_no_thinking.yaml"
-STAGES = "configs/video_grounding/tiny_stages.yaml"
+CREDIT = "configs/video_grounding/tiny_credit.yaml"
 VARIANTS: dict[str, tuple[list[str], str | None]] = {
     "tube_iou": ([CONFIG], "configs/rewards/tube_iou.yaml"),
     "stvg_o1": ([CONFIG], "configs/rewards/stvg_o1.yaml"),
     "no_thinking": ([CONFIG, NO_THINKING], None),
-    "stages": ([CONFIG, STAGES], "configs/rewards/stvg_o1_stages.yaml"),
+    "credit": ([CONFIG, CREDIT], "configs/rewards/stvg_o1_credit.yaml"),
 }
 """Configs and reward of each row."""
-QUESTIONS = (("tube_iou", "stvg_o1", "stages"), ("no_thinking",))
+QUESTIONS = (("tube_iou", "stvg_o1", "credit"), ("no_thinking",))
 """Variants that ask the model in one way have one start."""
 FIGURES = ("t_iou", "v_iou", "v_iou_above_0.3", "v_iou_above_0.5", "gt_v_iou", "well_formed")
 SPLIT = "held_out"

@@ -112,7 +112,7 @@ def at_stage(rollouts: Sequence[Rollout], index: int, num_stages: int) -> list[R
             if len(parsed.stages) < num_stages:
                 raise RewardError(
                     f"sample {rollout.sample.id!r}: its answer has {len(parsed.stages)} stages, "
-                    f"the reward asks for {num_stages}; see policy.refine and policy.stage_ends"
+                    f"the reward asks for {num_stages}; for a second one set policy.refine"
                 )
             parsed = parsed.stages[index]
         seen.append(replace(rollout, parsed=parsed))

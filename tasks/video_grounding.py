@@ -19,7 +19,7 @@ from vlrl.measure.resize import video_size
 from vlrl.measure.spans import clamp, span_iou
 from vlrl.measure.timeline import Edges as SpanEdges
 from vlrl.measure.timeline import Timeline, Unit
-from vlrl.measure.track_answers import TrackFormat, format_named, read_track
+from vlrl.measure.track_answers import TrackFormat, format_named, part_starts, read_track
 from vlrl.measure.tube_metrics import NOTHING, Convention, TubeScore, score_tube
 from vlrl.measure.tubes import Track, Tube
 from vlrl.measure.video_answers import Duplicates, VideoAnswer, VideoTarget, answer_from
@@ -100,7 +100,7 @@ class VideoGrounding:
             return answer
 
     name = "video_grounding"
-    provides = frozenset({"spans", "track", "format", "consistent", "timed_boxes", "stages"})
+    provides = frozenset({"spans", "track", "format", "consistent", "timed_boxes"})
 
     def __init__(self, options: VideoGrounding.Options) -> None:
         self.options = options
@@ -273,6 +273,17 @@ class VideoGrounding:
         if self.form.has_boxes:
             figures["consistent"] = float(answer is not None and answer.consistent)
         return figures
+
+    def stage_starts(self, text: str, num_stages: int) -> list[tuple[int, int]]:
+        """Where the span (stage 0) and the boxes begin in an answer: (first character, stage).
+
+        Raises ConfigError for answers of another form than the paper's.
+        """
+        if self.options.answer not in ("stvg_o1", "stvg"):
+            raise ConfigError(
+                f"task.answer {self.options.answer!r}: a reward by stages needs stvg_o1 or stvg"
+            )
+        return part_starts(text, (num_stages - 1) // 2)
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
         """The row's labels: kind of sentence, declarative or interrogative, ..."""

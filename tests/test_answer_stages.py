@@ -1,8 +1,10 @@
-"""Stages of an answer that is text: where they end, and the advantage that their tokens get."""
+"""Stages of an answer that is text: where they begin, and the advantage that their tokens get."""
 
 from __future__ import annotations
 
+import itertools
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,82 +13,127 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import itertools
-
 from helpers_tubes import answer_of, rollout_of, still, track_of
 from test_policy import make_policy, problems
 
+from vlrl.errors import ConfigError
+from vlrl.measure.track_answers import part_starts, write_track
 from vlrl.policy.answer_stages import stages_of
 from vlrl.policy.trajectory import TokenTrajectory
 from vlrl.reward.tree import build_reward
+from vlrl.tasks.video_grounding import VideoGrounding
+from vlrl.train.credit import in_stages
 
-ENDS = ("</a>", "</b>")
+BOXES = [[1, 2, 30, 40], [5, 6, 70, 80], [9, 10, 90, 95]]
 
 
-@given(st.text("<>/ab1", max_size=30), st.data())
-def test_the_stage_of_a_token_does_not_depend_on_the_cuts_before_it(text, data):
-    """Characters as tokens are the plain reference; any other cut agrees at each token's start."""
-    single = stages_of(list(text), ENDS)
-    for place in range(len(text)):
-        before, num_ended = text[:place], 0
-        for end in ENDS:
-            _, found, before = before.partition(end)
-            if not found:
-                break
-            num_ended += 1
-        assert single[place] == num_ended
+@given(st.text("ab", max_size=20), st.data())
+def test_a_token_is_in_the_stage_of_its_first_character(text, data):
+    places = sorted(data.draw(st.sets(st.integers(0, 20), max_size=5)))
+    starts = [(place, 1 + k) for k, place in enumerate(places)]
+    single = [sum(place <= here for place in places) for here in range(len(text))]
+    assert stages_of(list(text), starts) == single
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=8)) | {0, len(text)})
     pieces = [text[a:b] for a, b in itertools.pairwise(cuts)]
-    assert stages_of(pieces, ENDS) == [single[cut] for cut in cuts[: len(pieces)]]
+    assert stages_of(pieces, starts) == [single[cut] for cut in cuts[: len(pieces)]]
 
 
-def test_ends_count_in_their_order_only():
-    assert stages_of(["x</b>", "y", "</a>", "z</b>w", "v"], ENDS) == [0, 0, 0, 1, 2]
-    assert stages_of([], ENDS) == []
-    assert stages_of(["a", "b"], ()) == [0, 0]
-    # One token may end two stages; what it holds belongs to the first of them.
-    assert stages_of(["1</a>2</b>", "3"], ENDS) == [0, 2]
+@pytest.mark.parametrize("compact", [True, False])
+def test_the_parts_of_a_track(compact: bool) -> None:
+    text = write_track(4, 6, BOXES, BOXES[::-1], compact=compact)
+    seen = {}
+    for (begin, stage), (end, _) in itertools.pairwise([*part_starts(text, 6), (len(text), 0)]):
+        seen.setdefault(stage, []).append(text[begin:end].strip(" ,"))
+    space = "" if compact else " "
+    listed = [f"[{f',{space}'.join(map(str, box))}]" for box in BOXES]
+    # Frames 4, 5, 6 modulo 6 are the slots 4, 5, 0; the prediction's come six later.
+    assert [seen[stage] for stage in (5, 6, 1)] == [
+        [f"{k}.{space}{box}"] for k, box in zip((4, 5, 6), listed, strict=True)
+    ]
+    assert [seen[stage] for stage in (11, 12, 7)] == [
+        [f"{k}.{space}{box}"] for k, box in zip((4, 5, 6), listed[::-1], strict=True)
+    ]
+    assert {stage for _, stage in part_starts(text, 1)} == {0, 1, 2}
+    only = write_track(4, 6, None, BOXES)
+    assert {stage for _, stage in part_starts(only, 1)} == {0, 2}
+    assert part_starts("nothing", 6) == []
+    cut_off = text[: text.rindex("[") + 3]
+    assert part_starts(cut_off, 6)[-1] == (len(cut_off), 0)
 
 
 def test_a_policy_names_the_stage_of_its_tokens(checkpoints: dict[str, Path], screens: Path):
-    samples = problems(screens, 2)
-    plain = make_policy(checkpoints["qwen2_5_vl"])
-    rollouts, trajectory = plain.sample(samples, 3, seed=1)
+    policy = make_policy(checkpoints["qwen2_5_vl"])
+    rollouts, trajectory = policy.sample(problems(screens, 2), 3, seed=1)
     assert trajectory.stage is None
-    tokenizer = plain.processor.tokenizer
-    end = tokenizer.decode(trajectory.tokens[0, 2:4].tolist())
-    assert end in rollouts[0].output
-    staged = make_policy(checkpoints["qwen2_5_vl"], stage_ends=(end,))
-    again, trajectory = staged.sample(samples, 3, seed=1)
-    assert [one.output for one in again] == [one.output for one in rollouts]
-    assert trajectory.stage is not None
-    first = trajectory.stage[0, trajectory.mask[0]].tolist()
-    begin = rollouts[0].output.index(end) + len(end)
-    texts = [tokenizer.decode([t]) for t in trajectory.tokens[0, trajectory.mask[0]].tolist()]
-    starts = [sum(map(len, texts[:k])) for k in range(len(texts))]
-    assert first == [int(start >= begin) for start in starts]
-    assert 1 in first
-    part = trajectory.select([2, 0])
-    assert torch.equal(part.stage, trajectory.stage[[2, 0]])
-    joined = TokenTrajectory.join([trajectory.only_group(1), trajectory.only_group(0)])
-    assert torch.equal(joined.stage, trajectory.stage[[3, 4, 5, 0, 1, 2]])
+    half = len(rollouts[0].output) // 2
+    staged = policy.staged(trajectory, lambda text: [(half, 1)])
+    assert staged.stage.shape == trajectory.tokens.shape
+    texts = [
+        policy.processor.tokenizer.decode([token])
+        for token in trajectory.tokens[0, trajectory.mask[0]].tolist()
+    ]
+    begins = [sum(map(len, texts[:k])) for k in range(len(texts))]
+    first = staged.stage[0, trajectory.mask[0]].tolist()
+    assert first == [int(begin >= half) for begin in begins]
+    assert {0, 1} <= set(first)
+    assert torch.equal(staged.select([2, 0]).stage, staged.stage[[2, 0]])
+    joined = TokenTrajectory.join([staged.only_group(1), staged.only_group(0)])
+    assert torch.equal(joined.stage, staged.stage[[3, 4, 5, 0, 1, 2]])
 
 
-def test_each_part_of_a_track_is_paid_for_itself():
-    reward = build_reward(
-        {
-            "stages": {
-                "span": {"use": "temporal_iou"},
-                "thinking": {"use": "track_spatial", "track": "think", "missed": "skip"},
-                "prediction": {"use": "track_spatial", "track": "final", "missed": "skip"},
-            }
-        }
-    )
+def test_every_box_is_paid_for_itself():
+    reward = build_reward({"use": "track_credit", "num_boxes": 6})
+    assert reward.num_stages == 13
     true = still(3, 6)
-    right = answer_of(true.span, track_of(true), track_of(true))
-    boxless = answer_of(true.span, None, track_of(true))
+    perfect = answer_of(true.span, track_of(true), track_of(true))
+    (best,) = reward([rollout_of(true, perfect)])
+    assert best.value == pytest.approx(5.0)
+    # Frames 3 to 6 are the slots 3, 4, 5, 0 of each list; the others have no box.
+    think = (3.0, None, None, 3.0, 3.0, 3.0)
+    assert best.stages == pytest.approx((3.0, *think, *think))
+    missing = answer_of(true.span, None, track_of(true), good=False)
     late = answer_of((90, 95), track_of(true), track_of(true))
-    scores = reward([rollout_of(true, answer) for answer in (right, boxless, late)])
-    assert scores[0].stages == pytest.approx((1.0, 1.0, 1.0))
-    assert scores[1].stages == pytest.approx((1.0, -2.0, 1.0)), "thinking left out is no miss"
-    assert scores[2].stages == (0.0, None, None)
+    empty, off, none = reward([rollout_of(true, one) for one in (missing, late, None)])
+    assert empty.stages[1:7] == (None,) * 6
+    assert off.stages[1:] == (None,) * 12, "a span that misses says nothing about boxes"
+    assert off.stages[0] == pytest.approx(2.0)
+    assert none.stages == (0.0, *[None] * 12)
+    assert none.value == pytest.approx(-4.0)
+    whole = build_reward({"use": "track_credit"})
+    assert whole([rollout_of(true, perfect)])[0].stages == pytest.approx((3.0, 3.0, 3.0))
+    short = build_reward({"use": "track_credit", "thinking": False})
+    assert short([rollout_of(true, perfect)])[0].stages == pytest.approx((3.0, None, 3.0))
+
+
+def test_its_sum_is_stvg_o1_without_improvement():
+    true = still(3, 6)
+    wrong = still(2, 5, (0.0, 0.0, 50.0, 50.0))
+    terms = ["track_format", "track_consistency", "temporal_iou"]
+    flat = [{"use": name} for name in terms]
+    flat += [
+        {"use": "track_spatial", "track": which, "label": which} for which in ("think", "final")
+    ]
+    for answer in (
+        answer_of(true.span, track_of(wrong), track_of(true)),
+        answer_of((2, 9), track_of(true), track_of(wrong)),
+        answer_of((9, 12), None, track_of(true), good=False),
+        None,
+    ):
+        one = [rollout_of(true, answer)]
+        (by_box,) = build_reward({"use": "track_credit", "num_boxes": 4})(one)
+        (plain,) = build_reward({"sum": flat})(one)
+        assert by_box.value == pytest.approx(plain.value)
+
+
+def test_answers_without_stages_are_refused(checkpoints: dict[str, Path], screens: Path):
+    policy = make_policy(checkpoints["qwen2_5_vl"])
+    samples = problems(screens, 1)
+    _, trajectory = policy.sample(samples, 2, seed=1)
+    with pytest.raises(ConfigError, match=r"needs answers that have stages"):
+        in_stages(policy, object(), trajectory, 3)
+    task = VideoGrounding(
+        VideoGrounding.Options(data={"train": {"path": "x.jsonl"}}, answer="seconds_csv")
+    )
+    with pytest.raises(ConfigError, match=r"'seconds_csv'.*stvg_o1 or stvg"):
+        in_stages(policy, task, trajectory, 3)
+    assert partial(part_starts, num_boxes=1)("") == []

@@ -300,6 +300,5 @@ def test_empty_answers_and_perfect_ones(name):
     (score,) = reward(rollouts_of([[perfect(still(0, 3))]]))
     assert score.parts
     (best,) = reward([rollout_of(TRUE, perfect())])
-    whole = "stvg_o1" in name and "stages" not in name
-    top = 5.0 if whole else (0.0 if name == "track_improvement" else high)
+    top = 5.0 if "stvg_o1" in name else (0.0 if name == "track_improvement" else high)
     assert best.value == pytest.approx(top)

@@ -222,15 +222,8 @@ def test_recipes_compose(reward: str) -> None:
     alone = check_plugins(load_run_config([folder / "tiny.yaml", folder / "tiny_no_thinking.yaml"]))
     assert alone.task["answer"] == "stvg"
     assert "think" not in str(alone.reward)
-    laid = [folder / "tiny.yaml", folder / "tiny_stages.yaml"]
-    staged = check_plugins(
-        load_run_config(laid, [], str(ROOT / "configs/rewards/stvg_o1_stages.yaml"))
-    )
-    assert staged.policy["stage_ends"] == ["</time>", "</think_bbox>"]
-    with pytest.raises(ConfigError, match=r"asks for 3 stages.*have 1;.*stage_ends"):
-        check_plugins(
-            load_run_config(laid[:1], [], str(ROOT / "configs/rewards/stvg_o1_stages.yaml"))
-        )
+    laid = [folder / "tiny.yaml", folder / "tiny_credit.yaml"]
+    check_plugins(load_run_config(laid, [], str(ROOT / "configs/rewards/stvg_o1_credit.yaml")))
     recipe = recipe_of(alone)
     assert recipe is not None
     assert recipe.video["answer"] == "stvg"

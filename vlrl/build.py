@@ -82,7 +82,8 @@ def check_plugins(config: RunConfig) -> RunConfig:
             raise ConfigError(f"policy ({policy['use']}): {error}") from error
         policy = {"use": policy["use"], **plain(checked)}
         for where, reward in scored.items():
-            _check_stages(where, reward, policy["use"], getattr(checked, "num_stages", 1))
+            if not hasattr(task_class, "stage_starts"):
+                _check_stages(where, reward, policy["use"], getattr(checked, "num_stages", 1))
     task_section = {"use": config.task["use"], **plain(task)}
     return config.model_copy(update={"task": task_section, "policy": policy})
 
@@ -92,7 +93,7 @@ def _check_stages(where: str, reward: Reward, policy: str, has: int) -> None:
     if asked > has:
         raise ConfigError(
             f"{where}: asks for {asked} stages of an answer, those of policy {policy!r} have "
-            f"{has}; stages come from policy.refine (voxel_tokens) or policy.stage_ends"
+            f"{has}; stages come from voxel_tokens with policy.refine"
         )
 
 

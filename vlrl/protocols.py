@@ -62,7 +62,8 @@ class Task(Protocol):
         """Raise ConfigError where task and policy see the data differently."""
 
     # A task may also have `save_files(rollout, folder)`: an evaluated answer as files for other
-    # programs.
+    # programs; and `stage_starts(text, num_stages)`: where the stages of a written answer begin,
+    # for rewards that pay them one by one.
 
     def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Any:
         """A PIL image of the sample with its truth and the answers drawn in; None = no picture."""

@@ -68,6 +68,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "temporal_iou": "vlrl.rewards.temporal_iou:temporal_iou",
         "track_spatial": "vlrl.rewards.track_spatial:TrackSpatial",
         "track_improvement": "vlrl.rewards.track_improvement:TrackImprovement",
+        "track_credit": "vlrl.rewards.track_credit:TrackCredit",
         "tube_iou": "vlrl.rewards.tube_iou:tube_iou",
         "track_mean_iou": "vlrl.rewards.track_mean_iou:track_mean_iou",
         "time_proximity": "vlrl.rewards.timed_boxes:time_proximity",

@@ -233,18 +233,10 @@ class VisionLanguageConfig(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 = off")
     stop: tuple[str, ...] = ()
-    stage_ends: tuple[str, ...] = Field(
-        (), description="texts that end an answer's stages, in order, for rewards under `stages`"
-    )
     min_pixels: PositiveInt | None = Field(None, description="None = the family's own")
     max_pixels: PositiveInt | None = Field(None, description="None = the family's own")
     share_prompt: Literal["auto", "on", "off"] = "auto"
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
-
-    @property
-    def num_stages(self) -> int:
-        """Stages of an answer that rewards can pay one by one."""
-        return len(self.stage_ends) + 1
 
 
 class LoraSection(Section):

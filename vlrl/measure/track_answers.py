@@ -147,6 +147,26 @@ def _stvg(text: str) -> Parts:
     return spans, _entries(_boxes(text, "think")), _entries(_boxes(text, "pred"))
 
 
+def part_starts(text: str, num_boxes: int) -> list[tuple[int, int]]:
+    """(first character, stage) of the parts of an answer in `stvg_o1` or `stvg`.
+
+    Stage 0 is the span and all marks; box k of the thinking has the stage 1 + k modulo
+    `num_boxes`, that of the prediction as many more.
+    """
+    starts = []
+    for place, which in enumerate(("think", "pred")):
+        mark = re.search(rf"<{which}[_ ]bbox>", text)
+        if mark is None:
+            continue
+        end = text.find("<", mark.end())
+        end = len(text) if end < 0 else end
+        for entry in _ENTRY.finditer(text, mark.end(), end):
+            slot = int(float(entry[1])) % num_boxes
+            starts.append((entry.start(), 1 + place * num_boxes + slot))
+        starts.append((end, 0))
+    return sorted(starts)
+
+
 def _seconds_csv(text: str) -> Parts:
     rows = [[float(number) for number in match] for match in _ROW.findall(text)]
     entries: tuple[Entry, ...] = tuple((n, (a, b, c, d)) for n, a, b, c, d in rows)

@@ -46,11 +46,6 @@ class VideoAnswer:
     timed: tuple[TimedBox, ...]
     """The boxes of the prediction with their times in seconds, in the order written."""
 
-    @property
-    def stages(self) -> tuple[VideoAnswer, ...]:
-        """Span, thinking and prediction: a reward of one of them still needs the whole answer."""
-        return (self, self, self)
-
 
 def answer_from(
     written: WrittenTrack,

@@ -1,21 +1,41 @@
-"""Which stage of an answer each of its tokens belongs to, by the texts that end a stage."""
+"""Which stage of an answer each of its tokens belongs to, by where the stages begin in its text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from vlrl.policy.trajectory import TokenTrajectory
+
+Starts = Sequence[tuple[int, int]]
+"""(first character, stage), in the order of the text; before the first one stands stage 0."""
 
 
-def stages_of(pieces: Sequence[str], ends: Sequence[str]) -> list[int]:
-    """The stage of every token, from 0: how many of `ends` stand in full before it, in their order.
+def stages_of(pieces: Sequence[str], starts: Starts) -> list[int]:
+    """The stage of every token: the one in which its first character stands.
 
-    pieces: the text of each token. The token that completes an end still belongs to the stage
-    which it ends; an answer that never writes an end stays in its stage.
+    pieces: the text of each token.
     """
-    stages, text, stage, begin = [], "", 0, 0
+    stages, stage, place, left = [], 0, 0, list(starts)
     for piece in pieces:
+        while left and left[0][0] <= place:
+            stage = left.pop(0)[1]
         stages.append(stage)
-        text += piece
-        while stage < len(ends) and (found := text.find(ends[stage], begin)) >= 0:
-            begin = found + len(ends[stage])
-            stage += 1
+        place += len(piece)
     return stages
+
+
+def with_stages(
+    trajectory: TokenTrajectory, tokenizer: Any, starts: Callable[[str], Starts]
+) -> TokenTrajectory:
+    """The trajectory with the stage of every token; `starts` finds them in an answer's text."""
+    stage = torch.zeros_like(trajectory.tokens)
+    for row, mask in enumerate(trajectory.mask):
+        ids = [[token] for token in trajectory.tokens[row, mask].tolist()]
+        pieces = tokenizer.batch_decode(ids, skip_special_tokens=False)
+        found = stages_of(pieces, starts("".join(pieces)))
+        stage[row, mask] = torch.tensor(found, dtype=stage.dtype, device=stage.device)
+    return replace(trajectory, stage=stage)

@@ -13,7 +13,7 @@ from vlrl.algo.kl import KL_ESTIMATORS
 from vlrl.config.schema import NftConfig, VisionLanguageConfig
 from vlrl.errors import ConfigError
 from vlrl.policy import layout
-from vlrl.policy.answer_stages import stages_of
+from vlrl.policy.answer_stages import Starts, with_stages
 from vlrl.policy.batches import in_batches
 from vlrl.policy.bound import Bound
 from vlrl.policy.decode import decode
@@ -149,22 +149,13 @@ class VisionLanguagePolicy(Bound):
             prompt if features is None else replace(prompt, pixel_values=None, features=features)
             for prompt, features in zip(prompts, decoded.features, strict=True)
         )
-        trajectory = TokenTrajectory(decoded.tokens, decoded.mask, decoded.logp, group, kept)
-        return rollouts, self._staged(trajectory)
+        return rollouts, TokenTrajectory(decoded.tokens, decoded.mask, decoded.logp, group, kept)
 
-    def _staged(self, trajectory: TokenTrajectory) -> TokenTrajectory:
-        """The trajectory with the stage of every token, where `stage_ends` names some."""
-        if not self.options.stage_ends:
-            return trajectory
-        tokenizer = self.processor.tokenizer
-        stage = torch.zeros_like(trajectory.tokens)
-        for row, mask in enumerate(trajectory.mask):
-            ids = [[token] for token in trajectory.tokens[row, mask].tolist()]
-            pieces = tokenizer.batch_decode(ids, skip_special_tokens=False)
-            stage[row, mask] = torch.tensor(
-                stages_of(pieces, self.options.stage_ends), device=stage.device
-            )
-        return replace(trajectory, stage=stage)
+    def staged(
+        self, trajectory: TokenTrajectory, starts: Callable[[str], Starts]
+    ) -> TokenTrajectory:
+        """The trajectory with the stage of every token; `starts` finds them in an answer's text."""
+        return with_stages(trajectory, self.processor.tokenizer, starts)
 
     def picture_size(self, sample: Sample) -> tuple[int, int]:
         """Width and height that the model sees of a sample's first picture, in pixels."""

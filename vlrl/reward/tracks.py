@@ -25,9 +25,6 @@ class SpatialOptions(BaseModel):
     """Weight of the L1 distance of the edges, in the unit frame (the sum of four, at most 4)."""
     floor: float = Field(-2.0, lt=0)
     """Least score of a frame, and the score of a span that misses the true one in time."""
-    missed: Literal["floor", "skip"] = "floor"
-    """What a span that misses the true one in time gets: `floor` (0 as published), or nothing at
-    all, for boxes that are a stage of their own: their tokens did not choose the span."""
     published: bool = False
     """As written in the paper: no floor, frames without a box left out, no overlap in time = 0.
     Missing in time then beats a bad box."""
@@ -57,8 +54,6 @@ def spatial_score(rollout: Rollout, which: Which, options: SpatialOptions) -> fl
         return nothing
     start, end = (int(edge) for edge in answer.spans[0])
     frames = overlap_frames((start, end), true.span)
-    if not frames and options.missed == "skip":
-        return None
     scores = frame_scores(
         track,
         true,

@@ -43,7 +43,7 @@ from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
 from vlrl.dist.comm import World, all_gather, all_max, all_sum
 from vlrl.dist.engine import Engine
-from vlrl.errors import ConfigError, RewardError
+from vlrl.errors import RewardError
 from vlrl.log.console import StepConsole
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
@@ -56,6 +56,7 @@ from vlrl.rollout.overlap import ScoringQueue, scores_beside
 from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
 from vlrl.rollout.scoring import measured, record, stage_rewards
 from vlrl.train.checkpoint import Checkpoints
+from vlrl.train.credit import in_stages
 from vlrl.train.evaluation import evaluate, summarise
 from vlrl.train.evaluation_files import write_evaluation
 from vlrl.train.update import Batch, stage_of, update, with_reference
@@ -239,10 +240,7 @@ class Trainer:
         for rollout, value in zip(experience.rollouts, advantage.mean(1).tolist(), strict=True):
             rollout.advantage = value
         if rewards.shape[1] > 1 and stage_of(trajectory) is None:
-            raise ConfigError(
-                "reward: `stages` needs a policy whose answers have stages (policy.refine, "
-                "policy.stage_ends); this one's have none"
-            )
+            trajectory = in_stages(self.policy, self.task, trajectory, rewards.shape[1])
         each = to_actions(advantage, stage_of(trajectory))
         if algo.kl_beta:
             with meter.timed("reference"):
