@@ -6,7 +6,7 @@ Both sides train the image model towards references of the second style with the
 `adversarial` learns in every round, `fixed` learns as long as the policy rests (its warm-up
 rounds) and is a fixed reward from then on. Held-out prompts are drawn before and after from the
 same noise and measured in ways that no reward knows: a classifier of the style, one of the thing
-(prompt agreement), and in that one's features FID, KID and nearest neighbours to pictures of the
+(prompt agreement), and in the features of each FID, KID and nearest neighbours to pictures of the
 same prompts in either style. Writes OUT/table.md, OUT/table.json and OUT/pictures.png: rows of a
 caption with the reference, the start, and each side of each seed.
 """
@@ -35,6 +35,8 @@ SIDES = {
 }
 """Overrides of each side; both have the config's `reward.warmup_rounds: 4`."""
 ASSETS = ROOT / "assets/images"
+SPACES = ("judge_concept", "judge_style")
+"""Whose features distances are taken in: a classifier of the thing, and one of the style."""
 LIMIT = 200
 NUM_SHOWN = 10
 
@@ -60,7 +62,7 @@ def evaluate(model: Path, folder: Path, against: Path) -> dict[str, Any]:
     if not found.is_file():
         command = [sys.executable, "scripts/evaluate_pictures.py", "--config", CONFIG]
         command += ["--split", "held_out", "--limit", str(LIMIT), "--model", str(model)]
-        command += ["--features", "assets/models/judge_concept"]
+        command += ["--features", *(str(Path("assets/models") / name) for name in SPACES)]
         command += ["--against", f"first_style={against}", "--pictures", str(folder / "pictures")]
         command += ["--out", str(found)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -70,14 +72,17 @@ def evaluate(model: Path, folder: Path, against: Path) -> dict[str, Any]:
 
 def row_of(figures: dict[str, Any]) -> dict[str, float]:
     """The figures of a row of the table."""
-    second, first = figures["sets"]["references"], figures["sets"]["first_style"]
+    thing, style = (figures["sets"][name] for name in SPACES)
     return {
         "style %": 100 * figures["overall"]["style"]["mean"],
         "thing %": 100 * figures["overall"]["concept"]["mean"],
-        "FID second": second["fid"],
-        "FID first": first["fid"],
-        "KID second": second["kid"],
-        "nearest second %": 100 * second["nearest"],
+        "FID second": thing["references"]["fid"],
+        "FID first": thing["first_style"]["fid"],
+        "KID second": thing["references"]["kid"],
+        "nearest second %": 100 * thing["references"]["nearest"],
+        "style FID second": style["references"]["fid"],
+        "style FID first": style["first_style"]["fid"],
+        "style nearest second %": 100 * style["references"]["nearest"],
     }
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vlrl.measure.spans import span_iou
 from vlrl.measure.tubes import Track, Tube, frame_scores, overlap_frames
-from vlrl.reward.tracks import SpatialOptions, spatial_score, true_track
+from vlrl.reward.tracks import SpatialOptions, Which, spatial_score, true_track
 from vlrl.types import Rollout, Score
 
 
@@ -68,8 +68,9 @@ class TrackCredit:
                 for track in lists
                 for value in self._boxes(track, answer.spans, true)
             ]
-        for which in ("think", "final") if self.options.thinking else ("final",):
-            whole = spatial_score(rollout, which, self.options)  # type: ignore[arg-type]
+        names: tuple[Which, ...] = ("think", "final") if self.options.thinking else ("final",)
+        for which in names:
+            whole = spatial_score(rollout, which, self.options)
             parts[f"spatial_{which}"] = 0.0 if whole is None else whole
         return Score(sum(parts.values()), parts, (parts["form"] + parts["span"], *boxes))
 

@@ -35,18 +35,20 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         args.pictures.mkdir(parents=True, exist_ok=True)
         for sample, image in drawn:
             Image.fromarray(image).save(args.pictures / f"{sample.id}.png")
-    if args.features is not None:
+    if args.features:
         from vlrl.scoring.pooled import PooledFeatures
 
-        embed = PooledFeatures(args.features)
         firsts = [one.sample.target.references[:1] for one in made.rollouts]
         sets = {"references": opened([Path(path) for paths in firsts for path in paths])}
         for item in args.against:
             name, _, folder = item.partition("=")
             sets[name] = opened(sorted(path for path in Path(folder).iterdir() if path.is_file()))
-        space = {name: embed(images) for name, images in sets.items()}
-        near = nearness(embed([image for _, image in drawn]), space)
-        made.found["sets"] = {**near, "features": args.features}
+        made.found["sets"] = {}
+        for model in args.features:
+            embed = PooledFeatures(model)
+            space = {name: embed(images) for name, images in sets.items()}
+            near = nearness(embed([image for _, image in drawn]), space)
+            made.found["sets"][Path(model).name] = near
     return made.found
 
 
@@ -67,7 +69,9 @@ def opened(paths: Sequence[Path]) -> list[np.ndarray]:
 def main() -> int:
     """Command line entry."""
     parser = options(str(__doc__))
-    parser.add_argument("--features", help="a vision model of transformers, for FID and KID")
+    parser.add_argument(
+        "--features", nargs="+", default=[], help="vision models of transformers, for FID and KID"
+    )
     parser.add_argument("--against", nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--pictures", type=Path, help="folder for the generated pictures")
     return run(parser, evaluate)

@@ -67,6 +67,19 @@ def test_image_overlays_lie_over_the_ocr_recipe(over: list[str]) -> None:
     assert config.policy["guidance"] == ("off" if "fast" in over else "cfg")
 
 
+TINY_OVERLAYS = [
+    path
+    for path in RECIPES
+    if path.stem.startswith("tiny_") and (path.parent / "tiny.yaml").is_file()
+]
+
+
+@pytest.mark.parametrize("path", TINY_OVERLAYS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_the_small_overlays_lie_over_their_tiny_config(path: Path) -> None:
+    config = check_plugins(load_run_config([path.parent / "tiny.yaml", path]))
+    assert config.name == SECTIONS[path]["name"]
+
+
 def test_the_preference_scorer_lies_over_the_adversarial_recipe() -> None:
     names = ("adv_grpo_dino", "adv_grpo_pickscore")
     paths = [ROOT / f"configs/image_generation/{name}.yaml" for name in names]

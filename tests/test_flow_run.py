@@ -267,9 +267,10 @@ def test_the_command_measures_a_model(
     assert run("--against", f"own={tmp_path / 'drawn'}", "--batch-size", "3") == 0
     found = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert found["num_samples"] == 4
-    assert found["sets"]["own"]["nearest"] == 1.0
-    assert found["sets"]["own"]["fid"] == pytest.approx(0, abs=1e-3)
-    assert found["sets"]["references"]["fid"] > found["sets"]["own"]["fid"]
+    sets = found["sets"][judge.name]
+    assert sets["own"]["nearest"] == 1.0
+    assert sets["own"]["fid"] == pytest.approx(0, abs=1e-3)
+    assert sets["references"]["fid"] > sets["own"]["fid"]
     drawn[0].write_bytes(b"no picture")
     assert run("--against", f"own={tmp_path / 'drawn'}") == 2
     assert f"{drawn[0]} cannot be opened" in capsys.readouterr().err
