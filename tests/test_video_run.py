@@ -16,15 +16,19 @@ from helpers_video import moving_square, write_video
 from test_video_task import perfect, row
 
 from vlrl.build import build_trainer
-from vlrl.config.resolve import check
+from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
+from vlrl.log.metrics import Meter
 from vlrl.log.report import write_report
 from vlrl.log.rollouts import record_groups
 from vlrl.measure.track_answers import write_track
 from vlrl.tasks.video_grounding import VideoGrounding
 from vlrl.train.evaluation import _row, summarise
 from vlrl.train.evaluation_files import write_evaluation
+from vlrl.train.update import stage_of
 from vlrl.types import Finish, Rollout, Score
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -71,6 +75,39 @@ def test_a_run_on_videos(checkpoints: dict[str, Path], clips: Path, tmp_path: Pa
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert np.median(np.abs(weights[0] - weights[1])) < 1e-6
     assert "Held-out videos" in write_report(tmp_path / "on").read_text(encoding="utf-8")
+
+
+def test_every_box_has_an_advantage_of_its_own(tmp_path: Path) -> None:
+    """The shipped config and model: a token gets the advantage of its own frame, and trains."""
+    folder = ROOT / "configs/video_grounding"
+    config = load_run_config(
+        [folder / "tiny.yaml", folder / "tiny_credit.yaml"],
+        [f"out={tmp_path}", "algo.num_prompts=2", "algo.group_size=4", "num_steps=1",
+         "eval.splits=[]", "log.rollouts_every=0", "checkpoint.at_end=false"],
+        str(ROOT / "configs/rewards/stvg_o1_credit.yaml"),
+    )  # fmt: skip
+    trainer = build_trainer(config, None)
+    experience = trainer.collect(Meter())
+    batch = trainer.prepare(experience, Meter())
+    rewards, stage = experience.rewards, stage_of(batch.trajectory)
+    assert rewards.shape == (8, 13)
+    assert stage is not None
+    tokenizer = trainer.policy.processor.tokenizer
+    for b, rollout in enumerate(experience.rollouts):
+        mask = batch.trajectory.mask[b]
+        answer = rollout.parsed
+        for which, base in ((answer.think, 1), (answer.final, 7)):
+            for frame in which.boxes:
+                here = mask & (stage[b] == base + frame)
+                text = tokenizer.decode(batch.trajectory.tokens[b, here].tolist())
+                assert text.startswith(f"{frame}.[")
+                group = rewards[b // 4 * 4 : b // 4 * 4 + 4, base + frame]
+                mine = rewards[b, base + frame]
+                wanted = 0.0 if mine.isnan() else float(mine - group.nanmean())
+                assert batch.advantage[b, here].tolist() == pytest.approx(
+                    [wanted] * int(here.sum()), abs=1e-5
+                )
+    trainer.train()
 
 
 def test_the_report_of_answers_before_and_after(clips: Path, tmp_path: Path) -> None:

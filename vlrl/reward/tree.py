@@ -119,7 +119,7 @@ def walk(reward: Reward) -> Iterator[Reward]:
 
 
 def num_stages(reward: Reward) -> int:
-    """Stages of an answer that the reward tells apart; 1 for all but the combinator `stages`."""
+    """Stages of an answer that the reward tells apart, an advantage each; 1 for most."""
     return int(getattr(reward, "num_stages", 1))
 
 
