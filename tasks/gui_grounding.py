@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from vlrl.data.collect import Rows, Splits
+from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.data.options import SourceOptions
 from vlrl.data.read import read_rows_of
 from vlrl.data.rows import GroundingRow, RawRow, check_row
@@ -70,7 +70,7 @@ class GuiGrounding:
 
         model_config = ConfigDict(extra="forbid")
 
-        data: dict[str, SourceOptions]
+        data: dict[str, OneOrMore[SourceOptions]]
         prompt: str = GUI_G2_QUESTION
         profile: str = "gui_g2"
         """The coordinate profile: how the model sees pictures and writes places."""

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from vlrl.data.collect import Rows, Splits
+from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.data.preferences import Preference, PreferenceSource, read_preferences
 from vlrl.errors import DataError
 from vlrl.measure.judge_answer import JudgeAnswer, parse_judge_answer
@@ -54,7 +54,7 @@ class PreferenceJudgement:
 
         model_config = ConfigDict(extra="forbid")
 
-        data: dict[str, PreferenceSource]
+        data: dict[str, OneOrMore[PreferenceSource]]
         prompt: str = PROMPT
         """With {first} and {second} where the pictures go, {caption}, and maybe {criteria}."""
         criteria: str = CRITERIA

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import Field, PositiveInt
 
 from vlrl.data.caption_options import CaptionTaskOptions
-from vlrl.data.collect import Rows, Splits
+from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.data.shapes import ShapeRow, ShapeSource, read_shapes
 from vlrl.errors import ConfigError, DataError
 from vlrl.measure.parts import Part, parts_in
@@ -95,7 +95,7 @@ class TextTo3D:
     class Options(CaptionTaskOptions):
         """The `task:` part of a config; `data` maps split names to sources."""
 
-        data: dict[str, ShapeSource]
+        data: dict[str, OneOrMore[ShapeSource]]
         prompt_template: str = DEFAULT_PROMPT
         num_views: PositiveInt = 6
         """Views around the object, evenly spaced, the front first."""

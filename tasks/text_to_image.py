@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 
 from vlrl.data.caption_options import CaptionTaskOptions
 from vlrl.data.captions import CaptionRow, CaptionSource, read_captions
-from vlrl.data.collect import Rows, Splits
+from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError, DataError
 from vlrl.measure.pictures import brightness, contrast, saturation, side_by_side
 from vlrl.types import Message, Rollout, Sample, TextPart
@@ -57,7 +57,7 @@ class TextToImage:
     class Options(CaptionTaskOptions):
         """The `task:` part of a config; `data` maps split names to sources."""
 
-        data: dict[str, CaptionSource]
+        data: dict[str, OneOrMore[CaptionSource]]
         width_px: PositiveInt
         """Width of the generated pictures; the policy's must be the same."""
         height_px: PositiveInt

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_validator
 
-from vlrl.data.collect import Rows, Splits
+from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.data.video_rows import VideoRow, VideoSource, read_videos
 from vlrl.errors import ConfigError
 from vlrl.measure.boxes import Box, Frame
@@ -52,7 +52,7 @@ class VideoGrounding:
 
         model_config = ConfigDict(extra="forbid")
 
-        data: dict[str, VideoSource]
+        data: dict[str, OneOrMore[VideoSource]]
         prompt: str = STVG_QUESTION
         """May hold {sentence}, {num_frames}, {first}, {last}, {duration_s}, {width}, {height}."""
         answer: str = "stvg_o1"

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pydantic import ValidationError
 
+from vlrl.config.resolve import check
 from vlrl.data.captions import CaptionSource, read_captions
 from vlrl.errors import ConfigError, DataError
 from vlrl.measure.pictures import brightness, contrast, saturation, side_by_side
@@ -242,6 +243,38 @@ def test_samples(tmp_path):
     assert math.isnan(task.difficulty(sample))
     assert sample.columns["colour"] == "blue"
     assert sample.columns["references"] == list(sample.target.references)
+
+
+def test_several_sources_of_one_split(tmp_path):
+    """Rows follow each other, whatever file or form they come from; ids stay unique."""
+    first = {"path": str(write(tmp_path, [ROW, {**ROW, "id": "b", "caption": ""}], "rows.jsonl"))}
+    second = {"path": str(write(tmp_path, "a cat\na dog\na cup\n", "lines.txt")), "limit": 2}
+    options = {"width_px": 64, "height_px": 48, "on_bad_row": "skip"}
+
+    def task(*sources) -> TextToImage:
+        return TextToImage(
+            check(TextToImage.Options, {**options, "data": {"train": list(sources)}})
+        )
+
+    mixed = task(first, second)
+    assert [one.target.caption for one in mixed.samples("train")] == [
+        "a red apple",
+        "a cat",
+        "a dog",
+    ]
+    assert len(mixed.skipped["train"]) == 1
+    again = check(TextToImage.Options, mixed.options.model_dump(mode="json"))
+    assert again == mixed.options
+    with pytest.raises(DataError, match=r"task\.data\.train: id 'a' stands in source 0 and in.* 1"):
+        task(first, first).samples("train")
+    with pytest.raises(ConfigError, match=r"train is an empty list"):
+        task().samples("train")
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'data\.train\.1\.pth'; did you mean 'path'"
+    ):
+        task(first, {**second, "pth": "x"})
+    with pytest.raises(ConfigError, match=r"unknown key 'data\.train\.pth'; did you mean 'path'"):
+        check(TextToImage.Options, {**options, "data": {"train": {**first, "pth": "x"}}})
 
 
 def test_a_label_that_no_row_has_is_told(tmp_path, caplog):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -44,7 +44,8 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
     """All complaints of a validation, a line each: where, what, and the nearest name."""
     lines = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
+        # <tags> name the member of a union that was tried, not a place in the file.
+        where = ".".join(part for part in map(str, problem["loc"]) if not part.startswith("<"))
         if problem["type"] == "extra_forbidden":
             known = _fields_at(model, problem["loc"][:-1])
             hint = did_you_mean(str(problem["loc"][-1]), known)
@@ -61,13 +62,19 @@ def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     for part in path:
         field = model.model_fields.get(str(part))
         if field is None:
-            return []
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+            continue  # a key of a mapping, a place in a list, a tag: inside it is the same model
+        inner = _models_in(field.annotation)
         if not inner:
             return []
         model = inner[0]
     return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field's type is made of, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
 def plain(config: BaseModel) -> dict[str, Any]:

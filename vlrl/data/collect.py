@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
+
+from pydantic import Discriminator, Tag
 
 from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.types import Sample
@@ -20,6 +22,18 @@ class _HasId(Protocol):
 
 Row = TypeVar("Row", bound=_HasId)
 Source = TypeVar("Source")
+ONE, SEVERAL = "<one>", "<several>"
+"""Tags of `OneOrMore`; pydantic's error places name them, vlrl.config.resolve leaves them out."""
+
+
+def _kind(value: Any) -> str:
+    return SEVERAL if isinstance(value, list | tuple) else ONE
+
+
+OneOrMore = Annotated[
+    Annotated[Source, Tag(ONE)] | Annotated[list[Source], Tag(SEVERAL)], Discriminator(_kind)
+]
+"""A split's source, or a list of them: their rows follow each other."""
 
 
 @dataclass
@@ -69,7 +83,7 @@ class Splits(Generic[Source, Row]):
 
     def __init__(
         self,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, Source | list[Source]],
         read: Callable[[Source], Rows[Row]],
         sample: Callable[[Row], Sample],
     ) -> None:
@@ -84,7 +98,7 @@ class Splits(Generic[Source, Row]):
             if split not in self.sources:
                 hint = did_you_mean(split, self.sources)
                 raise ConfigError(f"task.data has no split {split!r}; {hint}")
-            rows = self._read(self.sources[split])
+            rows = self._rows(split)
             if rows.skipped:
                 log.warning(
                     "split %s: %d bad rows skipped, the first: %s",
@@ -95,3 +109,22 @@ class Splits(Generic[Source, Row]):
             self.skipped[split] = rows.skipped
             self._samples[split] = tuple(self._sample(row) for row in rows.good)
         return self._samples[split]
+
+    def _rows(self, split: str) -> Rows[Row]:
+        """The rows of all sources of a split; DataError where two of them have one id."""
+        found = self.sources[split]
+        parts = [self._read(source) for source in (found if isinstance(found, list) else [found])]
+        if not parts:
+            raise ConfigError(f"task.data.{split} is an empty list")
+        seen: dict[str, int] = {}
+        for place, part in enumerate(parts):
+            for row in part.good:
+                if (other := seen.setdefault(row.id, place)) != place:
+                    raise DataError(
+                        f"task.data.{split}: id {row.id!r} stands in source {other} and in "
+                        f"source {place}; ids are unique within a split"
+                    )
+        return Rows(
+            [row for part in parts for row in part.good],
+            [reason for part in parts for reason in part.skipped],
+        )
