@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import inspect
+import operator
+import types
 import typing
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from vlrl.config.resolve import models_in
 from vlrl.errors import VlrlError
 from vlrl.protocols import NEEDS
 from vlrl.registry import REGISTRY, resolve
@@ -107,26 +111,33 @@ def option_lines(model: type[BaseModel], indent: str = "  ") -> list[str]:
         lines.append(
             f"{indent}{name}: {type_name(field.annotation)}{default}{suffix}{required}".rstrip()
         )
-        for nested in nested_models(field.annotation):
+        for nested in models_in(field.annotation):
             lines += option_lines(nested, indent + "    ")
     return lines
 
 
 def type_name(annotation: Any) -> str:
     """A type as one writes it."""
+    annotation = bare(annotation)
     if isinstance(annotation, type) and typing.get_origin(annotation) is None:
         return annotation.__name__
     text = str(annotation).replace("typing.", "")
-    for nested in nested_models(annotation):
+    for nested in models_in(annotation):
         text = text.replace(f"{nested.__module__}.{nested.__qualname__}", nested.__name__)
     return text
 
 
-def nested_models(annotation: Any) -> list[type[BaseModel]]:
-    """The option models inside an annotation."""
-    if inspect.isclass(annotation) and typing.get_origin(annotation) is None:
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for part in typing.get_args(annotation) for model in nested_models(part)]
+def bare(annotation: Any) -> Any:
+    """A type without what `Annotated` adds to it, at any depth."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return bare(parts[0])
+    if "Annotated" not in str(annotation):
+        return annotation
+    inner = tuple(bare(part) for part in parts)
+    if origin in (typing.Union, types.UnionType):
+        return functools.reduce(operator.or_, inner)
+    return origin[inner] if origin is not None else annotation
 
 
 def first_line(target: Any) -> str:

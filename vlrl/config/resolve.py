@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -63,18 +63,19 @@ def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
         field = model.model_fields.get(str(part))
         if field is None:
             continue  # a key of a mapping, a place in a list, a tag: inside it is the same model
-        inner = _models_in(field.annotation)
+        inner = models_in(field.annotation)
         if not inner:
             return []
         model = inner[0]
     return list(model.model_fields)
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a field's type is made of, at any depth."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field's type is made of, at any depth, each once."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    found = [model for part in get_args(annotation) for model in models_in(part)]
+    return list(dict.fromkeys(found))
 
 
 def plain(config: BaseModel) -> dict[str, Any]:
