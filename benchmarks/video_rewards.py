@@ -26,8 +26,6 @@ VARIANTS: dict[str, tuple[list[str], str | None]] = {
     "credit": ([CONFIG, CREDIT], "configs/rewards/stvg_o1_credit.yaml"),
 }
 """Configs and reward of each row."""
-QUESTIONS = (("tube_iou", "stvg_o1", "credit"), ("no_thinking",))
-"""Variants that ask the model in one way have one start."""
 FIGURES = ("t_iou", "v_iou", "v_iou_above_0.3", "v_iou_above_0.5", "gt_v_iou", "well_formed")
 SPLIT = "held_out"
 
@@ -42,8 +40,9 @@ def run(out: Path, variant: str, seed: int, ranks: int, overrides: list[str]) ->
 
 
 def start_of(out: Path, variant: str) -> Path | None:
-    """The evaluation of a variant's start; None where there is none yet."""
-    (alike,) = (names for names in QUESTIONS if variant in names)
+    """The evaluation of the start that all variants have which ask alike; None without any yet."""
+    asks = {name: NO_THINKING in configs for name, (configs, _) in VARIANTS.items()}
+    alike = [name for name in VARIANTS if asks[name] == asks[variant]]
     found = [path for name in alike for path in out.glob(f"{name}-seed*/evaluations/before")]
     return min(found, default=None)
 

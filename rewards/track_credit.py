@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
-from vlrl.measure.spans import span_iou
-from vlrl.measure.tubes import Track, Tube, frame_scores, overlap_frames
-from vlrl.reward.tracks import SpatialOptions, Which, spatial_score, true_track
+from vlrl.measure.spans import Interval, span_iou
+from vlrl.measure.tubes import Track, Tube, frame_scores
+from vlrl.reward.tracks import SpatialOptions, Which, shared_frames, spatial_score, true_track
 from vlrl.types import Rollout, Score
 
 
@@ -75,19 +75,16 @@ class TrackCredit:
         return Score(sum(parts.values()), parts, (parts["form"] + parts["span"], *boxes))
 
     def _boxes(
-        self, track: Track | None, spans: Sequence[tuple[float, float]], true: Tube
+        self, track: Track | None, spans: Sequence[Interval], true: Tube
     ) -> list[float | None]:
         """R_spa of each slot of a list: the mean of its boxes in the frames of both spans."""
-        slots: list[list[float]] = [[] for _ in range(self.options.num_boxes)]
-        if track is not None and len(spans) == 1:
-            start, end = (int(edge) for edge in spans[0])
-            o = self.options
-            for frame in overlap_frames((start, end), true.span):
-                if frame in track.boxes:
-                    (value,) = frame_scores(
-                        track, true, [frame],
-                        giou_weight=o.giou, l1_weight=o.l1, missing=o.floor,
-                    )  # fmt: skip
-                    value = value if o.published else max(o.floor, value)
-                    slots[frame % o.num_boxes].append(value)
+        o = self.options
+        slots: list[list[float]] = [[] for _ in range(o.num_boxes)]
+        if track is not None:
+            frames = [frame for frame in shared_frames(spans, true) if frame in track.boxes]
+            values = frame_scores(
+                track, true, frames, giou_weight=o.giou, l1_weight=o.l1, missing=o.floor
+            )
+            for frame, value in zip(frames, values, strict=True):
+                slots[frame % o.num_boxes].append(value if o.published else max(o.floor, value))
         return [sum(slot) / len(slot) if slot else None for slot in slots]

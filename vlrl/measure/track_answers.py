@@ -121,16 +121,29 @@ def write_track(
 
 def _block(text: str, tag: str) -> str | None:
     """What stands in the first block of a tag, up to the next tag of any kind."""
+    place = _place(text, tag)
+    return None if place is None else text[slice(*place)]
+
+
+def _place(text: str, tag: str) -> tuple[int, int] | None:
+    """Where the block of a tag begins and ends."""
     start = text.find(f"<{tag}>")
     if start < 0:
         return None
-    return text[start + len(tag) + 2 :].partition("<")[0]
+    start += len(tag) + 2
+    end = text.find("<", start)
+    return start, len(text) if end < 0 else end
+
+
+def _boxes_place(text: str, which: str) -> tuple[int, int] | None:
+    """Where a list of boxes stands; the paper's figure prints its tags without the underscore."""
+    return _place(text, f"{which}_bbox") or _place(text, f"{which} bbox")
 
 
 def _boxes(text: str, which: str) -> str | None:
-    """A list of boxes; the paper's figure prints its tags without the underscore."""
-    found = _block(text, f"{which}_bbox")
-    return _block(text, f"{which} bbox") if found is None else found
+    """A list of boxes."""
+    place = _boxes_place(text, which)
+    return None if place is None else text[slice(*place)]
 
 
 def _entries(text: str | None) -> tuple[Entry, ...] | None:
@@ -154,16 +167,13 @@ def part_starts(text: str, num_boxes: int) -> list[tuple[int, int]]:
     `num_boxes`, that of the prediction as many more.
     """
     starts = []
-    for place, which in enumerate(("think", "pred")):
-        mark = re.search(rf"<{which}[_ ]bbox>", text)
-        if mark is None:
+    for first, which in ((1, "think"), (1 + num_boxes, "pred")):
+        place = _boxes_place(text, which)
+        if place is None:
             continue
-        end = text.find("<", mark.end())
-        end = len(text) if end < 0 else end
-        for entry in _ENTRY.finditer(text, mark.end(), end):
-            slot = int(float(entry[1])) % num_boxes
-            starts.append((entry.start(), 1 + place * num_boxes + slot))
-        starts.append((end, 0))
+        for entry in _ENTRY.finditer(text, *place):
+            starts.append((entry.start(), first + int(float(entry[1])) % num_boxes))
+        starts.append((place[1], 0))
     return sorted(starts)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlrl.errors import RewardError
+from vlrl.measure.spans import Interval
 from vlrl.measure.tubes import Track, Tube, frame_scores, overlap_frames
 from vlrl.types import Rollout, Score
 
@@ -50,10 +51,9 @@ def spatial_score(rollout: Rollout, which: Which, options: SpatialOptions) -> fl
     nothing = 0.0 if options.published else options.floor
     answer = rollout.parsed
     track: Track | None = None if answer is None else getattr(answer, which)
-    if track is None or len(answer.spans) != 1:
+    if track is None:
         return nothing
-    start, end = (int(edge) for edge in answer.spans[0])
-    frames = overlap_frames((start, end), true.span)
+    frames = shared_frames(answer.spans, true)
     scores = frame_scores(
         track,
         true,
@@ -67,6 +67,14 @@ def spatial_score(rollout: Rollout, which: Which, options: SpatialOptions) -> fl
     if not options.published:
         scores = [max(options.floor, value) for value in scores]
     return sum(scores) / len(scores)
+
+
+def shared_frames(spans: Sequence[Interval], true: Tube) -> Sequence[int]:
+    """The frames of an answer's one span that are also of the true one; none for other answers."""
+    if len(spans) != 1:
+        return ()
+    start, end = (int(edge) for edge in spans[0])
+    return overlap_frames((start, end), true.span)
 
 
 def true_track(rollout: Rollout) -> Tube | None:
