@@ -2,7 +2,8 @@
 
     python benchmarks/video_rewards.py [KEY=VALUE ...] --out runs/video_rewards --seeds 0 1 2
 
-Same warm start, budget and seeds. `no_thinking` asks for no thinking boxes, so its own start is
+Same warm start, budget and seeds; measured on held-out clips of the kinds that RL teaches, and on
+those of the warm-up's own. `no_thinking` asks for no thinking boxes, so its own start is
 evaluated too; `credit` pays every box for itself, which the paper does not do. Runs
 that are already there are not run again; --table prints what there is.
 """
@@ -27,7 +28,8 @@ VARIANTS: dict[str, tuple[list[str], str | None]] = {
 }
 """Configs and reward of each row."""
 FIGURES = ("t_iou", "v_iou", "v_iou_above_0.3", "v_iou_above_0.5", "gt_v_iou", "well_formed")
-SPLIT = "held_out"
+SPLIT, OWN = "new_kinds", "held_out"
+"""Kinds that the start was never shown; those of its warm-up."""
 
 
 def run(out: Path, variant: str, seed: int, ranks: int, overrides: list[str]) -> None:
@@ -47,9 +49,10 @@ def start_of(out: Path, variant: str) -> Path | None:
     return min(found, default=None)
 
 
-def row(label: str, ends: list[Columns], start: Columns | None) -> str:
+def row(label: str, folders: list[Path], start: Columns | None) -> str:
     """A line of the table: means over seeds, and the paired change of vIoU and tIoU."""
     cells = [label]
+    ends = [evaluated(folder, SPLIT) for folder in folders]
     for name in FIGURES:
         each = [mean(end[name]) for end in ends]
         text = f"{100 * sum(each) / len(each):.1f}"
@@ -57,33 +60,37 @@ def row(label: str, ends: list[Columns], start: Columns | None) -> str:
             seeds = ", ".join(f"{100 * value:.1f}" for value in each)
             text += f" ({shown(change(start, ends, name), 100, 1)}; seeds {seeds})"
         cells.append(text)
+    for name in FIGURES[:2]:
+        own = [mean(evaluated(folder, OWN)[name]) for folder in folders]
+        cells.append(f"{100 * sum(own) / len(own):.1f}")
     return "| " + " | ".join(cells) + " |"
 
 
-def evaluated(folder: Path) -> Columns:
+def evaluated(folder: Path, split: str) -> Columns:
     """An evaluation's figures; one that does not apply counts 0."""
-    found = columns(folder, SPLIT, FIGURES)
+    found = columns(folder, split, FIGURES)
     return {name: [value or 0.0 for value in values] for name, values in found.items()}
 
 
 def table(out: Path, seeds: list[int]) -> str:
     """A row for every start and every variant; brackets: 95 % over samples, paired."""
     lines = [
-        "| reward | m_tIoU | m_vIoU | vIoU@0.3 | vIoU@0.5 | gt_vIoU | well-formed |",
-        "|---|---|---|---|---|---|---|",
+        "| reward | m_tIoU | m_vIoU | vIoU@0.3 | vIoU@0.5 | gt_vIoU | well-formed "
+        "| own kinds: m_tIoU | m_vIoU |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     shown_starts = set()
     for variant in VARIANTS:
         before = start_of(out, variant)
         ends = [
-            evaluated(folder)
+            folder
             for seed in seeds
             if (folder := out / f"{variant}-seed{seed}" / "evaluations" / "after").is_dir()
         ]
-        start = evaluated(before) if before else None
-        if start is not None and before not in shown_starts:
+        start = evaluated(before, SPLIT) if before else None
+        if before is not None and before not in shown_starts:
             shown_starts.add(before)
-            lines.append(row(f"warm start, as {variant} asks", [start], None))
+            lines.append(row(f"warm start, as {variant} asks", [before], None))
         if ends:
             lines.append(row(f"{variant}, {len(ends)} seeds", ends, start))
     return "\n".join(lines)

@@ -74,6 +74,14 @@ _ALL = (
         cut_by=("kind", "twin"),
     ),
     VideoBenchmark(
+        "new_clips",
+        "vlrl clips of kinds that the embedded model was never shown",
+        ("held_out.jsonl",),
+        "clips",
+        (".",),
+        cut_by=("kind", "twin"),
+    ),
+    VideoBenchmark(
         "custom_video", "Own videos", ("test.jsonl", "test.json"), "clips", ("videos", ".")
     ),
 )

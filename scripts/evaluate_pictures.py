@@ -44,11 +44,14 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             name, _, folder = item.partition("=")
             sets[name] = opened(sorted(path for path in Path(folder).iterdir() if path.is_file()))
         made.found["sets"] = {}
+        short = {Path(model).name for model in args.features}
         for model in args.features:
             embed = PooledFeatures(model)
             space = {name: embed(images) for name, images in sets.items()}
             near = nearness(embed([image for _, image in drawn]), space)
-            made.found["sets"][Path(model).name] = near
+            # By its folder's name, as long as that tells the models apart.
+            called = Path(model).name if len(short) == len(args.features) else model
+            made.found["sets"][called] = near
     return made.found
 
 

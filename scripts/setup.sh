@@ -24,6 +24,7 @@ $uv pip install --quiet --python "$venv/bin/python" --require-hashes \
 # Beside the pins nothing is resolved any more; build tools come from the environment.
 $uv pip install --quiet --python "$venv/bin/python" --no-deps -e .
 "$venv/bin/python" scripts/draw_references.py
+"$venv/bin/python" scripts/draw_clips.py
 
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
   echo "setup: Chromium is not installed. Only \`vlrl screens\` needs it" \

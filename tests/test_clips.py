@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "scripts")]
+from draw_clips import draw_clips, photographs_folder
 from helpers_video import save_shades
 
 from vlrl.clips.dataset import write_split
@@ -21,6 +23,7 @@ from vlrl.clips.scene import (
     CONCEPTS,
     FRAMES_A_STEP,
     LEAST_VISIBLE,
+    NEW_CONCEPTS,
     NUM_FRAMES,
     Pool,
     all_frames,
@@ -30,8 +33,8 @@ from vlrl.clips.scene import (
 from vlrl.tasks.video_grounding import VideoGrounding
 from vlrl.video.read import read_frames, video_info
 
-ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "assets/clips"
+NEW = ROOT / "assets/new_clips"
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +150,8 @@ def test_written_clips_are_read_back(pool: Pool, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the embedded set
 
 
-def rows(split: str) -> list[dict]:
-    return [json.loads(line) for line in (EMBEDDED / f"{split}.jsonl").read_text().splitlines()]
+def rows(split: str, folder: Path = EMBEDDED) -> list[dict]:
+    return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
 
 
 def test_the_embedded_set() -> None:
@@ -196,3 +199,21 @@ def test_one_answer_for_everything_is_no_match() -> None:
         for b in range(a + 4, 25, 4)
     )
     assert 0.45 < best < 0.56
+
+
+def test_new_kinds_are_new_and_drawn_alike_every_time(tmp_path: Path) -> None:
+    """`make setup` has drawn the whole set; here the first clips of it again, to the byte."""
+    assert not set(NEW_CONCEPTS) & set(CONCEPTS)
+    found = {split: rows(split, NEW) for split in ("train", "held_out")}
+    assert {split: len(lines) for split, lines in found.items()} == {"train": 761, "held_out": 300}
+    for lines in found.values():
+        assert {line["concept"] for line in lines} == set(NEW_CONCEPTS)
+    photographs = photographs_folder()
+    assert photographs is not None
+    assert draw_clips(tmp_path, ROOT / "assets/images", photographs, 3, 2) == 5
+    for split in found:
+        again = rows(split, tmp_path)
+        assert again == found[split][: len(again)]
+        for video in {line["video"] for line in again}:
+            assert (tmp_path / video).read_bytes() == (NEW / video).read_bytes()
+    assert draw_clips(tmp_path, ROOT / "assets/images", photographs, 3, 2) == 0, "drawn once"

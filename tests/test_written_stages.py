@@ -21,6 +21,7 @@ from vlrl.measure.track_answers import part_starts, write_track
 from vlrl.policy.answer_stages import stages_of
 from vlrl.policy.trajectory import TokenTrajectory
 from vlrl.reward.tree import build_reward
+from vlrl.rewards.track_credit import beyond_preceding
 from vlrl.tasks.video_grounding import VideoGrounding
 from vlrl.train.credit import in_stages
 
@@ -103,6 +104,38 @@ def test_every_box_is_paid_for_itself():
     assert whole([rollout_of(true, perfect)])[0].stages == pytest.approx((3.0, 3.0, 3.0))
     short = build_reward({"use": "track_credit", "thinking": False})
     assert short([rollout_of(true, perfect)])[0].stages == pytest.approx((3.0, None, 3.0))
+
+
+def test_a_box_is_not_paid_for_what_it_copies():
+    """Hand-worked: the scores of a list are 1, 0.5, 0.5, those of the next one 1, 1, 0."""
+    think, final = {3: 1.0, 4: 0.5, 5: 0.5}, {3: 1.0, 4: 1.0, 6: 0.0}
+    assert beyond_preceding([think, final], 0.0, 9.0) == [think, final]
+    assert beyond_preceding([think, final], 1.0, 0.25) == [
+        {3: 0.75, 4: -0.5, 5: 0.0},
+        {3: 0.0, 4: 0.5, 6: -1.0},  # 6 has no thinking box: the last of its own list
+    ]
+    assert beyond_preceding([think], 0.5, 0.0) == [{3: 1.0, 4: 0.0, 5: 0.25}]
+    assert beyond_preceding([{}, {5: 2.0}], 1.0, 0.5) == [{}, {5: 1.5}]
+
+    true = still(3, 6)
+    bad = still(3, 6, (0.0, 0.0, 30.0, 30.0))
+    rollouts = [
+        rollout_of(true, answer_of(true.span, track_of(think), track_of(final)))
+        for think, final in ((true, true), (bad, bad), (bad, true))
+    ]
+    plain = build_reward({"use": "track_credit", "num_boxes": 6})
+    paid = build_reward({"use": "track_credit", "num_boxes": 6, "preceding": 1.0})
+    good, copied, mended = paid(rollouts)
+    one, two, three = plain(rollouts)
+    assert [s.value for s in (good, copied, mended)] == [s.value for s in (one, two, three)]
+    low = two.stages[4] - 2.0
+    usual = (1.0 + 2 * low) / 3  # of the group's first boxes, those of frame 3, slot 3
+    assert good.stages[4] == pytest.approx(3.0 - usual)
+    assert copied.stages[4] == pytest.approx(2.0 + low - usual)
+    later = [1, 5, 6, 7, 10, 11, 12]
+    assert [good.stages[k] for k in later] == pytest.approx([2.0] * 7)
+    assert [copied.stages[k] for k in later] == pytest.approx([2.0] * 7)
+    assert [mended.stages[k] for k in (7, 10, 11, 12)] == pytest.approx([3.0 - low] * 4)
 
 
 def test_its_sum_is_stvg_o1_without_improvement():

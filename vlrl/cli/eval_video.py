@@ -24,7 +24,7 @@ from vlrl.eval.video_scoring import Found, figures_of, markdown, prediction_row,
 from vlrl.measure.spread import evenly
 from vlrl.registry import resolve
 
-OWN_CLIPS = Path("assets/clips")
+OWN_CLIPS = {"clips": Path("assets/clips"), "new_clips": Path("assets/new_clips")}
 MAX_NEW_TOKENS = 1024
 
 
@@ -78,9 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _task(args: argparse.Namespace, benchmark: VideoBenchmark, recipe: Recipe) -> Any:
     """The task plug-in over the benchmark's data; options of the command line come first."""
-    data = args.data
-    if data is None and benchmark.name == "clips":
-        data = OWN_CLIPS
+    data = args.data or OWN_CLIPS.get(benchmark.name)
     if data is None:
         raise ConfigError(f"--data names the folder of {benchmark.title}")
     source: dict[str, Any] = {

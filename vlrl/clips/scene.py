@@ -19,6 +19,11 @@ NUM_FRAMES = STEPS * FRAMES_A_STEP
 CONCEPTS = (
     "bee", "car", "cat", "cow", "crab", "dog", "duck", "owl", "rocket", "star", "taxi", "turtle",
 )  # fmt: skip
+NEW_CONCEPTS = (
+    "bell", "bus", "camel", "chair", "drum", "kite", "lobster", "snail", "spider", "tiger",
+    "tractor", "whale",
+)  # fmt: skip
+"""Kinds that the embedded video model has never been shown."""
 OCCLUDERS = ("cactus", "door", "tent", "tree")
 STYLES = ("noto", "fluent")
 KINDS = {
@@ -73,14 +78,18 @@ class Scene:
 class Pool:
     """Sprites by name and photographs, read once."""
 
+    concepts: tuple[str, ...] = CONCEPTS
+    """Who a scene may be about."""
     sprites: dict[str, list[Image.Image]] = field(default_factory=dict)
     photographs: list[Image.Image] = field(default_factory=list)
 
     @staticmethod
-    def load(sprites: Path, photographs: Sequence[Path]) -> Pool:
+    def load(
+        sprites: Path, photographs: Sequence[Path], concepts: tuple[str, ...] = CONCEPTS
+    ) -> Pool:
         """Sprites of both styles from `sprites`, and the photographs that may be shown."""
-        pool = Pool()
-        for name in (*CONCEPTS, *OCCLUDERS):
+        pool = Pool(concepts)
+        for name in (*concepts, *OCCLUDERS):
             pool.sprites[name] = [
                 Image.open(sprites / style / f"{name}.png").convert("RGBA") for style in STYLES
             ]
@@ -90,7 +99,7 @@ class Pool:
 
 def draw_scene(pool: Pool, rng: random.Random) -> Scene:
     """Two objects that do something, in half of the scenes a twin, in a third an occluder."""
-    names = rng.sample(CONCEPTS, 2)
+    names = rng.sample(pool.concepts, 2)
     twin = rng.random() < 0.5
     actors: list[Actor] = []
     motions: list[Motion | None] = []
