@@ -11,7 +11,14 @@ from pydantic import Field
 
 from vlrl.measure.spans import Interval, span_iou
 from vlrl.measure.tubes import Track, Tube, frame_scores
-from vlrl.reward.tracks import SpatialOptions, Which, shared_frames, spatial_score, true_track
+from vlrl.reward.tracks import (
+    SpatialOptions,
+    Which,
+    shared_frames,
+    spatial_score,
+    true_track,
+    tube_overlap,
+)
 from vlrl.types import Rollout, Score
 
 
@@ -26,6 +33,8 @@ class TrackCreditOptions(SpatialOptions):
     preceding: float = Field(0.0, ge=0, le=1)
     """How much of the score of the box before it (of a final box: of the same frame's thinking
     box) is taken off a box. 0: boxes are paid for what they are; 1: for what they improve."""
+    tube: float = Field(0.0, ge=0)
+    """Weight of vIoU in what the span's tokens get: boxes depend on the span they follow."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +54,18 @@ class TrackCredit:
     the true span, and every box of a span that misses, says nothing about its tokens (None); the
     span pays for that. With `preceding` a box is not paid for what it only copies: a box has its
     place from the one before it, whose score was there before the box was, so it is a baseline
-    that adds no bias and most of the noise is taken off with it. Needs the task's `stage_starts`;
-    stands at the root. The value is STVG-o1's sum without R_k. Not in the paper.
+    that adds no bias and most of the noise is taken off with it. With `tube` a span is not paid
+    for being longer where the boxes that follow it are then worse. Needs the task's
+    `stage_starts`; stands at the root. The value is STVG-o1's sum without R_k, plus tube * vIoU.
+    Not in the paper.
     """
 
     Options = TrackCreditOptions
     name = "track_credit"
     needs = frozenset({"spans", "track", "format", "consistent"})
     formula = (
-        "stage 0: R_f + R_c + R_t; a box: R_f + R_c + s - preceding * s of the box before it, "
-        "s = max(floor, giou GIoU - l1 L1)"
+        "stage 0: R_f + R_c + R_t + tube * vIoU; a box: R_f + R_c + s - preceding * s of the "
+        "box before it, s = max(floor, giou GIoU - l1 L1)"
     )
     units = "the unit frame"
     source = "the terms: STVG-o1 (arXiv 2511.21375); whose tokens get which: ours"
@@ -64,22 +75,21 @@ class TrackCredit:
         self.num_stages = 1 + 2 * options.num_boxes
         low, high = options.range
         lists = 1 + options.thinking
-        self.range = (lists * low, 3.0 + lists * high)
+        self.range = (lists * low, 3.0 + options.tube + lists * high)
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One score a rollout, in order, with a value a stage."""
         readings = [self._read(rollout) for rollout in rollouts]
         groups: dict[tuple[str, int], list[float]] = {}
         for rollout, reading in zip(rollouts, readings, strict=True):
-            first = next((s for s in reading.lists if s), None) if reading is not None else None
-            if first is not None:
-                group = groups.setdefault((rollout.sample.id, rollout.group), [])
-                group.append(next(iter(first.values())))
-        usual = {key: math.fsum(values) / len(values) for key, values in groups.items()}
+            lists = [] if reading is None else reading.lists
+            first = [score for scores in lists for score in scores.values()][:1]
+            groups.setdefault((rollout.sample.id, rollout.group), []).extend(first)
+        usual = {key: math.fsum(values) / max(1, len(values)) for key, values in groups.items()}
         return [
             Score(None)
             if reading is None
-            else self._score(reading, usual.get((rollout.sample.id, rollout.group), 0.0))
+            else self._score(reading, usual[rollout.sample.id, rollout.group])
             for rollout, reading in zip(rollouts, readings, strict=True)
         ]
 
@@ -90,6 +100,8 @@ class TrackCredit:
             return None
         answer: Any = rollout.parsed
         parts = {"form": 0.0, "span": 0.0}
+        if self.options.tube:
+            parts["tube"] = self.options.tube * (tube_overlap(rollout, "final") or 0.0)
         lists: list[dict[int, float]] = []
         if answer is not None:
             target = rollout.sample.target
@@ -112,7 +124,8 @@ class TrackCredit:
             slots = [[v for frame, v in paid.items() if frame % count == k] for k in range(count)]
             boxes += [form + math.fsum(slot) / len(slot) if slot else None for slot in slots]
         boxes = [None] * (self.num_stages - 1 - len(boxes)) + boxes
-        return Score(sum(parts.values()), parts, (parts["form"] + parts["span"], *boxes))
+        span = form + parts["span"] + parts.get("tube", 0.0)
+        return Score(sum(parts.values()), parts, (span, *boxes))
 
     def _boxes(
         self, track: Track | None, spans: Sequence[Interval], true: Tube

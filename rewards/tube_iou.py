@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from vlrl.measure.tubes import tube_iou as overlap
 from vlrl.reward.scorers import scorer
-from vlrl.reward.tracks import Which, true_track
+from vlrl.reward.tracks import Which, tube_overlap
 from vlrl.types import Rollout
 
 
@@ -17,12 +16,4 @@ from vlrl.types import Rollout
 )
 def tube_iou(rollout: Rollout, *, track: Which = "final") -> float | None:
     """vIoU of the named boxes; 0 where there is no readable span or no box."""
-    true = true_track(rollout)
-    if true is None:
-        return None
-    answer = rollout.parsed
-    boxes = None if answer is None else getattr(answer, track)
-    if boxes is None or len(answer.spans) != 1:
-        return 0.0
-    start, end = (int(edge) for edge in answer.spans[0])
-    return overlap((start, end), boxes, true)
+    return tube_overlap(rollout, track)

@@ -138,6 +138,22 @@ def test_a_box_is_not_paid_for_what_it_copies():
     assert [mended.stages[k] for k in (7, 10, 11, 12)] == pytest.approx([3.0 - low] * 4)
 
 
+def test_a_span_may_be_paid_for_its_tube():
+    """Hand-worked: four true frames, a span of eight with their boxes right: vIoU = tIoU = 1/2."""
+    true = still(3, 6)
+    rollouts = [
+        rollout_of(true, answer_of(span, track_of(true), track_of(true)))
+        for span in (true.span, (0, 7))
+    ]
+    reward = build_reward({"use": "track_credit", "num_boxes": 8, "tube": 2.0})
+    best, long = reward(rollouts)
+    assert (best.stages[0], long.stages[0]) == pytest.approx((5.0, 3.5))
+    assert (best.value, long.value) == pytest.approx((7.0, 5.5))
+    plain = build_reward({"use": "track_credit", "num_boxes": 8})(rollouts)
+    assert [s.stages[1:] for s in plain] == [best.stages[1:], long.stages[1:]]
+    assert reward.range[1] == plain[0].value + 2.0
+
+
 def test_its_sum_is_stvg_o1_without_improvement():
     true = still(3, 6)
     wrong = still(2, 5, (0.0, 0.0, 50.0, 50.0))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vlrl.errors import RewardError
 from vlrl.measure.spans import Interval
 from vlrl.measure.tubes import Track, Tube, frame_scores, overlap_frames
+from vlrl.measure.tubes import tube_iou as overlap
 from vlrl.types import Rollout, Score
 
 Which = Literal["think", "final"]
@@ -75,6 +76,19 @@ def shared_frames(spans: Sequence[Interval], true: Tube) -> Sequence[int]:
         return ()
     start, end = (int(edge) for edge in spans[0])
     return overlap_frames((start, end), true.span)
+
+
+def tube_overlap(rollout: Rollout, which: Which) -> float | None:
+    """vIoU of one track; 0 without a readable span or box, None where there is no true track."""
+    true = true_track(rollout)
+    if true is None:
+        return None
+    answer = rollout.parsed
+    boxes: Track | None = None if answer is None else getattr(answer, which)
+    if boxes is None or len(answer.spans) != 1:
+        return 0.0
+    start, end = (int(edge) for edge in answer.spans[0])
+    return overlap((start, end), boxes, true)
 
 
 def true_track(rollout: Rollout) -> Tube | None:
