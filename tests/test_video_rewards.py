@@ -300,5 +300,5 @@ def test_empty_answers_and_perfect_ones(name):
     (score,) = reward(rollouts_of([[perfect(still(0, 3))]]))
     assert score.parts
     (best,) = reward([rollout_of(TRUE, perfect())])
-    top = 5.0 if "stvg_o1" in name else (0.0 if name == "track_improvement" else high)
-    assert best.value == pytest.approx(top)
+    tops = {"configs/stvg_o1": 5.0, "configs/stvg_o1_credit": 7.0, "track_improvement": 0.0}
+    assert best.value == pytest.approx(tops.get(name, high))
