@@ -119,11 +119,11 @@ class TrackCredit:
         """With the mean of the first boxes of the group as what stands before the first one."""
         parts = reading.parts
         form, count = parts["form"], self.options.num_boxes
-        boxes: list[float | None] = []
+        # Without thinking boxes their stages have nothing to say.
+        boxes: list[float | None] = [None] * (self.num_stages - 1 - count * len(reading.lists))
         for paid in beyond_preceding(reading.lists, self.options.preceding, usual):
             slots = [[v for frame, v in paid.items() if frame % count == k] for k in range(count)]
             boxes += [form + math.fsum(slot) / len(slot) if slot else None for slot in slots]
-        boxes = [None] * (self.num_stages - 1 - len(boxes)) + boxes
         span = form + parts["span"] + parts.get("tube", 0.0)
         return Score(sum(parts.values()), parts, (span, *boxes))
 
