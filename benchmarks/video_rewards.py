@@ -60,9 +60,9 @@ def row(label: str, folders: list[Path], start: Columns | None) -> str:
             seeds = ", ".join(f"{100 * value:.1f}" for value in each)
             text += f" ({shown(change(start, ends, name), 100, 1)}; seeds {seeds})"
         cells.append(text)
+    own = [evaluated(folder, OWN) for folder in folders]
     for name in FIGURES[:2]:
-        own = [mean(evaluated(folder, OWN)[name]) for folder in folders]
-        cells.append(f"{100 * sum(own) / len(own):.1f}")
+        cells.append(f"{100 * sum(mean(end[name]) for end in own) / len(own):.1f}")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -87,11 +87,11 @@ def table(out: Path, seeds: list[int]) -> str:
             for seed in seeds
             if (folder := out / f"{variant}-seed{seed}" / "evaluations" / "after").is_dir()
         ]
-        start = evaluated(before, SPLIT) if before else None
         if before is not None and before not in shown_starts:
             shown_starts.add(before)
             lines.append(row(f"warm start, as {variant} asks", [before], None))
         if ends:
+            start = evaluated(before, SPLIT) if before else None
             lines.append(row(f"{variant}, {len(ends)} seeds", ends, start))
     return "\n".join(lines)
 

@@ -15,9 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run from a checkout
 
-TRAIN = ("coffee.png", "grass.png", "brick.png", "gravel.png", "astronaut.png", "coins.png",
-         "hubble_deep_field.jpg")  # fmt: skip
-HELD_OUT = ("chelsea.png", "rocket.jpg")
+from make_clips import HELD_OUT
+from make_clips import TRAIN as WARM_UP
+
+from vlrl.clips.dataset import write_split
+from vlrl.clips.scene import NEW_CONCEPTS, Pool
+
+TRAIN = tuple(name for name in WARM_UP if name not in ("china.jpg", "flower.jpg"))
+"""The warm-up's photographs, less those of scikit-learn."""
 NUM_QUESTIONS = 3
 """At most so many a clip."""
 SEED = 7
@@ -31,9 +36,6 @@ def photographs_folder() -> Path | None:
 
 def draw_clips(out: Path, sprites: Path, photographs: Path, num_train: int, num_held: int) -> int:
     """Write the splits that are missing in `out`; the number of clips written."""
-    from vlrl.clips.dataset import write_split
-    from vlrl.clips.scene import NEW_CONCEPTS, Pool
-
     num_written = 0
     for split, names, count in (("train", TRAIN, num_train), ("held_out", HELD_OUT, num_held)):
         if not (out / f"{split}.jsonl").is_file():  # written last
