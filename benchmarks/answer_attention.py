@@ -71,7 +71,7 @@ def main() -> int:
             times: dict[bool, list[float]] = {False: [], True: []}
             for _ in range(args.repeats + 1):
                 for splits, found in times.items():
-                    found.append(seconds(PackedGroups((span,)), inputs, splits))
+                    found.append(seconds(PackedGroups((span,)).to(device), inputs, splits))
             masked, split = (statistics.median(times[s][1:]) for s in (False, True))
             print(f"| {P} | {G} | {masked:.4f} | {split:.4f} | {masked / split:.2f} |")
     return 0

@@ -14,7 +14,7 @@ is patched; a forward pass without a plan is transformers' own sdpa. Idea: Prefi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -61,6 +61,14 @@ class PackedGroups:
     """The plan of an update's forward pass: all groups of one row, side by side."""
 
     spans: tuple[GroupSpan, ...]
+
+    def to(self, device: torch.device) -> PackedGroups:
+        """With its masks on that device: sent once a pass, not once a layer."""
+        spans = []
+        for span in self.spans:
+            blocks = tuple(replace(block, mask=block.mask.to(device)) for block in span.blocks)
+            spans.append(replace(span, blocks=blocks))
+        return PackedGroups(tuple(spans))
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,7 @@ def group_attention(
             parts.append(
                 scaled_dot_product_attention(
                     query[:, :, answers], k_seen, v_seen, dropout_p=dropout, scale=scaling,
-                    attn_mask=block.mask.to(query.device),
+                    attn_mask=block.mask,
                 )
             )  # fmt: skip
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None

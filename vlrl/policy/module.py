@@ -88,6 +88,8 @@ class TokenLogProbs(nn.Module):
         kept, no rank runs the tower here.
         """
         core = self.core
+        if isinstance(groups, PackedGroups):
+            groups = groups.to(input_ids.device)
         blank = pixel_values is None and cache is None and not self.keeps_features
         if blank:
             pixel_values, grid_thw = self._blank_image(input_ids.device)
