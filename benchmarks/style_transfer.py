@@ -7,8 +7,9 @@ Both sides train the image model towards references of the second style with the
 rounds) and is a fixed reward from then on. Held-out prompts are drawn before and after from the
 same noise and measured in ways that no reward knows: a classifier of the style, one of the thing
 (prompt agreement), and in the features of each FID, KID and nearest neighbours to pictures of the
-same prompts in either style. Writes OUT/table.md, OUT/table.json and OUT/pictures.png: rows of a
-caption with the reference, the start, and each side of each seed.
+same prompts in either style; the change of right things has its 95 % interval, paired over prompts.
+Writes OUT/table.md, OUT/table.json and OUT/pictures.png: rows of a caption with the reference, the
+start, and each side of each seed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 from launching import ROOT, options, train
+from paired import change, shown
 
 from vlrl.warmup.images.pictures import sprite
 
@@ -94,8 +96,24 @@ def rewards_of(folder: Path) -> tuple[float, float]:
     return fmean(known[4:9]), fmean(known[-5:])
 
 
-def table(start: dict[str, float], rows: dict[str, list[dict[str, float]]]) -> str:
-    """Means over seeds, each seed's value behind."""
+def things(folder: Path) -> dict[str, list[float | None]]:
+    """Whether the right thing was drawn, of every picture."""
+    lines = (folder / "figures.jsonl").read_text(encoding="utf-8").splitlines()
+    return {"concept": [json.loads(line)["concept"] for line in lines]}
+
+
+def agreement(out: Path, side: str, seeds: list[int]) -> str:
+    """The change of right things with its interval, over all seeds."""
+    ends = [things(out / f"{side}-seed{seed}/held_out") for seed in seeds]
+    return shown(change(things(out / "start/held_out"), ends, "concept"), 100, 1)
+
+
+def table(
+    start: dict[str, float],
+    rows: dict[str, list[dict[str, float]]],
+    changes: dict[str, str],
+) -> str:
+    """Means over seeds, each seed's value behind; `changes`: of right things, paired."""
     lines = ["| | " + " | ".join(start) + " |", "|---" * (len(start) + 1) + "|"]
     lines.append("| start | " + " | ".join(f"{value:.2f}" for value in start.values()) + " |")
     for side, found in rows.items():
@@ -103,6 +121,8 @@ def table(start: dict[str, float], rows: dict[str, list[dict[str, float]]]) -> s
         for name in found[0]:
             each = ", ".join(f"{one[name]:.2f}" for one in found)
             cells.append(f"{fmean(one[name] for one in found):.2f} ({each})")
+            if name == "thing %":
+                cells[-1] += f"; change {changes[side]}"
         lines.append(f"| {side} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -149,7 +169,9 @@ def main() -> int:
                 row_of(figures) | {"own reward, start": first, "own reward, end": last}
             )
     (out / "table.json").write_text(json.dumps({"start": start, **rows}, indent=2), "utf-8")
-    text = table(start | {"own reward, start": float("nan"), "own reward, end": float("nan")}, rows)
+    changes = {side: agreement(out, side, args.seeds) for side in rows}
+    nothing = {"own reward, start": float("nan"), "own reward, end": float("nan")}
+    text = table(start | nothing, rows, changes)
     (out / "table.md").write_text(text, encoding="utf-8")
     names = ["start", *(f"{side}-seed{seed}" for side in args.sides for seed in args.seeds)]
     sheet(out, names).save(out / "pictures.png")

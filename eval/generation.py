@@ -31,7 +31,10 @@ def answers(
 def figures(
     task: Task, rollouts: Sequence[Rollout], metrics: Mapping[str, Reward], num_bootstrap: int
 ) -> dict[str, Any]:
-    """Means with intervals, overall and by the task's groups (MME-3DR's categories, say)."""
+    """Means with intervals, overall and by the task's groups (MME-3DR's categories, say).
+
+    `samples` has every sample's own figures, None where one does not apply.
+    """
     columns = {**task.metrics(rollouts), **measured(metrics, rollouts)}
     groups: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
@@ -52,4 +55,9 @@ def figures(
             }
             for key, found in sorted(groups.items())
         },
+        "samples": [
+            {"id": rollout.sample.id}
+            | {name: None if math.isnan(v := column[i]) else v for name, column in columns.items()}
+            for i, rollout in enumerate(rollouts)
+        ],
     }

@@ -68,15 +68,20 @@ def generate(args: argparse.Namespace) -> Generated:
 def run(
     parser: argparse.ArgumentParser, evaluate: Callable[[argparse.Namespace], dict[str, Any]]
 ) -> int:
-    """Evaluate, write, print; a user's mistake is one clear message and exit status 2."""
+    """Evaluate, write, print; a user's mistake is one clear message and exit status 2.
+
+    Samples' own figures go to a file beside --out, a line each.
+    """
     args = parser.parse_intermixed_args()
     try:
         found = evaluate(args)
     except VlrlError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    lines = [json.dumps(sample, ensure_ascii=False) for sample in found.pop("samples")]
     text = json.dumps(found, indent=2, ensure_ascii=False)
     if args.out is not None:
         args.out.write_text(text + "\n", encoding="utf-8")
+        args.out.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(text)
     return 0

@@ -267,6 +267,12 @@ def test_the_command_measures_a_model(
     assert run("--against", f"own={tmp_path / 'drawn'}", "--batch-size", "3") == 0
     found = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert found["num_samples"] == 4
+    lines = (tmp_path / "figures.jsonl").read_text(encoding="utf-8").splitlines()
+    each = [json.loads(line) for line in lines]
+    assert [f"{row['id']}.png" for row in each] == [path.name for path in drawn]
+    assert found["overall"]
+    for name, figure in found["overall"].items():
+        assert sum(row[name] for row in each) / 4 == pytest.approx(figure["mean"])
     sets = found["sets"][judge.name]
     assert sets["own"]["nearest"] == 1.0
     assert sets["own"]["fid"] == pytest.approx(0, abs=1e-3)
