@@ -26,7 +26,7 @@ from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 from launching import ROOT, options, train
-from paired import change, shown
+from paired import change, columns, shown
 
 from vlrl.warmup.images.pictures import sprite
 
@@ -96,16 +96,11 @@ def rewards_of(folder: Path) -> tuple[float, float]:
     return fmean(known[4:9]), fmean(known[-5:])
 
 
-def things(folder: Path) -> dict[str, list[float | None]]:
-    """Whether the right thing was drawn, of every picture."""
-    lines = (folder / "figures.jsonl").read_text(encoding="utf-8").splitlines()
-    return {"concept": [json.loads(line)["concept"] for line in lines]}
-
-
 def agreement(out: Path, side: str, seeds: list[int]) -> str:
     """The change of right things with its interval, over all seeds."""
-    ends = [things(out / f"{side}-seed{seed}/held_out") for seed in seeds]
-    return shown(change(things(out / "start/held_out"), ends, "concept"), 100, 1)
+    names = ["start", *(f"{side}-seed{seed}" for seed in seeds)]
+    start, *ends = (columns(out / name / "held_out", "figures", ["concept"]) for name in names)
+    return shown(change(start, ends, "concept"), 100, 1)
 
 
 def table(

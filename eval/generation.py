@@ -56,8 +56,13 @@ def figures(
             for key, found in sorted(groups.items())
         },
         "samples": [
-            {"id": rollout.sample.id}
-            | {name: None if math.isnan(v := column[i]) else v for name, column in columns.items()}
+            {
+                "id": rollout.sample.id,
+                "metrics": {
+                    name: None if math.isnan(column[i]) else column[i]
+                    for name, column in columns.items()
+                },
+            }
             for i, rollout in enumerate(rollouts)
         ],
     }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 SOURCE = Path(__file__).resolve().parent / "host_device" / "host_device.cpp"
 BUILD = SOURCE.parents[2] / "build" / "host_device"
@@ -70,8 +73,9 @@ class PlainEngine(nn.Module):
     def destroy(self) -> None: ...
 
 
-def put_runs_on(device: torch.device, monkeypatch: Any) -> None:
-    """From here on, this process trains and samples on that device, without DeepSpeed."""
+@contextmanager
+def on_device(device: torch.device) -> Iterator[None]:
+    """Inside, this process trains and samples there, without DeepSpeed, by the plainest kernels."""
     import vlrl.dist.engine as engine
     from vlrl.dist import comm
 
@@ -79,7 +83,9 @@ def put_runs_on(device: torch.device, monkeypatch: Any) -> None:
         clip = config["gradient_clipping"]
         return (PlainEngine(model.to(device), kwargs["optimizer"], kwargs["lr_scheduler"], clip),)
 
-    # As on the way to a GPU, parameters stay the same objects, and tied ones tied.
-    monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
-    monkeypatch.setattr(comm, "init", lambda *_, **__: comm.World(0, 1, device))
-    monkeypatch.setattr(engine.deepspeed, "initialize", initialize)
+    with pytest.MonkeyPatch.context() as patch, sdpa_kernel(SDPBackend.MATH):
+        # As on the way to a GPU, parameters stay the same objects, and tied ones tied.
+        patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
+        patch.setattr(comm, "init", lambda *_, **__: comm.World(0, 1, device))
+        patch.setattr(engine.deepspeed, "initialize", initialize)
+        yield

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers_runs import ROOT
 from PIL import Image
 
+from vlrl.config.resolve import load_run_config
+from vlrl.config.schema import RunConfig
 from vlrl.types import ImagePart, Message, Sample, TextPart, VideoPart
 from vlrl.video.sampling import sample_frames
 
@@ -62,3 +65,14 @@ def save_shades(folder: Path) -> Path:
     shades = np.stack([across, down, (across + down) // 2], axis=-1).astype(np.uint8)
     Image.fromarray(shades).save(path)
     return path
+
+
+def credit_run(out: Path) -> RunConfig:
+    """The shipped config and model, paid box by box: one step of two groups of four."""
+    folder = ROOT / "configs/video_grounding"
+    return load_run_config(
+        [folder / "tiny.yaml", folder / "tiny_credit.yaml"],
+        [f"out={out}", "algo.num_prompts=2", "algo.group_size=4", "num_steps=1",
+         "eval.splits=[]", "log.rollouts_every=0", "checkpoint.at_end=false"],
+        str(ROOT / "configs/rewards/stvg_o1_credit.yaml"),
+    )  # fmt: skip

@@ -272,7 +272,7 @@ def test_the_command_measures_a_model(
     assert [f"{row['id']}.png" for row in each] == [path.name for path in drawn]
     assert found["overall"]
     for name, figure in found["overall"].items():
-        assert sum(row[name] for row in each) / 4 == pytest.approx(figure["mean"])
+        assert sum(row["metrics"][name] for row in each) / 4 == pytest.approx(figure["mean"])
     sets = found["sets"][judge.name]
     assert sets["own"]["nearest"] == 1.0
     assert sets["own"]["fid"] == pytest.approx(0, abs=1e-3)

@@ -6,24 +6,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_flow import flow_run, save_flux, save_sd3, write_captions
-from helpers_host import host_device, put_runs_on
+from helpers_host import host_device, on_device
 from helpers_janus import janus_run, save_janus
 from helpers_janus import write_captions as write_words
 from helpers_learnt import plain as plain_pictures
 from helpers_learnt import save_stripes
 from helpers_pictures import save_dinov2
 from helpers_runs import ROOT, curve, run_job, small_run
+from helpers_video import credit_run
 from helpers_voxels import CAPTIONS as OBJECTS
 from helpers_voxels import save_voxel_model, voxel_run
 from test_adversarial_scorer import clip  # noqa: F401
@@ -33,7 +32,7 @@ from test_picture_rewards import MODELS, nodes, rollouts, values  # noqa: F401
 from test_yes_token import asked, judges  # noqa: F401
 
 from vlrl.cli.main import main
-from vlrl.config.resolve import load_run_config, plain
+from vlrl.config.resolve import plain
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import JudgeTemplate
 from vlrl.judge_train.build import build_trainer as build_judge
@@ -48,7 +47,7 @@ FAMILIES = {
 pytestmark = pytest.mark.slow
 
 
-def both(make: Callable[[str], dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def both(make: Callable[[str], dict[str, Any]]) -> None:
     """The run of each device, alike in every step.
 
     Adam's first step is the sign of a gradient, however small; with a large eps it is smooth, and
@@ -58,8 +57,7 @@ def both(make: Callable[[str], dict[str, Any]], monkeypatch: pytest.MonkeyPatch)
     for device in (torch.device("cpu"), host_device()):
         job = {**make(device.type), "name": device.type}
         job["optim"] = {**job["optim"], "lr": 0.01, "eps": 0.1}
-        with monkeypatch.context() as patch, sdpa_kernel(SDPBackend.MATH):
-            put_runs_on(device, patch)
+        with on_device(device):
             run_job({"config": job})
         curves.append([untimed(row) for row in curve(job)])
     for step, (wanted, found) in enumerate(zip(*curves, strict=True)):
@@ -81,15 +79,14 @@ def test_answers_about_pictures(
     checkpoints: dict[str, Path],
     screens: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     over = {"policy__share_prompt": share, **FAMILIES[family]}
     job = small_run(checkpoints[family], screens, tmp_path, "run", **over)
-    both(lambda _: job, monkeypatch)
+    both(lambda _: job)
 
 
 def test_other_ways_to_train_answers(
-    checkpoints: dict[str, Path], screens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path
 ) -> None:
     """An adapter, checkpointing, two minibatches twice, several chunks, entropy, a running mean."""
     over = {
@@ -103,20 +100,13 @@ def test_other_ways_to_train_answers(
         "eval__splits": ["train"],
     }
     job = small_run(checkpoints["qwen2_5_vl"], screens, tmp_path, "run", **over)
-    both(lambda _: job, monkeypatch)
+    both(lambda _: job)
 
 
-def test_videos_paid_box_by_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_videos_paid_box_by_box(tmp_path: Path) -> None:
     """The shipped config and model."""
-    folder = ROOT / "configs/video_grounding"
-    config = load_run_config(
-        [folder / "tiny.yaml", folder / "tiny_credit.yaml"],
-        [f"out={tmp_path}", "algo.num_prompts=2", "algo.group_size=4", "num_steps=1",
-         "eval.splits=[]", "log.rollouts_every=0", "checkpoint.at_end=false"],
-        str(ROOT / "configs/rewards/stvg_o1_credit.yaml"),
-    )  # fmt: skip
-    job = plain(config)
-    both(lambda _: job, monkeypatch)
+    job = plain(credit_run(tmp_path))
+    both(lambda _: job)
 
 
 @pytest.mark.parametrize("save", [save_sd3, save_flux])
@@ -128,9 +118,7 @@ def test_videos_paid_box_by_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         {"algo__kl_beta": 0.04, "policy__lora": {"rank": 2}, "optim__ema_decay": 0.5},
     ],
 )
-def test_pictures(
-    save: Any, over: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures(save: Any, over: dict[str, Any], tmp_path: Path) -> None:
     """With a reward that learns, on the same device."""
     model, data = save(tmp_path / "model"), write_captions(tmp_path / "data")
     learnt = {"use": "adversarial_dino", "model": str(save_dinov2(tmp_path / "dino")), "width": 8}
@@ -141,32 +129,31 @@ def test_pictures(
         job = flow_run(model, data, tmp_path, "run", policy__latent_dtype="fp32", **over)
         return {**job, "reward": {**learnt, "device": device, "num_patches": 0}}
 
-    both(make, monkeypatch)
+    both(make)
 
 
-def test_image_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_tokens(tmp_path: Path) -> None:
     model, data = save_janus(tmp_path / "model"), write_words(tmp_path / "data")
     job = janus_run(model, data, tmp_path, "run", algo__kl_beta=0.04)
-    both(lambda _: job, monkeypatch)
+    both(lambda _: job)
 
 
-def test_objects_of_voxels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_of_voxels(tmp_path: Path) -> None:
     model, data = save_voxel_model(tmp_path / "model"), tmp_path / "data.jsonl"
     rows = [{"id": str(k), "caption": text} for k, text in enumerate(OBJECTS)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     job = voxel_run(model, data, tmp_path, "run", algo__kl_beta=0.04)
-    both(lambda _: job, monkeypatch)
+    both(lambda _: job)
 
 
 @pytest.mark.parametrize("benchmark", ["new_screens", "clips"])
-def test_evaluations(benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluations(benchmark: str, tmp_path: Path) -> None:
     """The command, with the embedded models."""
     model = {"new_screens": "tiny_qwen2_5_vl", "clips": "tiny_video"}[benchmark]
     outputs = []
     for device in (torch.device("cpu"), host_device()):
         out = tmp_path / device.type
-        with monkeypatch.context() as patch, sdpa_kernel(SDPBackend.MATH):
-            put_runs_on(device, patch)
+        with on_device(device):
             command = ["eval", "--benchmark", benchmark, "--limit", "3", "--out", str(out)]
             assert main([*command, "--model", str(ROOT / "assets/models" / model)]) == 0
         rows = [line for path in out.rglob("predictions.jsonl") for line in path.open()]
@@ -175,20 +162,9 @@ def test_evaluations(benchmark: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(outputs[0]) == 3
 
 
-@contextmanager
-def models_move_as_to_a_gpu() -> Iterator[None]:
-    """Parameters stay the same objects, and tied ones tied."""
-    before = torch.__future__.get_swap_module_params_on_conversion()
-    torch.__future__.set_swap_module_params_on_conversion(True)
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
-    torch.__future__.set_swap_module_params_on_conversion(before)
-
-
 def test_scores_of_models(nodes: dict[str, dict], rollouts: list) -> None:
     """Nearly the CPU's: torchvision resizes bytes there, and floats that it rounds elsewhere."""
-    host_device()
-    with models_move_as_to_a_gpu():
+    with on_device(host_device()):
         for name in set(MODELS) - {"hps"}:  # which is open_clip once more, and large
             low, high = build_reward(nodes[name]).range
             near = pytest.approx(values(nodes[name], rollouts), abs=2e-3 * (high - low))
@@ -203,7 +179,7 @@ def test_rewards_learn_and_go_on(clip: str, tmp_path: Path) -> None:
     for node in (scorer_node(clip), dino):
         scores = []
         for device in ("cpu", "host"):
-            with models_move_as_to_a_gpu():
+            with on_device(torch.device(device)):
                 first, second = (build_reward({**node, "device": device}) for _ in range(2))
                 figures = first.update(shown)
                 second.load_state_dict(first.state_dict())
@@ -214,13 +190,10 @@ def test_rewards_learn_and_go_on(clip: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["yes_token", "bradley_terry"])
-def test_judges_train(
-    kind: str, parts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_judges_train(kind: str, parts: dict[str, Path], tmp_path: Path) -> None:
     losses = []
     for device in (torch.device("cpu"), host_device()):
-        with monkeypatch.context() as patch, sdpa_kernel(SDPBackend.MATH):
-            put_runs_on(device, patch)
+        with on_device(device):
             trainer = build_judge(config_of(parts, tmp_path, device.type, kind=kind))
             losses.append([trainer.train_step()["loss"] for _ in range(2)])
             export(trainer)
@@ -233,7 +206,7 @@ def test_judges_answer(family: str, judges: dict[str, Path], tmp_path: Path) -> 
     book, asks = asked(tmp_path, examples=True)
     found = []
     for device in ("cpu", "host"):
-        with models_move_as_to_a_gpu():
+        with on_device(torch.device(device)):
             judge = LocalJudge.load(str(judges[family]), JudgeTemplate(), device=device)
             found.append([reading.yes for reading in judge.ask(book, asks)])
     assert found[1] == pytest.approx(found[0], abs=1e-4)

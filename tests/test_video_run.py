@@ -12,11 +12,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import small_run
-from helpers_video import moving_square, write_video
+from helpers_video import credit_run, moving_square, write_video
 from test_video_task import perfect, row
 
 from vlrl.build import build_trainer
-from vlrl.config.resolve import check, load_run_config
+from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
 from vlrl.log.metrics import Meter
 from vlrl.log.report import write_report
@@ -79,14 +79,7 @@ def test_a_run_on_videos(checkpoints: dict[str, Path], clips: Path, tmp_path: Pa
 
 def test_every_box_has_an_advantage_of_its_own(tmp_path: Path) -> None:
     """The shipped config and model: a token gets the advantage of its own frame, and trains."""
-    folder = ROOT / "configs/video_grounding"
-    config = load_run_config(
-        [folder / "tiny.yaml", folder / "tiny_credit.yaml"],
-        [f"out={tmp_path}", "algo.num_prompts=2", "algo.group_size=4", "num_steps=1",
-         "eval.splits=[]", "log.rollouts_every=0", "checkpoint.at_end=false"],
-        str(ROOT / "configs/rewards/stvg_o1_credit.yaml"),
-    )  # fmt: skip
-    trainer = build_trainer(config, None)
+    trainer = build_trainer(credit_run(tmp_path), None)
     experience = trainer.collect(Meter())
     batch = trainer.prepare(experience, Meter())
     rewards, stage = experience.rewards, stage_of(batch.trajectory)
