@@ -31,7 +31,7 @@ from vlrl.measure.boxes import Box, Frame, Point
 from vlrl.measure.overlay import TRUE_COLOUR, Mark, overlay
 from vlrl.measure.spread import evenly
 from vlrl.measure.stats import bootstrap_difference, bootstrap_mean
-from vlrl.train.evaluation import summarise
+from vlrl.rollout.summary import summarise
 
 ALONE = World(0, 1, torch.device("cpu"))
 

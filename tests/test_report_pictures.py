@@ -23,9 +23,8 @@ from vlrl.log.report_numbers import is_rate, percent, points, writer
 from vlrl.log.rollouts import MAX_ANSWER_PICTURES, record_groups
 from vlrl.measure.stats import bootstrap_difference
 from vlrl.rewards.jpeg_compressibility import JpegCompressibility, JpegOptions
-from vlrl.rollout.scoring import measured
+from vlrl.rollout.summary import rows_of, summarise
 from vlrl.tasks.text_to_image import TextToImage
-from vlrl.train.evaluation import _row, summarise
 from vlrl.train.evaluation_files import NUM_PICTURES, NUM_SMALL_PICTURES, write_evaluation
 from vlrl.types import Finish, Rollout, Score
 
@@ -72,11 +71,7 @@ def evaluate(
 ) -> None:
     """An evaluation with a real reward that is only measured, and one of chosen values."""
     rewards = {"small": JpegCompressibility(JpegOptions(scale_kb=100.0))}
-    columns = {**task.metrics(rollouts), **measured(rewards, rollouts)}
-    rows = [
-        _row(task, rollout, {name: float(column[i]) for name, column in columns.items()})
-        for i, rollout in enumerate(rollouts)
-    ]
+    rows = rows_of(task, rollouts, rewards)
     for row, value in zip(rows, right, strict=True):
         row["metrics"]["right"] = value
     out = folder / "evaluations" / label

@@ -254,7 +254,7 @@ def test_the_unbiased_kernel_distance_is_a_distance() -> None:
         kernel_distance(np.zeros((1, 3)), np.zeros((5, 3)))
 
 
-def test_an_evaluation_has_figures_groups_and_distances(folder: Path, data: Path) -> None:
+def test_an_evaluation_has_figures_strata_and_distances(folder: Path, data: Path) -> None:
     task, policy = task_of(data), make_voxel_policy(folder)
     task.check_policy(policy.picture_size, "train")
     rollouts = answers(policy, task, task.samples("train"), batch_size=2, seed=None)
@@ -264,7 +264,7 @@ def test_an_evaluation_has_figures_groups_and_distances(folder: Path, data: Path
     found = figures(task, rollouts, metrics, 50)
     assert found["num_samples"] == 3
     assert found["overall"]["iou"]["num"] == 2
-    assert found["groups"]["kind"]["y"]["whole"]["num"] == 2
+    assert found["strata"]["kind"]["y"]["whole"]["num"] == 2
     embed = lambda images: np.stack([image.mean((0, 1)) for image in images])  # noqa: E731
     views = set_distances(task, rollouts, embed)
     assert views["num_views"] == 6
@@ -401,7 +401,7 @@ def test_the_command_measures_a_model(
     assert evaluate_shapes.main() == 0
     found = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert found["num_samples"] == 3
-    assert set(found["groups"]["kind"]) == {"x", "y"}
+    assert set(found["strata"]["kind"]) == {"x", "y"}
     assert found["views"]["num_views"] == 4
     assert found["views"]["fid"] > 0
     assert (tmp_path / "s.png").is_file()

@@ -22,8 +22,8 @@ from vlrl.log.metrics import Meter
 from vlrl.log.report import write_report
 from vlrl.log.rollouts import record_groups
 from vlrl.measure.track_answers import write_track
+from vlrl.rollout.summary import rows_of, summarise
 from vlrl.tasks.video_grounding import VideoGrounding
-from vlrl.train.evaluation import _row, summarise
 from vlrl.train.evaluation_files import write_evaluation
 from vlrl.train.update import stage_of
 from vlrl.types import Finish, Rollout, Score
@@ -119,11 +119,7 @@ def test_the_report_of_answers_before_and_after(clips: Path, tmp_path: Path) -> 
             output = lost if label == "before" else perfect(task, sample)
             rollout = Rollout(sample, 0, 0, output, Finish.STOP, 2, 0, task.parse(sample, output))
             rollouts.append(rollout)
-        columns = task.metrics(rollouts)
-        rows = [
-            _row(task, r, {name: column[i] for name, column in columns.items()})
-            for i, r in enumerate(rollouts)
-        ]
+        rows = rows_of(task, rollouts, {})
         out = folder / "evaluations" / label
         write_evaluation(out, "held_out", rows, summarise(rows, 50), task, rollouts)
     for place, rollout in enumerate(rollouts[:2]):

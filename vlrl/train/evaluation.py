@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vlrl.dist.comm import World, all_gather
-from vlrl.measure.stats import bootstrap_mean
 from vlrl.protocols import Policy, Reward, Task
-from vlrl.rollout.scoring import measured
+from vlrl.rollout.summary import rows_of
 from vlrl.types import Rollout, Sample
 
 
@@ -40,52 +38,8 @@ def evaluate(
         rollouts, _ = policy.sample(batch, 1, seed=0, greedy=True)
         for rollout in rollouts:
             rollout.parsed = task.parse(rollout.sample, rollout.output)
-        figures = {**task.metrics(rollouts), **measured(metrics, rollouts)}
-        for i, place in enumerate(places):
-            values = {name: float(column[i]) for name, column in figures.items()}
-            rows.append((place, _row(task, rollouts[i], values)))
-            kept.append(rollouts[i])
+        rows += zip(places, rows_of(task, rollouts, metrics), strict=False)
+        kept += rollouts[: len(places)]
         progress(len(places))
     merged = [pair for part in all_gather(rows, world) for pair in part]
     return [row for _, row in sorted(merged, key=lambda pair: pair[0])], kept
-
-
-def _row(task: Task, rollout: Rollout, values: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        "id": rollout.sample.id,
-        "output": rollout.output if isinstance(rollout.output, str) else None,
-        "finish": rollout.finish.value,
-        "metrics": {name: None if math.isnan(v) else v for name, v in values.items()},
-        "strata": dict(task.strata(rollout.sample)),
-    }
-
-
-def summarise(rows: Sequence[Mapping[str, Any]], num_bootstrap: int) -> dict[str, Any]:
-    """Means with 95 % bootstrap intervals, overall and by stratum; the counts stand beside."""
-    columns: dict[str, list[float]] = defaultdict(list)
-    strata: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
-    for row in rows:
-        for name, value in row["metrics"].items():
-            if value is None:
-                continue
-            columns[name].append(value)
-            for key, group in row["strata"].items():
-                strata[key][group][name].append(value)
-    return {
-        "num_samples": len(rows),
-        "overall": {
-            name: bootstrap_mean(values, num_bootstrap) for name, values in columns.items()
-        },
-        "strata": {
-            key: {
-                group: {
-                    name: {"mean": sum(values) / len(values), "num": len(values)}
-                    for name, values in named.items()
-                }
-                for group, named in sorted(groups.items())
-            }
-            for key, groups in sorted(strata.items())
-        },
-    }

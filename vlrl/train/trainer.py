@@ -55,9 +55,10 @@ from vlrl.rollout.health import record_canary, record_health
 from vlrl.rollout.overlap import ScoringQueue, scores_beside
 from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
 from vlrl.rollout.scoring import measured, record, stage_rewards
+from vlrl.rollout.summary import summarise
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.credit import in_stages
-from vlrl.train.evaluation import evaluate, summarise
+from vlrl.train.evaluation import evaluate
 from vlrl.train.evaluation_files import write_evaluation
 from vlrl.train.update import Batch, stage_of, update, with_reference
 from vlrl.types import Finish, Rollout
