@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vlrl.build import check_plugins
-from vlrl.config.loader import compose, merge, parse_yaml, to_yaml
+from vlrl.config.loader import apply_override, compose, merge, parse_yaml, to_yaml
 from vlrl.config.resolve import check, load_run_config, plain
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError
@@ -117,11 +117,22 @@ def test_every_reward_file_goes_on_every_gui_config(path: Path) -> None:
         ("name=a/b", "slashes"),
         ("policy.temperature=0", "temperature"),
         ("no_equals_sign", "key=value"),
+        ("reward.sum.9.weight=1", "'9' is no place in the list"),
+        ("reward.sum.first.weight=1", "'first' is no place in the list"),
+        ("name.part=1", "'name' is a value"),
     ],
 )
 def test_mistakes_are_refused_and_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_plugins(load_run_config([TINY], [override]))
+
+
+def test_an_override_reaches_into_a_list() -> None:
+    before = {"reward": {"sum": [{"use": "box_iou"}, {"use": "format", "weight": 1.0}]}}
+    config = dict(before)
+    apply_override(config, "reward.sum.1.weight=0.5")
+    assert config["reward"]["sum"] == [{"use": "box_iou"}, {"use": "format", "weight": 0.5}]
+    assert before["reward"]["sum"][1]["weight"] == 1.0
 
 
 def test_k1_as_a_loss_is_refused() -> None:

@@ -91,18 +91,34 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], _top: bool = True) -
 
 
 def apply_override(config: dict[str, Any], assignment: str) -> None:
-    """Set one dotted key from `a.b.c=value`; the value is read as YAML."""
+    """Set one dotted key from `a.b.c=value`, read as YAML; in a list a part is a place from 0.
+
+    `reward.sum.1.weight=0.5` is the weight of the second reward. Raises ConfigError.
+    """
     key, sign, text = assignment.partition("=")
     if not sign or not key:
         raise ConfigError(f"an override is written key=value, not {assignment!r}")
-    place = config
+    place: dict[Any, Any] | list[Any] = config
     *path, last = key.split(".")
     for part in path:
-        inner = place.setdefault(part, {})
-        if not isinstance(inner, dict):
+        entry = _entry(place, part, assignment)
+        inner = place.setdefault(entry, {}) if isinstance(place, dict) else place[entry]
+        if not isinstance(inner, dict | list):
             raise ConfigError(f"override {assignment!r}: {part!r} is a value, not a section")
-        place[part] = place = dict(inner)
-    place[last] = parse_yaml(text, f"override {key}")
+        place[entry] = place = inner.copy()  # the config that it came from stays as it was
+    place[_entry(place, last, assignment)] = parse_yaml(text, f"override {key}")
+
+
+def _entry(place: dict[Any, Any] | list[Any], part: str, assignment: str) -> Any:
+    """The key, or the place in a list, that a part of a dotted key names."""
+    if isinstance(place, dict):
+        return part
+    if not part.isdecimal() or int(part) >= len(place):
+        places = f"0 to {len(place) - 1}" if place else "none"
+        raise ConfigError(
+            f"override {assignment!r}: {part!r} is no place in the list, which has {places}"
+        )
+    return int(part)
 
 
 def compose(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
