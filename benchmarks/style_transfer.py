@@ -1,6 +1,7 @@
 """A reward that goes on learning against the same reward frozen: style transfer, several seeds.
 
     python benchmarks/style_transfer.py [KEY=VALUE ...] --out runs/style --seeds 0 1 2
+    python benchmarks/style_transfer.py --over configs/image_generation/tiny_style_and_text.yaml ...
 
 Both sides train the image model towards references of the second style with the DINO reward:
 `adversarial` learns in every round, `fixed` learns as long as the policy rests (its warm-up
@@ -28,19 +29,28 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 from launching import ROOT, options, train
 from paired import change, columns, shown
 
+from vlrl.config.resolve import load_run_config
 from vlrl.warmup.images.pictures import sprite
 
 CONFIG = "configs/image_generation/tiny.yaml"
-SIDES = {
-    "adversarial": [],
-    "fixed": ["reward.learn_rounds=4"],
-}
-"""Overrides of each side; both have the config's `reward.warmup_rounds: 4`."""
+SIDES = ("adversarial", "fixed")
+NUM_ROUNDS = 4
+"""Rounds in which the fixed side's head learns: as many as both sides' `warmup_rounds`."""
 ASSETS = ROOT / "assets/images"
 SPACES = ("judge_concept", "judge_style")
 """Whose features distances are taken in: a classifier of the thing, and one of the style."""
 LIMIT = 200
 NUM_SHOWN = 10
+
+
+def side_overrides(side: str, configs: list[str]) -> list[str]:
+    """What makes a side: where `fixed` has its learnt reward, alone or in a sum, it stops early."""
+    if side == "adversarial":
+        return []
+    reward = load_run_config(configs).reward
+    names = [one.get("use") for one in reward.get("sum", [])]
+    place = f".sum.{names.index('adversarial_dino')}" if names else ""
+    return [f"reward{place}.learn_rounds={NUM_ROUNDS}"]
 
 
 def held_out() -> list[dict[str, str]]:
@@ -89,9 +99,9 @@ def row_of(figures: dict[str, Any]) -> dict[str, float]:
 
 
 def rewards_of(folder: Path) -> tuple[float, float]:
-    """The reward that the side itself saw, in its first and its last five steps."""
+    """What the side's own head said, in its first and its last five steps."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    seen = [json.loads(line).get("reward/mean") for line in lines]
+    seen = [json.loads(line).get("reward/adversarial_dino") for line in lines]
     known = [float(value) for value in seen if value is not None and np.isfinite(value)]
     return fmean(known[4:9]), fmean(known[-5:])
 
@@ -142,7 +152,8 @@ def sheet(out: Path, names: list[str]) -> Image.Image:
 
 def main() -> int:
     """Run what is missing, then write table and pictures."""
-    parser = options(str(__doc__), "runs/style", "sides", list(SIDES))
+    parser = options(str(__doc__), "runs/style", "sides", SIDES)
+    parser.add_argument("--over", nargs="+", default=[], help="configs laid over the common one")
     parser.add_argument("--start", type=Path, default=Path("assets/models/tiny_sd3"))
     args = parser.parse_intermixed_args()
     out, model = args.out.resolve(), args.start.resolve()
@@ -150,14 +161,20 @@ def main() -> int:
     (out / "start").mkdir(exist_ok=True)
     start = row_of(evaluate(model, out / "start/held_out", against))
     common = [f"policy.model={model}", "eval.before=false"]
+    configs = [CONFIG, *args.over]
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in args.seeds:
         for side in args.sides:
             name = f"{side}-seed{seed}"
-            own = [*common, *SIDES[side], "eval.limit=50", "eval.splits=[held_out]"]
+            own = [
+                *common,
+                *side_overrides(side, configs),
+                "eval.limit=50",
+                "eval.splits=[held_out]",
+            ]
             if not args.table:
                 overrides = [*own, *args.overrides]
-                train([CONFIG], overrides, out=out, name=name, seed=seed, ranks=args.ranks)
+                train(configs, overrides, out=out, name=name, seed=seed, ranks=args.ranks)
             figures = evaluate(out / name / "model", out / name / "held_out", against)
             first, last = rewards_of(out / name)
             rows.setdefault(side, []).append(
