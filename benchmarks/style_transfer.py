@@ -4,11 +4,11 @@
     python benchmarks/style_transfer.py --over configs/image_generation/tiny_style_and_text.yaml ...
 
 Both sides train the image model towards references of the second style with the DINO reward:
-`adversarial` learns in every round, `fixed` learns as long as the policy rests (its warm-up
-rounds) and is a fixed reward from then on. Held-out prompts are drawn before and after from the
+`adversarial` learns in every round, `fixed` in its warm-up rounds, in which it scores nothing yet,
+and is a fixed reward from then on. Held-out prompts are drawn before and after from the
 same noise and measured in ways that no reward knows: a classifier of the style, one of the thing
 (prompt agreement), and in the features of each FID, KID and nearest neighbours to pictures of the
-same prompts in either style; the change of right things has its 95 % interval, paired over prompts.
+same prompts in either style; changes of style and thing have 95 % intervals, paired over prompts.
 Writes OUT/table.md, OUT/table.json and OUT/pictures.png: rows of a caption with the reference, the
 start, and each side of each seed.
 """
@@ -39,6 +39,8 @@ NUM_ROUNDS = 4
 ASSETS = ROOT / "assets/images"
 SPACES = ("judge_concept", "judge_style")
 """Whose features distances are taken in: a classifier of the thing, and one of the style."""
+PAIRED = {"style %": "style", "thing %": "concept"}
+"""Columns that are means over pictures, and the metric of each."""
 LIMIT = 200
 NUM_SHOWN = 10
 
@@ -106,19 +108,20 @@ def rewards_of(folder: Path) -> tuple[float, float]:
     return fmean(known[4:9]), fmean(known[-5:])
 
 
-def agreement(out: Path, side: str, seeds: list[int]) -> str:
-    """The change of right things with its interval, over all seeds."""
+def changes_of(out: Path, side: str, seeds: list[int]) -> dict[str, str]:
+    """The changes of what is known picture by picture, with their intervals, over all seeds."""
     names = ["start", *(f"{side}-seed{seed}" for seed in seeds)]
-    start, *ends = (columns(out / name / "held_out", "figures", ["concept"]) for name in names)
-    return shown(change(start, ends, "concept"), 100, 1)
+    kept = list(PAIRED.values())
+    start, *ends = (columns(out / name / "held_out", "figures", kept) for name in names)
+    return {head: shown(change(start, ends, name), 100, 1) for head, name in PAIRED.items()}
 
 
 def table(
     start: dict[str, float],
     rows: dict[str, list[dict[str, float]]],
-    changes: dict[str, str],
+    changes: dict[str, dict[str, str]],
 ) -> str:
-    """Means over seeds, each seed's value behind; `changes`: of right things, paired."""
+    """Means over seeds, each seed's value behind; `changes` of a side's columns, paired."""
     lines = ["| | " + " | ".join(start) + " |", "|---" * (len(start) + 1) + "|"]
     lines.append("| start | " + " | ".join(f"{value:.2f}" for value in start.values()) + " |")
     for side, found in rows.items():
@@ -126,8 +129,8 @@ def table(
         for name in found[0]:
             each = ", ".join(f"{one[name]:.2f}" for one in found)
             cells.append(f"{fmean(one[name] for one in found):.2f} ({each})")
-            if name == "thing %":
-                cells[-1] += f"; change {changes[side]}"
+            if name in changes[side]:
+                cells[-1] += f"; change {changes[side][name]}"
         lines.append(f"| {side} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -181,7 +184,7 @@ def main() -> int:
                 row_of(figures) | {"own reward, start": first, "own reward, end": last}
             )
     (out / "table.json").write_text(json.dumps({"start": start, **rows}, indent=2), "utf-8")
-    changes = {side: agreement(out, side, args.seeds) for side in rows}
+    changes = {side: changes_of(out, side, args.seeds) for side in rows}
     nothing = {"own reward, start": float("nan"), "own reward, end": float("nan")}
     text = table(start | nothing, rows, changes)
     (out / "table.md").write_text(text, encoding="utf-8")
