@@ -34,8 +34,6 @@ from vlrl.warmup.images.pictures import sprite
 
 CONFIG = "configs/image_generation/tiny.yaml"
 SIDES = ("adversarial", "fixed")
-NUM_ROUNDS = 4
-"""Rounds in which the fixed side's head learns: as many as both sides' `warmup_rounds`."""
 ASSETS = ROOT / "assets/images"
 SPACES = ("judge_concept", "judge_style")
 """Whose features distances are taken in: a classifier of the thing, and one of the style."""
@@ -46,13 +44,14 @@ NUM_SHOWN = 10
 
 
 def side_overrides(side: str, configs: list[str]) -> list[str]:
-    """What makes a side: where `fixed` has its learnt reward, alone or in a sum, it stops early."""
+    """What makes a side: `fixed` learns in its warm-up alone, as the reward or in a sum."""
     if side == "adversarial":
         return []
     reward = load_run_config(configs).reward
-    names = [one.get("use") for one in reward.get("sum", [])]
-    place = f".sum.{names.index('adversarial_dino')}" if names else ""
-    return [f"reward{place}.learn_rounds={NUM_ROUNDS}"]
+    places = {f"reward.sum.{i}": one for i, one in enumerate(reward.get("sum", []))}
+    heads = {"reward": reward, **places}
+    place = next(key for key, one in heads.items() if one.get("use") == "adversarial_dino")
+    return [f"{place}.learn_rounds={heads[place]['warmup_rounds']}"]
 
 
 def held_out() -> list[dict[str, str]]:
