@@ -45,6 +45,13 @@ class Case:
     folder: Path
     lr: float = 1e-4
     beta: float = 0.04
+    device: str = "cpu"
+    """cuda is in bf16 and recomputes activations in the backward pass (TRL's defaults)."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the case is the GPU's."""
+        return self.device == "cuda"
 
     @property
     def picture(self) -> Path:
@@ -64,6 +71,8 @@ class Times:
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {p: [] for p in PHASES})
     peak_bytes: int = 0
+    least_s: float = 0.0
+    """See least_seconds in grpo_step.py."""
 
     def median(self, phase: str) -> float:
         """Of the steps; the first one, which warms up, left out."""
@@ -90,9 +99,9 @@ def trl_settings(case: Case, num_steps: int) -> dict[str, Any]:
     """GRPO as in our_config: mean per answer, k3 KL, group z-score, clip 0.2, T = 1."""
     return {
         "output_dir": str(case.folder / "trl"),
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
+        "use_cpu": not case.on_gpu,
+        "bf16": case.on_gpu,
+        "gradient_checkpointing": case.on_gpu,
         "report_to": "none",
         "save_strategy": "no",
         "logging_strategy": "no",
@@ -134,7 +143,9 @@ def trl_trainer(case: Case, model: Path, num_steps: int) -> Any:
         return [score(chat[0]["content"]) for chat in completions]
 
     trainer = GRPOTrainer(
-        model=Qwen2_5_VLForConditionalGeneration.from_pretrained(model, dtype=torch.float32),
+        model=Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            model, dtype=torch.bfloat16 if case.on_gpu else torch.float32
+        ),
         processing_class=AutoProcessor.from_pretrained(model),
         reward_funcs=reward,
         train_dataset=data,
@@ -159,6 +170,7 @@ def time_trl(trainer: Any, times: Times, after_step: Callable[[], None]) -> None
             reference.clear()
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            wait()
             whole = time.perf_counter() - self.started
             times.seconds["step"].append(whole)
             times.seconds["reference"].append(sum(reference))
@@ -169,13 +181,21 @@ def time_trl(trainer: Any, times: Times, after_step: Callable[[], None]) -> None
     trainer.train()
 
 
+def wait() -> None:
+    """For a GPU's work in flight."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def timed(owner: Any, name: str, into: list[float], no_grad_only: bool = False) -> None:
     """Replace a method by itself with a clock around it."""
     plain = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        wait()
         started = time.perf_counter()
         result = plain(*args, **kwargs)
+        wait()
         if not (no_grad_only and torch.is_grad_enabled()):
             into.append(time.perf_counter() - started)
         return result
@@ -218,7 +238,11 @@ def our_config(case: Case, model: Path, share: str) -> dict[str, Any]:
         },
         "optim": {"lr": case.lr, "betas": [0.9, 0.999]},
         "dist": {"deepspeed": str(ROOT / "deepspeed_configs/zero0.json"),
-                 "max_tokens_per_chunk": 1_000_000},
+                 "precision": "bf16" if case.on_gpu else "fp32",
+                 "gradient_checkpointing": case.on_gpu,
+                 # One chunk, as TRL has one batch, without sharing too; text around the picture.
+                 "max_tokens_per_chunk": case.group_size
+                 * (case.num_visual + case.num_tokens + 64)},
         "checkpoint": {"at_end": False, "export": False},
         "log": {"console": False, "report": False, "rollouts_every": 0},
     }  # fmt: skip
@@ -239,6 +263,7 @@ def our_step(trainer: Any, times: Times) -> None:
     """One training step; its own clock gives the phases."""
     started = time.perf_counter()
     figures = trainer.train_step()
+    wait()
     times.seconds["step"].append(time.perf_counter() - started)
     for phase in ("sampling", "reference", "update"):
         times.seconds[phase].append(figures[f"time/{phase}_s"])

@@ -155,7 +155,7 @@ def sheet(out: Path, names: list[str]) -> Image.Image:
 def main() -> int:
     """Run what is missing, then write table and pictures."""
     parser = options(str(__doc__), "runs/style", "sides", SIDES)
-    parser.add_argument("--over", nargs="+", default=[], help="configs laid over the common one")
+    parser.add_argument("--over", action="append", default=[], help="a config over the common one")
     parser.add_argument("--start", type=Path, default=Path("assets/models/tiny_sd3"))
     args = parser.parse_intermixed_args()
     out, model = args.out.resolve(), args.start.resolve()

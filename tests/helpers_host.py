@@ -1,12 +1,14 @@
 """A second torch device, `host`, made of ordinary memory, and runs on it.
 
 Only where code mixes up devices does it differ from the CPU: an operator that meets tensors of
-both is an error, as on a GPU (tests/host_device/host_device.cpp).
+both is an error, as on a GPU (tests/host_device/host_device.cpp). With VLRL_SECOND_DEVICE=cuda the
+second device is a GPU, in full float32.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,9 @@ def host_device() -> torch.device:
     """Compile and register the device; the test is skipped where there is no compiler."""
     from torch.utils.cpp_extension import load
 
+    if os.environ.get("VLRL_SECOND_DEVICE") == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        return torch.device("cuda", 0)
     if shutil.which("c++") is None:
         pytest.skip("the second device is compiled, and there is no c++ here")
     BUILD.mkdir(parents=True, exist_ok=True)

@@ -164,26 +164,27 @@ def test_evaluations(benchmark: str, tmp_path: Path) -> None:
 
 def test_scores_of_models(nodes: dict[str, dict], rollouts: list) -> None:
     """Nearly the CPU's: torchvision resizes bytes there, and floats that it rounds elsewhere."""
-    with on_device(host_device()):
+    device = host_device()
+    with on_device(device):
         for name in set(MODELS) - {"hps"}:  # which is open_clip once more, and large
             low, high = build_reward(nodes[name]).range
             near = pytest.approx(values(nodes[name], rollouts), abs=2e-3 * (high - low))
-            assert values({**nodes[name], "device": "host"}, rollouts) == near, name
+            assert values({**nodes[name], "device": device.type}, rollouts) == near, name
 
 
 def test_rewards_learn_and_go_on(clip: str, tmp_path: Path) -> None:
     """Both learnt rewards: one update, and a second one that takes its state over."""
-    host_device()
+    second = host_device()
     shown = plain_pictures(save_stripes(tmp_path))
     dino = {"use": "adversarial_dino", "model": str(save_dinov2(tmp_path / "dino")), "width": 8}
     for node in (scorer_node(clip), dino):
         scores = []
-        for device in ("cpu", "host"):
-            with on_device(torch.device(device)):
-                first, second = (build_reward({**node, "device": device}) for _ in range(2))
+        for device in (torch.device("cpu"), second):
+            with on_device(device):
+                first, again = (build_reward({**node, "device": device.type}) for _ in range(2))
                 figures = first.update(shown)
-                second.load_state_dict(first.state_dict())
-                scores.append([score.value for score in second(shown)])
+                again.load_state_dict(first.state_dict())
+                scores.append([score.value for score in again(shown)])
                 assert scores[-1] == pytest.approx([score.value for score in first(shown)])
                 assert figures
         assert scores[1] == pytest.approx(scores[0], abs=1e-3)

@@ -21,7 +21,7 @@ from vlrl.judge.packing import EncodedAsk, batches, pack
 from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, ReasoningOptions
 from vlrl.judge.spellings import check_apart, token_ids
 from vlrl.measure.yes_token import Reading
-from vlrl.policy import group_attention
+from vlrl.policy import group_attention, vision_kernels
 from vlrl.policy.decode import decode
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.families import family_of
@@ -213,6 +213,7 @@ def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
         attn_implementation={"text_config": group_attention.NAME, "vision_config": "sdpa"},
         output_loading_info=True,
     )
+    vision_kernels.use_in(model.model.visual)
     lacking = sorted(info["missing_keys"])
     if lacking:
         raise RewardError(f"{name!r} has no weights for {lacking[0]!r} and {len(lacking) - 1} more")

@@ -10,7 +10,7 @@ import transformers
 
 from vlrl.config.schema import LoraSection, VisionLanguageConfig
 from vlrl.errors import ConfigError
-from vlrl.policy import group_attention
+from vlrl.policy import group_attention, vision_kernels
 from vlrl.policy.families import Family, family_of
 
 
@@ -53,9 +53,11 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
         group_attention.register()
         attention = {"text_config": group_attention.NAME, "vision_config": attention}
     model_class = getattr(transformers, family_of(config).model_class)
-    return model_class.from_pretrained(
+    model = model_class.from_pretrained(
         options.model, revision=options.revision, dtype=dtype, attn_implementation=attention
     )
+    vision_kernels.use_in(model.model.visual)
+    return model
 
 
 def shares_prompt(options: VisionLanguageConfig) -> bool:

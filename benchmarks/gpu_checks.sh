@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show, in the order of what stands on it; about ten minutes of an H200.
+# Usage: benchmarks/gpu_checks.sh OUT [STEP...]   (steps: tests attention tower step devices flow)
+# Each step has a time limit of its own and writes OUT/STEP.log; rows of tables are shown at once.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${1:?usage: benchmarks/gpu_checks.sh OUT [STEP...]}
+shift
+mkdir -p "$out"
+export DS_ACCELERATOR=cuda HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 TQDM_DISABLE=1
+python=${PYTHON:-python}
+started=$(date +%s)
+
+step() { # NAME LIMIT_S COMMAND...
+  local name=$1 limit=$2
+  shift 2
+  timeout "$limit" "$@" >"$out/$name.log" 2>&1
+  local code=$?
+  grep -E '^\||TFLOP|billion|passed|failed|^(FAILED|ERROR)|Error' "$out/$name.log" | cut -c1-400
+  echo "=== $name: exit $code, $(($(date +%s) - started)) s since the start"
+}
+
+for name in "${@:-tests attention tower step devices flow}"; do
+  for one in $name; do
+    case $one in
+      tests) step tests 150 "$python" -m pytest -q -m slow -p no:cacheprovider -n 4 tests/test_cuda.py ;;
+      attention) step attention 90 "$python" benchmarks/answer_attention.py --device cuda --flex ;;
+      tower) step tower 60 "$python" benchmarks/vision_tower.py --device cuda ;;
+      step) step step 240 "$python" benchmarks/grpo_step_gpu.py --repeats 2 ;;
+      devices) VLRL_SECOND_DEVICE=cuda step devices 150 "$python" -m pytest -q -m slow \
+        -p no:cacheprovider -n 6 tests/test_host_device.py ;;
+      flow) step flow 200 "$python" benchmarks/flow_step_gpu.py ;;
+      *) echo "unknown step $one" >&2 && exit 2 ;;
+    esac
+  done
+done

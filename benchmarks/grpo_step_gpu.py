@@ -1,0 +1,201 @@
+"""One GRPO step at Qwen2.5-VL-3B's size on one GPU: this trainer, it without sharing, and TRL's.
+
+    python benchmarks/grpo_step_gpu.py                       # P = 1024, 4096; G = 8
+    python benchmarks/grpo_step_gpu.py --lengths 1024 --groups 8 16 --sides trl on
+
+Random weights in bf16, all of them trained, activations recomputed in the backward pass, answers
+forced to one length, settings as in grpo_step.py, which checks that losses and gradients are the
+same. One side after another in one process. This trainer's optimizer keeps weights and moments in
+float32 (DeepSpeed, ZeRO 0), TRL's keeps them in bf16: "beside" is a step's peak of memory without
+what lay there before it. "of the chip" is the time that the matrix products of the linear layers
+would take at the measured rate of a plain bf16 product, over the step's. Needs about 110 GiB of
+GPU memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cuda")
+
+import torch
+from grpo_sides import PHASES, ROOT, Case, Times, our_step, our_trainer, time_trl, trl_trainer
+from grpo_step import least_seconds
+
+GIB = 2**30
+SIZE_3B: dict[str, Any] = {
+    "text_config": {
+        "vocab_size": 151_936,
+        "hidden_size": 2048,
+        "intermediate_size": 11_008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128_000,
+        "tie_word_embeddings": True,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1_000_000.0,
+            "mrope_section": [16, 24, 24],
+        },
+    },
+    "vision_config": {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": 2048,
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+    },
+}
+"""Qwen2.5-VL-3B-Instruct's config.json, what differs from the class's defaults."""
+
+
+def checkpoint(folder: Path, device: str, num_layers: int | None) -> Path:
+    """Random weights in bf16, with the embedded model's processor and token ids."""
+    import transformers
+
+    embedded = ROOT / "assets/models/tiny_qwen2_5_vl"
+    small = transformers.AutoConfig.from_pretrained(embedded)
+    names = ("image", "video", "vision_start", "vision_end")
+    ids = {f"{name}_token_id": getattr(small, f"{name}_token_id") for name in names}
+    parts = {name: dict(part) for name, part in SIZE_3B.items()}
+    if num_layers is not None:
+        parts["text_config"]["num_hidden_layers"] = parts["vision_config"]["depth"] = num_layers
+    config = transformers.Qwen2_5_VLConfig(**parts, **ids, tie_word_embeddings=True)
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            model = transformers.Qwen2_5_VLForConditionalGeneration(config)
+    finally:
+        torch.set_default_dtype(before)
+    model.generation_config.eos_token_id = [small.text_config.eos_token_id or 0]
+    target = folder / "model"
+    model.save_pretrained(target)
+    processor = transformers.AutoProcessor.from_pretrained(embedded)
+    processor.image_processor.size["longest_edge"] = 12_845_056
+    processor.save_pretrained(target)
+    count = sum(p.numel() for p in model.parameters()) / 1e9
+    print(f"{count:.2f} billion parameters", flush=True)
+    return target
+
+
+def matmul_rate(device: str, size: int = 8192, repeats: int = 10) -> float:
+    """Floating-point operations a second of a plain bf16 matrix product."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    _wait(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        a @ b
+    _wait(device)
+    return 2 * size**3 * repeats / (time.perf_counter() - started)
+
+
+def measure(side: str, case: Case, model: Path, repeats: int) -> tuple[Times, float, float]:
+    """Times of the steps, GiB at the peak of one, and of those what did not lie there before."""
+    times, before = Times(), 0.0
+
+    def reset() -> None:
+        nonlocal before
+        if case.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated() / GIB
+
+    if side == "trl":
+        trainer = trl_trainer(case, model, repeats + 1)
+        # After each step, so that the last reset is the one before the last step.
+        left = iter(range(repeats, -1, -1))
+        time_trl(trainer, times, lambda: reset() if next(left) else None)
+    else:
+        trainer = our_trainer(case, model, side)
+        for _ in range(repeats + 1):
+            reset()
+            our_step(trainer, times)
+    peak = torch.cuda.max_memory_allocated() / GIB if case.on_gpu else 0.0
+    if side != "trl":
+        times.least_s = least_seconds(case, trainer, 1.0)
+    return times, peak, peak - before
+
+
+def forget() -> None:
+    """Give the side's memory back."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 4096])
+    parser.add_argument("--groups", type=int, nargs="+", default=[8])
+    parser.add_argument("--answer", type=int, default=32, help="tokens of an answer")
+    parser.add_argument("--sides", nargs="+", default=["trl", "off", "on"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--layers", type=int, help="fewer layers, to try it")
+    parser.add_argument("--device", default="cuda")
+    args = parser.parse_args()
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory) as scratch:
+        folder = Path(scratch)
+        model = checkpoint(folder, args.device, args.layers)
+        forget()
+        rate = matmul_rate(args.device, 8192 if args.device == "cuda" else 512)
+        name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
+        print(f"{name}, torch {torch.__version__}: {rate / 1e12:.1f} TFLOP/s in plain products\n")
+        heads = (
+            "P", "G", "trainer", *(f"{p} s" for p in PHASES), "faster", "answer tokens/s",
+            "of the chip", "peak GiB", "beside GiB",
+        )  # fmt: skip
+        print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
+        for length in args.lengths:
+            for group in args.groups:
+                case = Case(length, group, args.answer, folder, lr=1e-6, device=args.device)
+                compare(case, model, args.sides, args.repeats, rate)
+                for path in folder.glob("ours-*"):
+                    path.rename(folder / f"old-{path.name}-{time.time_ns()}")
+
+
+def compare(case: Case, model: Path, sides: list[str], repeats: int, rate: float) -> None:
+    """Measure the sides one after another and print their rows; ratios are to the first."""
+    names = {"on": "vlrl", "off": "vlrl, share_prompt: off", "trl": "TRL"}
+    first = float("nan")
+    for side in sides:
+        started = time.perf_counter()
+        head = f"| {case.num_visual} | {case.group_size} | {names[side]} |"
+        try:
+            times, peak, beside = measure(side, case, model, repeats)
+        except torch.cuda.OutOfMemoryError as error:
+            print(f"{head} out of memory: {error} |", flush=True)
+            forget()
+            continue
+        forget()
+        step = times.median("step")
+        first = step if side == sides[0] else first
+        cells = [f"{times.median(phase):.3f}" for phase in PHASES]
+        cells += [f"{first / step:.2f}x", f"{case.group_size * case.num_tokens / step:.0f}"]
+        cells += [f"{times.least_s / rate / step:.1%}" if times.least_s else ""]
+        cells += [f"{peak:.1f}", f"{beside:.1f}"]
+        print(f"{head} {' | '.join(cells)} |", flush=True)
+        print(f"{side}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What only a GPU can show: its kernels, its half precision, DeepSpeed on it.
+
+    DS_ACCELERATOR=cuda python -m pytest -m slow tests/test_cuda.py
+    VLRL_SECOND_DEVICE=cuda python -m pytest -m slow tests/test_host_device.py
+
+The second command runs every policy, objective and learnt reward there, step by step beside the
+CPU.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from helpers_runs import ROOT, curve, run_job, small_run
+from test_group_attention import Layer, dense_mask
+from test_policy import FAMILIES, make_policy, problems
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from vlrl.policy import split_attention
+from vlrl.policy.group_attention import PackedGroups, group_attention, span_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+]
+STAGES = ("zero0", "zero1", "zero2", "zero3")
+
+
+@pytest.fixture(autouse=True)
+def full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions are in TF32 by default."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shared_and_plain_layouts_are_one_function(
+    family: str, checkpoints: dict[str, Path], screens: Path
+) -> None:
+    """Samples, log-probs, entropies and gradients, and all of them those of the CPU."""
+    found, drawn = [], []
+    for device in ("cpu", "cuda"):
+        policy = make_policy(checkpoints[family])
+        policy.module.to(device)
+        for policy.share_prompt in (True, False):
+            _, traj = policy.sample(problems(screens, 3), 4, seed=1)
+            drawn.append(traj)
+            policy.module.zero_grad()
+            now = policy.evaluate(drawn[0])
+            weight = torch.linspace(-1, 2, now.logp.numel()).reshape(now.logp.shape)
+            (now.logp * (weight * drawn[0].mask).to(device)).sum().backward()
+            grads = [p.grad.flatten() for p in policy.module.parameters() if p.grad is not None]
+            found.append([now.logp.cpu(), now.entropy.cpu(), torch.cat(grads).cpu()])
+    first = found[0]
+    for traj, (logp, entropies, grad) in zip(drawn, found, strict=True):
+        assert torch.equal(traj.tokens, drawn[0].tokens)
+        assert torch.allclose(traj.logp, drawn[0].logp, atol=1e-5)
+        assert torch.allclose(logp, first[0], atol=1e-5)
+        assert torch.allclose(entropies, first[1], atol=1e-5)
+        assert float((grad - first[2]).abs().max() / first[2].abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("width", [64, 80, 128])
+def test_the_trial_passes(dtype: torch.dtype, width: int) -> None:
+    assert split_attention.serves(torch.zeros(1, 1, 1, width, dtype=dtype, device="cuda"), 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_two_flash_calls_are_as_near_as_the_masked_ones(dtype: torch.dtype) -> None:
+    """Values and gradients of both beside float64 on the same rounded inputs."""
+    groups = [(300, [40, 7, 64]), (90, [33, 1, 128, 5]), (17, [2])]
+    spans, end = [], 0
+    for prompt, answers in groups:
+        spans.append(span_of(end, prompt, answers))
+        end = spans[-1].stop
+    make = torch.Generator().manual_seed(0)
+    shapes = [(1, heads, end, 128) for heads in (4, 2, 2)]
+    inputs = [torch.randn(s, generator=make).to("cuda", dtype).requires_grad_() for s in shapes]
+    weight = torch.randn(1, end, 4, 128, generator=make).cuda()
+
+    def gradients(out: Tensor, of: list[Tensor]) -> list[Tensor]:
+        grads = torch.autograd.grad((out.double() * weight).sum(), of)
+        return [out.detach().double(), *(g.double() for g in grads)]
+
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    mask = dense_mask(groups).cuda()
+    key, value = (x.repeat_interleave(2, 1) for x in exact[1:])
+    wanted = gradients(
+        scaled_dot_product_attention(exact[0], key, value, attn_mask=mask).transpose(1, 2), exact
+    )
+    errors = {}
+    for splits in (True, False):
+        with mock.patch("vlrl.policy.group_attention.serves", return_value=splits):
+            plan = PackedGroups(tuple(spans)).to(torch.device("cuda"))
+            out, _ = group_attention(Layer(), *inputs, None, groups=plan)
+        errors[splits] = [
+            float((ours - exactly).norm() / exactly.norm())
+            for ours, exactly in zip(gradients(out, inputs), wanted, strict=True)
+        ]
+    for ours, masked in zip(errors[True], errors[False], strict=True):
+        assert ours < 1.5 * masked, errors
+        assert ours < 0.01, errors
+
+
+@pytest.mark.parametrize("share", ["on", "off"])
+def test_deepspeed_trains_there(
+    share: str, checkpoints: dict[str, Path], screens: Path, tmp_path: Path
+) -> None:
+    """Every ZeRO stage: alike in float32, and near it in bf16."""
+    curves = {}
+    for precision in ("fp32", "bf16"):
+        for stage in STAGES:
+            over: dict[str, Any] = {
+                "policy__share_prompt": share,
+                "dist__precision": precision,
+                "dist__deepspeed": str(ROOT / f"deepspeed_configs/{stage}.json"),
+                "optim__eps": 0.1,
+                "optim__lr": 0.01,
+            }
+            name = f"{precision}-{stage}"
+            job = small_run(checkpoints["qwen2_5_vl"], screens, tmp_path, name, **over)
+            run_job({"config": job})
+            curves[name] = curve(job)
+    wanted = curves["fp32-zero0"]
+    for name, rows in curves.items():
+        exact = name.startswith("fp32")
+        assert len(rows) == 3
+        for key in ("update/entropy", "update/kl", "reward/mean"):
+            near = {"rel": 1e-3, "abs": 1e-4} if exact else {"rel": 0.2, "abs": 0.1}
+            assert rows[0][key] == pytest.approx(wanted[0][key], **near), (name, key)
+            if exact:
+                assert rows[2][key] == pytest.approx(wanted[2][key], rel=0.05, abs=1e-3), name
+        assert rows[2]["update/kl"] > 0, f"{name} did not move"
