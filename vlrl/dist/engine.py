@@ -129,8 +129,11 @@ class Engine:
         bad = torch.zeros(1, device=self.world.device)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                    bad += 1
+                if parameter.grad is not None:
+                    # A norm makes no copy, and waits for nothing: a flat gradient can be gigabytes.
+                    grad = parameter.grad.detach()
+                    wide = torch.promote_types(grad.dtype, torch.float32)
+                    bad += ~torch.isfinite(torch.linalg.vector_norm(grad, dtype=wide))
         if self.world.size > 1:
             torch.distributed.all_reduce(bad)
         if bad.item():

@@ -12,13 +12,13 @@ and its log-sum-exp, so each half is given the merged ones. Formula: Dao et al.,
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 log = logging.getLogger(__name__)
 
@@ -125,22 +125,41 @@ class _Split(torch.autograd.Function):
             grad, query, prompt_key, prompt_value, out, lse, seen_rest, False, ctx.scale
         )
         g, q, k, v, o = (_to_rows(x, lengths) for x in (grad, query, key, value, out))
-        # Padded rows have gradient 0; their log-sum-exp only has to be finite.
+        g = g * _places(lengths, g.device)[2]
         rows_lse = _to_rows(lse[..., None], lengths)[..., 0].contiguous()
         own = _flash_backward(g, q, k, v, o, rows_lse, mine_rest, True, ctx.scale)
         dq_own, dk, dv = (_to_line(x, lengths) for x in own)
         return dq + dq_own, dk, dv, dpk, dpv, None, None
 
 
-def _to_rows(line: Tensor, lengths: Sequence[int]) -> Tensor:
-    """[1, heads, sum T, D] -> [G, heads, T, D], padded with zeros."""
-    parts = [part.transpose(0, 1) for part in line[0].split(list(lengths), 1)]
-    return pad_sequence(parts, batch_first=True).transpose(1, 2).contiguous()
+@functools.lru_cache(maxsize=64)
+def _places(lengths: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each place of the rows lies in the line [G x T], the line's in the rows [sum T], and
+    which places of the rows are real, [G, 1, T, 1].
+
+    Made once a plan, not once a layer. Places of padding show some real token: under a causal
+    mask no real token sees them, and their gradient is masked.
+    """
+    sizes = torch.tensor(lengths)
+    place = torch.arange(int(sizes.max()))
+    real = place < sizes[:, None]
+    starts = sizes.cumsum(0) - sizes
+    in_line = (starts[:, None] + place).where(real, starts[:, None]).flatten()
+    in_rows = real.flatten().nonzero()[:, 0]
+    return in_line.to(device), in_rows.to(device), real[:, None, :, None].to(device)
 
 
-def _to_line(rows: Tensor, lengths: Sequence[int]) -> Tensor:
+def _to_rows(line: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """[1, heads, sum T, D] -> [G, heads, T, D], padded on the right."""
+    in_line, _, _ = _places(lengths, line.device)
+    rows = line[0].index_select(1, in_line)
+    return rows.unflatten(1, (len(lengths), -1)).transpose(0, 1)
+
+
+def _to_line(rows: Tensor, lengths: tuple[int, ...]) -> Tensor:
     """The other way round."""
-    return torch.cat([rows[g, :, :n] for g, n in enumerate(lengths)], 1)[None]
+    _, in_rows, _ = _places(lengths, rows.device)
+    return rows.transpose(0, 1).flatten(1, 2).index_select(1, in_rows)[None]
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float | None) -> _Half:
