@@ -11,7 +11,7 @@ import pytest
 
 from vlrl.cli import screens as cli
 from vlrl.screens.browser import Browser, BrowserMissingError, find_chromium
-from vlrl.screens.capture import load, shoot
+from vlrl.screens.capture import CAPTURE_TRIES, load, picture, shoot
 from vlrl.screens.check import problems
 from vlrl.screens.dataset import read_jsonl, rows_of
 from vlrl.screens.extract import ExtractOptions
@@ -73,6 +73,30 @@ def test_extraction_in_a_browser(browser: Browser) -> None:
     assert "appearance" in named["Remove"]
     assert "icon" in named["Search"]
     assert "label" not in named["Twin"]
+
+
+@pytest.mark.parametrize("failures", [1, CAPTURE_TRIES])
+def test_a_capture_that_fails_is_tried_again(
+    failures: int, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from playwright.sync_api import Error
+
+    with browser.page(SIZE) as page:
+        page.set_content(PAGE)
+        plain, told = page.screenshot, []
+
+        def screenshot(**options: Any) -> bytes:
+            if len(told) < failures:
+                told.append("Page.captureScreenshot): Unable to capture screenshot")
+                raise Error(told[-1])
+            return plain(**options)
+
+        monkeypatch.setattr(page, "screenshot", screenshot)
+        if failures < CAPTURE_TRIES:
+            assert picture(page).size == SIZE
+        else:
+            with pytest.raises(Error, match="Unable to capture"):
+                picture(page)
 
 
 def test_old_names_do_not_survive_in_a_single_page_application(browser: Browser) -> None:

@@ -15,6 +15,8 @@ from vlrl.screens.extract import ExtractOptions, merge_twins, read_page, to_elem
 from vlrl.screens.instructions import Instruction, ScreenInstructions
 from vlrl.screens.records import Element
 
+CAPTURE_TRIES = 3
+
 
 @dataclass
 class Shot:
@@ -64,8 +66,21 @@ def scroll_to(page: Any, offset: int) -> int:
 
 
 def picture(page: Any) -> Image.Image:
-    """The viewport as an RGB image, one image pixel a CSS pixel."""
-    return Image.open(io.BytesIO(page.screenshot(type="png", animations="allow"))).convert("RGB")
+    """The viewport as an RGB image, one image pixel a CSS pixel.
+
+    On a busy machine Chromium now and then answers that it is unable to capture: asked again.
+    """
+    from playwright.sync_api import Error
+
+    for attempt in range(CAPTURE_TRIES):
+        try:
+            data = page.screenshot(type="png", animations="allow")
+            break
+        except Error as error:
+            if attempt + 1 == CAPTURE_TRIES or "Unable to capture" not in str(error):
+                raise
+            page.wait_for_timeout(200)
+    return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 def shoot(page: Any, seed: str, options: ExtractOptions, *, scroll: int = 0) -> Shot:
