@@ -24,6 +24,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+from on_device import wait
 from torch import nn
 
 from vlrl.policy.group_attention import GroupSpan, PackedGroups, group_attention, span_of
@@ -39,11 +40,10 @@ class Layer(nn.Module):
 
 def seconds(attend: Callable[[], torch.Tensor], inputs: list[torch.Tensor]) -> float:
     """One forward and backward pass of the attention."""
-    device = inputs[0].device
-    _wait(device)
+    wait()
     start = time.perf_counter()
     torch.autograd.grad(attend().float().square().sum(), inputs)
-    _wait(device)
+    wait()
     return time.perf_counter() - start
 
 
@@ -71,11 +71,6 @@ def flex(span: GroupSpan, inputs: list[torch.Tensor]) -> Callable[[], torch.Tens
     mask = create_block_mask(sees, None, None, L, L, device=device)
     compiled: Any = torch.compile(flex_attention, dynamic=False)
     return lambda: compiled(*inputs, block_mask=mask, enable_gqa=True).transpose(1, 2)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def main() -> int:

@@ -167,13 +167,18 @@ def our_config(case: Case, model: Path, name: str, recipe: Mapping[str, Any]) ->
     }
 
 
-def our_trainer(case: Case, model: Path, name: str, recipe: Mapping[str, Any]) -> Any:
-    """This project's trainer; its prompts are encoded here, before the first step."""
+def our_trainer(case: Case, model: Path, name: str, recipe: Mapping[str, Any], **dist: Any) -> Any:
+    """This project's trainer; its prompts are encoded here, before the first step.
+
+    dist: replaces options of that section.
+    """
     from vlrl.build import build_trainer
     from vlrl.config.resolve import check
     from vlrl.config.schema import RunConfig
 
-    return build_trainer(check(RunConfig, our_config(case, model, name, recipe)), None)
+    config = our_config(case, model, name, recipe)
+    config["dist"].update(dist)
+    return build_trainer(check(RunConfig, config), None)
 
 
 def our_step(trainer: Any, times: Times) -> None:

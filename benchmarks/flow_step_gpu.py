@@ -16,10 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,31 +24,17 @@ from typing import Any
 os.environ.setdefault("DS_ACCELERATOR", "cuda")
 
 import torch
-from flow_sides import CAPTIONS, PHASES, Case, PipelineSize, Times, our_config, our_step
-from grpo_step_gpu import GIB, forget, matmul_rate
+from flow_sides import CAPTIONS, PHASES, ROOT, Case, PipelineSize, Times, our_step, our_trainer
+from flow_step import forwards
+from on_device import Memory, forget, made_there, scratch_folder, stated_rate
+
+from vlrl.config.loader import read_yaml
 
 LORA = {"rank": 32, "alpha": 64}
 RECIPES: dict[str, dict[str, Any]] = {
     "published": {},
-    "fast": {
-        "guidance": "off",
-        "dynamics": "cps",
-        "noise_level": 0.8,
-        "window": {"num_steps": 3, "placement": "random", "stop": 5},
-    },
+    "fast": read_yaml(ROOT / "configs/image_generation/fast.yaml")["policy"],
 }
-
-
-@contextmanager
-def made_there(device: str) -> Iterator[None]:
-    """New modules are bf16, on the device."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device(device):
-            yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def checkpoint(folder: Path, device: str, px: int, num_layers: int) -> Path:
@@ -109,19 +92,16 @@ def checkpoint(folder: Path, device: str, px: int, num_layers: int) -> Path:
 
 def trainer_of(case: Case, model: Path, name: str, device: str, checkpointing: bool) -> Any:
     """This project's trainer under a recipe, in bf16."""
-    from vlrl.build import build_trainer
-    from vlrl.config.resolve import check
-    from vlrl.config.schema import RunConfig
-
-    config = our_config(case, model, name, {**RECIPES[name], "lora": LORA, "latent_dtype": "bf16"})
-    half = {"precision": "bf16" if device == "cuda" else "fp32"}
     tokens = (case.size.image_px // 16) ** 2 + 77 + case.size.max_tokens  # CLIP's are always 77
-    config["dist"].update(
-        half,
+    return our_trainer(
+        case,
+        model,
+        name,
+        {**RECIPES[name], "lora": LORA, "latent_dtype": "bf16"},
+        precision="bf16" if device == "cuda" else "fp32",
         gradient_checkpointing=checkpointing,
         max_tokens_per_chunk=2 * case.micro_batch * tokens,
     )
-    return build_trainer(check(RunConfig, config), None)
 
 
 def operations(trainer: Any) -> float:
@@ -136,8 +116,7 @@ def operations(trainer: Any) -> float:
     def counted(*args: Any, **kwargs: Any) -> Any:
         with counter:
             out = before(*args, **kwargs)
-        rows = kwargs["hidden_states"].shape[0] if "hidden_states" in kwargs else args[0].shape[0]
-        counts.append(counter.get_total_flops() / rows)
+        counts.append(counter.get_total_flops() / len(kwargs["hidden_states"]))
         return out
 
     transformer.forward = counted
@@ -159,15 +138,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=24, help="fewer, to try it")
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    on_gpu = args.device == "cuda"
-    with tempfile.TemporaryDirectory(dir=memory) as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         model = checkpoint(folder, args.device, args.px, args.layers)
         forget()
-        rate = matmul_rate(args.device, 8192 if on_gpu else 512)
-        name = torch.cuda.get_device_name() if on_gpu else "CPU"
-        print(f"{name}, torch {torch.__version__}: {rate / 1e12:.1f} TFLOP/s in plain products\n")
+        rate = stated_rate(args.device)
         size = replace(PipelineSize(), image_px=args.px, max_tokens=128)
         case = Case(folder, size, 1, args.pictures, args.micro_batch, lr=3e-4)
         heads = (
@@ -184,22 +158,17 @@ def row(case: Case, model: Path, recipe: str, rate: float, args: argparse.Namesp
     """Measure one recipe."""
     started = time.perf_counter()
     trainer = trainer_of(case, model, recipe, args.device, args.checkpointing)
-    each, times, before = operations(trainer), Times(), 0.0
+    each, times, memory = operations(trainer), Times(), Memory(args.device == "cuda")
     for _ in range(args.repeats + 1):
-        if args.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated() / GIB
+        memory.reset()
         our_step(trainer, times)
-    peak = torch.cuda.max_memory_allocated() / GIB if args.device == "cuda" else 0.0
-    trained = RECIPES[recipe].get("window", {"num_steps": case.num_steps - 1})["num_steps"]
-    passes = 1 if RECIPES[recipe].get("guidance") == "off" else 2
-    forwards = passes * (case.num_steps + 3 * trained)
+    needed = each * forwards(case, RECIPES[recipe]) * case.num_pictures
     step = times.median("step")
     cells = [f"{times.median(phase):.2f}" for phase in PHASES]
     cells += [f"{case.num_pictures / times.median('sampling'):.2f}"]
     cells += [f"{case.num_pictures / step:.2f}", f"{each / 1e12:.2f}"]
-    cells += [f"{each * forwards * case.num_pictures / rate / step:.1%}"]
-    cells += [f"{peak:.1f}", f"{peak - before:.1f}"]
+    cells += [f"{needed / rate / step:.1%}"]
+    cells += [f"{memory.peak:.1f}", f"{memory.beside:.1f}"]
     print(f"{recipe}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return f"| {recipe} | {' | '.join(cells)} |"
 

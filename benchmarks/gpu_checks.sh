@@ -20,17 +20,16 @@ step() { # NAME LIMIT_S COMMAND...
   echo "=== $name: exit $code, $(($(date +%s) - started)) s since the start"
 }
 
-for name in "${@:-tests attention tower step devices flow}"; do
-  for one in $name; do
-    case $one in
-      tests) step tests 150 "$python" -m pytest -q -m slow -p no:cacheprovider -n 4 tests/test_cuda.py ;;
-      attention) step attention 90 "$python" benchmarks/answer_attention.py --device cuda --flex ;;
-      tower) step tower 60 "$python" benchmarks/vision_tower.py --device cuda ;;
-      step) step step 240 "$python" benchmarks/grpo_step_gpu.py --repeats 2 ;;
-      devices) VLRL_SECOND_DEVICE=cuda step devices 150 "$python" -m pytest -q -m slow \
-        -p no:cacheprovider -n 6 tests/test_host_device.py ;;
-      flow) step flow 200 "$python" benchmarks/flow_step_gpu.py ;;
-      *) echo "unknown step $one" >&2 && exit 2 ;;
-    esac
-  done
+[ $# -gt 0 ] || set -- tests attention tower step devices flow
+for one in "$@"; do
+  case $one in
+    tests) step tests 150 "$python" -m pytest -q -m slow -p no:cacheprovider -n 4 tests/test_cuda.py ;;
+    attention) step attention 90 "$python" benchmarks/answer_attention.py --device cuda --flex ;;
+    tower) step tower 60 "$python" benchmarks/vision_tower.py --device cuda ;;
+    step) step step 240 "$python" benchmarks/grpo_step_gpu.py --repeats 2 ;;
+    devices) VLRL_SECOND_DEVICE=cuda step devices 150 "$python" -m pytest -q -m slow \
+      -p no:cacheprovider -n 6 tests/test_host_device.py ;;
+    flow) step flow 200 "$python" benchmarks/flow_step_gpu.py ;;
+    *) echo "unknown step $one" >&2 && exit 2 ;;
+  esac
 done

@@ -19,10 +19,13 @@ for key, value in {"DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE
 
 import numpy as np
 import torch
+from on_device import wait
 from PIL import Image
 
 QUESTION = "Click: the button left of Save"
 PHASES = ("sampling", "reference", "update", "step")
+MAX_PIXELS = 12_845_056
+"""Qwen2.5-VL's own; the embedded processor takes less."""
 
 
 def letters(rollout: Any) -> float:
@@ -87,7 +90,7 @@ def checkpoint(folder: Path) -> Path:
         (target / path.name).write_bytes(path.read_bytes())
     file = target / "processor_config.json"
     data = json.loads(file.read_text())
-    data["image_processor"]["size"]["longest_edge"] = 12_845_056
+    data["image_processor"]["size"]["longest_edge"] = MAX_PIXELS
     file.write_text(json.dumps(data))
     return target
 
@@ -181,12 +184,6 @@ def time_trl(trainer: Any, times: Times, after_step: Callable[[], None]) -> None
     trainer.train()
 
 
-def wait() -> None:
-    """For a GPU's work in flight."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-
-
 def timed(owner: Any, name: str, into: list[float], no_grad_only: bool = False) -> None:
     """Replace a method by itself with a clock around it."""
     plain = getattr(owner, name)
@@ -219,7 +216,7 @@ def our_config(case: Case, model: Path, share: str) -> dict[str, Any]:
         "task": {
             "use": "gui_grounding",
             "prompt": "{instruction}",
-            "max_pixels": 12_845_056,
+            "max_pixels": MAX_PIXELS,
             "data": {"train": {"path": str(data)}},
         },
         "policy": {

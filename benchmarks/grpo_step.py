@@ -33,6 +33,7 @@ from grpo_sides import (
     trl_trainer,
 )
 from kept_memory import measured_memory
+from on_device import matmul_rate
 from torch import Tensor
 
 # --- the same loss and gradients -------------------------------------------------------------
@@ -110,16 +111,6 @@ def check_equal(case: Case, model: Path) -> str:
 
 
 # --- the limit -------------------------------------------------------------------------------
-
-
-def matmul_rate(size: int = 1024, repeats: int = 8) -> float:
-    """Floating-point operations a second of a plain float32 matrix product."""
-    a = torch.randn(size, size)
-    a @ a
-    started = time.perf_counter()
-    for _ in range(repeats):
-        a @ a
-    return 2 * size**3 * repeats / (time.perf_counter() - started)
 
 
 def least_seconds(case: Case, trainer: Any, rate: float) -> float:
@@ -224,7 +215,7 @@ def main() -> None:
         model = checkpoint(folder)
         if not args.skip_check:
             print(check_equal(Case(256, 4, args.answer, folder), model))
-        rate = matmul_rate()
+        rate = matmul_rate("cpu", torch.float32, 1024)
         threads = torch.get_num_threads()
         print(f"{rate / 1e9:.0f} GFLOP/s in plain matrix products, {threads} threads\n")
         heads = ("P", "G", "trainer", *(f"{p} s" for p in PHASES), "faster", "kept MiB", "share")

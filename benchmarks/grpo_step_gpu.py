@@ -15,10 +15,8 @@ GPU memory.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,10 +24,20 @@ from typing import Any
 os.environ.setdefault("DS_ACCELERATOR", "cuda")
 
 import torch
-from grpo_sides import PHASES, ROOT, Case, Times, our_step, our_trainer, time_trl, trl_trainer
+from grpo_sides import (
+    MAX_PIXELS,
+    PHASES,
+    ROOT,
+    Case,
+    Times,
+    our_step,
+    our_trainer,
+    time_trl,
+    trl_trainer,
+)
 from grpo_step import least_seconds
+from on_device import Memory, forget, made_there, scratch_folder, stated_rate
 
-GIB = 2**30
 SIZE_3B: dict[str, Any] = {
     "text_config": {
         "vocab_size": 151_936,
@@ -72,68 +80,36 @@ def checkpoint(folder: Path, device: str, num_layers: int | None) -> Path:
         parts["text_config"]["num_hidden_layers"] = parts["vision_config"]["depth"] = num_layers
     config = transformers.Qwen2_5_VLConfig(**parts, **ids, tie_word_embeddings=True)
     torch.manual_seed(0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device(device):
-            model = transformers.Qwen2_5_VLForConditionalGeneration(config)
-    finally:
-        torch.set_default_dtype(before)
+    with made_there(device):
+        model = transformers.Qwen2_5_VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = [small.text_config.eos_token_id or 0]
     target = folder / "model"
     model.save_pretrained(target)
     processor = transformers.AutoProcessor.from_pretrained(embedded)
-    processor.image_processor.size["longest_edge"] = 12_845_056
+    processor.image_processor.size["longest_edge"] = MAX_PIXELS
     processor.save_pretrained(target)
     count = sum(p.numel() for p in model.parameters()) / 1e9
     print(f"{count:.2f} billion parameters", flush=True)
     return target
 
 
-def matmul_rate(device: str, size: int = 8192, repeats: int = 10) -> float:
-    """Floating-point operations a second of a plain bf16 matrix product."""
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    _wait(device)
-    started = time.perf_counter()
-    for _ in range(repeats):
-        a @ b
-    _wait(device)
-    return 2 * size**3 * repeats / (time.perf_counter() - started)
-
-
 def measure(side: str, case: Case, model: Path, repeats: int) -> tuple[Times, float, float]:
-    """Times of the steps, GiB at the peak of one, and of those what did not lie there before."""
-    times, before = Times(), 0.0
-
-    def reset() -> None:
-        nonlocal before
-        if case.on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated() / GIB
-
+    """Times of the steps, GiB at the peak of the last, and of those what it added itself."""
+    times, memory = Times(), Memory(case.on_gpu)
     if side == "trl":
         trainer = trl_trainer(case, model, repeats + 1)
         # After each step, so that the last reset is the one before the last step.
         left = iter(range(repeats, -1, -1))
-        time_trl(trainer, times, lambda: reset() if next(left) else None)
+        time_trl(trainer, times, lambda: memory.reset() if next(left) else None)
     else:
         trainer = our_trainer(case, model, side)
         for _ in range(repeats + 1):
-            reset()
+            memory.reset()
             our_step(trainer, times)
-    peak = torch.cuda.max_memory_allocated() / GIB if case.on_gpu else 0.0
+    peak, beside = memory.peak, memory.beside
     if side != "trl":
         times.least_s = least_seconds(case, trainer, 1.0)
-    return times, peak, peak - before
-
-
-def forget() -> None:
-    """Give the side's memory back."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    return times, peak, beside
 
 
 def main() -> None:
@@ -147,14 +123,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="fewer layers, to try it")
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(dir=memory) as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         model = checkpoint(folder, args.device, args.layers)
         forget()
-        rate = matmul_rate(args.device, 8192 if args.device == "cuda" else 512)
-        name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-        print(f"{name}, torch {torch.__version__}: {rate / 1e12:.1f} TFLOP/s in plain products\n")
+        rate = stated_rate(args.device)
         heads = (
             "P", "G", "trainer", *(f"{p} s" for p in PHASES), "faster", "answer tokens/s",
             "of the chip", "peak GiB", "beside GiB",
@@ -190,11 +162,6 @@ def compare(case: Case, model: Path, sides: list[str], repeats: int, rate: float
         cells += [f"{peak:.1f}", f"{beside:.1f}"]
         print(f"{head} {' | '.join(cells)} |", flush=True)
         print(f"{side}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

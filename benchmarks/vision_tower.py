@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 from grpo_step_gpu import SIZE_3B
+from on_device import wait
 from torch import Tensor
 
 from vlrl.policy import vision_kernels
@@ -45,18 +46,12 @@ def tower(device: str) -> Any:
 
 def run(model: Any, pixels: Tensor, grid: Tensor) -> tuple[float, Tensor]:
     """Seconds of a forward and backward pass, and the features."""
-    wait(pixels.device)
+    wait()
     started = time.perf_counter()
     out = model(pixels, grid_thw=grid).pooler_output
     out.float().square().sum().backward()
-    wait(pixels.device)
+    wait()
     return time.perf_counter() - started, out.detach()
-
-
-def wait(device: torch.device) -> None:
-    """For a GPU's work in flight."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def main() -> None:

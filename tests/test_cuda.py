@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import ROOT, curve, run_job, small_run
 from test_group_attention import Layer, dense_mask
-from test_policy import FAMILIES, make_policy, problems
+from test_policy import FAMILIES, gradients, make_policy, problems
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -52,12 +52,7 @@ def test_shared_and_plain_layouts_are_one_function(
         for policy.share_prompt in (True, False):
             _, traj = policy.sample(problems(screens, 3), 4, seed=1)
             drawn.append(traj)
-            policy.module.zero_grad()
-            now = policy.evaluate(drawn[0])
-            weight = torch.linspace(-1, 2, now.logp.numel()).reshape(now.logp.shape)
-            (now.logp * (weight * drawn[0].mask).to(device)).sum().backward()
-            grads = [p.grad.flatten() for p in policy.module.parameters() if p.grad is not None]
-            found.append([now.logp.cpu(), now.entropy.cpu(), torch.cat(grads).cpu()])
+            found.append([x.cpu() for x in gradients(policy, drawn[0])])
     first = found[0]
     for traj, (logp, entropies, grad) in zip(drawn, found, strict=True):
         assert torch.equal(traj.tokens, drawn[0].tokens)
@@ -86,14 +81,14 @@ def test_two_flash_calls_are_as_near_as_the_masked_ones(dtype: torch.dtype) -> N
     inputs = [torch.randn(s, generator=make).to("cuda", dtype).requires_grad_() for s in shapes]
     weight = torch.randn(1, end, 4, 128, generator=make).cuda()
 
-    def gradients(out: Tensor, of: list[Tensor]) -> list[Tensor]:
+    def with_gradients(out: Tensor, of: list[Tensor]) -> list[Tensor]:
         grads = torch.autograd.grad((out.double() * weight).sum(), of)
         return [out.detach().double(), *(g.double() for g in grads)]
 
     exact = [x.detach().double().requires_grad_() for x in inputs]
     mask = dense_mask(groups).cuda()
     key, value = (x.repeat_interleave(2, 1) for x in exact[1:])
-    wanted = gradients(
+    wanted = with_gradients(
         scaled_dot_product_attention(exact[0], key, value, attn_mask=mask).transpose(1, 2), exact
     )
     errors = {}
@@ -103,7 +98,7 @@ def test_two_flash_calls_are_as_near_as_the_masked_ones(dtype: torch.dtype) -> N
             out, _ = group_attention(Layer(), *inputs, None, groups=plan)
         errors[splits] = [
             float((ours - exactly).norm() / exactly.norm())
-            for ours, exactly in zip(gradients(out, inputs), wanted, strict=True)
+            for ours, exactly in zip(with_gradients(out, inputs), wanted, strict=True)
         ]
     for ours, masked in zip(errors[True], errors[False], strict=True):
         assert ours < 1.5 * masked, errors

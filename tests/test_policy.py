@@ -42,7 +42,7 @@ def gradients(policy: VisionLanguagePolicy, traj: TokenTrajectory) -> tuple[Tens
     policy.module.zero_grad()
     now = policy.evaluate(traj)
     weight = torch.linspace(-1, 2, now.logp.numel()).reshape(now.logp.shape)
-    (now.logp * weight * traj.mask).sum().backward()
+    (now.logp * (weight * traj.mask).to(now.logp.device)).sum().backward()
     grads = [p.grad.flatten() for p in policy.module.parameters() if p.grad is not None]
     return now.logp.detach(), now.entropy.detach(), torch.cat(grads)
 
