@@ -12,20 +12,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import ROOT, curve, run_job, small_run
-from test_group_attention import Layer, dense_mask
+from test_group_attention import WAYS, dense_mask, plan_of
 from test_policy import FAMILIES, gradients, make_policy, problems
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from vlrl.policy import split_attention
-from vlrl.policy.group_attention import PackedGroups, group_attention, span_of
+from vlrl.policy.packed import choice
 
 pytestmark = [
     pytest.mark.slow,
@@ -65,21 +63,20 @@ def test_shared_and_plain_layouts_are_one_function(
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("width", [64, 80, 128])
 def test_the_trial_passes(dtype: torch.dtype, width: int) -> None:
-    assert split_attention.serves(torch.zeros(1, 1, 1, width, dtype=dtype, device="cuda"), 0.0)
+    query, key = (torch.zeros(1, n, 1, width, dtype=dtype, device="cuda") for n in (16, 2))
+    assert choice.agrees(query, key)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_two_flash_calls_are_as_near_as_the_masked_ones(dtype: torch.dtype) -> None:
+def test_varlen_calls_are_as_near_as_masked_ones(dtype: torch.dtype) -> None:
     """Values and gradients of both beside float64 on the same rounded inputs."""
     groups = [(300, [40, 7, 64]), (90, [33, 1, 128, 5]), (17, [2])]
-    spans, end = [], 0
-    for prompt, answers in groups:
-        spans.append(span_of(end, prompt, answers))
-        end = spans[-1].stop
+    plan = plan_of(groups)
+    end = plan.num_tokens
     make = torch.Generator().manual_seed(0)
     shapes = [(1, heads, end, 128) for heads in (4, 2, 2)]
     inputs = [torch.randn(s, generator=make).to("cuda", dtype).requires_grad_() for s in shapes]
-    weight = torch.randn(1, end, 4, 128, generator=make).cuda()
+    weight = torch.randn(1, 4, end, 128, generator=make).cuda()
 
     def with_gradients(out: Tensor, of: list[Tensor]) -> list[Tensor]:
         grads = torch.autograd.grad((out.double() * weight).sum(), of)
@@ -89,18 +86,16 @@ def test_two_flash_calls_are_as_near_as_the_masked_ones(dtype: torch.dtype) -> N
     mask = dense_mask(groups).cuda()
     key, value = (x.repeat_interleave(2, 1) for x in exact[1:])
     wanted = with_gradients(
-        scaled_dot_product_attention(exact[0], key, value, attn_mask=mask).transpose(1, 2), exact
+        scaled_dot_product_attention(exact[0], key, value, attn_mask=mask), exact
     )
     errors = {}
-    for splits in (True, False):
-        with mock.patch("vlrl.policy.group_attention.serves", return_value=splits):
-            plan = PackedGroups(tuple(spans)).to(torch.device("cuda"))
-            out, _ = group_attention(Layer(), *inputs, None, groups=plan)
-        errors[splits] = [
+    for way, attend in WAYS.items():
+        found = with_gradients(attend(*inputs, plan), inputs)
+        errors[way] = [
             float((ours - exactly).norm() / exactly.norm())
-            for ours, exactly in zip(with_gradients(out, inputs), wanted, strict=True)
+            for ours, exactly in zip(found, wanted, strict=True)
         ]
-    for ours, masked in zip(errors[True], errors[False], strict=True):
+    for ours, masked in zip(errors["varlen"], errors["masked"], strict=True):
         assert ours < 1.5 * masked, errors
         assert ours < 0.01, errors
 

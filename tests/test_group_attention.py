@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -10,15 +13,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
-from vlrl.policy import split_attention
-from vlrl.policy.group_attention import (
-    PackedGroups,
-    SharedPrompts,
-    group_attention,
-    span_of,
-)
+from vlrl.policy.group_attention import SharedPrompts, group_attention
+from vlrl.policy.packed import choice, varlen
+from vlrl.policy.packed.masked import masked_attention
+from vlrl.policy.packed.plan import GroupSpan, PackedGroups
+from vlrl.policy.packed.varlen import varlen_attention
 
 HEADS, KEY_HEADS, D = 4, 2, 8
 
@@ -47,27 +51,32 @@ def tensors(length: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.randn(s, generator=make).requires_grad_() for s in shapes)  # type: ignore[return-value]
 
 
-group_of = st.tuples(st.integers(1, 9), st.lists(st.integers(0, 7), min_size=1, max_size=5))
-
-
-@settings(max_examples=40)
-@given(st.lists(group_of, min_size=1, max_size=3), st.booleans())
-def test_packed_groups_equal_a_dense_mask(
-    groups: list[tuple[int, list[int]]], splits: bool
-) -> None:
-    """`splits`: the two flash calls that CUDA gets, by their CPU kernels."""
+def plan_of(groups: list[tuple[int, list[int]]]) -> PackedGroups:
+    """Groups side by side: tokens of the prompt, tokens of each answer."""
     spans, end = [], 0
     for prompt, answers in groups:
-        spans.append(span_of(end, prompt, answers))
+        spans.append(GroupSpan(end, prompt, tuple(answers)))
         end = spans[-1].stop
-    assert end == sum(p + sum(a) for p, a in groups)
-    q, k, v = tensors(end)
-    with mock.patch("vlrl.policy.group_attention.serves", return_value=splits):
-        out, _ = group_attention(Layer(), q, k, v, None, groups=PackedGroups(tuple(spans)))
+    return PackedGroups(tuple(spans))
+
+
+group_of = st.tuples(st.integers(1, 9), st.lists(st.integers(0, 7), min_size=1, max_size=5))
+WAYS = {"masked": masked_attention, "varlen": varlen_attention}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=40)
+@given(st.lists(group_of, min_size=1, max_size=3), st.sampled_from([None, 0.3]))
+def test_packed_groups_equal_a_dense_mask(
+    way: str, groups: list[tuple[int, list[int]]], scale: float | None
+) -> None:
+    plan = plan_of(groups)
+    assert plan.num_tokens == sum(p + sum(a) for p, a in groups)
+    q, k, v = tensors(plan.num_tokens)
+    out = WAYS[way](q, k, v, plan, scale)
     repeated = [x.repeat_interleave(HEADS // KEY_HEADS, 1) for x in (k, v)]
-    wanted = scaled_dot_product_attention(q, *repeated, attn_mask=dense_mask(groups)).transpose(
-        1, 2
-    )
+    mask = dense_mask(groups)
+    wanted = scaled_dot_product_attention(q, *repeated, attn_mask=mask, scale=scale)
     assert torch.allclose(out, wanted, atol=1e-5)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
     ours = torch.autograd.grad((out * weight).sum(), (q, k, v))
@@ -76,40 +85,134 @@ def test_packed_groups_equal_a_dense_mask(
         assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_the_registered_function_has_the_shape_that_transformers_wants() -> None:
+    groups = [(4, [3, 2]), (5, [1])]
+    q, k, v = tensors(15)
+    out, weights = group_attention(Layer(), q, k, v, None, groups=plan_of(groups))
+    assert out.is_contiguous()
+    assert weights is None
+    assert torch.equal(out.transpose(1, 2), masked_attention(q, k, v, plan_of(groups)))
+
+
+def test_answers_without_a_common_beginning_need_no_prompt() -> None:
+    """A judge's questions may have none."""
+    plan = PackedGroups((GroupSpan(0, 0, (3, 2)),))
+    q, k, v = tensors(5)
+    repeated = [x.repeat_interleave(HEADS // KEY_HEADS, 1) for x in (k, v)]
+    mask = torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).tril().bool()
+    wanted = scaled_dot_product_attention(q, *repeated, attn_mask=mask)
+    for attend in WAYS.values():
+        assert torch.allclose(attend(q, k, v, plan), wanted, atol=1e-5)
+
+
+class Context:
+    """What autograd hands to a function; its engine does not run without the device."""
+
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        self.saved_tensors = tensors
+
+
+def test_the_calls_are_those_that_the_kernels_of_cuda_take() -> None:
+    """Schemas, shapes and types by torch's own descriptions of the kernels; no number is made."""
+    plan = plan_of([(9, [3, 0, 4]), (5, [2]), (6, [0])])
+    calls: list[Any] = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):  # noqa: ANN204
+            calls.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with FakeTensorMode(), Watched():
+        shapes = [(plan.num_tokens, heads, 128) for heads in (16, 2, 2)]
+        inputs = [torch.empty(s, device="cuda", dtype=torch.bfloat16) for s in shapes]
+        context = Context()
+        runs = plan.runs(torch.device("cuda"))
+        out = varlen._TwoCalls.forward(context, *inputs, runs, None)
+        grads = varlen._TwoCalls.backward(context, out)[:3]
+    assert calls.count(torch.ops.aten._flash_attention_forward.default) == 2
+    assert calls.count(torch.ops.aten._flash_attention_backward.default) == 2
+    for made, shape in zip((out, *grads), (shapes[0], *shapes), strict=True):
+        assert (made.shape, made.dtype, made.device.type) == (shape, torch.bfloat16, "cuda")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_trial_of_split_attention_passes_where_its_kernels_are(dtype: torch.dtype) -> None:
-    like = torch.zeros(1, 1, 1, 16, dtype=dtype)
-    assert split_attention._agrees(like)
-    assert not split_attention.serves(like, dropout=0.0)  # on CPU the masked call
+def test_the_trial_passes_where_kernels_are_right(dtype: torch.dtype) -> None:
+    query, key = torch.zeros(1, 4, 1, 16, dtype=dtype), torch.zeros(1, 2, 1, 16, dtype=dtype)
+    assert choice.agrees(query, key)
+    assert not choice.takes_varlen(query, key, plan_of([(4, [2])]))  # on CPU the masked calls
 
 
 def test_the_trial_says_loudly_what_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
-    like = torch.zeros(1, 1, 1, 16)
+    query = torch.zeros(1, 2, 1, 16)
+    missing = RuntimeError("no kernel")
     with (
         caplog.at_level(logging.WARNING),
-        mock.patch.object(split_attention, "_to_rows", side_effect=RuntimeError("no kernel")),
+        mock.patch.object(varlen, "_flash", side_effect=missing),
     ):
-        assert not split_attention._agrees(like)
+        assert not choice.agrees(query, query)
     assert "no kernel" in caplog.text
 
     def swapped(*halves: Tensor) -> Tensor:
         return halves[0]
 
     with caplog.at_level(logging.WARNING), mock.patch.object(torch, "logaddexp", swapped):
-        assert not split_attention._agrees(like)
+        assert not choice.agrees(query, query)
     assert "off by" in caplog.text
 
 
+def test_the_faster_way_is_measured_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    """By a clock on which only one of the ways takes time."""
+    query, key = torch.zeros(1, 4, 1, 16), torch.zeros(1, 2, 1, 16)
+    plan = plan_of([(40, [5, 7])])
+    clock = [0.0]
+
+    def takes_a_second(attend: Callable[..., Tensor], *args: Any, **named: Any) -> Tensor:
+        clock[0] += 1.0
+        return attend(*args, **named)
+
+    for slow, wanted in (("masked", "varlen"), ("varlen", "masked")):
+        name = f"{slow}_attention"
+        with (
+            mock.patch.object(choice.time, "perf_counter", lambda: clock[0]),
+            mock.patch.object(choice, name, partial(takes_a_second, getattr(choice, name))),
+            caplog.at_level(logging.INFO),
+        ):
+            assert choice.is_faster(query, key, plan) == (wanted == "varlen")
+        assert f"{slow} calls 1000.00 ms" in caplog.text
+        assert f"{wanted} from now on" in caplog.text
+        caplog.clear()
+
+
+def test_the_trial_leaves_a_checkpointed_layer_alone() -> None:
+    """It may first run inside one, whose hooks count what is saved for the backward pass."""
+    plan = plan_of([(6, [2, 3])])
+    tried: list[bool] = []
+
+    def layer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if not tried:
+            tried.append(choice.agrees(q, k))
+            choice.is_faster(q, k, plan)
+        return masked_attention(q, k, v, plan)
+
+    inputs = tensors(plan.num_tokens)
+    state = torch.get_rng_state()
+    out = checkpoint(layer, *inputs, use_reentrant=False)
+    found = torch.autograd.grad(out.square().sum(), inputs)
+    wanted = torch.autograd.grad(masked_attention(*inputs, plan).square().sum(), inputs)
+    assert tried == [True]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
 def test_blocks_are_about_as_long_as_the_prompt() -> None:
-    span = span_of(10, 100, [40, 40, 40, 250, 5])
-    assert [(b.start, b.stop) for b in span.blocks] == [
-        (110, 190),
-        (190, 230),
-        (230, 480),
-        (480, 485),
-    ]
-    assert span_of(0, 3, []).stop == 3
-    assert span_of(0, 3, [0, 0]).stop == 3
+    plan = PackedGroups((GroupSpan(10, 100, (40, 40, 40, 250, 5)), GroupSpan(485, 3, (0, 0))))
+    first, second = plan.blocks(torch.device("cpu"))
+    assert [(b.start, b.stop) for b in first] == [(110, 190), (190, 230), (230, 480), (480, 485)]
+    assert second == ()
+    assert plan.num_tokens == 488
+    assert plan.blocks(torch.device("cpu"))[0] is first  # made once a pass
 
 
 @pytest.mark.parametrize("num_each", [1, 3])

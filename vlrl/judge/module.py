@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.group_attention import PackedGroups
 from vlrl.policy.module import TokenLogProbs
+from vlrl.policy.packed.plan import PackedGroups
 from vlrl.policy.vision_features import features_of
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vlrl.policy.group_attention import GroupSpan, PackedGroups, span_of
+from vlrl.policy.packed.plan import GroupSpan, PackedGroups
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _pack(asks: Sequence[EncodedAsk], plan: Sequence[Sequence[int]]) -> Packed:
     for members in plan:
         group = [asks[i] for i in members]
         shared = common_prefix(group)
-        span = span_of(end, shared, [len(one.input_ids) - shared for one in group])
+        span = GroupSpan(end, shared, tuple(len(one.input_ids) - shared for one in group))
         spans.append(span)
         ids.append(group[0].input_ids[:shared])
         positions.append(group[0].positions[:, :shared])

@@ -1,8 +1,8 @@
 """Attention in which the answers of a group share their prompt's keys and values.
 
     update    one row [ prompt | answer 1 | ... | answer G | next group's prompt | ... ]
-              prompt x prompt, causal; then blocks of answers x [ prompt | the block ], masked;
-              on CUDA in half precision without a mask: see split_attention.py
+              masked calls (packed/masked.py), or on CUDA in half precision, where a trial finds
+              them right and faster, two flash calls without a mask (packed/varlen.py)
     decoding  G queries a group x the one prompt, and each query x its own answer so far
 
 Nothing is padded in the update, and the prompt is repeated in neither. Exact: the same sums as G
@@ -14,61 +14,21 @@ is patched; a forward pass without a plan is transformers' own sdpa. Idea: Prefi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from vlrl.policy.split_attention import serves, split_attention
+from vlrl.policy.packed.choice import takes_varlen
+from vlrl.policy.packed.masked import masked_attention
+from vlrl.policy.packed.plan import PackedGroups
+from vlrl.policy.packed.varlen import varlen_attention
 
 NAME = "vlrl_group"
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some answers of one group: they attend to the prompt and each to itself."""
-
-    start: int
-    """First column of the block's answers."""
-    stop: int
-    lengths: tuple[int, ...]
-    """Of the answers, tokens."""
-    mask: Tensor
-    """True = may attend, [block, prompt + block]."""
-
-
-@dataclass(frozen=True)
-class GroupSpan:
-    """Where one group lies in the row."""
-
-    start: int
-    end_of_prompt: int
-    blocks: tuple[Block, ...]
-
-    @property
-    def stop(self) -> int:
-        """The column after the group's last answer."""
-        return self.blocks[-1].stop if self.blocks else self.end_of_prompt
-
-
-@dataclass(frozen=True)
-class PackedGroups:
-    """The plan of an update's forward pass: all groups of one row, side by side."""
-
-    spans: tuple[GroupSpan, ...]
-
-    def to(self, device: torch.device) -> PackedGroups:
-        """With its masks on that device: sent once a pass, not once a layer."""
-        spans = []
-        for span in self.spans:
-            blocks = tuple(replace(block, mask=block.mask.to(device)) for block in span.blocks)
-            spans.append(replace(span, blocks=blocks))
-        return PackedGroups(tuple(spans))
 
 
 @dataclass(frozen=True)
@@ -87,32 +47,6 @@ class SharedPrompts:
             return SharedPrompts(self.layers, self.padding, num_each)  # all stay: no copy
         layers = [(keys[groups], values[groups]) for keys, values in self.layers]
         return SharedPrompts(layers, self.padding[groups], num_each)
-
-
-def span_of(start: int, num_prompt_tokens: int, lengths: Sequence[int]) -> GroupSpan:
-    """A group's place and its blocks: answers in order, about a prompt's length together.
-
-    A block's answers are masked from each other, at a cost of its length squared; blocks no
-    longer than the prompt keep that below the cost of looking at the prompt.
-    """
-    first = start + num_prompt_tokens
-    blocks: list[Block] = []
-    column, pending = first, list[int]()
-    for length in lengths:
-        if pending and sum(pending) + length > num_prompt_tokens:
-            blocks.append(_block(column, num_prompt_tokens, pending))
-            column, pending = blocks[-1].stop, []
-        pending.append(length)
-    if sum(pending):
-        blocks.append(_block(column, num_prompt_tokens, pending))
-    return GroupSpan(start, first, tuple(blocks))
-
-
-def _block(start: int, num_prompt_tokens: int, lengths: Sequence[int]) -> Block:
-    answers = torch.block_diag(*(torch.ones(n, n, dtype=torch.bool).tril() for n in lengths))
-    prompt = torch.ones(len(answers), num_prompt_tokens, dtype=torch.bool)
-    mask = torch.cat([prompt, answers.bool()], 1)
-    return Block(start, start + len(answers), tuple(lengths), mask)
 
 
 def group_attention(
@@ -134,40 +68,11 @@ def group_attention(
     if isinstance(groups, SharedPrompts):
         prompts = groups.layers[int(module.layer_idx)]  # type: ignore[arg-type]
         return _decode(query, key, value, prompts, groups, scaling).transpose(1, 2), None
-    repeats = int(getattr(module, "num_key_value_groups", 1))
-    key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
-    splits = serves(query, dropout)
-    parts = []
-    for span in groups.spans:
-        own = slice(span.start, span.end_of_prompt)
-        k_prompt, v_prompt = key[:, :, own], value[:, :, own]
-        parts.append(
-            scaled_dot_product_attention(
-                query[:, :, own], k_prompt, v_prompt, dropout_p=dropout, scale=scaling,
-                is_causal=True,
-            )
-        )  # fmt: skip
-        if splits and span.blocks:
-            answers = slice(span.end_of_prompt, span.stop)
-            three = (query[:, :, answers], key[:, :, answers], value[:, :, answers])
-            lengths = [n for block in span.blocks for n in block.lengths if n]
-            parts.append(split_attention(three, (k_prompt, v_prompt), lengths, scaling))
-            continue
-        for block in span.blocks:
-            answers = slice(block.start, block.stop)
-            if block.start == span.end_of_prompt:  # next to its prompt: no copy
-                k_seen = key[:, :, span.start : block.stop]
-                v_seen = value[:, :, span.start : block.stop]
-            else:
-                k_seen = torch.cat([k_prompt, key[:, :, answers]], 2)
-                v_seen = torch.cat([v_prompt, value[:, :, answers]], 2)
-            parts.append(
-                scaled_dot_product_attention(
-                    query[:, :, answers], k_seen, v_seen, dropout_p=dropout, scale=scaling,
-                    attn_mask=block.mask,
-                )
-            )  # fmt: skip
-    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+    if takes_varlen(query, key, groups, dropout):
+        out = varlen_attention(query, key, value, groups, scaling)
+    else:
+        out = masked_attention(query, key, value, groups, scaling, dropout)
+    return out.transpose(1, 2).contiguous(), None
 
 
 def _decode(

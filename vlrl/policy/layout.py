@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vlrl.policy.group_attention import GroupSpan, PackedGroups, span_of
+from vlrl.policy.packed.plan import GroupSpan, PackedGroups
 from vlrl.policy.prompts import EncodedPrompt, join_features, join_images
 from vlrl.policy.trajectory import TokenTrajectory
 
@@ -92,7 +92,7 @@ def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
     end = 0
     for g in order:
         prompt = traj.prompts[g]
-        span = span_of(end, prompt.num_tokens, [lengths[b] for b in members[g]])
+        span = GroupSpan(end, prompt.num_tokens, tuple(lengths[b] for b in members[g]))
         spans.append(span)
         ids.append(prompt.input_ids)
         positions.append(prompt.positions)

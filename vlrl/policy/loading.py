@@ -64,7 +64,7 @@ def shares_prompt(options: VisionLanguageConfig) -> bool:
     """Whether a group's prompt is encoded once; `auto` does, since it is exact and never slower.
 
     Under `flash_attention_2` the vision tower keeps that; the text model's attention in parts uses
-    torch's own flash kernels where they are (vlrl/policy/split_attention.py).
+    torch's own flash kernels where they are (vlrl/policy/packed/varlen.py).
     """
     return options.share_prompt != "off"
 

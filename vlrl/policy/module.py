@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vlrl.policy.distribution import Sampling, entropy, log_probs
-from vlrl.policy.group_attention import PackedGroups, SharedPrompts
+from vlrl.policy.group_attention import SharedPrompts
+from vlrl.policy.packed.plan import PackedGroups
 from vlrl.policy.vision_features import as_outputs, features_of
 
 
@@ -88,8 +89,6 @@ class TokenLogProbs(nn.Module):
         kept, no rank runs the tower here.
         """
         core = self.core
-        if isinstance(groups, PackedGroups):
-            groups = groups.to(input_ids.device)
         blank = pixel_values is None and cache is None and not self.keeps_features
         if blank:
             pixel_values, grid_thw = self._blank_image(input_ids.device)
