@@ -120,7 +120,7 @@ def test_the_calls_are_those_that_the_kernels_of_cuda_take() -> None:
     calls: list[Any] = []
 
     class Watched(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):  # noqa: ANN204
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
             calls.append(func)
             return func(*args, **(kwargs or {}))
 
@@ -175,7 +175,7 @@ def test_the_faster_way_is_measured_and_named(caplog: pytest.LogCaptureFixture) 
     for slow, wanted in (("masked", "varlen"), ("varlen", "masked")):
         name = f"{slow}_attention"
         with (
-            mock.patch.object(choice.time, "perf_counter", lambda: clock[0]),
+            mock.patch.object(choice.time, "perf_counter", side_effect=lambda: clock[0]),
             mock.patch.object(choice, name, partial(takes_a_second, getattr(choice, name))),
             caplog.at_level(logging.INFO),
         ):

@@ -6,7 +6,6 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from vlrl.policy.packed.varlen import varlen_attention
 
 log = logging.getLogger(__name__)
 
-Attend = Callable[[Tensor, Tensor, Tensor, PackedGroups, float | None], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, PackedGroups], Tensor]
 MAX_ERROR = 0.1
 """Of values and gradients of order 1 in half precision; a wrong sum is off by more."""
 _CHOSEN: dict[tuple[Any, ...], bool] = {}
@@ -49,13 +48,13 @@ def agrees(query: Tensor, key: Tensor) -> bool:
                          GroupSpan(20, 5, (2, 9))))  # fmt: skip
     inputs = _random_like(query, key, plan.num_tokens)
     try:
-        found = _with_gradients(partial(varlen_attention, plan=plan), inputs)
+        found = _with_gradients(varlen_attention, inputs, plan)
     except (RuntimeError, NotImplementedError, TypeError) as error:
         log.warning(
             "no varlen flash attention on %s (%s): masked calls instead", query.device, error
         )
         return False
-    wanted = _with_gradients(partial(_dense, plan=plan), [x.float() for x in inputs])
+    wanted = _with_gradients(_dense, [x.float() for x in inputs], plan)
     pairs = zip(found, wanted, strict=True)
     gap = max(float((ours.float() - plain).abs().max()) for ours, plain in pairs)
     if not gap < MAX_ERROR:
@@ -74,7 +73,7 @@ def is_faster(query: Tensor, key: Tensor, plan: PackedGroups, num_repeats: int =
         for name, attend in ways.items():
             _wait(query.device)
             start = time.perf_counter()
-            _with_gradients(partial(attend, plan=plan), inputs)
+            _with_gradients(attend, inputs, plan)
             _wait(query.device)
             seconds[name].append(time.perf_counter() - start)
     masked, varlen = (1000 * statistics.median(each[1:]) for each in seconds.values())
@@ -95,12 +94,12 @@ def _random_like(query: Tensor, key: Tensor, length: int) -> list[Tensor]:
     return [torch.randn(shape, generator=make).to(query.device, query.dtype) for shape in shapes]
 
 
-def _with_gradients(attend: Callable[..., Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The output and, under weights that a sign gives, the gradients."""
+def _with_gradients(attend: Attend, inputs: Sequence[Tensor], plan: PackedGroups) -> list[Tensor]:
+    """The output and the gradients of its sum with changing signs."""
     with torch.enable_grad(), saved_tensors_hooks(_same, _same):
         # Hooks of a checkpointed layer around us must not see this.
-        leaves = [x.detach().requires_grad_() for x in inputs]
-        out = attend(*leaves)
+        query, key, value = leaves = [x.detach().requires_grad_() for x in inputs]
+        out = attend(query, key, value, plan)
         weight = torch.ones_like(out)
         weight[..., ::2] = -1.0
         return [out.detach(), *torch.autograd.grad(out, leaves, weight)]

@@ -184,4 +184,4 @@ def _sequences(
     repeats = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(repeats, 1) for x in (key, value))
     three = (query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths))
-    return [tuple(x.transpose(0, 1)[None] for x in each) for each in zip(*three, strict=True)]  # type: ignore[misc]
+    return [tuple(x.transpose(0, 1)[None] for x in each) for each in zip(*three, strict=True)]
