@@ -98,6 +98,13 @@ class Geneval(PictureReward):
         """Where a scene is described."""
         return rollout.sample.target.scene is not None
 
+    def task_of(self, rollout: Rollout) -> str | None:
+        """The task that counts once in GenEval's Overall; None where `value` is no such verdict."""
+        scene = rollout.sample.target.scene
+        if scene is None or self.options.value != "accuracy":
+            return None
+        return str(scene["tag"])
+
     def values(self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]) -> Sequence[Score]:
         """One score a picture, with the two verdicts as parts."""
         scenes = [self._scene(rollout) for rollout in rollouts]

@@ -134,21 +134,21 @@ def poisoned_step(trainer: Any) -> None:
 
     import torch
 
+    from vlrl.dist.ema import held
     from vlrl.errors import NonFiniteError
     from vlrl.log.metrics import Meter
     from vlrl.train.update import update
 
     batch = trainer.prepare(trainer.collect(Meter()), Meter())
-    # Copies: on a CPU the engine hands out the weights themselves.
-    before = {name: weight.clone() for name, weight in trainer.engine.weights().items()}
+    parameters = list(trainer.policy.module.parameters())
+    before = [held(p).detach().clone() for p in parameters]
     if trainer.world.rank == trainer.world.size - 1:
         batch.advantage[0] = math.nan
     try:
         update(trainer.policy, trainer.engine, batch, trainer.config.algo, trainer.world, Meter())
         ending = "no error"
     except NonFiniteError as error:
-        after = trainer.engine.weights()
-        kept = all(torch.equal(before[name], after[name]) for name in before)
+        kept = all(torch.equal(a, held(p)) for a, p in zip(before, parameters, strict=True))
         ending = f"{error} weights kept: {kept}"
     path = trainer.folder / f"rank{trainer.world.rank}.txt"
     trainer.folder.mkdir(parents=True, exist_ok=True)

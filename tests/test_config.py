@@ -57,14 +57,71 @@ def test_an_infinite_option_survives_saving() -> None:
     assert again["reward"]["clip"]["high"] == float("inf")
 
 
-@pytest.mark.parametrize("over", [["sd3_5_medium_geneval"], ["sd3_5_medium_pickscore", "fast"]])
-def test_image_overlays_lie_over_the_ocr_recipe(over: list[str]) -> None:
-    names = ["sd3_5_medium_ocr", *over]
-    paths = [ROOT / f"configs/image_generation/{name}.yaml" for name in names]
-    config = check_plugins(load_run_config(paths))
-    assert config.name == over[0]
-    assert config.policy["lora"]["rank"] == 32
-    assert config.policy["guidance"] == ("off" if "fast" in over else "cfg")
+def image_config(names: str) -> RunConfig:
+    """Recipes for pictures, each laid over those before it."""
+    paths = [ROOT / f"configs/image_generation/{name}.yaml" for name in names.split()]
+    return check_plugins(load_run_config(paths))
+
+
+# The published settings: steps, guidance, window, groups, clip range, KL, deviation.
+SD3 = (10, "cfg", None, (48, 24), 1e-4, "global_std")
+SD3_FAST = (10, "off", (3, 0, 5), (48, 24), 1e-5, "global_std")
+FLUX = (6, "distilled", None, (48, 24), 1e-4, "global_std")
+FLUX_FAST = (6, "distilled", (3, 0, None), (48, 24), 1e-5, "global_std")
+PUBLISHED = {
+    "sd3_5_medium_ocr": (*SD3, 0.04),
+    "sd3_5_medium_ocr sd3_5_medium_geneval": (*SD3, 0.04),
+    "sd3_5_medium_ocr sd3_5_medium_pickscore": (*SD3, 0.01),
+    "sd3_5_medium_ocr sd3_5_medium_geneval fast": (*SD3_FAST, 0),
+    "sd3_5_medium_ocr sd3_5_medium_pickscore fast": (*SD3_FAST, 0),
+    "sd3_5_medium_ocr sd3_5_medium_pickscore fast fast_pickscore": (
+        *SD3_FAST[:3],
+        (64, 18),
+        *SD3_FAST[4:],
+        0,
+    ),
+    "flux_1_dev_pickscore": (*FLUX, 0),
+    "flux_1_dev_pickscore flux_1_dev_geneval": (*FLUX, 0),
+    "flux_1_dev_pickscore flux_1_dev_ocr": (*FLUX, 0),
+    "flux_1_dev_pickscore flux_1_dev_geneval flux_fast": (*FLUX_FAST, 0),
+    "flux_1_dev_pickscore flux_1_dev_ocr flux_fast": (*FLUX_FAST, 0),
+    "flux_1_dev_pickscore flux_fast flux_fast_pickscore": (*FLUX_FAST[:5], "group_zscore", 0),
+    "adv_grpo_dino": (10, "cfg", (2, 0, None), (48, 16), 1e-5, "global_std", 0),
+    "adv_grpo_dino adv_grpo_pickscore": (10, "cfg", (2, 0, None), (48, 16), 1e-5, "global_std", 0),
+}
+
+
+@pytest.mark.parametrize("names", PUBLISHED)
+def test_image_recipes_are_as_published(names: str) -> None:
+    config = image_config(names)
+    policy, algo = config.policy, config.algo
+    window = policy["window"] and tuple(policy["window"][k] for k in ("num_steps", "start", "stop"))
+    groups = (algo.num_prompts, algo.group_size)
+    found = (policy["num_steps"], policy["guidance"], window, groups, algo.clip.high)
+    assert (*found, algo.advantage, algo.kl_beta) == PUBLISHED[names]
+    assert algo.clip.low == algo.clip.high
+    # CPS is published with its own log-density, to which the narrow clip range belongs.
+    is_cps = policy["dynamics"] == "cps"
+    assert is_cps is (algo.clip.high == 1e-5)
+    assert policy["logp_scale"] == ("cps_published" if is_cps else "dims")
+    is_flux = "FLUX" in policy["model"]
+    assert policy["noise_level"] == (0.8 if is_cps else 0.9 if is_flux else 0.7)
+    assert policy["num_eval_steps"] == (28 if is_flux else 40)
+    assert policy["guidance_scale"] == (3.5 if is_flux else 4.5)
+
+
+@pytest.mark.parametrize("names", [*PUBLISHED, "janus_pro_1b"])
+def test_image_recipes_measure_their_own_target_and_another(names: str) -> None:
+    config = image_config(names)
+    target = {
+        "adversarial_dino": {"use": "dino_similarity"},
+        "adversarial_scorer": {"use": "pick_score"},
+        "geneval": {"use": "geneval", "value": "accuracy"},
+    }.get(config.reward["use"], config.reward)
+    assert target in config.metrics.values()
+    assert len(config.metrics) == 2
+    if config.reward["use"] == "geneval":
+        assert config.task["labels"] == ["tag"]
 
 
 TINY_OVERLAYS = [

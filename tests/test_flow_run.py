@@ -21,10 +21,11 @@ from helpers_pictures import save_dinov2
 from helpers_runs import curve, run_job
 
 from vlrl.algo.nft import nft_loss, optimality
-from vlrl.build import build_trainer
+from vlrl.build import build_trainer, check_plugins
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, RewardError
+from vlrl.log.metrics import Meter
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,98 @@ def test_objectives_that_a_policy_cannot_serve_are_refused(
         run_job({"config": entropy})
 
 
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ({"policy": {"window": {"num_steps": 2}}}, "policy.window: no effect"),
+        ({"policy": {"same_noise": True}}, "policy.same_noise: no effect"),
+        ({"policy": {"dynamics": "cps", "ratio": "guard"}}, "policy.dynamics, policy.ratio"),
+        ({"algo": {"clip": {"low": 1e-3, "high": 1e-3}}}, "algo.clip: no effect"),
+        ({"algo": {"old_logp": "rollout"}}, "algo.old_logp: no effect"),
+    ],
+)
+def test_options_that_an_objective_would_ignore_are_refused(
+    parts: dict[str, Path], tmp_path: Path, over: dict[str, Any], said: str
+) -> None:
+    job = config(parts, tmp_path, "ignored", algo__objective="nft")
+    for section, values in over.items():
+        job[section] |= values
+    with pytest.raises(ConfigError, match=said):
+        check_plugins(check(RunConfig, job))
+
+
+def test_groups_drawn_again_have_the_window_of_the_first(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    """Else their trajectories could not be joined; three steps see more than one window."""
+    job = config(
+        parts,
+        tmp_path,
+        "again",
+        num_steps=6,
+        reward={"use": "helpers_flow:lean_sometimes"},
+        policy__window={"num_steps": 1, "placement": "random"},
+        algo__drop_zero_variance=True,
+        algo__resample_rounds=2,
+    )
+    trainer = build_trainer(check(RunConfig, job), None)
+    windows = set()
+    for _ in range(6):
+        experience = trainer.collect(meter := Meter())
+        figures = meter.reduce(trainer.world)
+        windows.add(experience.trajectory.steps)
+        trainer.policy.version += 1
+        assert figures["filter/resampled_groups"] > 0
+    assert len(windows) > 1
+
+
+def test_old_log_probs_may_be_those_of_sampling(parts: dict[str, Path], tmp_path: Path) -> None:
+    """The same losses without the pass that makes them anew."""
+    found, calls = {}, {}
+    for choice in ("recompute", "rollout"):
+        job = config(
+            parts,
+            tmp_path,
+            choice,
+            algo__num_minibatches=2,
+            algo__old_logp=choice,
+            policy__latent_dtype="fp32",
+        )
+        trainer = build_trainer(check(RunConfig, job), None)
+        evaluate, seen = trainer.policy.evaluate, []
+        trainer.policy.evaluate = lambda *a, _e=evaluate, _s=seen, **k: (_s.append(1), _e(*a, **k))[
+            1
+        ]
+        figures = [trainer.train_step() for _ in range(2)]
+        found[choice], calls[choice] = figures, len(seen)
+    assert calls["recompute"] == 2 * calls["rollout"]
+    for ours, plain in zip(found["rollout"], found["recompute"], strict=True):
+        assert ours["update/loss"] == pytest.approx(plain["update/loss"], rel=1e-4, abs=1e-6)
+        assert ours["update/ratio"] == pytest.approx(plain["update/ratio"], abs=1e-5)
+
+
+@pytest.mark.parametrize("ratio", ["plain", "guard"])
+def test_the_gap_to_sampling_is_nought_before_the_first_step(
+    parts: dict[str, Path], tmp_path: Path, ratio: str
+) -> None:
+    job = config(parts, tmp_path, ratio, policy__ratio=ratio, policy__latent_dtype="fp32")
+    figures = build_trainer(check(RunConfig, job), None).train_step()
+    assert figures["update/sampling_gap"] < 1e-5
+
+
+def test_a_reward_that_never_applies_ends_the_run(
+    parts: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No caption here asks for written words, so nothing would ever be learnt."""
+    reward = {"use": "ocr_match", "recognise_only": True}
+    job = config(parts, tmp_path, "idle", num_steps=20, reward=reward)
+    trainer = build_trainer(check(RunConfig, job), None)
+    with pytest.raises(RewardError, match=r"none of the answers .* 5 steps.*c\d+.*written"):
+        trainer.train()
+    assert trainer.step == 5
+    assert "applied to no answer of step 1" in caplog.text
+
+
 @pytest.mark.parametrize("objective", ["clip", "nft"])
 def test_a_resumed_run_goes_on_to_the_bit(
     parts: dict[str, Path], tmp_path: Path, objective: str
@@ -207,11 +300,13 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
         "algo__kl_beta": 0.1,
         "policy__window": {"num_steps": 2, "placement": "random"},
         "optim__ema_decay": 0.9,
+        "metrics": {"lean": {"use": "helpers_flow:lean"}},
+        "eval": {"splits": ["train"], "limit": 4, "before": False},
         "checkpoint__at_end": True,
         "dist__max_tokens_per_chunk": 900,
         "policy__latent_dtype": "fp32",  # no rounding that may fall the other way
     }
-    lora = {**over, "policy__lora": {"rank": 4, "alpha": 8}}
+    lora = {**over, "policy__lora": {"rank": 4, "alpha": 8}, "algo__advantage": "global_std"}
     nft = {**over, "algo__objective": "nft"}
     kinds = {"full": over, "lora": lora, "nft": nft}
     single = {kind: config(parts, tmp_path, f"one_{kind}", **o) for kind, o in kinds.items()}
@@ -233,6 +328,9 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
             for name in wanted:
                 wish = pytest.approx(b[name], rel=tolerance, abs=1e-5)
                 assert a[name] == wish, (kind, stage, name)
+        # Drawn with the running average, from the first picture on.
+        for a, b in zip(evaluated(single[kind]), evaluated(job), strict=True):
+            assert a == pytest.approx(b, abs=2e-4), (kind, stage)
         last = tmp_path / job["name"] / "checkpoints/step-000003"
         states = [
             torch.load(last / f"rewards_rank{rank}.pt", weights_only=True)[0]["head"]
@@ -240,6 +338,13 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
         ]
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
         shutil.rmtree(tmp_path / job["name"] / "checkpoints")
+
+
+def evaluated(job: dict[str, Any]) -> list[float]:
+    """What every sample's picture was worth after training."""
+    path = Path(job["out"]) / job["name"] / "evaluations/after/train.jsonl"
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [row["metrics"]["lean"] for row in sorted(rows, key=lambda row: row["id"])]
 
 
 def test_the_command_measures_a_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from helpers_pictures import LABELS, SCENES, picture, rollout, save_clip, save_d
 from vlrl.errors import RewardError
 from vlrl.measure.geneval import COLOURS, judge, keep, scene_of
 from vlrl.reward.tree import build_reward
+from vlrl.rollout.summary import rows_of, summarise
+from vlrl.tasks.text_to_image import TextToImage
+from vlrl.types import Finish, Rollout
+
+PLAIN = {"id": "plain", "prompt": "a cat, of which nothing is asked"}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +122,41 @@ def test_geneval_has_the_other_figures_as_parts(node, rollouts, value):
     for score in reward(rollouts):
         assert set(score.parts) == {"scene", *others}
         assert score.parts["scene"] == score.value
+
+
+def test_an_evaluation_has_overall_and_the_accuracy_of_each_tag(node, tmp_path):
+    """The official figure: tasks count alike, however many prompts each of them has."""
+    rows = [
+        {"id": f"p{i}", "prompt": "a photo", **SCENES[0 if i < 5 else 2], "exclude": []}
+        for i in range(8)
+    ]
+    path = tmp_path / "test_metadata.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, PLAIN]), encoding="utf-8")
+    data = {"test": {"path": str(path)}}
+    task = TextToImage(TextToImage.Options(data=data, width_px=64, height_px=64, labels=["tag"]))
+    answers = [
+        Rollout(sample, 0, 0, image, Finish.STOP, 0, 0, parsed=task.parse(sample, image))
+        for sample, image in zip(task.samples("test"), map(picture, range(9)), strict=True)
+    ]
+    metrics = {
+        "geneval": build_reward({**node, "value": "accuracy"}),
+        "partial": build_reward(node),
+    }
+    summary = summarise(json.loads(json.dumps(rows_of(task, answers, metrics))), 50)
+    by_tag = summary["strata"]["tag"]
+    assert {tag: figures["geneval"]["num"] for tag, figures in by_tag.items()} == {
+        "single_object": 5,
+        "counting": 3,
+    }
+    accuracies = [figures["geneval"]["mean"] for figures in by_tag.values()]
+    assert accuracies[0] != accuracies[1]
+    found = summary["overall"]["geneval_overall"]
+    assert found["mean"] == pytest.approx(sum(accuracies) / 2)
+    assert found["mean"] != pytest.approx(summary["overall"]["geneval"]["mean"])
+    assert found["low"] <= found["mean"] <= found["high"]
+    assert found["num"] == 8
+    # Partial credit is no verdict, and has no such figure.
+    assert "partial_overall" not in summary["overall"]
 
 
 def test_geneval_published_declares_its_range(node):

@@ -34,7 +34,7 @@ from test_yes_token import asked, judges  # noqa: F401
 from vlrl.cli.main import main
 from vlrl.config.resolve import plain
 from vlrl.judge.local import LocalJudge
-from vlrl.judge.question import JudgeTemplate
+from vlrl.judge.question import JudgeTemplate, ReasoningOptions
 from vlrl.judge_train.build import build_trainer as build_judge
 from vlrl.judge_train.build import export
 from vlrl.reward.tree import build_reward
@@ -208,9 +208,13 @@ def test_judges_answer(family: str, judges: dict[str, Path], tmp_path: Path) -> 
     found = []
     for device in ("cpu", "host"):
         with on_device(torch.device(device)):
-            judge = LocalJudge.load(str(judges[family]), JudgeTemplate(), device=device)
-            found.append([reading.yes for reading in judge.ask(book, asks)])
-    assert found[1] == pytest.approx(found[0], abs=1e-4)
+            for reasoning in (None, ReasoningOptions(max_tokens=3)):
+                judge = LocalJudge.load(
+                    str(judges[family]), JudgeTemplate(), reasoning=reasoning, device=device
+                )
+                found.append([reading.yes for reading in judge.ask(book, asks)])
+    assert found[2] == pytest.approx(found[0], abs=1e-4)
+    assert found[3] == pytest.approx(found[1], abs=1e-4)
 
 
 def test_a_mask_left_on_the_cpu_is_an_error() -> None:

@@ -124,6 +124,50 @@ def test_prompts_with_their_files(tmp_path):
         read(write(tmp_path, content, "references.json"), columns={"caption": "text"})
 
 
+def test_one_folder_of_references_for_every_prompt(tmp_path):
+    """A style to come near: sorted by name, whatever rows list themselves."""
+    rows = [{**ROW, "references": ["pics/none.webp"]}, {"caption": "a pear"}]
+    path = write(tmp_path, rows, "rows.jsonl")
+    style = tmp_path / "style"
+    (style / "below.d").mkdir(parents=True)
+    for name in ("b.PNG", "a.webp", "c.jpg"):
+        Image.new("RGB", (8, 8)).save(style / name)
+    (style / "README.md").write_text("where they are from", encoding="utf-8")
+    source = {"path": str(path), "references": str(style)}
+    task = TextToImage(TextToImage.Options(data={"train": source}, width_px=64, height_px=48))
+    for sample in task.samples("train"):
+        names = [Path(file).name for file in sample.target.references]
+        assert names == ["a.webp", "b.PNG", "c.jpg"]
+        assert sample.columns["references"] == list(sample.target.references)
+    lines = write(tmp_path, "a cat\na dog\n", "lines.txt")
+    assert all(len(row.references) == 3 for row in read(lines, references=str(style)).good)
+
+
+def test_a_folder_of_references_that_cannot_be_used(tmp_path):
+    path = write(tmp_path, "a cat\n", "lines.txt")
+    with pytest.raises(DataError, match=r"lines\.txt: `references`: there is no folder .*nowhere"):
+        read(path, references=str(tmp_path / "nowhere"))
+    style = tmp_path / "style"
+    (style / "below").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(style / "below" / "a.png")
+    (style / "notes.txt").write_text("no picture", encoding="utf-8")
+    with pytest.raises(DataError, match=r"`references`: no picture in .*style; put some there"):
+        read(path, references=str(style))
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for name in ("b.png", "c.jpg"):
+        Image.fromarray(noise).save(style / name)
+        whole = (style / name).read_bytes()
+        for broken in (b"no picture", whole[: len(whole) // 2]):
+            (style / name).write_bytes(broken)
+            with pytest.raises(DataError, match=rf"the picture .*{name} cannot be read: .*; repl"):
+                read(path, references=str(style), on_bad_row="skip")
+        (style / name).write_bytes(whole)
+    rows = write(tmp_path, [ROW], "rows.jsonl")
+    for more in ({"references_root": str(tmp_path)}, {"columns": {"references": "files"}}):
+        with pytest.raises(ConfigError, match="those of single rows; remove one or the other"):
+            read(rows, references=str(style), **more)
+
+
 def test_geneval(tmp_path):
     lean = {key: value for key, value in GENEVAL.items() if key != "exclude"}
     rows = read(write(tmp_path, [GENEVAL, lean], "test_metadata.jsonl"), labels=["tag"]).good

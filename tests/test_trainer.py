@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,6 +23,7 @@ from helpers_runs import ROOT, curve, run_job, small_run
 from vlrl.build import build_trainer
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
+from vlrl.dist.ema import held
 from vlrl.errors import CheckpointError, ConfigError, NonFiniteError, RewardError
 from vlrl.log.metrics import Meter
 from vlrl.rollout.prompt_sampler import PromptSampler
@@ -106,6 +108,23 @@ def test_the_gradient_is_the_same_for_any_chunk_and_layout(config: Any, aggregat
     assert norms == pytest.approx([norms[0]] * 4, rel=1e-4, nan_ok=True)
 
 
+@pytest.mark.parametrize("kind", ["batch_std", "global_std"])
+def test_one_deviation_of_the_whole_batch(config: Any, kind: str) -> None:
+    """By numpy: of the rewards less their group's mean, or of the rewards themselves."""
+    trainer = trainer_of(config(algo__advantage=kind, algo__advantage_eps=0.0))
+    rewards = torch.tensor([0.1, 0.5, 3.0, math.nan, 3.5, 4.0, 7.0, 6.0])
+    group = torch.tensor([0, 0, 1, 1, 1, 1, 2, 2])
+    rows = [[0.1, 0.5], [3.0, 3.5, 4.0], [7.0, 6.0]]
+    centred = np.concatenate([np.array(row) - np.mean(row) for row in rows])
+    std = {
+        "batch_std": np.std(centred, ddof=1),
+        "global_std": np.std(np.concatenate(rows)),
+    }[kind]
+    got = trainer._advantage(rewards[:, None], group)[:, 0]
+    assert got[3] == 0.0
+    assert got[~rewards.isnan()].tolist() == pytest.approx((centred / std).tolist(), rel=1e-5)
+
+
 def test_nothing_to_learn_from_is_no_step(config: Any) -> None:
     over = {"reward": {"use": "box_hit"}, "algo__drop_zero_variance": True}
     trainer = trainer_of(config(**over))
@@ -131,21 +150,40 @@ def test_resampling_draws_again_and_counts(config: Any) -> None:
     assert len({r.group for r in trainer.collect(Meter()).rollouts}) == 4
 
 
-@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize(
+    ("where", "precision", "stage"),
+    [
+        ("loss", "fp32", 2),
+        *(("gradient", precision, stage) for precision in ("fp32", "bf16") for stage in range(4)),
+    ],
+)
 def test_what_is_not_finite_stops_before_the_step_and_names_samples(
-    config: Any, where: str
+    config: Any, where: str, precision: str, stage: int
 ) -> None:
-    trainer = trainer_of(config(algo__kl_beta=0.0))
+    """Also where DeepSpeed finds it first: it would skip the step and go on without a word."""
+    sharding = str(ROOT / f"deepspeed_configs/zero{stage}.json")
+    over = {"dist__precision": precision, "dist__deepspeed": sharding}
+    trainer = trainer_of(config(algo__kl_beta=0.0, optim__ema_decay=0.5, **over))
     experience = trainer.collect(Meter())
     batch = trainer.prepare(experience, Meter())
     if where == "loss":
         batch.advantage[0] = math.nan
     else:
-        trainer.policy.module.core.lm_head.weight.register_hook(lambda g: g * math.inf)
-    before = weights_of(trainer)
+        head = trainer.policy.module.logits
+        trainer.policy.module.logits = lambda hidden: _endless(head(hidden))
+    before = [held(p).detach().clone() for p in trainer.policy.module.parameters()]
     with pytest.raises(NonFiniteError, match=r"s[0-9]"):
         update(trainer.policy, trainer.engine, batch, trainer.config.algo, trainer.world, Meter())
-    assert torch.equal(weights_of(trainer), before)
+    after = [held(p) for p in trainer.policy.module.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert trainer.engine.average.num_updates == 0
+
+
+def _endless(logits: torch.Tensor) -> torch.Tensor:
+    """The same numbers, with a gradient that is not finite."""
+    if logits.requires_grad:
+        logits.register_hook(lambda gradient: gradient * math.inf)
+    return logits
 
 
 def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any) -> None:

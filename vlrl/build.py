@@ -80,6 +80,11 @@ def check_plugins(config: RunConfig) -> RunConfig:
             checked = check(options, given)
         except ConfigError as error:
             raise ConfigError(f"policy ({policy['use']}): {error}") from error
+        objective = config.algo.objective
+        unused = checked.unused_under(objective) if hasattr(checked, "unused_under") else []
+        if unused:
+            names = ", ".join(f"policy.{name}" for name in unused)
+            raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
         policy = {"use": policy["use"], **plain(checked)}
         for where, reward in scored.items():
             if not hasattr(task_class, "stage_starts"):
@@ -114,6 +119,10 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
             f"algo.num_prompts ({config.algo.num_prompts}) must be a multiple of the number of "
             f"ranks ({world.size}): a group never crosses a rank"
         )
+    folder = Path(config.out) / config.name
+    checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep_last, world)
+    checkpoints.check_shared()  # before gigabytes are loaded
+    path = _resume_path(resume, checkpoints, folder)
     torch.manual_seed(config.seed)
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
     task = build_task(config)
@@ -138,9 +147,6 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         frozen = policy.reference_module(dtype)
         if frozen is not None:
             policy.bind_reference(frozen_engine(frozen, engine.stage, config, world))
-    folder = Path(config.out) / config.name
-    checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep_last, world)
-    path = _resume_path(resume, checkpoints, folder)
     resolved = plain(config)
     step = step_of(path) if path is not None else 0
     sinks = []

@@ -1,8 +1,8 @@
 """Advantages: how much better an answer is than the others of its group.
 
-A group never crosses a rank, so nothing here needs a collective; `batch_std` gets its one global
-number as an argument. Rewards that do not apply are nan: such a rollout takes no part in the
-statistics and has advantage 0.
+A group never crosses a rank, so nothing here needs a collective; `batch_std` and `global_std` get
+their one number over all ranks as an argument. Rewards that do not apply are nan: such a rollout
+takes no part in the statistics and has advantage 0.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ADVANTAGES = ("group_zscore", "group_centre", "batch_std", "leave_one_out", "given")
+ADVANTAGES = ("group_zscore", "group_centre", "batch_std", "global_std", "leave_one_out", "given")
 
 
 def group_statistics(rewards: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,6 +44,8 @@ def advantages(
     `group_centre` r - mean: Dr. GRPO, arXiv 2503.20783; GUI-G1, arXiv 2505.15810.
     `batch_std` (r - mean) / (std of the centred rewards of the whole batch + eps):
         REINFORCE++-baseline, arXiv 2501.03262; pass that one number in.
+    `global_std` (r - mean) / (std of the rewards themselves of the whole batch + eps), population
+        std: Flow-GRPO, arXiv 2505.05470, as released. It grows with what sets prompts apart.
     `leave_one_out` r - mean of the others: RLOO, arXiv 2402.14740; equals G / (G - 1) times
         `group_centre`.
     `given` r itself: a `pair` node has made an advantage of it (Think-RM, arXiv 2505.16265).
@@ -54,9 +56,9 @@ def advantages(
         result = centred / (std + eps)
     elif kind == "group_centre":
         result = centred
-    elif kind == "batch_std":
+    elif kind in ("batch_std", "global_std"):
         if batch_std is None:
-            raise ValueError("batch_std needs the standard deviation of the whole batch")
+            raise ValueError(f"{kind} needs the standard deviation of the whole batch")
         result = centred / (batch_std + eps)
     elif kind == "leave_one_out":
         result = centred * count / (count - 1).clamp(min=1)

@@ -20,7 +20,7 @@ class FlowLoraConfig(Section):
 class WindowConfig(Section):
     """Which steps are stochastic, and so trained; all others follow the ODE.
 
-    The same steps on all ranks: they follow from the seed and the number of optimizer steps.
+    The same steps on all ranks: they follow from the number of optimizer steps.
     """
 
     num_steps: PositiveInt = 2
@@ -76,6 +76,17 @@ class FlowConfig(Section):
     )
     sample_batch_size: PositiveInt = Field(32, description="pictures denoised together")
     decode_batch_size: PositiveInt = Field(8, description="pictures decoded together")
+
+    def unused_under(self, objective: str) -> list[str]:
+        """Options that were set and would do nothing under an objective.
+
+        DiffusionNFT follows the ODE and trains finished pictures at noise levels of its own; with
+        one noise a group all its pictures would be the same one.
+        """
+        names = ("dynamics", "noise_level", "window", "logp_scale", "kl", "ratio", "guard_by_dt",
+                 "same_noise") if objective == "nft" else ()  # fmt: skip
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].default]
 
     @model_validator(mode="after")
     def _check(self) -> FlowConfig:

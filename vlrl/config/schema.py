@@ -50,8 +50,12 @@ class AlgoConfig(Section):
 
     num_prompts: PositiveInt = Field(8, description="prompts a step, over all ranks")
     group_size: int = Field(8, ge=2, description="answers to each prompt")
-    advantage: Literal["group_zscore", "group_centre", "batch_std", "leave_one_out", "given"] = (
-        Field("group_zscore", description="given: the reward is one already (a `pair` node)")
+    advantage: Literal[
+        "group_zscore", "group_centre", "batch_std", "global_std", "leave_one_out", "given"
+    ] = Field(
+        "group_zscore",
+        description="batch_std: of the centred rewards; global_std: of the rewards themselves "
+        "(Flow-GRPO); given: the reward is one already (a `pair` node)",
     )
     advantage_eps: NonNegativeFloat = 1e-4
     advantage_clip: NonNegativeFloat = Field(0.0, description="largest size; 0 = no limit")
@@ -60,6 +64,12 @@ class AlgoConfig(Section):
     )
     nft: NftConfig = NftConfig()
     clip: ClipConfig = ClipConfig()
+    old_logp: Literal["recompute", "rollout"] = Field(
+        "recompute",
+        description="what ratios compare with; recompute: the policy of before the first step, in "
+        "the update's own chunks, one more pass where there are several steps; rollout: what "
+        "sampling noted down, no pass (see update/sampling_gap for what that costs)",
+    )
     aggregate: Literal["sequence", "token", "constant", "stage_token"] = "sequence"
     constant_length: PositiveInt = Field(64, description="divisor of `aggregate: constant`")
     stage_carry: NonNegativeFloat = Field(
@@ -213,6 +223,14 @@ class RunConfig(Section):
         strangers = [name for name in self.health.canaries if name not in self.metrics]
         if strangers:
             raise ValueError(f"health.canaries: {strangers[0]!r} is no name under `metrics`")
+        idle = {
+            "clip": algo.clip != ClipConfig(),
+            "entropy_coef": algo.entropy_coef > 0,
+            "old_logp": algo.old_logp != "recompute",
+        }
+        if algo.objective == "nft" and any(idle.values()):
+            names = ", ".join(f"algo.{name}" for name, is_set in idle.items() if is_set)
+            raise ValueError(f"{names}: no effect under algo.objective: nft, which has no ratio")
         if algo.resample_rounds and not algo.drop_zero_variance:
             raise ValueError("algo.resample_rounds needs algo.drop_zero_variance: true")
         if "/" in self.name or self.name in (".", ".."):

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlrl.data.collect import Rows, collect
@@ -18,6 +19,8 @@ from vlrl.measure.geneval import scene_of
 
 OURS = ("id", "caption", "references", "written", "scene")
 """What `columns` can rename."""
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+"""Endings of files that a folder of references is made of."""
 
 
 class CaptionSource(BaseModel):
@@ -33,8 +36,12 @@ class CaptionSource(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     path: str
+    references: str | None = None
+    """A folder whose pictures, in the order of their names, are the references of every prompt: a
+    style to come near. What rows name themselves is then not looked at."""
     references_root: str | None = None
-    """Folder of the reference pictures; the data file's own folder where it is not given."""
+    """Folder of the pictures that rows name as references; the data file's own folder where it is
+    not given."""
     limit: int | None = Field(default=None, gt=0)
     """At most so many rows, the first good ones."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -50,7 +57,7 @@ class CaptionRow:
     id: str
     caption: str
     references: tuple[str, ...] = ()
-    """Paths of pictures of the same caption; the files are there."""
+    """Paths of pictures of the same caption, or of the same style; the files are there."""
     written: str | None = None
     scene: Mapping[str, Any] | None = None
     """GenEval's `tag`, `include` and `exclude`, checked."""
@@ -70,13 +77,15 @@ def read_captions(
 
     labels: names of row fields to keep as groups, where a row has them. quoted_text: what
     should be written stands in the caption, in its first pair of double quotes. A bad row raises
-    DataError, or with `skip` is listed in `skipped`; a file without a good row always raises.
+    DataError, or with `skip` is listed in `skipped`; a file without a good row always raises, and
+    so does a folder of references without a picture or with one that cannot be read.
     """
     path = Path(source.path)
     root = path.parent if source.references_root is None else Path(source.references_root)
+    shared = None if source.references is None else _style(source, path)
 
     def checked(raw: Any, where: str, number: int) -> CaptionRow:
-        row = _check_row(raw, where, f"{path.stem}/{number}", root, source.columns, labels)
+        row = _check_row(raw, where, f"{path.stem}/{number}", root, shared, source.columns, labels)
         return _with_quoted(row) if quoted_text else row
 
     entries = (
@@ -127,6 +136,7 @@ def _check_row(
     where: str,
     default_id: str,
     root: Path,
+    shared: tuple[str, ...] | None,
     columns: Mapping[str, str],
     labels: Sequence[str],
 ) -> CaptionRow:
@@ -145,7 +155,7 @@ def _check_row(
         where=where,
         id=_id(found["id"], where, default_id),
         caption=_text(found["caption"], "caption", where),
-        references=_references(found["references"], root, where),
+        references=_references(found["references"], root, where) if shared is None else shared,
         written=None if found["written"] is None else _text(found["written"], "written", where),
         scene=None if scene is None else _scene(scene, where),
         labels=_labels(row, labels, where),
@@ -181,6 +191,38 @@ def _references(value: Any, root: Path, where: str) -> tuple[str, ...]:
                 "`references_root` (`make setup` draws those of assets/images)"
             )
     return tuple(map(str, paths))
+
+
+def _style(source: CaptionSource, path: Path) -> tuple[str, ...]:
+    """The pictures of the source's folder; each is read once, before anything is trained on it."""
+    assert source.references is not None
+    if source.references_root is not None or "references" in source.columns:
+        raise ConfigError(
+            f"{path}: `references` names the pictures of all prompts, `references_root` and "
+            "`columns.references` those of single rows; remove one or the other"
+        )
+    folder = Path(source.references)
+    if not folder.is_dir():
+        raise DataError(
+            f"{path}: `references`: there is no folder {folder}; name one that holds pictures "
+            "(a list of files for each prompt stands in the rows instead)"
+        )
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+    if not files:
+        raise DataError(
+            f"{path}: `references`: no picture in {folder}; put some there "
+            f"({', '.join(PICTURES)}; folders below it are not looked into)"
+        )
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                image.load()  # opening reads the head alone
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(
+                f"{path}: `references`: the picture {file} cannot be read: {error}; replace or "
+                "remove it"
+            ) from error
+    return tuple(map(str, files))
 
 
 def _labels(row: Mapping[str, Any], names: Sequence[str], where: str) -> dict[str, str]:

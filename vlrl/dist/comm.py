@@ -50,10 +50,12 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
     if use_cuda:
         torch.cuda.set_device(local_rank)
     device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
+    # DeepSpeed's launcher says LOCAL_SIZE, torchrun LOCAL_WORLD_SIZE. Pictures are made ready on the
+    # CPU, so ranks share its cores on GPUs as well.
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["LOCAL_SIZE"])
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(num_threads or max(1, cores // local_size))
     if not use_cuda:
-        local_size = int(os.environ["LOCAL_SIZE"])
-        cores = len(os.sched_getaffinity(0))
-        torch.set_num_threads(num_threads or max(1, cores // local_size))
         keep_freed_memory()
     if not dist.is_initialized():
         deepspeed.init_distributed(
@@ -61,7 +63,20 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
             timeout=timedelta(seconds=timeout_s),
             verbose=False,
         )
+        _deepspeeds_own_group(timeout_s)
     return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def _deepspeeds_own_group(timeout_s: int) -> None:
+    """DeepSpeed's collectives run on a copy of the world's group; made by us, it has our time limit.
+
+    DeepSpeed would make it without one: NCCL then gives up after ten minutes.
+    """
+    from deepspeed.utils import groups
+
+    if groups._WORLD_GROUP is None:
+        ranks = list(range(dist.get_world_size()))
+        groups._WORLD_GROUP = dist.new_group(ranks, timeout=timedelta(seconds=timeout_s))
 
 
 def all_sum(values: Sequence[float], world: World) -> list[float]:

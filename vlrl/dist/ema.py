@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,10 @@ class WeightAverage:
 
     @torch.no_grad()
     def _write(self, values: Sequence[Tensor]) -> None:
+        # ZeRO-3 keeps small parameters whole after a step: their shards would not be read again.
+        whole: list[Any] = [p for p in self.parameters if _status(p) == "AVAILABLE"]
+        if whole:
+            whole[0].partition(param_list=whole)
         for parameter, value in zip(self.parameters, values, strict=True):
             held(parameter).copy_(value)
 
@@ -58,6 +63,11 @@ class WeightAverage:
         self.num_updates = int(state["num_updates"])
         for i, average in enumerate(self.shadow):
             average.copy_(state[f"{i:06d}"])
+
+
+def _status(parameter: nn.Parameter) -> str:
+    """Of a parameter under ZeRO-3: AVAILABLE where this rank holds all of it at the moment."""
+    return getattr(getattr(parameter, "ds_status", None), "name", "")
 
 
 def held(parameter: nn.Parameter) -> Tensor:

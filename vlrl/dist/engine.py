@@ -68,10 +68,22 @@ def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
         "managed_gradient_accumulation": False,
         "gradient_clipping": config.optim.grad_clip_norm,
         "bf16": {"enabled": config.dist.precision == "bf16"},
+        **_accumulation(sharding, config.dist.precision),
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,
     }
+
+
+def _accumulation(sharding: dict[str, Any], precision: str) -> dict[str, Any]:
+    """Chunks' gradients add up in float32, else the sum would depend on how many chunks there are.
+
+    Below stage 2 DeepSpeed cannot (stage 0) or takes another optimizer for it (stage 1).
+    """
+    stage = sharding.get("zero_optimization", {}).get("stage", 0)
+    if precision != "bf16" or stage < 2:
+        return {}
+    return {"data_types": {"grad_accum_dtype": "fp32", **sharding.get("data_types", {})}}
 
 
 class Engine:
@@ -113,7 +125,11 @@ class Engine:
         Raises NonFiniteError, before any weight changes, naming the `suspects` (sample ids).
         """
         self.suspects = suspects
+        num_skipped = self.engine.skipped_steps
         self.engine.step()
+        if self.engine.skipped_steps > num_skipped:
+            # With ZeRO or bf16 DeepSpeed looks first, and would go on without a word.
+            raise self._non_finite()
         if self.average is not None:
             self.average.update()
         norm = self.engine.get_global_grad_norm()
@@ -125,7 +141,7 @@ class Engine:
         return float(self.schedule.get_last_lr()[0])
 
     def _guard(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Runs inside DeepSpeed's step, after reduction and clipping, before the update."""
+        """Runs inside DeepSpeed's step where that does not look itself: fp32 without ZeRO."""
         bad = torch.zeros(1, device=self.world.device)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
@@ -137,10 +153,13 @@ class Engine:
         if self.world.size > 1:
             torch.distributed.all_reduce(bad)
         if bad.item():
-            raise NonFiniteError(
-                "a gradient is nan or inf; the optimizer step was not taken. "
-                f"Samples of this step: {', '.join(self.suspects)}"
-            )
+            raise self._non_finite()
+
+    def _non_finite(self) -> NonFiniteError:
+        return NonFiniteError(
+            "a gradient is nan or inf; the optimizer step was not taken. "
+            f"Samples of this step: {', '.join(self.suspects)}"
+        )
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -166,10 +185,10 @@ class Engine:
             yield
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The full weights on the main rank (a collective under ZeRO-3), on CPU."""
+        """The full weights, on CPU, on the main rank alone (a collective under ZeRO-3)."""
         named = dict(self.engine.module.named_parameters())
         if self.stage < 3:
-            return {name: p.detach().cpu() for name, p in named.items()}
+            return {name: p.detach().cpu() for name, p in named.items() if self.world.is_main}
         with deepspeed.zero.GatheredParameters(list(named.values())):
             return {
                 name: p.detach().cpu().clone() for name, p in named.items() if self.world.is_main

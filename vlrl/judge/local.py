@@ -55,7 +55,8 @@ class LocalJudge:
         self.template, self.reasoning = template, reasoning
         self.max_tokens, self.share = max_tokens, share
         self.processor = processor
-        nothing = torch.zeros(0, dtype=torch.long)
+        place = next(core.parameters()).device
+        nothing = torch.zeros(0, dtype=torch.long, device=place)
         # It is handed features, as a policy with a frozen tower is: no blank pictures.
         self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
         low, high = pixel_bounds(processor)

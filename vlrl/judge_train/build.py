@@ -46,15 +46,16 @@ def build_trainer(
             f"batch_size ({config.batch_size}) must be a multiple of the number of ranks "
             f"({world.size})"
         )
+    folder = Path(config.out) / config.name
+    checkpoints = Checkpoints(folder / "checkpoints", 2, world)
+    checkpoints.check_shared()
+    latest = checkpoints.latest()
+    if latest is not None and not resume:
+        raise ConfigError(f"{folder} already holds a run; add --resume, or set another `name`")
     torch.manual_seed(config.seed)
     module, processor = new_module(config)
     prepare(module.core)
     engine = Engine(module, config, world)
-    folder = Path(config.out) / config.name
-    checkpoints = Checkpoints(folder / "checkpoints", 2, world)
-    latest = checkpoints.latest()
-    if latest is not None and not resume:
-        raise ConfigError(f"{folder} already holds a run; add --resume, or set another `name`")
     resolved = to_yaml(plain(config))
     if world.is_main:
         folder.mkdir(parents=True, exist_ok=True)

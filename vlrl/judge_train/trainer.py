@@ -98,7 +98,7 @@ class JudgeTrainer:
                 self.evaluate()
             if config.save_every and self.step % config.save_every == 0:
                 self.save()
-        if self.checkpoints.latest_step() != self.step:
+        if self.checkpoints.newest_step != self.step:
             self.save()
         if not config.eval_every or self.step % config.eval_every:
             self.evaluate()

@@ -76,13 +76,11 @@ def decode(
     """
     device = module.forbidden.device
     B, T = len(prompts) * num_each, max_new_tokens
-    uniforms = torch.stack(
-        [torch.rand(T, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    ).to(device)
+    uniforms = uniform_rows(seeds, T).to(device)
     state = _prefill(module, prompts, num_each, pad_id, share_prompt)
     tokens = torch.full((B, T), pad_id, device=device)
     taken = torch.zeros(B, T, dtype=torch.bool, device=device)
-    logps = torch.zeros(B, T, device=device)
+    logps = torch.zeros(B, T, dtype=torch.float32, device=device)
     running = torch.ones(B, dtype=torch.bool, device=device)
     for t in range(T):
         rows = state.rows
@@ -167,6 +165,19 @@ class _State:
             self.cache.batch_select_indices(keep)
 
 
+def uniform_rows(seeds: Sequence[int], num_tokens: int) -> Tensor:
+    """What decides each token of each row, in [0, 1), float32 [B, T]; made on CPU.
+
+    A row's own numbers, so that it does not depend on its batch or device. The type is named: a
+    thread that loads a model in half precision changes the default of the whole process.
+    """
+    rows = [
+        torch.rand(num_tokens, dtype=torch.float32, generator=torch.Generator().manual_seed(seed))
+        for seed in seeds
+    ]
+    return torch.stack(rows)
+
+
 def _prefill(
     module: TokenLogProbs,
     prompts: list[EncodedPrompt],
@@ -218,7 +229,8 @@ def _features(
 def _keep_prompts(cache: DynamicCache, mask: Tensor, num_each: int) -> SharedPrompts:
     """The prompts' keys and values as a decoding step takes them."""
     lowest = torch.finfo(torch.float32).min
-    padding = torch.zeros(mask.shape, device=mask.device).masked_fill(mask == 0, lowest)
+    padding = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
+    padding = padding.masked_fill(mask == 0, lowest)
     stored: list[Any] = list(cache.layers)
     layers = [(layer.keys, layer.values) for layer in stored]
     return SharedPrompts(layers, padding[:, None, None], num_each)

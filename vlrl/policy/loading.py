@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +55,24 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
         group_attention.register()
         attention = {"text_config": group_attention.NAME, "vision_config": attention}
     model_class = getattr(transformers, family_of(config).model_class)
-    model = model_class.from_pretrained(
-        options.model, revision=options.revision, dtype=dtype, attn_implementation=attention
-    )
+    with attention_named(options.attn_implementation):
+        model = model_class.from_pretrained(
+            options.model, revision=options.revision, dtype=dtype, attn_implementation=attention
+        )
     vision_kernels.use_in(model.model.visual)
     return model
+
+
+@contextmanager
+def attention_named(implementation: str) -> Iterator[None]:
+    """Turn the failure to find an attention's package into a ConfigError that names the option."""
+    try:
+        yield
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"policy.attn_implementation {implementation!r}: {reason} `sdpa` needs no package"
+        ) from error
 
 
 def shares_prompt(options: VisionLanguageConfig) -> bool:

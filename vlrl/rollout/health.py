@@ -16,19 +16,54 @@ deviation of late rewards as the sign of health; agreement and gap are ours.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
+from vlrl.errors import RewardError
 from vlrl.log.metrics import Meter
 from vlrl.protocols import Reward
 from vlrl.reward.parts import leaves
 from vlrl.types import Rollout
 
+log = logging.getLogger(__name__)
+
 TOLERANCE = 1e-6
 EDGE = 0.01
+
+
+MAX_IDLE_STEPS = 5
+
+
+class IdleWatch:
+    """Ends a run whose reward applies to nothing: such a run would learn nothing to its end."""
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward = reward
+        self.num_idle_steps = 0
+
+    def see(self, step: int, not_applicable: float, sample_id: str, is_main: bool) -> None:
+        """not_applicable: share of the answers of a step, over all ranks.
+
+        Raises RewardError after MAX_IDLE_STEPS steps in a row in which it is 1, on every rank.
+        """
+        if not_applicable < 1.0:
+            self.num_idle_steps = 0
+            return
+        self.num_idle_steps += 1
+        names = ", ".join(getattr(leaf, "name", "?") for leaf in leaves(self.reward))
+        if self.num_idle_steps >= MAX_IDLE_STEPS:
+            needs = ", ".join(sorted(self.reward.needs)) or "nothing"
+            raise RewardError(
+                f"the reward ({names}) applied to none of the answers of the last "
+                f"{self.num_idle_steps} steps (the last one began with sample {sample_id}), so "
+                f"nothing is learnt. It needs {needs}: does the data have it for these samples?"
+            )
+        if is_main:
+            log.warning("the reward (%s) applied to no answer of step %d", names, step)
 
 
 def record_health(meter: Meter, reward: Reward | None, rollouts: Sequence[Rollout]) -> None:

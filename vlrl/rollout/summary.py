@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vlrl.measure.geneval import overall
 from vlrl.measure.stats import bootstrap_mean
 from vlrl.protocols import Reward, Task
 from vlrl.rollout.scoring import measured
@@ -18,8 +19,11 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """A row a rollout: the task's metrics and `metrics` (by name), None where one does not apply.
 
-    Pictures and shapes are not written into rows: `output` is text or None.
+    Pictures and shapes are not written into rows: `output` is text or None. A metric whose
+    benchmark counts every task once, however many samples it has, says so by `task_of(rollout)`,
+    the task's name: it stands in the row's `tasks`.
     """
+    task_of = {n: m.task_of for n, m in metrics.items() if hasattr(m, "task_of")}
     columns = {**task.metrics(rollouts), **measured(metrics, rollouts)}
     rows = []
     for i, rollout in enumerate(rollouts):
@@ -33,27 +37,38 @@ def rows_of(
                 "strata": dict(task.strata(rollout.sample)),
             }
         )
+        tasks = {name: of(rollout) for name, of in task_of.items()}
+        if tasks := {name: one for name, one in tasks.items() if one is not None}:
+            rows[-1]["tasks"] = tasks
     return rows
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], num_bootstrap: int) -> dict[str, Any]:
-    """Means with 95 % bootstrap intervals, overall and by stratum; the counts stand beside."""
+    """Means with 95 % bootstrap intervals, overall and by stratum; the counts stand beside.
+
+    Of a metric in the rows' `tasks` also the mean over tasks, as `<metric>_overall`.
+    """
     columns: dict[str, list[float]] = defaultdict(list)
     strata: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
+    verdicts: dict[str, list[tuple[str, bool]]] = defaultdict(list)
     for row in rows:
         for name, value in row["metrics"].items():
             if value is None:
                 continue
             columns[name].append(value)
+            if name in row.get("tasks", ()):
+                verdicts[name].append((row["tasks"][name], bool(value)))
             for key, group in row["strata"].items():
                 strata[key][group][name].append(value)
+    figures = {name: bootstrap_mean(values, num_bootstrap) for name, values in columns.items()}
+    for name, pairs in verdicts.items():
+        tags, right = zip(*pairs, strict=True)
+        figures[f"{name}_overall"] = overall(tags, right, num_bootstrap)
     return {
         "num_samples": len(rows),
-        "overall": {
-            name: bootstrap_mean(values, num_bootstrap) for name, values in columns.items()
-        },
+        "overall": figures,
         "strata": {
             key: {
                 group: {

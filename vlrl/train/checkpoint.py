@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +19,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from vlrl.dist.comm import World, barrier
+from vlrl.dist.comm import World, all_gather, barrier
 from vlrl.dist.engine import Engine
-from vlrl.errors import CheckpointError
+from vlrl.errors import CheckpointError, ConfigError
 
 ENGINE_TAG = "deepspeed"
 
@@ -31,6 +33,8 @@ class Checkpoints:
         self.folder = folder
         self.keep_last = keep_last
         self.world = world
+        self.newest_step: int | None = None
+        """Of the newest checkpoint that this process has written or read."""
 
     def save(
         self,
@@ -51,7 +55,10 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         barrier(self.world)
-        engine.engine.save_checkpoint(str(aside), tag=ENGINE_TAG, save_latest=False)
+        # Frozen weights are those that the run starts from anyway.
+        engine.engine.save_checkpoint(
+            str(aside), tag=ENGINE_TAG, save_latest=False, exclude_frozen_parameters=True
+        )
         save_file(_rng_state(), aside / f"rng_rank{self.world.rank}.safetensors")
         if engine.average is not None:
             save_file(engine.average.state_dict(), aside / f"ema_rank{self.world.rank}.safetensors")
@@ -67,10 +74,40 @@ class Checkpoints:
             self._point_at(name)
             self._prune()
         barrier(self.world)
+        self.newest_step = step
         return final
 
+    def check_shared(self) -> None:
+        """Raise ConfigError on all ranks where some do not see this folder: shards would be lost.
+
+        Only trying tells whether nodes share a file system.
+        """
+        if self.world.size == 1:
+            return
+        name = all_gather(secrets.token_hex(8), self.world)[0]
+        mark = self.folder / f".seen-{name}"
+        if self.world.is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        barrier(self.world)
+        # Listed, not looked up: a network file system remembers for a while what was not there.
+        seen = self.folder.is_dir() and mark.name in os.listdir(self.folder)
+        host = None if seen else platform.node()
+        blind = sorted({one for one in all_gather(host, self.world) if one is not None})
+        if self.world.is_main:
+            mark.unlink()
+        if blind:
+            raise ConfigError(
+                f"out: {self.folder} is not the same folder on {', '.join(blind)} as on rank 0's "
+                "node; checkpoints hold a part of every rank, so all nodes must share `out`"
+            )
+
     def latest(self) -> Path | None:
-        """The newest whole checkpoint; None in a fresh run."""
+        """The newest whole checkpoint as rank 0 sees it; None in a fresh run."""
+        found = self._latest() if self.world.is_main else None
+        return all_gather(found, self.world)[0]
+
+    def _latest(self) -> Path | None:
         pointer = self.folder / "latest"
         if not pointer.is_file():
             return None
@@ -78,11 +115,6 @@ class Checkpoints:
         if not (path / "trainer.json").is_file():
             raise CheckpointError(f"{pointer} names {path.name!r}, which is missing or incomplete")
         return path
-
-    def latest_step(self) -> int | None:
-        """The step of the newest whole checkpoint."""
-        path = self.latest()
-        return None if path is None else step_of(path)
 
     def load(self, path: Path, engine: Engine) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
         """Restore engine and RNG; returns the trainer's state and the trainable rewards'."""
@@ -94,7 +126,9 @@ class Checkpoints:
                     "optimizer states are sharded, so a run resumes as it was laid out; "
                     "start a new run from the exported weights to change the layout"
                 )
-        loaded, _ = engine.engine.load_checkpoint(str(path), tag=ENGINE_TAG)
+        loaded, _ = engine.engine.load_checkpoint(
+            str(path), tag=ENGINE_TAG, load_module_strict=False
+        )
         if loaded is None:
             raise CheckpointError(f"DeepSpeed found nothing to load in {path}")
         _set_rng_state(load_file(path / f"rng_rank{self.world.rank}.safetensors"))
@@ -107,6 +141,7 @@ class Checkpoints:
             engine.average.load_state_dict(load_file(saved))
         mine = path / f"rewards_rank{self.world.rank}.pt"
         rewards = torch.load(mine, map_location="cpu", weights_only=True)
+        self.newest_step = int(described["step"])
         return described, rewards
 
     def _point_at(self, name: str) -> None:

@@ -30,10 +30,11 @@ The trainer never asks what kind of policy, task or reward it has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ from vlrl.log.sinks import Sink
 from vlrl.measure.spread import evenly
 from vlrl.protocols import Policy, Reward, Task, TrainableReward
 from vlrl.reward.tree import num_stages, walk
-from vlrl.rollout.health import record_canary, record_health
+from vlrl.rollout.health import IdleWatch, record_canary, record_health
 from vlrl.rollout.overlap import ScoringQueue, scores_beside
 from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
 from vlrl.rollout.scoring import measured, record, stage_rewards
@@ -62,6 +63,8 @@ from vlrl.train.evaluation import evaluate
 from vlrl.train.evaluation_files import write_evaluation
 from vlrl.train.update import Batch, stage_of, update, with_reference
 from vlrl.types import Finish, Rollout
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -101,6 +104,7 @@ class Trainer:
             node for node in walk(reward) if isinstance(node, TrainableReward)
         ]
         self.beside = scores_beside(reward, config.scoring.beside_sampling, world.size)
+        self.idle = IdleWatch(reward)
         self.step = 0
         self.version = 0
 
@@ -120,7 +124,7 @@ class Trainer:
                     self.evaluate(f"step-{self.step:06d}")
                 if self._due(config.checkpoint.every):
                     self.save()
-        if config.checkpoint.at_end and self.checkpoints.latest_step() != self.step:
+        if config.checkpoint.at_end and self.checkpoints.newest_step != self.step:
             self.save()
         if config.eval.after:
             self.evaluate("after")
@@ -148,6 +152,8 @@ class Trainer:
         figures["progress/epoch"] = self.sampler.epoch
         for sink in self.sinks:
             sink.write(self.step, figures)
+        first = experience.rollouts[0].sample.id
+        self.idle.see(self.step, figures["reward/not_applicable"], first, self.world.is_main)
         return figures
 
     def _collect_or_save(self, meter: Meter) -> Experience:
@@ -160,7 +166,7 @@ class Trainer:
                 raise
             # These prompts were not learnt from: a resumed run draws them again.
             self.sampler.position = position
-            if self.checkpoints.latest_step() != self.step:
+            if self.checkpoints.newest_step != self.step:
                 self.save()
             raise RewardError(
                 f"{error}. Stopped after step {self.step}, which is saved; go on with --resume"
@@ -184,7 +190,8 @@ class Trainer:
         record_health(meter, self.reward, experience.rollouts)
         health = self.config.health
         for name in health.canaries if self.step % health.every == 0 else ():
-            values = measured({name: self.metrics[name]}, experience.rollouts)[name]
+            canary = {name: self.metrics[name]}
+            values = self._on_all(partial(measured, canary, experience.rollouts))[name]
             record_canary(meter, name, values, experience.rollouts)
         return experience
 
@@ -198,17 +205,16 @@ class Trainer:
             with meter.timed("sampling"):
                 rollouts, trajectory = self.policy.sample(samples, G, seed, ready=queue.add)
             with meter.timed("scoring"):
-                self._score(queue)
+                self._on_all(queue.result)
         if self.beside:
             meter.maximum("scoring/beside_s", queue.scoring_s)
         rewards = stage_rewards(rollouts, num_stages(self.reward))
         return Experience(rollouts, trajectory, rewards)
 
-    def _score(self, queue: ScoringQueue) -> None:
-        """Score this rank's rollouts in place; where one rank fails, all raise RewardError."""
-        problem: RewardError | None = None
+    def _on_all(self, work: Callable[[], T]) -> T:
+        """Scoring of this rank's rollouts; where it fails on one rank, all raise RewardError."""
         try:
-            queue.result()
+            result, problem = work(), None
         except RewardError as error:
             problem = error
         told = [text for text in all_gather(problem and str(problem), self.world) if text]
@@ -216,6 +222,7 @@ class Trainer:
             raise problem
         if told:
             raise RewardError(f"on another rank: {told[0]}")
+        return result
 
     def prepare(self, experience: Experience, meter: Meter) -> Batch:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
@@ -255,7 +262,7 @@ class Trainer:
         algo = self.config.algo
         columns = []
         for column in rewards.unbind(1):
-            std = self._batch_std(column, group) if algo.advantage == "batch_std" else None
+            std = self._batch_std(column, group, algo.advantage)
             columns.append(
                 advantages(column, group, algo.advantage, eps=algo.advantage_eps, batch_std=std)
             )
@@ -271,12 +278,21 @@ class Trainer:
         sizes = torch.tensor([self.task.difficulty(r.sample) for r in rollouts])
         return difficulty_weight(sizes, **options.model_dump()).nan_to_num(1.0)
 
-    def _batch_std(self, rewards: Tensor, group: Tensor) -> float:
-        """Unbiased standard deviation of the group-centred rewards of all ranks."""
-        mean, _, _ = group_statistics(rewards, group)
-        centred = (rewards.double() - mean)[~rewards.isnan()]
-        total, count = all_sum([float(centred.square().sum()), float(len(centred))], self.world)
-        return (total / max(count - 1, 1)) ** 0.5
+    def _batch_std(self, rewards: Tensor, group: Tensor, kind: str) -> float | None:
+        """The one number over all ranks that `batch_std` and `global_std` divide by."""
+        if kind not in ("batch_std", "global_std"):
+            return None
+        applies = ~rewards.isnan()
+        values = rewards.double()[applies]
+        if kind == "batch_std":  # unbiased, of the group-centred rewards
+            values = values - group_statistics(rewards, group)[0][applies]
+            fewer = 1.0
+        else:  # of the rewards themselves, as numpy's std
+            total, count = all_sum([float(values.sum()), float(len(values))], self.world)
+            values = values - total / max(count, 1.0)
+            fewer = 0.0
+        total, count = all_sum([float(values.square().sum()), float(len(values))], self.world)
+        return (total / max(count - fewer, 1.0)) ** 0.5
 
     def evaluate(self, label: str) -> None:
         """Greedy answers on every held-out split, written to `evaluations/<label>/`."""

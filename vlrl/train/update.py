@@ -51,7 +51,10 @@ def update(
     # Before the first step the policy is the one that sampled, so its own log-probs serve as the
     # old ones and the ratio is 1 to the last bit. Later steps need them kept.
     one_step = algo.num_epochs * len(parts) == 1
-    old = None if one_step else _old(policy, batch, parts, algo, world)
+    if algo.old_logp == "rollout":
+        old = batch.trajectory.logp
+    else:
+        old = None if one_step else _old(policy, batch, parts, algo, world)
     num_steps = 0
     for _ in range(algo.num_epochs):
         for rows in parts:

@@ -1,19 +1,32 @@
-"""Prompts through the text encoders: once, before training, after which the encoders are freed."""
+"""Prompts through the text encoders: once, before training, after which the encoders are freed.
+
+prompts ─> batches ─┬─> rank 0 encodes the first ──┐
+                    ├─> rank 1 encodes the second ─┼─> every rank has all of them: through the
+                    └─> ...                        ┘   folder where all see it, else by broadcast
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vlrl.dist.comm import World, all_gather, barrier
 from vlrl.errors import ConfigError
 from vlrl.policy.flow.trajectory import EncodedCaption
 
-Encode = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
+Encoded = tuple[Tensor, Tensor]
+"""context [R, L, D] and pooled [R, D'] of R prompts."""
+Encode = Callable[[Sequence[str]], Encoded]
+Layout = Sequence[tuple[tuple[int, ...], torch.dtype]]
+"""Shape and dtype of one prompt's part of each tensor."""
 MEMORY_LIMIT_BYTES = 4 * 2**30
 BATCH_SIZE = 16
 
@@ -29,19 +42,74 @@ class CaptionStore:
         self._kept: dict[str, EncodedCaption] = {}
 
     def fill(self, texts: Iterable[str], encode: Encode) -> int:
-        """Encode what is not there yet; returns how many that were.
+        """Encode what is not there yet, each rank a share; returns how many that were.
 
-        Raises ConfigError where memory would not hold them all.
+        All ranks of a run call this with the same texts and end with all of them. Batches are cut
+        as on a single rank, so that every number is the one that a single rank finds. Raises
+        ConfigError where memory would not hold them all.
         """
-        missing = [text for text in dict.fromkeys(texts) if not self._has(text)]
-        for start in range(0, len(missing), BATCH_SIZE):
-            batch = missing[start : start + BATCH_SIZE]
-            context, pooled = encode(batch)
-            if start == 0 and self.folder is None:
-                self._check_size(len(missing), context[0], pooled[0])
-            for row, text in enumerate(batch):
-                self._put(text, EncodedCaption(context[row].cpu(), pooled[row].cpu()))
+        world = _ranks()
+        asked = list(dict.fromkeys(texts))
+        writers = self._writers(world)
+        is_writer = world.rank in writers
+        missing = self._missing(asked, is_writer, world)
+        batches = [missing[i : i + BATCH_SIZE] for i in range(0, len(missing), BATCH_SIZE)]
+        layout: Layout = ()
+        for first in range(0, len(batches), world.size):
+            part = batches[first : first + world.size]
+            made = encode(part[world.rank]) if world.rank < len(part) else None
+            if not first:
+                layout = _agreed_layout(made, world)
+                self._check_size(len(missing), layout)
+            if len(writers) == 1:
+                if made is not None:
+                    self._put_all(part[world.rank], made)
+                continue
+            for source, batch in enumerate(part):
+                encoded = _broadcast(made, source, len(batch), layout, world)
+                if is_writer:
+                    self._put_all(batch, encoded)
+        barrier(world)  # a rank may need at once what another one has written
         return len(missing)
+
+    def _writers(self, world: World) -> set[int]:
+        """Ranks that keep for themselves and for those that see the same folder: its first rank.
+
+        Only trying tells whether nodes share a file system: each rank leaves a mark.
+        """
+        if world.size == 1:
+            return {0}
+        if self.folder is None:
+            return set(range(world.size))
+        name = all_gather(secrets.token_hex(8), world)[0]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        marks = [self.folder / f".{name}-{rank}" for rank in range(world.size)]
+        marks[world.rank].touch()
+        barrier(world)
+        seen = next(rank for rank, mark in enumerate(marks) if mark.is_file())
+        firsts = all_gather(seen, world)
+        marks[world.rank].unlink()
+        return {rank for rank, first in enumerate(firsts) if rank == first}
+
+    def _missing(self, asked: Sequence[str], is_writer: bool, world: World) -> list[str]:
+        """Texts that some writer lacks, in order; the same on all ranks."""
+        names: set[str] = set()
+        if is_writer and self.folder is not None and self.folder.is_dir():
+            # Listed, not looked up one by one: a network file system remembers for a minute that
+            # a file was not there, also after another node has written it.
+            names = set(os.listdir(self.folder))
+        lacking = bytes(
+            is_writer and text not in self._kept and f"{_digest(text)}.safetensors" not in names
+            for text in asked
+        )
+        found = all_gather((_digest("\0".join(asked)), lacking), world)
+        if len({digest for digest, _ in found}) > 1:
+            raise ValueError("the ranks prepare different prompts; pass all samples on every rank")
+        return [
+            text
+            for text, *lacked in zip(asked, *(one for _, one in found), strict=True)
+            if any(lacked)
+        ]
 
     def __getitem__(self, text: str) -> EncodedCaption:
         if text in self._kept:
@@ -54,8 +122,10 @@ class CaptionStore:
             "pass its sample to policy.prepare"
         )
 
-    def _has(self, text: str) -> bool:
-        return text in self._kept or (self.folder is not None and self._path(text).is_file())
+    def _put_all(self, texts: Sequence[str], encoded: Encoded) -> None:
+        context, pooled = encoded
+        for row, text in enumerate(texts):
+            self._put(text, EncodedCaption(context[row].cpu(), pooled[row].cpu()))
 
     def _put(self, text: str, encoded: EncodedCaption) -> None:
         if self.folder is None:
@@ -63,8 +133,8 @@ class CaptionStore:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(text)
-        # Ranks may write the same prompt at the same time: each its own file, then one rename.
-        aside = path.with_suffix(f".{os.getpid()}")
+        # Two runs may write the same prompt at the same time: each its own file, then one rename.
+        aside = path.with_suffix(f".{secrets.token_hex(4)}")
         tensors = {"context": encoded.context, "pooled": encoded.pooled}
         save_file({name: t.contiguous() for name, t in tensors.items()}, aside)
         os.replace(aside, path)
@@ -73,13 +143,50 @@ class CaptionStore:
         assert self.folder is not None
         return self.folder / f"{_digest(text)}.safetensors"
 
-    def _check_size(self, count: int, context: Tensor, pooled: Tensor) -> None:
-        size = count * (context.nbytes + pooled.nbytes)
+    def _check_size(self, count: int, layout: Layout) -> None:
+        """On all ranks alike, so that none waits for one that has given up."""
+        if self.folder is not None:
+            return
+        size = count * sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in layout)
         if size > MEMORY_LIMIT_BYTES:
             raise ConfigError(
                 f"policy: {count} encoded prompts take {size / 2**30:.0f} GiB of memory a rank; "
                 "set policy.prompt_cache to a folder, or policy.max_prompt_tokens lower"
             )
+
+
+def _ranks() -> World:
+    """All ranks of the run that this process is in; itself alone where there is none."""
+    if not dist.is_initialized():
+        return World(0, 1, torch.device("cpu"))
+    on_gpu = dist.get_backend() == "nccl"
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def _agreed_layout(made: Encoded | None, world: World) -> Layout:
+    """That of rank 0, which always has a batch; a rank beyond the last one has none to look at."""
+    mine = [(tuple(t.shape[1:]), t.dtype) for t in made or ()]
+    layouts: list[Layout] = all_gather(mine, world)
+    return layouts[0]
+
+
+def _broadcast(
+    made: Encoded | None, source: int, num_rows: int, layout: Layout, world: World
+) -> Encoded:
+    """The source's batch, on every rank; one at a time, so that memory holds no more than one."""
+    parts = []
+    for place, (shape, dtype) in enumerate(layout):
+        if source == world.rank:
+            assert made is not None
+            part = made[place].to(world.device).contiguous()
+        else:
+            part = torch.empty(num_rows, *shape, dtype=dtype, device=world.device)
+        # As bytes: gloo does not know every dtype.
+        dist.broadcast(part.view(torch.uint8), source)
+        parts.append(part)
+    context, pooled = parts
+    return context, pooled
 
 
 def _digest(text: str) -> str:

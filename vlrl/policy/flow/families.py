@@ -125,9 +125,8 @@ FAMILIES = (
 )
 
 
-def flow_family(pipeline: Any) -> FlowFamily:
-    """The row of a loaded pipeline; ConfigError where there is none."""
-    name = type(pipeline).__name__
+def flow_family(name: str) -> FlowFamily:
+    """The row of a pipeline's class; ConfigError where there is none."""
     for family in FAMILIES:
         if family.pipeline == name:
             return family

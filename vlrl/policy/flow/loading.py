@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,11 +26,15 @@ class LoadedFlow:
 
 
 def load_flow(options: FlowConfig, dtype: torch.dtype, *, checkpointing: bool) -> LoadedFlow:
-    """Load a pipeline from a folder or the hub; the decoder stays in float32."""
+    """Load a pipeline from a folder or the hub; the decoder stays in float32.
+
+    Raises ConfigError where it cannot be loaded; before any weights are read where it is of an
+    unknown class, or is guided in another way than `policy.guidance` says.
+    """
+    family, transformer_config = _described(options)
+    _check_guidance(options, transformer_config)
     pipeline = _pipeline(options, dtype)
-    family = flow_family(pipeline)
     transformer = pipeline.transformer
-    _check_guidance(options, transformer)
     pipeline.vae.to(torch.float32).requires_grad_(False).eval()
     for name in family.text_encoders:
         encoder = getattr(pipeline, name, None)
@@ -48,12 +55,44 @@ def load_transformer(options: FlowConfig, dtype: torch.dtype) -> Any:
 def _pipeline(options: FlowConfig, dtype: torch.dtype) -> Any:
     from diffusers import DiffusionPipeline
 
-    try:
+    with _named(options):
         return DiffusionPipeline.from_pretrained(
             options.model, revision=options.revision, dtype=dtype
         )
-    except OSError as error:
-        raise ConfigError(f"policy.model {options.model!r}: {error}") from error
+
+
+def _described(options: FlowConfig) -> tuple[FlowFamily, Mapping[str, Any]]:
+    """Family and transformer's config, from two files of kilobytes; the weights are gigabytes."""
+    import diffusers
+
+    with _named(options):
+        parts = diffusers.DiffusionPipeline.load_config(options.model, revision=options.revision)
+        family = flow_family(str(parts.get("_class_name")))
+        transformer = getattr(diffusers, parts["transformer"][1])
+        return family, transformer.load_config(
+            options.model, subfolder="transformer", revision=options.revision
+        )
+
+
+@contextmanager
+def _named(options: FlowConfig) -> Iterator[None]:
+    """Turn diffusers' failures to find or read the model into a ConfigError with its name.
+
+    It raises ValueError for what is neither a folder nor a hub name, OSError for missing files.
+    """
+    if Path(options.model).is_absolute() and not Path(options.model).is_dir():
+        raise ConfigError(
+            f"policy.model {options.model!r}: there is no such folder; name a pipeline's folder, "
+            "with model_index.json in it, or a hub name"
+        )
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"policy.model {options.model!r} cannot be loaded ({type(error).__name__}: {error}); "
+            "name a pipeline's folder, with model_index.json in it, or a hub name that this "
+            "machine has in its cache or may download (HF_HUB_OFFLINE unset)"
+        ) from error
 
 
 def _add_lora(transformer: Any, options: FlowConfig, family: FlowFamily) -> Any:
@@ -74,11 +113,15 @@ def _add_lora(transformer: Any, options: FlowConfig, family: FlowFamily) -> Any:
     )
 
 
-def _check_guidance(options: FlowConfig, transformer: Any) -> None:
-    takes = bool(getattr(transformer.config, "guidance_embeds", False))
+def _check_guidance(options: FlowConfig, transformer: Mapping[str, Any]) -> None:
+    takes = bool(transformer.get("guidance_embeds", False))
     if takes and options.guidance != "distilled":
         raise ConfigError(
-            "policy.guidance: this model takes its guidance as an input; use `distilled`"
+            f"policy.guidance is `{options.guidance}`, but {options.model!r} takes its guidance "
+            "as an input; use `distilled`"
         )
     if not takes and options.guidance == "distilled":
-        raise ConfigError("policy.guidance: this model has no guidance input; use `cfg` or `off`")
+        raise ConfigError(
+            f"policy.guidance is `distilled`, but {options.model!r} has no guidance input; use "
+            "`cfg` or `off`"
+        )

@@ -60,7 +60,7 @@ class Velocity(nn.Module):
             R = x.shape[0]
             no_context = negative_context.to(dtype).expand(R, -1, -1)
             no_pooled = negative_pooled.to(dtype).expand(R, -1)
-            if self.detach_unconditional and torch.is_grad_enabled():
+            if self.detach_unconditional:  # in sampling too: the same batches, the same rounding
                 with torch.no_grad():
                     without = self._velocity(x, sigma, no_context, no_pooled)
                 given = self._velocity(x, sigma, context, pooled)

@@ -111,7 +111,7 @@ class FlowPolicy(Bound):
         """`num_each` pictures for each sample, from noise that depends on seed, sample and place in
         the group alone; `greedy` follows the ODE to the end."""
         plain = greedy or self.nft is not None
-        window = [] if plain else trained_steps(self.options, seed, self.version)
+        window = [] if plain else trained_steps(self.options, self.version)
 
         def batch(some: Sequence[Sample], first: int) -> tuple[list[Rollout], FlowTrajectory]:
             return self._sample_batch(some, num_each, seed, window, greedy, first)
@@ -141,6 +141,9 @@ class FlowPolicy(Bound):
             done, levels = noised(done, self.sigmas, self.nft.num_levels, noise)
         else:
             levels = None
+        logp = done.logp
+        if self.options.ratio == "guard" and window:
+            logp = logp * torch.tensor([self._steps[i].std for i in window])  # guarded_logp's unit
         pictures = decode_pictures(self.vae, done.latents, self.options.decode_batch_size)
         group = torch.arange(len(samples)).repeat_interleave(num_each)
         rollouts = [
@@ -158,7 +161,7 @@ class FlowPolicy(Bound):
         trajectory = FlowTrajectory(
             before=done.before,
             after=done.after,
-            logp=done.logp,
+            logp=logp,
             mask=torch.ones(done.logp.shape, dtype=torch.bool),
             group=group,
             steps=tuple(window),

@@ -29,8 +29,12 @@ def noise_levels(scheduler: Any, num_steps: int, num_image_tokens: int) -> list[
     return [float(s) for s in scheduler.sigmas]
 
 
-def trained_steps(options: FlowConfig, seed: int, version: int) -> list[int]:
-    """Indices of the stochastic steps of this rollout; alike wherever seed and version are."""
+def trained_steps(options: FlowConfig, version: int) -> list[int]:
+    """Indices of the stochastic steps of rollouts by weights of this version.
+
+    They follow from the version alone, so that they are the same on all ranks and for groups that
+    are drawn again within a step.
+    """
     window = options.window
     if window is None:
         return list(range(options.num_steps - 1))
@@ -38,7 +42,7 @@ def trained_steps(options: FlowConfig, seed: int, version: int) -> list[int]:
     num_places = stop - window.start - window.num_steps + 1
     place = {
         "fixed": 0,
-        "random": random.Random(seed).randrange(num_places),
+        "random": random.Random(version).randrange(num_places),
         "sliding": version // window.slide_every % num_places,
     }[window.placement]
     first = window.start + place

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from vlrl.policy import layout
+from vlrl.policy.decode import uniform_rows
 from vlrl.policy.distribution import draw
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
 from vlrl.policy.prompts import EncodedPrompt
@@ -29,9 +30,7 @@ def write_tokens(
     Every row draws with numbers of its own seed, so a picture does not depend on its batch.
     """
     device = module.kept.device
-    uniforms = torch.stack(
-        [torch.rand(num_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    ).to(device)
+    uniforms = uniform_rows(seeds, num_tokens).to(device)
     ids, positions, mask = (x.to(device) for x in stacked(prompts, module.special.pad))
     embeds, places = module.embed_prompt(ids), positions
     cache = DynamicCache(config=module.core.config.get_text_config())

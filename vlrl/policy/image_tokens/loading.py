@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vlrl.config.image_tokens import ImageTokensConfig
 from vlrl.errors import ConfigError, did_you_mean
-from vlrl.policy.loading import add_lora
+from vlrl.policy.loading import add_lora, attention_named
 
 MODEL_CLASSES = {"janus": "JanusForConditionalGeneration"}
 """By the `model_type` in the checkpoint's config.json."""
@@ -76,12 +76,13 @@ def _whole(options: ImageTokensConfig, dtype: torch.dtype) -> Any:
             f"policy.model {options.model!r}: no image-token policy for model_type "
             f"{config.model_type!r}; {did_you_mean(config.model_type, MODEL_CLASSES)}"
         )
-    return getattr(transformers, MODEL_CLASSES[config.model_type]).from_pretrained(
-        options.model,
-        revision=options.revision,
-        dtype=dtype,
-        attn_implementation=options.attn_implementation,
-    )
+    with attention_named(options.attn_implementation):
+        return getattr(transformers, MODEL_CLASSES[config.model_type]).from_pretrained(
+            options.model,
+            revision=options.revision,
+            dtype=dtype,
+            attn_implementation=options.attn_implementation,
+        )
 
 
 def _special(model: Any, processor: Any, name: str) -> Special:
