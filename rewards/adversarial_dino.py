@@ -51,16 +51,26 @@ class AdversarialDinoOptions(LearntOptions):
     regularise: Literal["none", "spectral", "penalty"] = "none"
     """spectral: spectral norm of the head's layers; penalty: of its gradient at references."""
     penalty_weight: NonNegativeFloat = 1.0
+    """Of the mean squared gradient of the CLS logit by its features and, where patch_loss > 0,
+    as much of that of the patches in the step."""
     max_accuracy: float = Field(1.0, gt=0.5, le=1)
-    """The head rests, to the end of the round, where it tells more than this share apart."""
+    """The head rests, to the end of the round, where its CLS logits tell more than this share
+    apart, as in the published measure; patches do not count."""
     replay_size: NonNegativeInt = 0
-    """Generated pictures of earlier batches that are kept, as features."""
+    """Generated pictures of earlier batches that are kept, as features, and saved with the head;
+    for the size of one see `cache_gib`."""
     replay_share: float = Field(0.5, ge=0, le=1)
     """Share of the generated pictures in a step of the head that come from there, once there."""
     bound: float = Field(10.0, gt=0)
     """The reward is bound * tanh(logit / bound), so that no picture's reward runs away."""
     cache: str | None = None
     """Folder for features of references, kept between runs."""
+    cache_gib: NonNegativeFloat = 2.0
+    """Most GiB of memory a rank for features of references; the least recently used make room.
+    One takes 4 bytes x (1 + patches) x features: 4.2 MB for DINOv2-base at 518 px (1370 x 768),
+    so 510 of them here; times the number of `layers`; half with feature_dtype: fp16."""
+    feature_dtype: Literal["fp32", "fp16"] = "fp32"
+    """What features are rounded to and kept in, of references and generated pictures alike."""
 
 
 class AdversarialDino(LearntReward[Pair]):
@@ -76,6 +86,7 @@ class AdversarialDino(LearntReward[Pair]):
     formula = "bound tanh((0.7 h(cls) + 0.3 mean_p h(patch_p)) / bound)"
     units = "logits"
     source = "Adv-GRPO (arXiv 2511.20256), section 3; heads on DINOv2"
+    range = (-10.0, 10.0)
     learner_key = "head"
 
     def __init__(self, options: AdversarialDinoOptions) -> None:
@@ -89,16 +100,18 @@ class AdversarialDino(LearntReward[Pair]):
 
         from vlrl.scoring.backbone import Backbone
         from vlrl.scoring.discriminator import Discriminator
-        from vlrl.scoring.features import ReferenceFeatures
+        from vlrl.scoring.features import ReferenceFeatures, RoundedFeatures
         from vlrl.scoring.ranks import rank, start_alike
 
         o = self.options
         self.backbone = Backbone(o.model, o.library, o.device, o.size_px, o.batch_size, o.layers)
         self.device = self.backbone.device
-        self._references = ReferenceFeatures(self.backbone, o.cache)
+        self._features = RoundedFeatures(self.backbone, o.feature_dtype)
+        self._references = ReferenceFeatures(self._features, o.cache, int(o.cache_gib * 2**30))
         cls, patches = self.backbone.features([np.zeros((8, 8, 3), dtype=np.uint8)])
         self._nothing = (cls[:0], patches[:0])
-        with torch.random.fork_rng(devices=[]):
+        # The first score may come in inference mode, in which no weights can be made.
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(o.seed)
             self.head = Discriminator(
                 cls.shape[1],
@@ -112,8 +125,8 @@ class AdversarialDino(LearntReward[Pair]):
         self._random = torch.Generator().manual_seed(o.seed * 1000 + rank())
 
     def look(self, images: Sequence[np.ndarray]) -> Sequence[Pair]:
-        """cls [D] and patches [P, D] of each."""
-        return list(zip(*self.backbone.features(images), strict=True)) if images else []
+        """cls [D] and patches [P, D] of each, in `feature_dtype`."""
+        return list(zip(*self._features.features(images), strict=True)) if images else []
 
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
@@ -138,7 +151,7 @@ class AdversarialDino(LearntReward[Pair]):
 
         Without a rollout the head still runs, on no rows: spectral norm counts its passes.
         """
-        from vlrl.algo.adversarial import LOSSES, gradient_penalty
+        from vlrl.algo.adversarial import LOSSES
         from vlrl.scoring.ranks import summed
 
         o = self.options
@@ -147,14 +160,14 @@ class AdversarialDino(LearntReward[Pair]):
         real = self._some_patches(self._drawn(rollouts))
         fake = self._some_patches(self._mixed(self._stacked(seen)))
         if o.regularise == "penalty":
-            real[0].requires_grad_(True)
+            real = (real[0].detach().requires_grad_(), real[1].detach().requires_grad_())
         true, sham = self.head(*real), self.head(*fake)
         self.head.eval()
         joint, P = LOSSES[o.loss], true[1].shape[1]
         loss = joint(true[0], sham[0], num, num)
         loss = loss + o.patch_loss * joint(true[1], sham[1], num * P, num * P)
         if o.regularise == "penalty":
-            loss = loss + o.penalty_weight * gradient_penalty(true[0], real[0]) / num
+            loss = loss + o.penalty_weight * self._penalty(true, real, num)
         right = ((true[0] > 0).sum() + (sham[0] < 0).sum()) / 2
         sums = (right, true[0].sum(), sham[0].sum(), true[1].sum() / P, sham[1].sum() / P)
         total, *figures = summed([float(x.detach()) for x in (loss, *sums)], self.device)
@@ -173,20 +186,31 @@ class AdversarialDino(LearntReward[Pair]):
             "skipped": float(rests),
         }
 
+    def _penalty(self, logits: Pair, inputs: Pair, num: float) -> Tensor:
+        """Mean squared gradient of CLS logits, plus that of patch logits where they are learnt."""
+        from vlrl.algo.adversarial import gradient_penalty
+
+        penalty = gradient_penalty(logits[0], inputs[0]) / num
+        if not self.options.patch_loss:
+            return penalty
+        num_patches = num * logits[1].shape[1]
+        return penalty + gradient_penalty(logits[1], inputs[1]) / num_patches
+
     def _stacked(self, pairs: Sequence[Pair]) -> Pair:
-        """cls [N, D], patches [N, P, D]."""
+        """cls [N, D], patches [N, P, D], float32."""
         import torch
 
         if not pairs:
             return self._nothing
-        return torch.stack([cls for cls, _ in pairs]), torch.stack([p for _, p in pairs])
+        cls, patches = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        return cls.float(), patches.float()
 
     def _drawn(self, rollouts: Sequence[Rollout]) -> Pair:
-        """Features of one reference of each rollout's caption."""
+        """Features of one reference of each rollout's caption, float32."""
         if not rollouts:
             return self._nothing
         cls, patches = self._references.of(self.draw(rollouts))
-        return cls.to(self.device), patches.to(self.device)
+        return cls.to(self.device).float(), patches.to(self.device).float()
 
     def _mixed(self, made: Pair) -> Pair:
         """The rollouts' features, some of them replaced by earlier ones."""

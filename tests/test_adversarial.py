@@ -123,7 +123,6 @@ def test_rollouts_are_looked_at_once(backbone: str, references: list[str]) -> No
         return features(images)
 
     reward.backbone.features = counted
-    reward._references.backbone = reward.backbone
     reward.update(rollouts)
     assert sum(seen) <= len(references)  # references alone, each once
     seen.clear()

@@ -1,72 +1,112 @@
-"""Features of reference pictures, computed once and kept: in memory, and on disk if wished."""
+"""Features in the precision they are kept in; references' are computed once and kept.
+
+pictures ───> backbone ─> rounded ────────────────────────> head
+references ─> backbone ─> rounded ─> memory, maybe disk ──> head
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlrl.errors import RewardError
 
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+FILE_FORMAT = 2
+"""Of kept features, part of their folder's name: 1 had float32 in a folder without it."""
+
 
 class Features(Protocol):
-    """A frozen backbone."""
+    """What makes cls [N, D] and patches [N, P, D] of pictures, and never changes."""
 
     fingerprint: str
 
     def features(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]: ...
 
 
-class ReferenceFeatures:
-    """CLS and patch features by the path of the picture.
+class RoundedFeatures:
+    """A backbone's features, rounded to the dtype in which they are kept.
 
-    The files are named by backbone and by the picture's bytes: a changed picture or another
+    Pictures and references go through here alike, whether they are kept or not: were references
+    alone rounded, their missing bits would tell them from generated pictures.
+    """
+
+    def __init__(self, backbone: Features, dtype: Literal["fp32", "fp16"]) -> None:
+        self.backbone, self.dtype = backbone, DTYPES[dtype]
+        self.fingerprint = f"{backbone.fingerprint}-{dtype}-{FILE_FORMAT}"
+
+    def features(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """uint8 [H, W, 3] each -> cls [N, D], patches [N, P, D]; RewardError on overflow.
+
+        Plain tensors, also where the caller is in inference mode: a head may train on them.
+        """
+        cls, patches = self.backbone.features(images)
+        if self.dtype == torch.float32:
+            return cls, patches
+        with torch.inference_mode(False), torch.no_grad():
+            cls, patches = cls.to(self.dtype), patches.to(self.dtype)
+            if not bool(cls.isfinite().all() & patches.isfinite().all()):
+                raise RewardError(
+                    "a picture's features lie beyond 65504, the largest number in fp16; set "
+                    "feature_dtype: fp32"
+                )
+        return cls, patches
+
+
+class ReferenceFeatures:
+    """CLS and patch features by path; in memory the least recently used make room.
+
+    The files are named by backbone, dtype and the picture's bytes: a changed picture or another
     backbone is computed afresh.
     """
 
-    def __init__(self, backbone: Features, folder: str | None, limit: int = 20_000) -> None:
-        self.backbone, self.limit = backbone, limit
+    def __init__(self, backbone: Features, folder: str | None, limit_bytes: int) -> None:
+        self.backbone, self.limit_bytes = backbone, limit_bytes
         self.folder = None if folder is None else Path(folder) / backbone.fingerprint
-        self._kept: dict[str, tuple[Tensor, Tensor]] = {}
+        self._kept: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+        self.num_bytes = 0
+        """In memory."""
         self.num_computed = 0
 
     def of(self, paths: Sequence[str]) -> tuple[Tensor, Tensor]:
         """cls [N, D] and patches [N, P, D] on CPU, in order; RewardError for a bad file."""
-        self._fill(list(dict.fromkeys(paths)))
-        found = [self._kept[path] for path in paths]
-        if len(self._kept) > self.limit:
-            self._kept.clear()
-        return torch.stack([cls for cls, _ in found]), torch.stack([p for _, p in found])
+        found = {path: self._one(path) for path in dict.fromkeys(paths)}
+        rows = [found[path] for path in paths]
+        return torch.stack([cls for cls, _ in rows]), torch.stack([p for _, p in rows])
 
-    def _fill(self, paths: Sequence[str]) -> None:
-        new: list[tuple[str, Path | None, np.ndarray]] = []
-        for path in paths:
-            if path in self._kept:
-                continue
-            file = self._file(path)
-            if file is not None and file.is_file():
-                state = load_file(file)
-                self._kept[path] = (state["cls"], state["patches"])
-            else:
-                new.append((path, file, read_picture(path)))
-        if not new:
-            return
-        self.num_computed += len(new)
-        for path, file, image in new:
-            # One by one: what else is in a batch moves the last bits, and a resumed run meets
-            # the references in another company.
-            cls, patches = self.backbone.features([image])
-            self._kept[path] = (cls[0].cpu().clone(), patches[0].cpu().clone())
-            if file is not None:
-                _write(file, *self._kept[path])
+    def _one(self, path: str) -> tuple[Tensor, Tensor]:
+        pair = self._kept.pop(path, None)
+        if pair is None:
+            pair = self._from_disk_or_backbone(path)
+            self.num_bytes += _size(pair)
+        self._kept[path] = pair  # the last place is the most recent one's
+        while self.num_bytes > self.limit_bytes:
+            self.num_bytes -= _size(self._kept.popitem(last=False)[1])
+        return pair
+
+    def _from_disk_or_backbone(self, path: str) -> tuple[Tensor, Tensor]:
+        file = self._file(path)
+        if file is not None and file.is_file():
+            return _read(file)
+        # One by one: what else is in a batch moves the last bits, and a resumed run meets
+        # the references in another company.
+        cls, patches = self.backbone.features([read_picture(path)])
+        pair = (cls[0].cpu().clone(), patches[0].cpu().clone())
+        self.num_computed += 1
+        if file is not None:
+            _write(file, *pair)
+        return pair
 
     def _file(self, path: str) -> Path | None:
         if self.folder is None:
@@ -88,6 +128,18 @@ def _bytes(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise RewardError(f"the reference {path!r} cannot be read: {error}") from error
+
+
+def _size(pair: tuple[Tensor, Tensor]) -> int:
+    return sum(part.nbytes for part in pair)
+
+
+def _read(file: Path) -> tuple[Tensor, Tensor]:
+    try:
+        state = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise RewardError(f"kept features {str(file)!r}: {error}; delete the file") from error
+    return state["cls"], state["patches"]
 
 
 def _write(file: Path, cls: Tensor, patches: Tensor) -> None:
