@@ -21,7 +21,7 @@ from helpers_pictures import save_dinov2
 from helpers_runs import curve, run_job
 
 from vlrl.algo.nft import nft_loss, optimality
-from vlrl.build import build_trainer, check_plugins
+from vlrl.build import build_metrics, build_run_reward, build_task, build_trainer, check_plugins
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, RewardError
@@ -198,6 +198,29 @@ def test_the_gap_to_sampling_is_nought_before_the_first_step(
     assert figures["update/sampling_gap"] < 1e-5
 
 
+def test_a_model_that_is_reward_and_metric_is_loaded_once(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    similar = {"use": "dino_similarity", "model": str(parts["dino"])}
+    job = config(parts, tmp_path, "once", reward={"sum": [learnt(parts), {**similar, "weight": 2}]})
+    job["metrics"] = {
+        "same": similar,
+        "other": {**similar, "size_px": 28},
+        "lean": {"use": "helpers_flow:lean"},
+        "sometimes": {"use": "helpers_flow:lean_sometimes"},
+        "learnt": learnt(parts),
+    }
+    checked = check(RunConfig, job)
+    task = type(build_task(checked))
+    reward = build_run_reward(checked, task)
+    metrics = build_metrics(checked, task, reward)
+    head, part = reward.children
+    assert metrics["same"] is part
+    assert metrics["other"] is not part
+    assert metrics["learnt"] is not head  # what learns is never shared
+    assert len({id(metric) for metric in metrics.values()}) == 5
+
+
 def test_a_reward_that_never_applies_ends_the_run(
     parts: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,6 +232,16 @@ def test_a_reward_that_never_applies_ends_the_run(
         trainer.train()
     assert trainer.step == 5
     assert "applied to no answer of step 1" in caplog.text
+
+
+def test_a_reward_that_rests_on_purpose_does_not_end_the_run(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    """Nine rounds of ten, as published."""
+    job = config(parts, tmp_path, "rests", num_steps=8, reward=learnt(parts, policy_every=10))
+    trainer = build_trainer(check(RunConfig, job), None)
+    trainer.train()
+    assert {row["reward/not_applicable"] for row in curve(job)} == {1.0}
 
 
 @pytest.mark.parametrize("objective", ["clip", "nft"])

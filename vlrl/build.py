@@ -13,8 +13,9 @@ from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError
-from vlrl.protocols import Reward, Task
+from vlrl.protocols import Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
+from vlrl.reward.parts import leaves
 from vlrl.reward.tree import build_reward, num_stages_needed
 
 if TYPE_CHECKING:
@@ -46,12 +47,32 @@ def build_run_reward(config: RunConfig, task_class: Any) -> Reward:
     return _build_scored(config, config.reward, "reward", task_class)
 
 
-def build_metrics(config: RunConfig, task_class: Any) -> dict[str, Reward]:
-    """The rewards that are only measured, by name."""
-    return {
+def build_metrics(
+    config: RunConfig, task_class: Any, reward: Reward | None = None
+) -> dict[str, Reward]:
+    """The rewards that are only measured, by name.
+
+    One that is the same scorer as a part of `reward` is that part, so that a model that both ask
+    is loaded once.
+    """
+    built = {
         name: _build_scored(config, node, f"metrics.{name}", task_class)
         for name, node in config.metrics.items()
     }
+    parts = [part for part in leaves(reward) if not isinstance(part, TrainableReward)]
+    return {
+        name: next((part for part in parts if _are_alike(part, metric)), metric)
+        for name, metric in built.items()
+    }
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    """Whether two scorers are of one kind with the same options; `spec` tells functions apart."""
+
+    def traits(scorer: Any) -> tuple[Any, ...]:
+        return type(scorer), getattr(scorer, "options", None), getattr(scorer, "spec", None)
+
+    return hasattr(one, "options") and traits(one) == traits(other)
 
 
 def _build_scored(
@@ -165,7 +186,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         engine,
         sinks,
         checkpoints,
-        build_metrics(config, type(task)),
+        build_metrics(config, type(task), reward),
     )
     if path is not None:
         trainer.resume(path)

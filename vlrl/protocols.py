@@ -85,7 +85,10 @@ class Reward(Protocol):
 
 @runtime_checkable
 class TrainableReward(Reward, Protocol):
-    """A reward that learns on the same rollouts, after the policy step."""
+    """A reward that learns on the same rollouts, after the policy step.
+
+    In rounds that the policy is not meant to learn from, its `policy_learns` is False.
+    """
 
     name: str
 

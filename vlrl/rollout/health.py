@@ -33,17 +33,23 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-6
 EDGE = 0.01
-
-
 MAX_IDLE_STEPS = 5
 
 
 class IdleWatch:
-    """Ends a run whose reward applies to nothing: such a run would learn nothing to its end."""
+    """Ends a run whose reward applies to nothing: such a run would learn nothing to its end.
+
+    Steps in which a reward rests on purpose (`policy_learns` is False) do not count.
+    """
 
     def __init__(self, reward: Reward) -> None:
         self.reward = reward
         self.num_idle_steps = 0
+
+    @property
+    def rests(self) -> bool:
+        """Whether a part of the reward leaves this step's answers unscored on purpose."""
+        return not all(getattr(leaf, "policy_learns", True) for leaf in leaves(self.reward))
 
     def see(self, step: int, not_applicable: float, sample_id: str, is_main: bool) -> None:
         """not_applicable: share of the answers of a step, over all ranks.

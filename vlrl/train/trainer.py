@@ -140,6 +140,7 @@ class Trainer:
             num_steps = update(self.policy, self.engine, batch, self.config.algo, self.world, meter)
         self.version += num_steps
         self.policy.version = self.version
+        rests = self.idle.rests  # before the reward's own round ends
         for node in self.trainable:
             for name, value in node.update(experience.rollouts).items():
                 meter.add(f"trainable_reward/{node.name}_{name}", [value])
@@ -152,8 +153,9 @@ class Trainer:
         figures["progress/epoch"] = self.sampler.epoch
         for sink in self.sinks:
             sink.write(self.step, figures)
-        first = experience.rollouts[0].sample.id
-        self.idle.see(self.step, figures["reward/not_applicable"], first, self.world.is_main)
+        if not rests:
+            first = experience.rollouts[0].sample.id
+            self.idle.see(self.step, figures["reward/not_applicable"], first, self.world.is_main)
         return figures
 
     def _collect_or_save(self, meter: Meter) -> Experience:

@@ -49,7 +49,13 @@ def load_flow(options: FlowConfig, dtype: torch.dtype, *, checkpointing: bool) -
 
 def load_transformer(options: FlowConfig, dtype: torch.dtype) -> Any:
     """The bare transformer, to serve as the frozen reference."""
-    return _pipeline(options, dtype).transformer.requires_grad_(False).eval()
+    with _named(options):
+        _, transformer = _classes(options)
+        # Not the whole pipeline: its text encoders are larger than what is wanted.
+        model = transformer.from_pretrained(
+            options.model, subfolder="transformer", revision=options.revision, dtype=dtype
+        )
+    return model.requires_grad_(False).eval()
 
 
 def _pipeline(options: FlowConfig, dtype: torch.dtype) -> Any:
@@ -63,15 +69,21 @@ def _pipeline(options: FlowConfig, dtype: torch.dtype) -> Any:
 
 def _described(options: FlowConfig) -> tuple[FlowFamily, Mapping[str, Any]]:
     """Family and transformer's config, from two files of kilobytes; the weights are gigabytes."""
-    import diffusers
-
     with _named(options):
-        parts = diffusers.DiffusionPipeline.load_config(options.model, revision=options.revision)
-        family = flow_family(str(parts.get("_class_name")))
-        transformer = getattr(diffusers, parts["transformer"][1])
+        pipeline, transformer = _classes(options)
+        family = flow_family(pipeline)
         return family, transformer.load_config(
             options.model, subfolder="transformer", revision=options.revision
         )
+
+
+def _classes(options: FlowConfig) -> tuple[str, Any]:
+    """The pipeline's class by name, and its transformer's, as `model_index.json` says."""
+    import diffusers
+
+    parts = diffusers.DiffusionPipeline.load_config(options.model, revision=options.revision)
+    _, transformer = parts.get("transformer", ("", ""))
+    return str(parts.get("_class_name")), getattr(diffusers, transformer, None)
 
 
 @contextmanager
