@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deepspeed.utils import safe_get_full_grad
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -23,7 +24,9 @@ from helpers_runs import ROOT, curve, run_job, small_run
 from vlrl.build import build_trainer
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
+from vlrl.dist import comm
 from vlrl.dist.ema import held
+from vlrl.dist.engine import Engine
 from vlrl.errors import CheckpointError, ConfigError, NonFiniteError, RewardError
 from vlrl.log.metrics import Meter
 from vlrl.rollout.prompt_sampler import PromptSampler
@@ -177,6 +180,26 @@ def test_what_is_not_finite_stops_before_the_step_and_names_samples(
     after = [held(p) for p in trainer.policy.module.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert trainer.engine.average.num_updates == 0
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_gradients_of_many_chunks_add_up_in_float32(config: Any, stage: int) -> None:
+    """In bf16 128 chunks are as near to the exact sum as one is; added up in bf16 they are not."""
+    sharding = str(ROOT / f"deepspeed_configs/zero{stage}.json")
+    run = check(RunConfig, config(dist__precision="bf16", dist__deepspeed=sharding))
+    world = comm.init(run.dist.timeout_s)
+    make = torch.Generator().manual_seed(0)
+    linear = torch.nn.Linear(64, 64, bias=False, dtype=torch.bfloat16)
+    engine = Engine(linear, run, world)
+    inputs = torch.randn(128, 1, 64, generator=make).bfloat16()
+    wanted = torch.randn(128, 1, 64, generator=make).bfloat16()
+    for x, w in zip(inputs, wanted, strict=True):
+        engine.backward((engine(x).float() * w.float()).sum())
+    weight = next(engine.engine.module.parameters())
+    found = safe_get_full_grad(weight).double()
+    exact = torch.einsum("cbo,cbi->oi", wanted.double(), inputs.double())
+    assert float((found - exact).norm() / exact.norm()) < 0.004
+    engine.engine.destroy()
 
 
 def _endless(logits: torch.Tensor) -> torch.Tensor:
