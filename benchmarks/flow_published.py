@@ -7,7 +7,7 @@ from nothing of vlrl's policy, so that it also checks it. What it does in one st
         latents kept in float32 -> one decode
     rewards -> advantages within groups
     for every micro-batch, for every trained step: one guided forward, one backward
-    one AdamW step
+    an AdamW step after each minibatch; ratios compare with the log-probs that sampling kept
 
 Text encoders stay in memory. Reference policy off (beta 0).
 """
@@ -202,10 +202,10 @@ class PublishedLoop:
         return (centred / (grouped.std(1, keepdim=True) + 1e-4)).flatten()
 
     def update(self, rollouts: Rollouts, advantage: Tensor) -> None:
-        """One backward a micro-batch and trained step, one optimizer step at the end."""
-        B, N = self.case.micro_batch, len(advantage)
+        """One backward a micro-batch and trained step, an optimizer step after each minibatch."""
+        B, N = self.case.micro_batch, len(advantage) // self.case.num_minibatches
         bound = self.case.clip
-        for start in range(0, N, B):
+        for start in range(0, len(advantage), B):
             rows = slice(start, start + B)
             A = advantage[rows]
             for j in range(self.num_trained):
@@ -215,7 +215,8 @@ class PublishedLoop:
                 ratio = (gaussian_logp(following, mean, std) - rollouts.logp[rows, j]).exp()
                 worse = torch.max(-A * ratio, -A * ratio.clamp(1 - bound, 1 + bound))
                 self.stepper.backward(worse.mean() / (N // B * self.num_trained))
-        self.stepper.step()
+            if (start + B) % N == 0:
+                self.stepper.step()
 
 
 def gaussian_logp(x: Tensor, mean: Tensor, std: float) -> Tensor:

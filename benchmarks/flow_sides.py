@@ -78,6 +78,8 @@ class Case:
     num_prompts: int = 4
     group_size: int = 9
     micro_batch: int = 9
+    num_minibatches: int = 1
+    """Optimizer steps a step; the published recipes take two."""
     num_steps: int = 10
     guidance: float = 4.5
     noise: float = 0.7
@@ -89,6 +91,8 @@ class Case:
     def __post_init__(self) -> None:
         if self.num_pictures % self.micro_batch:
             raise SystemExit("prompts x group must be a multiple of the micro-batch")
+        if self.num_prompts % self.num_minibatches:
+            raise SystemExit("prompts must be a multiple of the minibatches")
         if self.num_prompts > len(CAPTIONS):
             raise SystemExit(f"at most {len(CAPTIONS)} prompts")
 
@@ -127,7 +131,9 @@ def checkpoint(case: Case) -> Path:
 
 
 def our_config(case: Case, model: Path, name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The published recipe in this trainer's words; `recipe` replaces options of the policy."""
+    """The published recipe in this trainer's words; `recipe` replaces options of the policy, but
+    for `old_logp`, which is algo's."""
+    options = {key: value for key, value in recipe.items() if key != "old_logp"}
     data = case.folder / "captions.jsonl"
     rows = [{"id": f"c{i}", "caption": text} for i, text in enumerate(CAPTIONS[: case.num_prompts])]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -146,7 +152,7 @@ def our_config(case: Case, model: Path, name: str, recipe: Mapping[str, Any]) ->
             "noise_level": case.noise,
             "max_prompt_tokens": case.size.max_tokens,
             "sample_batch_size": case.micro_batch,
-            **recipe,
+            **options,
         },
         "reward": {"use": f"{Path(__file__).stem}:brightness"},
         "algo": {
@@ -154,6 +160,8 @@ def our_config(case: Case, model: Path, name: str, recipe: Mapping[str, Any]) ->
             "group_size": case.group_size,
             "advantage": "group_zscore",
             "clip": {"low": case.clip, "high": case.clip},
+            "num_minibatches": case.num_minibatches,
+            "old_logp": recipe.get("old_logp", "recompute"),
         },
         "optim": {"lr": case.lr, "weight_decay": 1e-4},
         "dist": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 from flow_sides import Case, checkpoint
-from flow_step import OURS, check_equal
+from flow_step import OURS, STORED, check_equal, our_rows
 from helpers_flow import TINY
 
 
@@ -25,6 +26,18 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 @pytest.fixture(scope="module")
 def model(case: Case) -> Path:
     return checkpoint(case)
+
+
+def test_two_optimizer_steps_a_rollout_are_the_same_too(case: Case, model: Path) -> None:
+    """Also where ratios compare with the log-probs that sampling kept, as the published loop's."""
+    two = replace(case, num_prompts=4, num_minibatches=2)
+    rows = our_rows(two)
+    assert list(rows).index(STORED) == 2
+    for name in list(rows)[:3]:
+        found = check_equal(two, model, name, rows[name])
+        assert len(found.losses) == 4
+        assert max(found.losses) < 1e-5
+        assert max(found.gradients) < 1e-3
 
 
 @pytest.mark.parametrize("name", list(OURS)[:2])
