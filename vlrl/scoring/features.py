@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,8 +144,8 @@ def _read(file: Path) -> tuple[Tensor, Tensor]:
 
 
 def _write(file: Path, cls: Tensor, patches: Tensor) -> None:
-    """Whole or not at all: ranks may write the same picture at the same time."""
+    """Whole or not at all: ranks, on other hosts too, may write the same picture meanwhile."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(f".{os.getpid()}")
+    aside = file.with_suffix(f".{secrets.token_hex(4)}")
     save_file({"cls": cls, "patches": patches}, aside)
     os.replace(aside, file)
