@@ -46,10 +46,9 @@ def mask_of(inputs: dict[str, Any]) -> Tensor:
 
 def check_equal(case: Case, model: Path) -> str:
     """Loss and gradients of both trainers on TRL's own batch."""
-    from vlrl.algo import aggregate
-    from vlrl.algo.kl import KL_ESTIMATORS
-    from vlrl.algo.objectives import OBJECTIVES, Clip
+    from vlrl.algo.aggregate import denominators
     from vlrl.policy.trajectory import TokenTrajectory
+    from vlrl.train.update import Batch, _chunk_loss
 
     trainer = trl_trainer(case, model, 1)
     theirs: dict[str, Any] = {}
@@ -86,24 +85,22 @@ def check_equal(case: Case, model: Path) -> str:
         tokens, mask, torch.zeros(mask.shape), torch.zeros(G, dtype=torch.long),
         (policy.encoder.encode(ours.samples[0]),), inputs["ref_per_token_logps"],
     )  # fmt: skip
-    now = policy.evaluate(trajectory)
-    objective = OBJECTIVES["clip"](
-        now.logp, now.logp.detach(), inputs["advantages"], mask, Clip(0.2, 0.2)
-    )
-    kl = KL_ESTIMATORS["k3"](now.logp, inputs["ref_per_token_logps"])
-    summed = aggregate.numerator(
-        objective.loss + case.beta * kl, mask, "sequence", torch.ones(G), 64
-    )
-    loss = summed / aggregate.denominator(mask, "sequence")
+    everything = torch.ones(G)
+    names = [ours.samples[0].id] * G
+    batch = Batch(trajectory, inputs["advantages"], everything, everything.bool(), names)
+    totals = torch.tensor(denominators(mask, "sequence", None, 1), dtype=torch.float64)
     policy.module.zero_grad()
+    # The trainer's own loss, old log-probs and all.
+    loss = _chunk_loss(policy, batch, list(range(G)), None, ours.config.algo, totals, None)
     loss.backward()
-    worst, largest = 0.0, 0.0
-    for name, parameter in policy.module.model.named_parameters():
-        if parameter.grad is None or name not in grads:
-            continue
-        worst = max(worst, float((parameter.grad - grads[name]).abs().max()))
-        largest = max(largest, float(grads[name].abs().max()))
+    mine = {n: p.grad for n, p in policy.module.model.named_parameters() if p.grad is not None}
+    if mine.keys() != grads.keys():
+        raise SystemExit(f"gradients of different parameters: {sorted(mine.keys() ^ grads.keys())}")
+    worst = max(float((mine[name] - grads[name]).abs().max()) for name in grads)
+    largest = max(float(grad.abs().max()) for grad in grads.values())
     gap = abs(float(loss.detach()) - theirs["loss"])
+    if worst > 1e-4 * largest or gap > 1e-4:
+        raise SystemExit(f"not the same: loss differs by {gap:.1e}, gradients by {worst:.1e}")
     return (
         f"same batch: loss {theirs['loss']:.4f} differs by {gap:.1e}, gradients by {worst:.1e} "
         f"at most (the largest is {largest:.1e})"
@@ -114,10 +111,11 @@ def check_equal(case: Case, model: Path) -> str:
 
 
 def least_seconds(case: Case, trainer: Any, rate: float) -> float:
-    """Time of the matrix products that no trainer can leave out, at the measured rate.
+    """Time of the layers' matrix products that no trainer can leave out, at the measured rate.
 
     Prompt once forward in sampling, once in the reference pass, and forward and backward (three
-    forwards' worth) in the update; answers the same, and attention's products apart.
+    forwards' worth) in the update; answers the same. Attention's products and the language head's
+    are left out, so the true limit lies higher.
     """
     from vlrl.policy.vision_features import num_visual_tokens
 
@@ -188,8 +186,11 @@ def draw(results: dict[tuple[int, int], dict[str, Times]], path: Path) -> None:
 
 
 def print_row(case: Case, name: str, times: Times, peer: Times) -> None:
-    """Seconds by phase, the whole step's ratio, and the memory's."""
+    """Seconds and the peer's multiple of them, by phase and for the whole step; kept memory."""
     cells = [f"{times.median(phase):.2f}" for phase in PHASES]
+    if times is not peer:
+        ratios = [peer.median(phase) / times.median(phase) for phase in PHASES]
+        cells = [f"{cell} ({ratio:.1f}x)" for cell, ratio in zip(cells, ratios, strict=True)]
     faster = peer.median("step") / times.median("step")
     memory = times.peak_bytes / 2**20
     share = times.peak_bytes / max(1, peer.peak_bytes)

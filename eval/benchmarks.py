@@ -132,7 +132,13 @@ def annotation_files(benchmark: Benchmark, data: Path, patterns: tuple[str, ...]
     if data.is_file():
         return [data]
     wanted = patterns or benchmark.files
-    found = sorted({path for pattern in wanted for path in data.glob(pattern)})
+    try:
+        found = sorted({path for pattern in wanted for path in data.glob(pattern)})
+    except (NotImplementedError, ValueError) as error:
+        raise ConfigError(
+            f"--files takes patterns below {data}, such as 'annotations/*.json', not "
+            f"{', '.join(map(repr, wanted))}: {error}"
+        ) from error
     if not found:
         raise DataError(
             f"{data}: no file of {benchmark.title} there ({', '.join(wanted)}); give the folder "

@@ -21,6 +21,7 @@ from vlrl.errors import ConfigError
 from vlrl.eval.asking import Ask, Reply
 from vlrl.measure.boxes import Frame
 from vlrl.measure.profiles import Profile
+from vlrl.reward.access import is_loopback
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Statuses that a second try may cure; others are the request's own fault."""
@@ -58,11 +59,13 @@ class Endpoint:
         *,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if not options.url.startswith(("http://", "https://")):
-            raise ConfigError(f"--endpoint is an http address, not {options.url!r}")
+        host = host_of(options.url)
         self.options, self.profile, self._sleep = options, profile, sleep
         headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else {}
-        self._client = httpx2.Client(timeout=options.timeout_s, headers=headers)
+        # A proxy of the environment is not asked for this machine's own address.
+        self._client = httpx2.Client(
+            timeout=options.timeout_s, headers=headers, trust_env=not is_loopback(host)
+        )
         self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="ask")
 
     def __enter__(self) -> Endpoint:
@@ -126,6 +129,24 @@ class Endpoint:
                 self._sleep(pause)
                 wait *= 2
         return None, 0, f"{error} (after {self.options.max_tries} tries)"
+
+
+def host_of(url: str) -> str:
+    """The host of an endpoint's address; raises ConfigError for what nobody can be asked at."""
+    try:
+        address = httpx2.URL(url)
+        host, port = address.host, address.port
+        # The resolver would refuse an empty or too long part of a name with a UnicodeError.
+        host.encode("idna")
+    except (httpx2.InvalidURL, UnicodeError) as error:
+        raise ConfigError(f"--endpoint {url!r} is no http address: {error}") from error
+    if address.scheme not in ("http", "https") or not host:
+        raise ConfigError(
+            f"--endpoint is an http address such as http://127.0.0.1:8000/v1, not {url!r}"
+        )
+    if port is not None and not 0 < port < 65_536:
+        raise ConfigError(f"--endpoint {url!r}: ports go from 1 to 65535, not {port}")
+    return host
 
 
 def data_url(ask: Ask, resized: Frame) -> str:

@@ -122,6 +122,7 @@ def box_figures(
 
     Precision is the shared area over the answer's, recall over the truth's (UI-Vision's own
     layout code has the two names the wrong way round). An answer without a valid box counts 0.
+    None too where no target is a box: there are only refusals or polygons.
     """
     if not any(box is not None for box in boxes.values()):
         return None
@@ -132,6 +133,8 @@ def box_figures(
             continue
         box = boxes.get(one.item.id)
         figures.append(overlap(box, true) if box is not None else (0.0, 0.0, 0.0))
+    if not figures:
+        return None
     means, spreads = np.mean(figures, axis=0), np.std(figures, axis=0)
     names = ("iou", "precision", "recall")
     return {

@@ -201,12 +201,18 @@ class UnitMean(WeightedMean):
     """A mean of shares: every child is first mapped from its declared range to [0, 1]."""
 
     def __init__(self, children: Sequence[Reward], weights: Sequence[float] | None = None) -> None:
-        for child in children:
-            if not all(math.isfinite(end) for end in child.range):
+        for place, child in enumerate(children):
+            low, high = child.range
+            where = f"{self.name}[{place}]: {getattr(child, 'name', child)!r} has the range"
+            if not (math.isfinite(low) and math.isfinite(high)):
                 raise ConfigError(
-                    f"{self.name}: {getattr(child, 'name', child)!r} has the range "
-                    f"[{child.range[0]:g}, {child.range[1]:g}], which cannot be mapped to [0, 1]; "
+                    f"{where} [{low:g}, {high:g}], which cannot be mapped to [0, 1]; "
                     "put it under `clip`"
+                )
+            if not low < high:
+                raise ConfigError(
+                    f"{where} [{low:g}, {high:g}], which cannot be mapped to [0, 1]: it is always "
+                    "the same; remove it, or give its parts a weight other than 0"
                 )
         super().__init__(children, weights)
 

@@ -38,7 +38,7 @@ class Pair:
       win_rate       share of the others that it beats, a tie counts half
       bradley_terry  strength of a Bradley-Terry fit to the preferences, `ridge`
       think_rm       Think-RM's pairwise advantage, `eps`; use with algo.advantage: given
-    mates: 0 compares with all; k with the next k of the group in a ring.
+    mates: 0 compares with all; k with the next k of the group in a ring, by index.
     """
 
     formula = "reduce_j D_ij over the group, D the signed preferences; see vlrl/measure/pairs.py"
@@ -88,6 +88,9 @@ class Pair:
         groups: dict[tuple[str, int], list[int]] = {}
         for i, rollout in enumerate(rollouts):
             groups.setdefault((rollout.sample.id, rollout.group), []).append(i)
+        for rows in groups.values():
+            # Who is next to whom in the ring must not hang on the order of the batch.
+            rows.sort(key=lambda i: rollouts[i].index)
         parts: list[dict[str, float]] = [{}] * len(rollouts)
         if isinstance(self.of, Comparer):
             tables = self._compared(rollouts, list(groups.values()))

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from vlrl.config.schema import check_limits
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.data.options import SourceOptions
 from vlrl.data.read import read_rows_of
@@ -22,11 +23,14 @@ from vlrl.measure.answers import parse_answer, self_check
 from vlrl.measure.boxes import Box, Frame, Point, iou
 from vlrl.measure.overlay import Mark, overlay
 from vlrl.measure.profiles import GUI_G2_QUESTION, Profile, profile_named
+from vlrl.measure.spread import evenly
 from vlrl.measure.syntax import is_well_formed
 from vlrl.measure.verdict import Polygon, is_inside
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 log = logging.getLogger(__name__)
+NUM_CHECKED = 31
+"""Sizes of pictures of which the policy's resizing is compared with the task's, and the largest."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,11 @@ class GuiGrounding:
             if "{instruction}" not in prompt:
                 raise ValueError("the prompt needs {instruction} where the instruction goes")
             return prompt
+
+        @model_validator(mode="after")
+        def _check(self) -> GuiGrounding.Options:
+            check_limits(self.min_pixels, self.max_pixels)
+            return self
 
     name = "gui_grounding"
     provides = frozenset({"box", "points", "format"})
@@ -236,27 +245,31 @@ class GuiGrounding:
             return overlay(image, sample.target.box, marks)
 
     def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
-        """Compare this task's idea of the model's picture with the policy's; ConfigError if not.
+        """Compare this task's idea of the model's pictures with the policy's; ConfigError if not.
 
         resized: the size that a policy gives the sample's picture, width and height in pixels.
-        Coordinates in another frame than the model's would train it towards wrong places.
+        Coordinates in another frame than the model's would train it towards wrong places. A sample
+        of every size is tried, of many sizes some from the smallest to the largest: limits that
+        differ show only on pictures that they resize.
         """
-        sample = self.samples(split)[0]
-        mine, theirs = self.resized(sample).extent, resized(sample)
-        if mine != theirs:
-            raise ConfigError(
-                f"sample {sample.id!r}: the policy resizes its picture to {theirs}, the task's "
-                f"profile {self.profile.name!r} expects {mine}; set the same min_pixels and "
-                "max_pixels in task and policy, and the profile of the model's family"
+        of_size = {sample.target.box.frame.extent: sample for sample in self.samples(split)}
+        by_area = sorted(of_size.items(), key=lambda item: item[0][0] * item[0][1])
+        for _, sample in dict((*evenly(by_area, NUM_CHECKED), by_area[-1])).items():
+            mine, theirs = self.resized(sample).extent, tuple(resized(sample))
+            if mine != theirs:
+                raise ConfigError(
+                    f"sample {sample.id!r}: the policy resizes its picture to {theirs}, the task's "
+                    f"profile {self.profile.name!r} expects {mine}; set the same min_pixels and "
+                    "max_pixels in task and policy, and the profile of the model's family"
+                )
+            size = sample.target.box.frame
+            self_check(
+                self.profile,
+                int(size.width),
+                int(size.height),
+                min_pixels=self.options.min_pixels,
+                max_pixels=self.options.max_pixels,
             )
-        size = sample.target.box.frame
-        self_check(
-            self.profile,
-            int(size.width),
-            int(size.height),
-            min_pixels=self.options.min_pixels,
-            max_pixels=self.options.max_pixels,
-        )
 
 
 def _familiar(row: GroundingRow) -> str:

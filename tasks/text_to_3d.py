@@ -174,7 +174,8 @@ class TextTo3D:
     def _figures(self, rollout: Rollout) -> dict[str, float]:
         answer, reference = rollout.parsed, rollout.sample.target.shape
         if answer is None:
-            against = {} if reference is None else {"iou": 0.0, "f_score": 0.0}
+            nothing = {"iou": 0.0, "f_score": 0.0, "chamfer": 1.0}
+            against = {} if reference is None else nothing
             return {"filled": 0.0, "floaters": 1.0, "well_formed": 0.0, **against}
         grid = answer.occupancy
         figures = {

@@ -65,6 +65,15 @@ def letters(rollout: Any) -> float:
     return (sum(ord(c) for c in text) % 17) / 17
 
 
+def letters_on_the_last_rank(rollout: Any) -> float:
+    """Of two ranks the first one's groups teach nothing, in each step of an epoch of 12."""
+    from vlrl.rollout.prompt_sampler import PromptSampler
+
+    order = PromptSampler(12, seed=3).take(12)
+    dull = {f"s{i}" for place, i in enumerate(order) if place % 4 < 2}
+    return 0.0 if rollout.sample.id in dull else letters(rollout)
+
+
 def vowels(rollout: Any) -> float:
     """The share of vowels in an answer: something that a random model can learn to write."""
     text = rollout.output

@@ -205,3 +205,70 @@ def test_the_gradient_of_k2_is_that_of_the_true_kl() -> None:
 
 def test_k3_survives_an_action_that_the_reference_finds_far_likelier() -> None:
     assert k3(torch.tensor([-200.0]), torch.tensor([-1.0])).isfinite().all()
+
+
+def test_k3_by_hand() -> None:
+    """The policy finds the action twice as likely: d = log 2, exp(-d) + d - 1 = log 2 - 1/2."""
+    half, quarter = torch.tensor([0.5]).log(), torch.tensor([0.25]).log()
+    assert float(k3(half, quarter)) == pytest.approx(math.log(2) - 0.5, rel=1e-5)
+    # And half as likely: d = -log 2, 2 - log 2 - 1.
+    assert float(k3(quarter, half)) == pytest.approx(1 - math.log(2), rel=1e-5)
+
+
+LOW, HIGH = 0.4, 0.1
+RATIOS = (0.5, 0.7, 1.0, 1.3)
+CLIPPED = {
+    "clip": {1.0: (False, False, False, True), -1.0: (True, False, False, False)},
+    "gspo": {1.0: (False, False, False, True), -1.0: (True, False, False, False)},
+    "cispo": {1.0: (True, False, False, True), -1.0: (True, False, False, True)},
+}
+"""Where the bounds 0.6 and 1.1 took something away, for both signs of the advantage."""
+KEPT = {
+    "clip": {1.0: (0.5, 0.7, 1.0, 1.1), -1.0: (0.6, 0.7, 1.0, 1.3)},
+    "gspo": {1.0: (0.5, 0.7, 1.0, 1.1), -1.0: (0.6, 0.7, 1.0, 1.3)},
+    "cispo": {1.0: (0.6, 0.7, 1.0, 1.1), -1.0: (0.6, 0.7, 1.0, 1.1)},
+}
+"""The ratio that stays in the loss."""
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_off_policy_cases_by_hand(name: str, sign: float) -> None:
+    """A row a ratio, three slots, the last one behind the answer's end."""
+    ratio = torch.tensor(RATIOS)[:, None].expand(4, 3).clone()
+    ratio[:, 2] = 50.0
+    logp = torch.tensor([[-0.5, -1.5, -2.0]]).expand(4, 3).clone().requires_grad_()
+    old = logp.detach() - ratio.log()
+    if name == "gspo":
+        # Two actions with one geometric mean between them.
+        old = old + torch.tensor([0.3, -0.3, 0.0])
+    mask = torch.tensor([[True, True, False]]).expand(4, 3)
+    A = torch.full((4,), 2.0 * sign)
+    result = OBJECTIVES[name](logp, old, A, mask, Clip(LOW, HIGH))
+    (gradient,) = torch.autograd.grad((result.loss * mask).sum(), logp)
+    for b, (kept, clipped) in enumerate(zip(KEPT[name][sign], CLIPPED[name][sign], strict=True)):
+        for t in range(2):
+            assert float(result.ratio[b, t]) == pytest.approx(RATIOS[b], rel=1e-5)
+            factor = float(logp[b, t].detach()) if name == "cispo" else 1.0
+            assert float(result.loss[b, t].detach()) == pytest.approx(
+                -2 * sign * kept * factor, rel=1e-5
+            )
+            loses = clipped and name != "cispo"
+            wanted = 0.0 if loses else -2 * sign * kept
+            assert float(gradient[b, t]) == pytest.approx(wanted, rel=1e-5)
+        assert result.clipped[b].tolist() == [clipped, clipped, False]
+
+
+def test_answers_without_an_action_are_not_counted() -> None:
+    mask = torch.tensor([[True, True, False], [False] * 3, [True, False, False]])
+    for kind, count in (("sequence", 2), ("constant", 2), ("token", 3)):
+        assert int(aggregate.denominator(mask, kind)) == count
+        assert aggregate.denominators(mask, kind, None, 1) == [count]
+
+
+def test_a_small_spread_is_no_zero_variance() -> None:
+    """Rewards 0.50, 0.51, 0.52 deviate by 0.01 and still rank their answers."""
+    rewards = torch.tensor([0.50, 0.51, 0.52, 0.3, 0.3, 0.3])
+    group = torch.tensor([0, 0, 0, 1, 1, 1])
+    assert group_statistics(rewards, group)[1].tolist() == pytest.approx([0.01] * 3 + [0.0] * 3)
+    assert zero_variance(rewards, group).tolist() == [False] * 3 + [True] * 3

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from vlrl.reward.tree import build_reward
 from vlrl.tasks.gui_grounding import GuiAnswer, GuiGrounding, GuiTarget
 from vlrl.types import Finish, ImagePart, Message, Rollout, Sample, Score, TextPart
 
+CONFIGS = Path(__file__).parent.parent / "configs" / "rewards"
 SCREEN = Frame(1920, 1080)
 TRUE = (100.0, 100.0, 200.0, 140.0)
 BOX_REWARDS = ("gaussian_point", "gaussian_coverage", "box_hit", "box_iou", "edge_harmonic")
@@ -262,6 +265,19 @@ def test_multi_point_by_hand(points, value):
     places = tuple(Point(x, y, SCREEN) for x, y in points)
     parsed = GuiAnswer(None, places, True) if places else None
     assert build_reward({"use": "multi_point"})([rollout(parsed)])[0].value == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("(150, 120)", 1), ("click(150.5,120)", 1), ("(150, 120), (150, 121)", 0), ("(0,0)", 0)],
+)
+def test_gta1_pays_one_click_alone(text, value):
+    """facts/gui_grounding.md, sibling designs: more than one point scores 0 in the release."""
+    node = yaml.safe_load((CONFIGS / "gta1.yaml").read_text())["reward"]
+    task, problem = gui_task("gta1"), sample()
+    one = rollout(task.parse(problem, text), problem)
+    assert build_reward(node)([one])[0].value == value
+    assert build_reward(node)([rollout(None)])[0].value == 0
 
 
 def test_points_on_a_line():

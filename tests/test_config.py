@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vlrl.build import check_plugins
+from vlrl.config.changes import differences
 from vlrl.config.loader import apply_override, compose, merge, parse_yaml, to_yaml
 from vlrl.config.resolve import check, load_run_config, plain
 from vlrl.config.schema import RunConfig
@@ -285,3 +286,36 @@ def test_a_dotted_path_reaches_code_outside_the_project() -> None:
         resolve("reward", "nowhere:f")
     with pytest.raises(ConfigError, match="did you mean 'sqrt'"):
         resolve("reward", "math:sqrtt")
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        (["optim.betas=[0.9,1.5]"], "less than 1"),
+        (["policy.min_pixels=9000000", "policy.max_pixels=100"], "larger than max_pixels"),
+        (["task.min_pixels=9000000", "task.max_pixels=100"], "larger than max_pixels"),
+    ],
+)
+def test_values_that_nothing_could_satisfy_are_refused(over: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_plugins(load_run_config([ROOT / "configs/gui_grounding/tiny.yaml"], over))
+
+
+def test_differences_of_configs() -> None:
+    old = {"a": 1, "b": {"c": [1], "d": 2}, "gone": 3}
+    new = {"a": 1, "b": {"c": [2], "d": 2, "e": None}, "new": {"x": 1}}
+    assert differences(old, old) == []
+    assert differences(old, new) == ["b.c: [1] -> [2]", "gone: 3 -> None", "new: None -> {'x': 1}"]
+
+
+def test_a_file_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("name: caf\xe9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8 text.*save the file as UTF-8"):
+        compose([path])
+
+
+@pytest.mark.parametrize("key", ["? [a, b]\n: 1", "? {a: b}\n: 1", "[a]: 1", "? !!set {a}\n: 1"])
+def test_a_list_or_a_section_is_no_key(key: str) -> None:
+    with pytest.raises(ConfigError, match=r"f\.yaml, line 2: a key is a text or a number"):
+        parse_yaml(f"b: 1\n{key}\n", "f.yaml")

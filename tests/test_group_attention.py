@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
+from vlrl.policy import group_attention as registered
 from vlrl.policy.group_attention import SharedPrompts, group_attention
 from vlrl.policy.packed import choice, varlen
 from vlrl.policy.packed.masked import masked_attention
@@ -234,3 +235,141 @@ def test_decoding_against_kept_prompts_equals_full_rows(num_each: int) -> None:
     mask = torch.cat([padding.repeat_interleave(num_each, 0), torch.zeros(B, 1, 1, T)], -1)
     wanted = scaled_dot_product_attention(query, k, v, attn_mask=mask).transpose(1, 2)
     assert torch.allclose(out, wanted, atol=1e-5)
+
+
+class Named(str):
+    """The name of the processor in the place of a device: memory is there, the type is `cuda`."""
+
+    type = "cuda"
+
+
+class OnCuda(Tensor):
+    """A tensor on CPU that says that it is on a GPU."""
+
+    where = Named("cpu")
+
+    @property
+    def device(self) -> Any:  # type: ignore[override]
+        return self.where
+
+
+class OnSecond(OnCuda):
+    where = Named("cpu:0")
+
+
+def of_kind(
+    made: type[Tensor] = OnCuda,
+    dtype: torch.dtype = torch.bfloat16,
+    heads: int = 4,
+    key_heads: int = 2,
+    width: int = 16,
+) -> tuple[Tensor, Tensor]:
+    """A query and a key, seen as tensors of that class."""
+    shapes = [(1, heads, 1, width), (1, key_heads, 1, width)]
+    query, key = (torch.zeros(s, dtype=dtype).as_subclass(made) for s in shapes)
+    return query, key
+
+
+@pytest.fixture
+def no_choice_yet() -> Iterator[None]:
+    with (
+        mock.patch.dict(choice._CHOSEN, clear=True),
+        mock.patch.object(torch.cuda, "synchronize"),
+    ):
+        yield
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "first": {},
+    "device": {"made": OnSecond},
+    "dtype": {"dtype": torch.float16},
+    "heads": {"heads": 8},
+    "key heads": {"key_heads": 4},
+    "width": {"width": 24},
+}
+
+
+@pytest.mark.usefixtures("no_choice_yet")
+def test_the_choice_is_made_once_a_device_type_and_shape(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Every kind is timed, once, and the row that comes first decides for rows of any length."""
+    made: dict[str, bool] = {}
+    with caplog.at_level(logging.INFO):
+        for name, kind in KINDS.items():
+            caplog.clear()
+            made[name] = choice.takes_varlen(*of_kind(**kind), plan_of([(9, [3, 2])]))
+            assert caplog.text.count("from now on") == 1, name
+            assert ("varlen from now on" in caplog.text) == made[name]
+        assert len(choice._CHOSEN) == len(KINDS)
+        caplog.clear()
+        for name, kind in KINDS.items():
+            plan = plan_of([(5, [1, 1, 1]), (7, [4])])
+            assert choice.takes_varlen(*of_kind(**kind), plan) == made[name]
+        assert caplog.text == ""
+
+
+@pytest.mark.usefixtures("no_choice_yet")
+def test_what_does_not_agree_is_neither_timed_nor_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Timed first, a missing kernel would end the run."""
+    plan = plan_of([(9, [3, 2])])
+    with (
+        caplog.at_level(logging.INFO),
+        mock.patch.object(varlen, "_flash", side_effect=RuntimeError("no kernel")) as flash,
+    ):
+        assert not choice.takes_varlen(*of_kind(), plan)
+        assert flash.call_count == 1
+        assert not choice.takes_varlen(*of_kind(), plan)
+        assert flash.call_count == 1
+    assert caplog.text.count("masked calls instead") == 1
+    assert "from now on" not in caplog.text
+
+
+@pytest.mark.usefixtures("no_choice_yet")
+def test_dropout_other_types_and_the_cpu_never_take_varlen() -> None:
+    """Not even where a choice for such a row has been made."""
+    plan = plan_of([(9, [3, 2])])
+    refused: list[tuple[dict[str, Any], float]] = [
+        ({"made": Tensor}, 0.0),
+        ({"made": Tensor, "dtype": torch.float16}, 0.0),
+        ({"dtype": torch.float32}, 0.0),
+        ({"width": 12}, 0.0),
+        ({}, 0.1),
+    ]
+    for kind, dropout in refused:
+        query, key = of_kind(**kind)
+        assert not choice.takes_varlen(query, key, plan, dropout), kind
+        assert not choice._CHOSEN, kind
+        chosen = (query.device, query.dtype, query.shape[1], key.shape[1], query.shape[-1])
+        with mock.patch.dict(choice._CHOSEN, {chosen: True}):
+            assert not choice.takes_varlen(query, key, plan, dropout), kind
+            if dropout:
+                assert choice.takes_varlen(query, key, plan)
+
+
+@pytest.mark.usefixtures("no_choice_yet")
+def test_attention_with_dropout_goes_through_masked_calls() -> None:
+    """Varlen calls know no dropout; the registered function hands it to the choice."""
+    plan = plan_of([(4, [3, 2])])
+    shapes = [(1, HEADS, 9, D), (1, KEY_HEADS, 9, D), (1, KEY_HEADS, 9, D)]
+    inputs = [torch.ones(s, dtype=torch.bfloat16) for s in shapes]
+    query = inputs[0].as_subclass(OnCuda)
+    choice._CHOSEN[(query.device, query.dtype, HEADS, KEY_HEADS, D)] = True
+    taken: list[str] = []
+
+    def noted(way: str) -> Callable[..., Tensor]:
+        def attend(*args: Any) -> Tensor:
+            taken.append(way)
+            return inputs[0]
+
+        return attend
+
+    with (
+        mock.patch.object(registered, "varlen_attention", noted("varlen")),
+        mock.patch.object(registered, "masked_attention", noted("masked")),
+    ):
+        for dropout in (0.0, 0.1):
+            group_attention(Layer(), query, *inputs[1:], None, dropout, groups=plan)
+    assert taken == ["varlen", "masked"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import logging
 import math
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,7 +136,19 @@ def test_requests_that_cannot_be_answered_are_refused(server):
         answer = httpx2.post(url, json=body)
         assert answer.status_code == 400, body
         assert said in answer.json()["error"]["message"]
-    assert httpx2.post(url, content=b"{").status_code == 400
+    as_json = {"content-type": "application/json; charset=utf-8"}
+    for raw, said in ((b"{", "not valid JSON"), (b"[" * 200_000, "nested too deeply")):
+        answer = httpx2.post(url, content=raw, headers=as_json)
+        assert answer.status_code == 400
+        assert said in answer.json()["error"]["message"]
+    # The types that a page in a browser can send to another site unasked, and packed bodies.
+    for kind in ("text/plain", "application/x-www-form-urlencoded", None):
+        headers = {} if kind is None else {"content-type": kind}
+        answer = httpx2.post(url, content=json.dumps({"messages": message}), headers=headers)
+        assert answer.status_code == 415
+        assert "application/json" in answer.json()["error"]["message"]
+    packed = {**as_json, "content-encoding": "gzip"}
+    assert httpx2.post(url, content=b"{}", headers=packed).status_code == 415
     answer = httpx2.post(
         url, json={"messages": message, "max_tokens": 3, "logprobs": True, "top_logprobs": 4}
     ).json()
@@ -140,6 +156,30 @@ def test_requests_that_cannot_be_answered_are_refused(server):
     assert len(content) == answer["usage"]["completion_tokens"] <= 3
     assert all(len(token["top_logprobs"]) == 4 for token in content)
     assert all(t["logprob"] == t["top_logprobs"][0]["logprob"] for t in content)  # greedy
+
+
+@pytest.mark.parametrize(
+    ("width", "cut", "said"),
+    [
+        (20_000, 0, "cannot be read: Image size"),  # more than Pillow opens
+        (5_000, 0, "more than 16777216 pixels"),
+        (64, 9, "cannot be read"),  # broken after its header
+    ],
+)
+def test_pictures_that_cannot_be_opened_are_refused(server, width, cut, said):
+    """400, so that no client sends them again; a few bytes announce very many pixels."""
+    size = struct.pack(">IIBBBBB", width, width, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", size), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n"
+    for kind, data in parts:
+        code = zlib.crc32(kind + data)
+        png += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", code)
+    url = "data:image/png;base64," + base64.b64encode(png[: len(png) - cut]).decode()
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    body = {"messages": [{"role": "user", "content": content}]}
+    answer = httpx2.post(f"{server.url}/chat/completions", json=body)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
 
 
 def test_a_key_is_asked_for(folder, monkeypatch):

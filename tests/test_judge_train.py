@@ -245,5 +245,9 @@ def test_a_config_that_cannot_be_meant(parts, tmp_path):
         config_of(parts, tmp_path, "x", stages=[{"name": "a", "data": [{"path": "x"}]}])
     with pytest.raises(ConfigError, match="did you mean 'lora'"):
         config_of(parts, tmp_path, "x", lorra=1)
+    for key in ("yes", "no"):
+        for words in ([], [" "]):
+            with pytest.raises(ConfigError, match=rf"template\.{key}: takes one word or more"):
+                config_of(parts, tmp_path, "x", **{f"template__{key}": words})
     with pytest.raises(ConfigError, match="ema_decay"):
         config_of(parts, tmp_path, "x", optim__ema_decay=0.9)

@@ -17,7 +17,7 @@ from vlrl.log.metrics import Meter
 from vlrl.measure import pairs
 from vlrl.measure.judge_answer import parse_judge_answer, swapped
 from vlrl.reward.tree import build_reward
-from vlrl.rewards.pair import chosen_pairs
+from vlrl.rewards.pair import Pair, chosen_pairs
 from vlrl.rollout.health import agreement, gain, record_canary, record_health, saturated
 from vlrl.types import Finish, Rollout, Sample, Score
 
@@ -142,6 +142,37 @@ def test_a_ring_compares_each_with_as_many():
     assert chosen_pairs(4, 2) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
 
 
+class Longer:
+    """Compares two answers by their length, and remembers whom it was asked about."""
+
+    name, needs, range = "longer", frozenset(), (-9.0, 9.0)
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def __call__(self, rollouts):
+        return [Score(length(rollout)) for rollout in rollouts]
+
+    def preferences(self, asked):
+        self.asked += [(a.output, b.output) for a, b in asked]
+        return [float(len(a.output) - len(b.output)) for a, b in asked]
+
+
+@given(order=st.permutations(range(5)))
+def test_the_ring_hangs_on_the_index_and_not_on_the_batch(order):
+    rollouts = answers("a", "abcd", "ab", "abcdefg", "abc")
+    shuffled = [rollouts[i] for i in order]
+    node = {"pair": {"of": LENGTH, "mates": 1}}
+    wanted = node_values(node, rollouts)
+    assert wanted == [-2.5, 2.5, -3.5, 4.5, -1.0]
+    assert node_values(node, shuffled) == [wanted[i] for i in order]
+    comparer = Longer()
+    pair = Pair(comparer, mates=1)
+    assert [score.value for score in pair(shuffled)] == [wanted[i] for i in order]
+    ring = [("a", "abcd"), ("a", "abc"), ("abcd", "ab"), ("ab", "abcdefg"), ("abcdefg", "abc")]
+    assert comparer.asked == ring
+
+
 @pytest.mark.parametrize(
     ("node", "said"),
     [
@@ -201,6 +232,12 @@ def test_swapping_the_inputs_swaps_the_verdict_and_a_contradiction_shows():
     wrong = parse_judge_answer(GOOD.replace("<answer>Image 1", "<answer>Image 2"))
     assert wrong.well_formed
     assert wrong.contradicts
+
+
+def test_only_ascii_digits_make_a_score():
+    answer = parse_judge_answer(GOOD.replace("Image 1 (8/10)", "Image 1 (٨/10)"))
+    assert answer.scores == {"Aesthetics": (7, 6)}
+    assert parse_judge_answer(GOOD.replace("(8/10)", "(8.٥/10)")).totals == (7, 6)
 
 
 @given(text=st.text(max_size=80))

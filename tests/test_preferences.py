@@ -253,6 +253,10 @@ def test_order_consistency():
     figures = order_consistency(views)
     assert figures == {"consistent": 0.5, "first_place": pytest.approx(0.2), "num": 2.0}
     assert order_consistency([view(0.5)]) == {}
+    # An exact tie is no verdict for the first.
+    for orders in ((0.5, 0.6), (0.6, 0.5)):
+        tie = view(0.55, first_order=orders[0], second_order=orders[1])
+        assert order_consistency([tie])["consistent"] == 0.0
 
 
 @given(ps=st.lists(st.floats(0.01, 0.99), min_size=1, max_size=8), power=st.floats(0.3, 3))

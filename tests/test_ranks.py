@@ -72,12 +72,20 @@ def test_two_ranks_equal_one_at_every_stage(
     lora = {"policy__lora": {"rank": 2, "alpha": 4}, "policy__train_vision": False}
     # A frozen tower's features are kept, and layers are run twice instead of kept.
     frozen = {"policy__train_vision": False, "dist__gradient_checkpointing": True}
+    # Rank 0 has nothing to learn from, rank 1 two chunks or more: rank 0 fills up.
+    idle = {
+        "algo__drop_zero_variance": True,
+        "reward": {"use": "helpers_runs:letters_on_the_last_rank"},
+        "optim__eps": 0.1,  # else Adam's first steps are +-lr, whatever the gradient
+        "optim__lr": 0.05,
+    }
     plain = {"policy__share_prompt": "off", "policy__train_vision": False}
     single = {
         "one": config("one", 0),
         "one_frozen": config("one_frozen", 0, **plain),
         "one_drop": config("one_drop", 0, **drop),
         "one_lora": config("one_lora", 0, **lora),
+        "one_idle": config("one_idle", 0, **idle),
     }
     for job in single.values():
         run_job({"config": job})
@@ -85,6 +93,8 @@ def test_two_ranks_equal_one_at_every_stage(
     double["zero3_chunks"] = config("zero3_chunks", 3, **small)
     double["zero2_lora"] = config("zero2_lora", 2, **lora)
     double["zero3_drop"] = config("zero3_drop", 3, **drop)
+    double["zero2_idle"] = config("zero2_idle", 2, **idle, **small)
+    double["zero3_idle"] = config("zero3_idle", 3, **idle, **small)
     for stage in (2, 3):
         double[f"zero{stage}_frozen"] = config(f"zero{stage}_frozen", stage, **frozen)
     cut = {s: config(f"cut{s}", s, checkpoint__every=1) for s in (2, 3)}
@@ -98,6 +108,10 @@ def test_two_ranks_equal_one_at_every_stage(
     for name in ("zero0", "zero1", "zero2", "zero3", "zero3_chunks"):
         assert_same_curve(single["one"], double[name], 1e-5)
     assert_same_curve(single["one_lora"], double["zero2_lora"], 1e-5)
+    for name in ("zero2_idle", "zero3_idle"):
+        assert_same_curve(single["one_idle"], double[name], 1e-5)
+    kept = [row["filter/kept"] for row in curve(single["one_idle"])]
+    assert max(kept) == 0.5, "the last rank's groups alone teach something"
     assert_same_curve(single["one_drop"], double["zero3_drop"], 1e-5)
     for stage in (2, 3):
         assert_same_curve(single["one_frozen"], double[f"zero{stage}_frozen"], 1e-5)

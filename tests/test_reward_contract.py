@@ -32,6 +32,7 @@ RELATIVE = {
         f"pair {reduce}": {"pair": {"of": {"use": "multi_point"}, "reduce": reduce}}
         for reduce in ("mean", "win_rate", "think_rm")
     },
+    "pair with mates": {"pair": {"of": {"use": "multi_point"}, "mates": 1}},
     **{
         f"group {to}": {"group": {"of": {"use": "multi_point"}, "to": to}}
         for to in ("rank", "best", "centre")

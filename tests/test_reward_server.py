@@ -27,6 +27,7 @@ from vlrl.cli.main import main
 from vlrl.errors import ConfigError, RewardError
 from vlrl.reward.wire import encode_request
 from vlrl.rewards.remote import Remote, RemoteOptions
+from vlrl.serve.app import listen
 from vlrl.serve.references import ReferenceStore
 
 TOKEN = "a-token-of-more-than-sixteen-characters"
@@ -340,3 +341,17 @@ def test_a_taken_port_is_named(tmp_path, capsys, server):
     port = server.url.rpartition(":")[2]
     assert main(["serve-rewards", "--config", str(config), "--port", port]) == 2
     assert f"port {port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [
+        ("127.0.0.1", 65_536, "port 65536: ports go from 0 (a free one) to 65535"),
+        ("127.0.0.1", -1, "port -1: ports go from 0"),
+        ("bad..host", 0, "cannot listen on bad..host, port 0: no host name"),
+        ("é..host", 0, "cannot listen on é..host, port 0: no host name"),
+    ],
+)
+def test_an_address_that_is_none_is_named(host, port, reason):
+    with pytest.raises(ConfigError, match=re.escape(reason)):
+        listen(host, port)

@@ -149,6 +149,18 @@ def test_shipped_reward_configs(path):
         ({"clip": {"of": {"use": "box_iou"}}}, r"at least one of `low:`, `high:`"),
         ({"clip": {"of": {"use": "box_iou"}, "low": 1, "high": 0}}, r"not below"),
         ({"use": "box_hit", "sum": []}, r"no option 'sum'"),
+        (
+            {"harmonic": [{"use": "box_hit"}, {"sum": [{"use": "box_iou", "weight": 0}]}]},
+            r"reward\.harmonic: harmonic\[1\]: 'sum' has the range \[0, 0\].*always the same",
+        ),
+        (
+            {"sum": [{"geomean": [{"clip": {"of": {"use": "box_iou"}, "low": 2, "high": 3}}]}]},
+            r"reward\.sum\[0\]\.geomean: geomean\[0\]: 'clip' has the range \[2, 2\]",
+        ),
+        (
+            {"geomean": [{"use": "helpers_tubes:answer_of"}]},
+            r"geomean\[0\]: 'answer_of' has the range \[-inf, inf\].*under `clip`",
+        ),
     ],
 )
 def test_mistakes_name_the_place(node, message):

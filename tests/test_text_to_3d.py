@@ -169,10 +169,11 @@ def test_figures_by_hand(data: Path) -> None:
     found = task.metrics(rows)
     assert found["iou"][:3] == [1, 0, 0]
     assert found["f_score"][:3] == [1, 0, 0]
-    assert found["chamfer"][:2] == [0, 1]
+    assert found["chamfer"][:3] == [0, 1, 1]  # unreadable is as far away as empty
     assert found["well_formed"] == [1, 0, 0, 1]
     assert found["floaters"] == [0, 1, 1, 0]
     assert math.isnan(found["iou"][3])
+    assert math.isnan(found["chamfer"][3])
     for junk in ("text", (), ("a",), None, np.zeros(3), [VoxelStage("", (), empty)]):
         assert task.parse(first, junk) is None
 

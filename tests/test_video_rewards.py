@@ -217,6 +217,9 @@ def test_tracking_of_videochat_r1():
     assert one({**node, "exact_count": False}, answer_of((0, 6), None, seven), eight) == (
         pytest.approx(7 / 8)
     )
+    nine = Track({k: tuple(eight.boxes[0]) for k in range(9)}, PICTURE)
+    assert one(node, answer_of((0, 8), None, nine), eight) == 0.0
+    assert one({**node, "exact_count": False}, answer_of((0, 8), None, nine), eight) == 1.0
 
 
 def test_timed_boxes_of_open_o3():

@@ -308,6 +308,12 @@ def test_other_faults_are_named() -> None:
     assert read_codes("a chair", 8, 32).fault == "no start"
 
 
+def test_only_ascii_digits_make_a_code() -> None:
+    found = read_codes(write_codes(range(8)).replace("<mesh3>", "<mesh٣>"), 8, 32)
+    assert found.values == (0, 1, 2, 4, 5, 6, 7, 7)
+    assert found.fault == "7 codes for 8, words between codes"
+
+
 def test_a_constraint_is_the_distribution_given_the_allowed_tokens() -> None:
     """Log-probs under a mask are those of the plain distribution, conditioned."""
     torch.manual_seed(0)

@@ -5,10 +5,14 @@ Reading on from here: train/trainer.py, train/update.py, algo/objectives.py.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from vlrl.config.changes import differences
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RunConfig
@@ -20,6 +24,8 @@ from vlrl.reward.tree import build_reward, num_stages_needed
 
 if TYPE_CHECKING:
     from vlrl.train.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 
 def options_of(kind: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -130,7 +136,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
     from vlrl.dist import comm
     from vlrl.dist.engine import Engine, frozen_engine
     from vlrl.log.sinks import open_sinks
-    from vlrl.train.checkpoint import Checkpoints, step_of
+    from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.trainer import Trainer
 
     config = check_plugins(config)
@@ -169,12 +175,6 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         if frozen is not None:
             policy.bind_reference(frozen_engine(frozen, engine.stage, config, world))
     resolved = plain(config)
-    step = step_of(path) if path is not None else 0
-    sinks = []
-    if world.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
-        sinks = open_sinks(config.log, folder, config.name, resolved, step)
     trainer = Trainer(
         config,
         to_yaml(resolved),
@@ -184,13 +184,27 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         reward,
         policy,
         engine,
-        sinks,
         checkpoints,
         build_metrics(config, type(task), reward),
     )
     if path is not None:
         trainer.resume(path)
+    if world.is_main:
+        # Only now: a resume that fails leaves the run's record as it was.
+        if path is not None:
+            _say_changes(path, resolved)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
+        trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
     return trainer
+
+
+def _say_changes(path: Path, resolved: Mapping[str, Any]) -> None:
+    """Warn of what the resumed run does otherwise than the one that was saved."""
+    saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    changes = differences(saved, yaml.safe_load(to_yaml(resolved)))
+    if changes:
+        log.warning("resumed with other settings than were saved: %s", "; ".join(changes))
 
 
 def _resume_path(resume: str | None, checkpoints: Any, folder: Path) -> Path | None:

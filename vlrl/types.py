@@ -92,6 +92,13 @@ class Sample:
     """The task's own frozen dataclass."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Further columns of the user's data, handed to TRL-style rewards by name."""
+    draw: int = 0
+    """How often the sample was drawn before in the same step."""
+
+    @property
+    def seed_name(self) -> str:
+        """What its rows draw their numbers by: a second group of a step is another one."""
+        return f"{self.id}#{self.draw}" if self.draw else self.id
 
     @property
     def texts(self) -> list[str]:

@@ -11,10 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlrl.cli.checks import out_folder, told
 from vlrl.cli.eval_arguments import add_arguments
 from vlrl.config.recipe import Recipe, read_recipe
-from vlrl.errors import ConfigError, VlrlError
-from vlrl.eval.benchmarks import Benchmark, benchmark_named
+from vlrl.config.resolve import check
+from vlrl.errors import ConfigError, VlrlError, did_you_mean
+from vlrl.eval.benchmarks import BENCHMARKS, Benchmark
 from vlrl.eval.given import GivenOptions, read_given
 from vlrl.eval.items import Item, Source, load_items
 from vlrl.eval.prompts import question_for
@@ -52,17 +54,17 @@ def run(args: argparse.Namespace) -> int:
         return run_on_videos(args)
     if (args.model is None) == (args.predictions is None):
         raise ConfigError("give one of --model and --predictions")
-    benchmark = benchmark_named(args.benchmark)
+    benchmark = _benchmark(args.benchmark)
     recipe = read_recipe(args.model) if args.model else Recipe()
     profile, question = _profile(args, recipe), _question(args, recipe)
+    limits = _limits(args, recipe, profile)
     strategy = _strategy(args)
     reading = Reading(profile, tuple(args.refusal_words))
     source = _source(args, benchmark)
     items = load_items(benchmark, source)
     settings = _settings(args, source, profile, question, recipe, strategy)
-    out = args.out or Path("runs/eval") / f"{benchmark.name}-{_label(args)}"
+    out = out_folder(args.out or Path("runs/eval") / f"{benchmark.name}-{_label(args)}")
     if args.predictions is not None:
-        limits = (_pixels(args, recipe, "min_pixels"), _pixels(args, recipe, "max_pixels"))
         given = GivenOptions(
             args.predictions, args.answer_field, args.id_field, args.allow_missing, *limits
         )
@@ -76,6 +78,13 @@ def run(args: argparse.Namespace) -> int:
         status = _write(out, benchmark, items, passes, strategy, reading, settings)
     shutdown()
     return status
+
+
+def _benchmark(name: str) -> Benchmark:
+    if name not in BENCHMARKS:
+        hint = did_you_mean(name, [*BENCHMARKS, *VIDEO_BENCHMARKS])
+        raise ConfigError(f"unknown benchmark {name!r}; {hint}")
+    return BENCHMARKS[name]
 
 
 def _profile(args: argparse.Namespace, recipe: Recipe) -> Profile:
@@ -102,6 +111,8 @@ def _strategy(args: argparse.Namespace) -> Strategy:
         raise ConfigError("--zoom and --votes ask a model; with --predictions nobody is asked")
     if args.zoom is not None:
         return Zoom(args.zoom)
+    if args.votes is not None and args.temperature == 0:
+        raise ConfigError("--votes samples answers: --temperature is above 0, not 0")
     return Single() if args.votes is None else Vote(args.votes, args.vote_radius)
 
 
@@ -130,6 +141,18 @@ def _pixels(args: argparse.Namespace, recipe: Recipe, name: str) -> int | None:
     return getattr(recipe, name) if given is None else given
 
 
+def _limits(
+    args: argparse.Namespace, recipe: Recipe, profile: Profile
+) -> tuple[int | None, int | None]:
+    """Pixel limits as they were given; raises ConfigError where no picture lies between them."""
+    low, high = _pixels(args, recipe, "min_pixels"), _pixels(args, recipe, "max_pixels")
+    # A checkpoint asked here has limits of its own in place of the one that is not given.
+    is_local = args.predictions is None and args.endpoint is None
+    if not is_local or (low is not None and high is not None):
+        profile.limits(low, high)
+    return low, high
+
+
 def _settings(
     args: argparse.Namespace,
     source: Source,
@@ -145,6 +168,8 @@ def _settings(
         "format": source.format,
         "box": source.box,
         "files": list(source.files),
+        "images": None if source.images is None else str(source.images),
+        "columns": dict(source.columns),
         "wording": source.wording,
         "negatives": source.negatives,
         "limit": source.limit,
@@ -157,6 +182,7 @@ def _settings(
         "max_pixels": _pixels(args, recipe, "max_pixels"),
         "max_new_tokens": _max_new_tokens(args, recipe),
         "precision": args.precision or recipe.precision,
+        "attn": args.attn if args.predictions is None and args.endpoint is None else None,
         "temperature": args.temperature if args.votes else 0.0,
         **strategy.settings(),
     }
@@ -228,15 +254,17 @@ def _local(args: argparse.Namespace, recipe: Recipe, question: str, world: World
     from vlrl.config.schema import VisionLanguageConfig
     from vlrl.eval.local_model import LocalModel
 
-    options = VisionLanguageConfig(
-        model=args.model,
-        attn_implementation=args.attn,
-        max_new_tokens=_max_new_tokens(args, recipe),
-        temperature=args.temperature,
-        min_pixels=_pixels(args, recipe, "min_pixels"),
-        max_pixels=_pixels(args, recipe, "max_pixels"),
-        sample_batch_size=args.batch_size,
-    )
+    given = {
+        "model": args.model,
+        "attn_implementation": args.attn,
+        "max_new_tokens": _max_new_tokens(args, recipe),
+        # Greedy answers know no temperature, and 0 is how many say so.
+        "temperature": args.temperature or 1.0,
+        "min_pixels": _pixels(args, recipe, "min_pixels"),
+        "max_pixels": _pixels(args, recipe, "max_pixels"),
+        "sample_batch_size": args.batch_size,
+    }
+    options = check(VisionLanguageConfig, given)
     usual = "bf16" if world.device.type == "cuda" else "fp32"
     precision = args.precision or recipe.precision or usual
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -274,6 +302,10 @@ def _write(
         scored.append(Scored(item, verdict))
         rows.append(prediction(item, passes[item.id], verdict, final))
         boxes[item.id] = final.box
+    # First of all, so that nothing that goes wrong in the tables loses an answer.
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "predictions.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     summary = summarise(
         scored,
         benchmark.table,
@@ -283,9 +315,6 @@ def _write(
         boxes=boxes,
         num_published=benchmark.num_items,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "predictions.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     (out / "summary.json").write_text(text, encoding="utf-8")
     report = markdown(summary)
@@ -304,7 +333,8 @@ def main(argv: list[str] | None = None) -> int:
     add_arguments(parser)
     try:
         return run(parser.parse_args(argv))
-    except VlrlError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except (VlrlError, OSError) as error:
+        # All ranks read the same arguments and files and complain alike; disks differ by rank.
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, OSError):
+            print(told(error), file=sys.stderr)
         return 2

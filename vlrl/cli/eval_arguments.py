@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from vlrl.cli.checks import number, whole
 from vlrl.cli.eval_video_arguments import add_video_arguments
 from vlrl.data.rows import Convention
 from vlrl.eval.benchmarks import BENCHMARKS
@@ -35,11 +36,13 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--predictions", type=Path, metavar="FILE", help="answers made elsewhere")
     group.add_argument("--precision", choices=("bf16", "fp32"), help="default: bf16 on a GPU")
     group.add_argument("--attn", default="sdpa", help="sdpa, flash_attention_2, eager")
-    group.add_argument("--batch-size", type=int, default=32)
-    group.add_argument("--max-new-tokens", type=int)
-    group.add_argument("--concurrency", type=int, default=8, help="calls at once (endpoint)")
-    group.add_argument("--timeout-s", type=float, default=120.0, help="of one call (endpoint)")
-    group.add_argument("--max-tries", type=int, default=4, help="of one call (endpoint)")
+    group.add_argument("--batch-size", type=whole(1), default=32)
+    group.add_argument("--max-new-tokens", type=whole(1))
+    group.add_argument("--concurrency", type=whole(1), default=8, help="calls at once (endpoint)")
+    group.add_argument(
+        "--timeout-s", type=number(above=0), default=120.0, help="of one call (endpoint)"
+    )
+    group.add_argument("--max-tries", type=whole(1), default=4, help="of one call (endpoint)")
     group.add_argument("--api-key-env", metavar="VARIABLE", help="variable that holds the key")
     group.add_argument("--answer-field", default="output", help="of --predictions")
     group.add_argument("--id-field", default="id", help="of --predictions")
@@ -52,8 +55,8 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it is asked and read (default: the model's vlrl.json)")
     group.add_argument("--profile", metavar="NAME", help="coordinate profile of the family")
     group.add_argument("--prompt", help="the question, with {instruction}")
-    group.add_argument("--min-pixels", type=int, help="least area of the resized picture")
-    group.add_argument("--max-pixels", type=int, help="largest area of the resized picture")
+    group.add_argument("--min-pixels", type=whole(1), help="least area of the resized picture")
+    group.add_argument("--max-pixels", type=whole(1), help="largest area of the resized picture")
     group.add_argument(
         "--refusal-words", nargs="*", default=[], help="texts that say the target is not there"
     )
@@ -70,12 +73,16 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--negatives", action="store_true", help="ask for what is not there (negative_instruction)"
     )
-    group.add_argument("--limit", type=int, default=0, help="items, spread evenly; 0 = all")
+    group.add_argument("--limit", type=whole(0), default=0, help="items, spread evenly; 0 = all")
 
 
 def _add_strategy(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("test-time options")
     group.add_argument("--zoom", type=float, metavar="SHARE", help="second look at a window")
     group.add_argument("--votes", type=int, metavar="N", help="sample N answers, the most agreed")
-    group.add_argument("--vote-radius", type=float, default=0.02, help="relative to the long side")
-    group.add_argument("--temperature", type=float, default=0.7, help="of sampled answers")
+    group.add_argument(
+        "--vote-radius", type=number(least=0), default=0.02, help="relative to the long side"
+    )
+    group.add_argument(
+        "--temperature", type=number(least=0), default=0.7, help="of sampled answers (--votes)"
+    )

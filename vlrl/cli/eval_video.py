@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vlrl.cli.checks import out_folder
 from vlrl.config.recipe import VIDEO_OPTIONS, Recipe, read_recipe
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     task = _task(args, benchmark, recipe)
     samples = evenly(task.samples("eval"), args.limit)
     settings = _settings(args, task, recipe)
-    out = args.out or Path("runs/eval") / f"{benchmark.name}-{_label(args)}"
+    out = out_folder(args.out or Path("runs/eval") / f"{benchmark.name}-{_label(args)}")
     cost = {"num_tokens": 0.0, "seconds": 0.0}
     if args.predictions is not None and args.predictions_format == "tubes":
         found = read_tubes(
@@ -129,6 +130,7 @@ def _settings(args: argparse.Namespace, task: Any, recipe: Recipe) -> dict[str, 
         "benchmark": args.benchmark,
         "data": source.path,
         "format": source.format,
+        "videos": source.video_root,
         "published_start": source.published_start,
         "end_included": source.end_included,
         "limit": args.limit,
@@ -138,6 +140,7 @@ def _settings(args: argparse.Namespace, task: Any, recipe: Recipe) -> dict[str, 
         "prompt": None if args.predictions is not None else task.options.prompt,
         "max_new_tokens": _max_new_tokens(args, recipe),
         "precision": args.precision or recipe.precision,
+        "attn": args.attn if args.predictions is None else None,
         **{name: getattr(task.options, name) for name in VIDEO_OPTIONS},
     }
 
@@ -157,12 +160,13 @@ def _model(args: argparse.Namespace, recipe: Recipe, world: Any) -> Any:
     from vlrl.config.schema import VisionLanguageConfig
     from vlrl.policy.vision_language import VisionLanguagePolicy
 
-    options = VisionLanguageConfig(
-        model=args.model,
-        attn_implementation=args.attn,
-        max_new_tokens=_max_new_tokens(args, recipe),
-        sample_batch_size=args.batch_size,
-    )
+    given = {
+        "model": args.model,
+        "attn_implementation": args.attn,
+        "max_new_tokens": _max_new_tokens(args, recipe),
+        "sample_batch_size": args.batch_size,
+    }
+    options = check(VisionLanguageConfig, given)
     usual = "bf16" if world.device.type == "cuda" else "fp32"
     precision = args.precision or recipe.precision or usual
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -194,6 +198,10 @@ def _write(
 ) -> int:
     """predictions.jsonl, summary.json, summary.md; status 1 where calls failed."""
     figures = [figures_of(one) for one in found]
+    # First of all, so that nothing that goes wrong in the tables loses an answer.
+    out.mkdir(parents=True, exist_ok=True)
+    rows = [prediction_row(*pair) for pair in zip(found, figures, strict=True)]
+    write_lines(out / "predictions.jsonl", rows)
     summary = summarise(
         benchmark.title,
         found,
@@ -206,9 +214,6 @@ def _write(
     )
     skipped = task.skipped.get("eval", [])
     summary["skipped_rows"] = skipped
-    out.mkdir(parents=True, exist_ok=True)
-    rows = [prediction_row(*pair) for pair in zip(found, figures, strict=True)]
-    write_lines(out / "predictions.jsonl", rows)
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     (out / "summary.json").write_text(text, encoding="utf-8")
     report = markdown(summary)

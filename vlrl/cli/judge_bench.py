@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from vlrl.cli.checks import out_folder, whole
+from vlrl.config.resolve import check
 from vlrl.data.preferences import Preference, PreferenceFormat, PreferenceSource, read_preferences
 from vlrl.errors import ConfigError
 from vlrl.judge.protocol import Judge
@@ -42,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     data.add_argument("--hub", action="store_true", help="--data is a `datasets` name")
     data.add_argument("--subset")
     data.add_argument("--split", default="test", help="of --hub")
-    data.add_argument("--limit", type=int, default=0, help="pairs, spread evenly; 0 = all")
+    data.add_argument("--limit", type=whole(0), default=0, help="pairs, spread evenly; 0 = all")
     data.add_argument("--skip-bad-rows", action="store_true")
     judge = parser.add_argument_group("the judge (one of --model, --head, --judgements)")
     judge.add_argument("--model", metavar="NAME", help="yes-token judge: checkpoint or hub name")
@@ -52,7 +54,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     judge.add_argument("--api-key-env", metavar="VARIABLE")
     judge.add_argument("--criteria")
     judge.add_argument("--one-order", action="store_true", help="ask in the given order only")
-    judge.add_argument("--reasoning", type=int, default=0, metavar="TOKENS")
+    judge.add_argument("--reasoning", type=whole(0), default=0, metavar="TOKENS", help="0 = none")
     judge.add_argument("--device", default="auto")
     judge.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/judge_bench/...")
@@ -66,15 +68,19 @@ def run(args: argparse.Namespace) -> int:
     asked = [name for name in ("model", "head", "judgements") if getattr(args, name)]
     if len(asked) != 1:
         raise ConfigError(f"give one of --model, --head, --judgements; found {asked or 'none'}")
+    name = str(args.model or args.head or args.judgements).strip("/").replace("/", "__")
+    if args.endpoint:
+        from vlrl.eval.endpoint import host_of
+
+        host_of(args.endpoint)
     pairs = _pairs(args)
+    out = out_folder(args.out or Path("runs/judge_bench") / f"{Path(args.data).stem}-{name}")
     if args.judgements:
         judgements = read_judgements(args.judgements, pairs)
     elif args.head:
         judgements = _by_head(args, pairs)
     else:
         judgements = _by_judge(args, pairs)
-    name = str(args.model or args.head or args.judgements).strip("/").replace("/", "__")
-    out = args.out or Path("runs/judge_bench") / f"{Path(args.data).stem}-{name}"
     summary = summarise(judgements)
     text = markdown(
         summary, f"{Path(args.data).name}: {args.model or args.head or args.judgements}"
@@ -113,9 +119,8 @@ def _by_judge(args: argparse.Namespace, pairs: list[Preference]) -> list[Judgeme
     if args.endpoint:
         from vlrl.judge.endpoint import EndpointJudge, EndpointJudgeOptions
 
-        options = EndpointJudgeOptions(
-            url=args.endpoint, model=args.model, api_key_env=args.api_key_env
-        )
+        asked = {"url": args.endpoint, "model": args.model, "api_key_env": args.api_key_env}
+        options = check(EndpointJudgeOptions, asked)
         judge: Judge = EndpointJudge(options, template, reasoning=reasoning)
     else:
         from vlrl.judge.local import LocalJudge

@@ -18,6 +18,7 @@ from vlrl.cli import (
     serve_rewards,
     train,
 )
+from vlrl.cli.checks import told
 from vlrl.errors import VlrlError
 
 
@@ -38,6 +39,6 @@ def main(argv: list[str] | None = None) -> int:
         # The reader (`| head`) has seen enough; Python flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except VlrlError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except (VlrlError, OSError) as error:
+        print(told(error), file=sys.stderr)
         return 2

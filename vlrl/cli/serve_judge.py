@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 
+from vlrl.cli.checks import port
 from vlrl.errors import ConfigError, MissingExtraError
 from vlrl.reward.access import is_loopback, read_token
 
@@ -18,7 +19,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", required=True, metavar="NAME", help="folder or hub name")
     parser.add_argument("--name", help="what clients call it; default: as --model")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine only")
-    parser.add_argument("--port", type=int, default=8089, help="0 takes a free one")
+    parser.add_argument("--port", type=port, default=8089, help="0 takes a free one")
     parser.add_argument("--token-env", metavar="NAME", help="variable that holds the key")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")

@@ -7,6 +7,7 @@ import contextlib
 import logging
 
 from vlrl import __version__
+from vlrl.cli.checks import port
 from vlrl.config.loader import read_yaml
 from vlrl.config.resolve import check
 from vlrl.errors import MissingExtraError
@@ -21,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML with `rewards:`")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine only")
-    parser.add_argument("--port", type=int, default=8088, help="0 takes a free one")
+    parser.add_argument("--port", type=port, default=8088, help="0 takes a free one")
     parser.add_argument(
         "--token-env", metavar="NAME", help="environment variable that holds the token"
     )

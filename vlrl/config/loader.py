@@ -43,9 +43,11 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        where = f"{key_node.start_mark.name}, line {key_node.start_mark.line + 1}"
+        if isinstance(key, list | dict | set):
+            raise ConfigError(f"{where}: a key is a text or a number, not {key!r}")
         if key in result:
-            line = key_node.start_mark.line + 1
-            raise ConfigError(f"{key_node.start_mark.name}, line {line}: {key!r} stands twice")
+            raise ConfigError(f"{where}: {key!r} stands twice")
         result[key] = loader.construct_object(value_node, deep=True)
     return result
 
@@ -71,7 +73,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"there is no config file {str(path)!r}")
-    data = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text: {error}; save the file as UTF-8") from error
+    data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a config file holds a mapping, not {type(data).__name__}")
     return data

@@ -7,7 +7,7 @@ any weight is loaded.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, model_validator
 
@@ -17,6 +17,12 @@ class Section(BaseModel):
 
     # An infinity in a reward's options is saved as what it is, not as null.
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+def check_limits(min_pixels: int | None, max_pixels: int | None) -> None:
+    """ValueError where no picture can lie between the two."""
+    if min_pixels is not None and max_pixels is not None and min_pixels > max_pixels:
+        raise ValueError(f"min_pixels ({min_pixels}) is larger than max_pixels ({max_pixels})")
 
 
 class ClipConfig(Section):
@@ -92,11 +98,14 @@ class AlgoConfig(Section):
     difficulty: DifficultyConfig | None = None
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimConfig(Section):
     """AdamW and its schedule."""
 
     lr: float = Field(1e-6, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     weight_decay: NonNegativeFloat = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -255,6 +264,11 @@ class VisionLanguageConfig(Section):
     max_pixels: PositiveInt | None = Field(None, description="None = the family's own")
     share_prompt: Literal["auto", "on", "off"] = "auto"
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
+
+    @model_validator(mode="after")
+    def _check(self) -> VisionLanguageConfig:
+        check_limits(self.min_pixels, self.max_pixels)
+        return self
 
 
 class LoraSection(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +82,12 @@ def check_row(
     if check_images and not path.is_file():
         raise DataError(f"{raw.where}: there is no image {path}; check `image_root`")
     width, height = image_size_of(raw, path)
+    if check_images and raw.image_size is not None and (width, height) != file_size(str(path)):
+        raise DataError(
+            f"{raw.where}: field 'image_size' says {width} x {height}, the image {path} is "
+            f"{' x '.join(map(str, file_size(str(path))))}: its boxes would be taken for other "
+            "places; correct the row or the image"
+        )
     box = in_pixels(four_numbers(raw), convention, width, height)
     return GroundingRow(
         where=raw.where,
@@ -103,10 +110,7 @@ def image_size_of(raw: RawRow, path: Path) -> tuple[int, int]:
                 f"{raw.where}: the row has no image size and there is no image {path} to read it "
                 "from; add `image_size: [width, height]` to the row or the images to `image_root`"
             )
-        from PIL import Image
-
-        with Image.open(path) as image:
-            return image.size
+        return file_size(str(path))
     if (
         not isinstance(size, list | tuple)
         or len(size) != 2
@@ -114,6 +118,18 @@ def image_size_of(raw: RawRow, path: Path) -> tuple[int, int]:
     ):
         raise DataError(f"{raw.where}: field 'image_size' is [width, height] in px, not {size!r}")
     return int(size[0]), int(size[1])
+
+
+@lru_cache(maxsize=65_536)
+def file_size(path: str) -> tuple[int, int]:
+    """Width and height in pixels as the head of an image says; DataError where it is no image."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise DataError(f"the image {path} cannot be read: {error}") from error
 
 
 def _is_number(value: Any) -> bool:

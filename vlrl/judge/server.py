@@ -40,6 +40,11 @@ MAX_PIXELS = 16_777_216
 MAX_NEW_TOKENS = 2048
 MAX_TOP_LOGPROBS = 1024
 
+_BROKEN = (
+    binascii.Error, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError
+)  # fmt: skip
+"""What base64 and Pillow raise on data URLs that hold no picture."""
+
 
 class BadRequestError(Exception):
     """The request cannot be answered; its text goes back with status 400."""
@@ -73,6 +78,10 @@ class JudgeApp:
         """One completion."""
         if not self._allowed(request):
             return _problem(401, "wrong or missing key")
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" or "content-encoding" in request.headers:
+            # A page in a browser cannot send this type here without being asked for leave.
+            return _problem(415, "content-type: send plain application/json")
         body, size = [], 0
         async for chunk in request.stream():
             size += len(chunk)
@@ -81,11 +90,17 @@ class JudgeApp:
             body.append(chunk)
         try:
             asked = json.loads(b"".join(body))
+        except ValueError as error:
+            return _problem(400, f"not valid JSON: {error}")
+        except RecursionError:
+            # Final like the others: a client would send a 500 again and again.
+            return _problem(400, "not valid JSON: it is nested too deeply")
+        try:
             return JSONResponse(await run_in_threadpool(self.answer, asked))
         except BadRequestError as error:
             return _problem(400, str(error))
         except ValueError as error:
-            return _problem(400, f"not valid JSON: {error}")
+            return _problem(400, f"the request cannot be answered: {error}")
 
     def _allowed(self, request: Request) -> bool:
         if self.token is None:
@@ -200,7 +215,7 @@ def _picture(url: Any) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadRequestError(f"a picture of more than {MAX_PIXELS} pixels")
             return image.convert("RGB")
-    except (binascii.Error, OSError, ValueError) as error:
+    except _BROKEN as error:
         raise BadRequestError(f"a picture cannot be read: {error}") from error
 
 

@@ -57,12 +57,12 @@ def build_trainer(
     prepare(module.core)
     engine = Engine(module, config, world)
     resolved = to_yaml(plain(config))
-    if world.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(resolved, encoding="utf-8")
     trainer = JudgeTrainer(config, resolved, world, folder, module, processor, engine, checkpoints)
     if latest is not None:
         trainer.resume(latest)
+    if world.is_main:  # a resume that fails leaves the run's record as it was
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(resolved, encoding="utf-8")
     return trainer
 
 

@@ -68,6 +68,10 @@ class JudgeTrainConfig(Section):
     def _check(self) -> JudgeTrainConfig:
         if self.optim.ema_decay:
             raise ValueError("optim.ema_decay: judges are trained without a running average")
+        for key, words in (("yes", self.template.yes), ("no", self.template.no)):
+            # The first word of each is what the judge learns to say.
+            if not words or not all(word.strip() for word in words):
+                raise ValueError(f"template.{key}: takes one word or more, not {list(words)}")
         if "/" in self.name or self.name in (".", ".."):
             raise ValueError(f"name {self.name!r} is a folder's name, without slashes")
         return self

@@ -10,7 +10,6 @@ repeats are possessive, so no two attempts read the same text twice.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,9 @@ from vlrl.measure.boxes import Box, Frame, Point
 from vlrl.measure.profiles import Profile
 from vlrl.measure.syntax import SYNTAXES, is_well_formed, strip_ends, write_answer
 from vlrl.measure.thinking import strip_thinking
+
+MAX_SIZE = 1e100
+"""A larger number is no coordinate: turned into another frame, it would overflow a float."""
 
 FORMS = ("tagged", "json", "bracket", "call", "bare")
 
@@ -60,14 +62,14 @@ def read_places(text: str, join_pairs: bool = True) -> list[Candidate]:
     """All places of the strongest form in an answer, in order; empty if there is none.
 
     `join_pairs` reads two adjacent pairs, `(x1,y1),(x2,y2)`, as a box (else as two points).
-    Numbers too large for a float are no places. Never raises; linear in the text's length.
+    Numbers above `MAX_SIZE` are no places. Never raises; linear in the text's length.
     """
     text = _answer_part(strip_thinking(text))
     for form, read in _READERS.items():
         found = [
             Candidate(values, form)
             for values in read(text, join_pairs)
-            if all(math.isfinite(value) for value in values)
+            if all(abs(value) <= MAX_SIZE for value in values)
         ]
         if found:
             return found

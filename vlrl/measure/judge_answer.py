@@ -25,8 +25,8 @@ _SHAPE = re.compile(
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _NOUN = "(?:" + "|".join(NOUNS) + ")"
 _VERDICT = re.compile(rf"{_NOUN} ([12]) is better\.?", re.IGNORECASE)
-_SCORE = re.compile(rf"{_NOUN} ([12])\s*\(\s*(\d+(?:\.\d+)?)\s*/\s*10\s*\)", re.IGNORECASE)
-_NAME = re.compile(r"^\s*(?:\d+[.)]\s*)?\**\s*([^:*\n]+?)\s*\**\s*:", re.MULTILINE)
+_SCORE = re.compile(rf"{_NOUN} ([12])\s*\(\s*([0-9]+(?:\.[0-9]+)?)\s*/\s*10\s*\)", re.IGNORECASE)
+_NAME = re.compile(r"^\s*(?:[0-9]+[.)]\s*)?\**\s*([^:*\n]+?)\s*\**\s*:", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -89,5 +89,5 @@ def _scores(think: str) -> dict[str, tuple[float, float]]:
 
 def swapped(text: str) -> str:
     """The text with the two candidates' numbers exchanged, tags and scores as they are."""
-    pattern = re.compile(rf"({_NOUN} )([12])(?!\d)", re.IGNORECASE)
+    pattern = re.compile(rf"({_NOUN} )([12])(?![0-9])", re.IGNORECASE)
     return pattern.sub(lambda m: m.group(1) + ("2" if m.group(2) == "1" else "1"), text)

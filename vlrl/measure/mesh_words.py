@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 START, END = "<mesh-start>", "<mesh-end>"
-_TOKEN = re.compile(r"<mesh(-start|-end|\d+)>")
+_TOKEN = re.compile(r"<mesh(-start|-end|[0-9]+)>")
 
 
 @dataclass(frozen=True)

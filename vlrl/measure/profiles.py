@@ -44,15 +44,27 @@ class Profile:
     def resized(
         self, width: int, height: int, min_pixels: int | None = None, max_pixels: int | None = None
     ) -> Frame:
-        """The frame of the picture as the model sees it; arguments in pixels, width first."""
-        resized_height, resized_width = smart_resize(
-            height,
-            width,
-            self.factor,
-            self.min_pixels if min_pixels is None else min_pixels,
-            self.max_pixels if max_pixels is None else max_pixels,
-        )
+        """The frame of the picture as the model sees it; arguments in pixels, width first.
+
+        Raises ConfigError as `limits` does.
+        """
+        low, high = self.limits(min_pixels, max_pixels)
+        resized_height, resized_width = smart_resize(height, width, self.factor, low, high)
         return Frame(resized_width, resized_height)
+
+    def limits(self, min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
+        """Least and largest area of the resized picture, the family's own where None is given.
+
+        Raises ConfigError where no area lies between them.
+        """
+        low = self.min_pixels if min_pixels is None else min_pixels
+        high = self.max_pixels if max_pixels is None else max_pixels
+        if low > high:
+            raise ConfigError(
+                f"min_pixels {_named(low, min_pixels)} is above max_pixels "
+                f"{_named(high, max_pixels)} in profile {self.name!r}: no picture fits; set both"
+            )
+        return low, high
 
     def frame(self, resized: Frame) -> Frame:
         """The frame that the model's numbers are in, for a picture resized so."""
@@ -67,6 +79,10 @@ class Profile:
     def decimals(self) -> int:
         """Digits after the point that the family writes."""
         return 4 if self.scale == "unit" else 0
+
+
+def _named(value: int, given: int | None) -> str:
+    return f"{value:,}" if given is not None else f"{value:,} (the profile's own)"
 
 
 _QWEN3 = (32, 65_536, 16_777_216)

@@ -89,10 +89,13 @@ class Timeline:
     ) -> tuple[tuple[int, int], Track]:
         """A predicted span and its boxes on native frames: linear between the given boxes.
 
-        Boxes of indices outside the span do not count.
+        Boxes of indices outside the span do not count, nor do those off the grid: they are of no
+        frame of the video.
         """
         first, last = self.native_span(*span)
-        inside = {self.native(k): box for k, box in track.boxes.items() if span[0] <= k <= span[1]}
+        # An index off the grid has the native frame of an end, whose own box it would replace.
+        start, end = max(span[0], self.start_at), min(span[1], self.last)
+        inside = {self.native(k): box for k, box in track.boxes.items() if start <= k <= end}
         return (first, last), interpolated(Track(inside, track.frame), first, last)
 
     def seconds(self, index: float) -> float:

@@ -49,7 +49,8 @@ class Layout:
 def plain(traj: TokenTrajectory, pad_id: int) -> Layout:
     """One row an answer; prompts padded on the left so that all answers start in one column."""
     prompts = [traj.prompts[g] for g in traj.group.tolist()]
-    P, T = max(p.num_tokens for p in prompts), traj.tokens.shape[1]
+    P, T = max(p.num_tokens for p in prompts), int(traj.mask.sum(1).max())
+    tokens, taken = traj.tokens[:, :T], traj.mask[:, :T]  # the longest answer of these rows
     R, L = len(prompts), P + T
     ids = torch.full((R, L), pad_id)
     positions = torch.zeros(3, R, L, dtype=torch.long)
@@ -60,9 +61,9 @@ def plain(traj: TokenTrajectory, pad_id: int) -> Layout:
         positions[:, row, start:P] = prompt.positions
         positions[:, row, P:] = prompt.next_position + torch.arange(T)
         mask[row, start:P] = 1
-    ids[:, P:] = torch.where(traj.mask, traj.tokens, pad_id)
-    mask[:, P:] = traj.mask
-    rows, steps = traj.mask.nonzero(as_tuple=True)
+    ids[:, P:] = torch.where(taken, tokens, pad_id)
+    mask[:, P:] = taken
+    rows, steps = taken.nonzero(as_tuple=True)
     predictor = torch.stack([rows, P + steps - 1])
     pixels, grids = join_images(prompts)
     return Layout(
@@ -72,7 +73,7 @@ def plain(traj: TokenTrajectory, pad_id: int) -> Layout:
         pixels,
         grids,
         predictor,
-        traj.tokens[traj.mask],
+        tokens[taken],
         features=join_features(prompts),
     )
 

@@ -65,10 +65,12 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
 
 @contextmanager
 def attention_named(implementation: str) -> Iterator[None]:
-    """Turn the failure to find an attention's package into a ConfigError that names the option."""
+    """Turn the failure to find an attention or its package into a ConfigError that names it."""
     try:
         yield
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
+        if isinstance(error, ValueError) and "attn_implementation" not in str(error):
+            raise
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"policy.attn_implementation {implementation!r}: {reason} `sdpa` needs no package"

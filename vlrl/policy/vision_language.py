@@ -121,7 +121,7 @@ class VisionLanguagePolicy(Bound):
             self.module,
             prompts,
             num_each,
-            [row_seed(seed, sample.id, i) for sample in samples for i in range(num_each)],
+            [row_seed(seed, sample.seed_name, i) for sample in samples for i in range(num_each)],
             share_prompt=self.share_prompt,
             max_new_tokens=self.options.max_new_tokens,
             stop_tokens=self.stop_tokens.to(self.module.forbidden.device),
@@ -189,31 +189,40 @@ class VisionLanguagePolicy(Bound):
         """Cut rows into chunks of one forward each, within the token budget.
 
         With a shared prompt a group stays whole and a chunk costs the sum of its groups; without,
-        every row is padded to the longest. A unit above the budget is a chunk of its own.
+        every row is padded to the longest prompt and the longest answer. A unit above the budget
+        is a chunk of its own.
         """
         lengths = trajectory.num_tokens.tolist()
         prompt = [p.num_tokens for p in trajectory.prompts]
-        units: list[tuple[list[int], int]] = []
+        groups = trajectory.group.tolist()
+        # Rows, tokens of the prompt, tokens of the answers.
+        units: list[tuple[list[int], int, int]] = [
+            ([b], prompt[groups[b]], lengths[b]) for b in rows
+        ]
         if self.share_prompt:
-            for g in dict.fromkeys(trajectory.group[list(rows)].tolist()):
-                members = [b for b in rows if int(trajectory.group[b]) == g]
-                units.append((members, prompt[g] + sum(lengths[b] for b in members)))
-        else:
-            for b in rows:
-                units.append(([b], prompt[int(trajectory.group[b])] + lengths[b]))
+            units = []
+            for g in dict.fromkeys(groups[b] for b in rows):
+                members = [b for b in rows if groups[b] == g]
+                units.append((members, prompt[g], sum(lengths[b] for b in members)))
         # Alike lengths together: where rows are padded, little is wasted.
-        units.sort(key=lambda unit: (unit[1], unit[0]))
+        units.sort(key=lambda unit: (unit[1] + unit[2], unit[0]))
         chunks: list[list[int]] = []
-        costs: list[int] = []
-        for members, cost in units:
-            whole = sum([*costs, cost]) if self.share_prompt else (len(costs) + 1) * cost
-            if chunks and whole <= self.max_tokens_per_chunk:
+        sizes: list[tuple[int, int]] = []
+        for members, *size in units:
+            grown = [*sizes, (size[0], size[1])]
+            if chunks and self._cost(grown) <= self.max_tokens_per_chunk:
                 chunks[-1] += members
-                costs.append(cost)
+                sizes = grown
             else:
                 chunks.append(list(members))
-                costs = [cost]
+                sizes = grown[-1:]
         return chunks
+
+    def _cost(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """Tokens of a pass over units of these prompts and answers, padding included."""
+        if self.share_prompt:
+            return sum(prompt + answers for prompt, answers in sizes)
+        return len(sizes) * (max(p for p, _ in sizes) + max(a for _, a in sizes))
 
     def _forward(
         self, call: Callable[..., Any], trajectory: TokenTrajectory, **options: bool

@@ -207,12 +207,17 @@ def _problem(status: int, kind: str, message: str, field: str = "") -> Response:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one. Raises ConfigError where it is taken."""
+    """A bound socket; port 0 takes a free one. Raises ConfigError where it cannot be had."""
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"cannot listen on port {port}: ports go from 0 (a free one) to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        # The socket would be left open by a name that it cannot encode.
+        host.encode("idna")
         return socket.create_server((host.strip("[]"), port), family=family)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"no host name: {error}"
+        raise ConfigError(f"cannot listen on {host}, port {port}: {reason}") from error
 
 
 def make_server(rewards: RewardApp) -> uvicorn.Server:

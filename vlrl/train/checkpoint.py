@@ -80,16 +80,19 @@ class Checkpoints:
     def check_shared(self) -> None:
         """Raise ConfigError on all ranks where some do not see this folder: shards would be lost.
 
-        Only trying tells whether nodes share a file system.
+        Only trying tells whether it can be written and whether nodes share a file system.
         """
-        if self.world.size == 1:
-            return
         name = all_gather(secrets.token_hex(8), self.world)[0]
         mark = self.folder / f".seen-{name}"
+        problem = None
         if self.world.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            mark.touch()
-        barrier(self.world)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+            except OSError as error:
+                problem = f"out: nothing can be written to {self.folder}: {error}"
+        if problem := all_gather(problem, self.world)[0]:
+            raise ConfigError(problem)
         # Listed, not looked up: a network file system remembers for a while what was not there.
         seen = self.folder.is_dir() and mark.name in os.listdir(self.folder)
         host = None if seen else platform.node()

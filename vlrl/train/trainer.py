@@ -31,7 +31,7 @@ The trainer never asks what kind of policy, task or reward it has.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,14 +90,15 @@ class Trainer:
         reward: Reward,
         policy: Policy,
         engine: Engine,
-        sinks: Sequence[Sink],
         checkpoints: Checkpoints,
         metrics: Mapping[str, Reward],
     ) -> None:
         self.config, self.config_yaml = config, config_yaml
         self.world, self.folder = world, folder
         self.task, self.reward, self.policy, self.engine = task, reward, policy, engine
-        self.sinks, self.checkpoints, self.metrics = sinks, checkpoints, metrics
+        self.checkpoints, self.metrics = checkpoints, metrics
+        self.sinks: Sequence[Sink] = ()
+        """Set once the run is known to start: on the main rank."""
         self.samples = list(task.samples(config.train_split))
         self.sampler = PromptSampler(len(self.samples), config.seed)
         self.trainable: list[TrainableReward] = [
@@ -200,7 +201,10 @@ class Trainer:
     def _sample(self, per_rank: int, meter: Meter) -> Experience:
         drawn = self.sampler.take(per_rank * self.world.size)
         mine = drawn[self.world.rank * per_rank : (self.world.rank + 1) * per_rank]
-        samples = [self.samples[i] for i in mine]
+        before = drawn[: self.world.rank * per_rank]
+        samples = [
+            replace(self.samples[i], draw=(before + mine[:n]).count(i)) for n, i in enumerate(mine)
+        ]
         seed = row_seed(self.config.seed, "rollout", self.sampler.position)
         G = self.config.algo.group_size
         with ScoringQueue(self.task, self.reward, G, beside=self.beside) as queue:

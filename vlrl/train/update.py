@@ -214,12 +214,13 @@ def _chunks(
 ) -> list[tuple[list[int], bool]]:
     """The rows' chunks, filled up to the largest number of any rank with chunks that count 0.
 
-    ZeRO-3 gathers weights inside every forward, so all ranks must make equally many.
+    ZeRO-3 gathers weights inside every forward, so all ranks must make equally many. What fills up
+    keeps to the budget too: the smallest chunk of the first group.
     """
     chunks = policy.plan(trajectory, rows) if rows else []
     wanted = int(all_max(len(chunks), world))
     first = int(trajectory.group[0])
-    filler = (trajectory.group == first).nonzero()[:, 0].tolist()
+    filler = policy.plan(trajectory, (trajectory.group == first).nonzero()[:, 0].tolist())[0]
     return [(chunk, True) for chunk in chunks] + [(filler, False)] * (wanted - len(chunks))
 
 

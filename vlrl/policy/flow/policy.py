@@ -136,7 +136,7 @@ class FlowPolicy(Bound):
         prompts = tuple(self.captions[_text(sample)] for sample in samples)
         done = self._denoise(samples, prompts, num_each, seed, window, greedy)
         if self.nft is not None and not greedy:
-            names = [(sample.id, i) for sample in samples for i in range(num_each)]
+            names = [(sample.seed_name, i) for sample in samples for i in range(num_each)]
             noise = [_generator(seed, f"{name}/levels", i) for name, i in names]
             done, levels = noised(done, self.sigmas, self.nft.num_levels, noise)
         else:
@@ -182,7 +182,7 @@ class FlowPolicy(Bound):
     ) -> Denoised:
         sigmas = self.eval_sigmas if greedy else self.sigmas
         steps = steps_of(self.options, sigmas, window)
-        names = [(sample.id, i) for sample in samples for i in range(num_each)]
+        names = [(sample.seed_name, i) for sample in samples for i in range(num_each)]
         generators = [_generator(seed, f"{name}/steps", i) for name, i in names]
         dtype = DTYPES[self.options.latent_dtype]
         scale = self.options.logp_scale
@@ -190,7 +190,7 @@ class FlowPolicy(Bound):
         if self.options.same_noise and num_each > 1:
             # Until the first stochastic step a group is one picture: denoised once.
             shared = window[0] if window else len(steps)
-        starts = [_generator(seed, f"{s.id}/start", 0) for s in samples]
+        starts = [_generator(seed, f"{s.seed_name}/start", 0) for s in samples]
         if shared or self.options.same_noise:
             x = self._noise(starts)
             head = denoise(self._with(prompts, 1), x, sigmas, steps[:shared], starts, dtype, scale)

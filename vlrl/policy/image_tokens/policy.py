@@ -106,7 +106,7 @@ class ImageTokenPolicy(Bound):
         tokens, logp = write_tokens(
             self.module,
             [prompt for prompt in prompts for _ in range(num_each)],
-            [row_seed(seed, sample.id, i) for sample in samples for i in range(num_each)],
+            [row_seed(seed, sample.seed_name, i) for sample in samples for i in range(num_each)],
             self.num_image_tokens,
             greedy=greedy,
         )

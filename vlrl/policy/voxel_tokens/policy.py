@@ -117,7 +117,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
             self.module,
             prompts,
             num_each,
-            [row_seed(seed, sample.id, i) for sample in samples for i in range(num_each)],
+            [row_seed(seed, sample.seed_name, i) for sample in samples for i in range(num_each)],
             share_prompt=self.share_prompt,
             max_new_tokens=max_tokens(self.segments),
             stop_tokens=stop_tokens,
