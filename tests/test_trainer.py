@@ -374,6 +374,13 @@ def test_task_and_policy_must_see_the_same_picture(config: Any) -> None:
         trainer_of(config(policy__min_pixels=50_176))
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(config: Any) -> None:
+    job = {**config(), "out": "/proc/runs"}
+    job["policy"]["model"] = "no/such/model"  # would be the next thing to fail
+    with pytest.raises(ConfigError, match="out: nothing can be written to /proc/runs"):
+        trainer_of(job)
+
+
 def test_every_size_of_picture_must_be_seen_alike(config: Any, screens: Path) -> None:
     """Limits that differ show on pictures that they resize, not on the first one."""
     rows = [json.loads(line) for line in screens.read_text(encoding="utf-8").splitlines()]
