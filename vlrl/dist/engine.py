@@ -75,13 +75,17 @@ def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
     }
 
 
+def _stage(settings: dict[str, Any]) -> int:
+    """Of ZeRO; 0 = nothing is sharded."""
+    return int(settings.get("zero_optimization", {}).get("stage", 0))
+
+
 def _accumulation(sharding: dict[str, Any], precision: str) -> dict[str, Any]:
     """Chunks' gradients add up in float32, else the sum would depend on how many chunks there are.
 
     Below stage 2 DeepSpeed cannot (stage 0) or takes another optimizer for it (stage 1).
     """
-    stage = sharding.get("zero_optimization", {}).get("stage", 0)
-    if precision != "bf16" or stage < 2:
+    if precision != "bf16" or _stage(sharding) < 2:
         return {}
     return {"data_types": {"grad_accum_dtype": "fp32", **sharding.get("data_types", {})}}
 
@@ -94,7 +98,7 @@ class Engine:
         if not trainable:
             raise ConfigError("policy: no parameter is trainable")
         settings = deepspeed_config(config)
-        self.stage: int = settings.get("zero_optimization", {}).get("stage", 0)
+        self.stage = _stage(settings)
         optimizer = _adamw(trainable, config.optim, world)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(step, config.optim, config.num_steps_total)

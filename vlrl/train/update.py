@@ -218,10 +218,13 @@ def _chunks(
     keeps to the budget too: the smallest chunk of the first group.
     """
     chunks = policy.plan(trajectory, rows) if rows else []
-    wanted = int(all_max(len(chunks), world))
+    real = [(chunk, True) for chunk in chunks]
+    num_missing = int(all_max(len(chunks), world)) - len(chunks)
+    if not num_missing:
+        return real
     first = int(trajectory.group[0])
     filler = policy.plan(trajectory, (trajectory.group == first).nonzero()[:, 0].tolist())[0]
-    return [(chunk, True) for chunk in chunks] + [(filler, False)] * (wanted - len(chunks))
+    return real + [(filler, False)] * num_missing
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ PrefixGrouper (arXiv 2506.05433), which repeats the prompt's keys G times.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,6 +37,28 @@ def varlen_attention(
     return out.transpose(0, 1)[None]
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One kernel call: which sequences of queries go against which of keys, and how."""
+
+    queries: Bounds
+    keys: Bounds
+    causal: bool
+    scale: float | None
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor, int, int]:
+        """Ends of the queries' and the keys' sequences, tokens of the longest of each."""
+        queries, keys = self.queries, self.keys
+        return queries.ends, keys.ends, max(queries.lengths), max(keys.lengths)
+
+
+def _calls(runs: Runs, scale: float | None) -> tuple[_Call, _Call]:
+    """Prompts and answers against themselves; answers against their prompts."""
+    seen = _Call(runs.answers_by_group, runs.prompts_by_group, False, scale)
+    return _Call(runs.own, runs.own, True, scale), seen
+
+
 class _TwoCalls(torch.autograd.Function):
     """The merged softmax with the backward pass that both calls share; all [L, heads, D]."""
 
@@ -43,13 +66,13 @@ class _TwoCalls(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, runs: Runs, scale: float | None
     ) -> Tensor:
-        out, lse, own_rest = _flash(query, key, value, runs.own, runs.own, True, scale)
+        own_call, seen_call = _calls(runs, scale)
+        out, lse, own_rest = _flash(query, key, value, own_call)
         seen_rest: tuple[Tensor, ...] = ()
         if len(runs.answers):
             seen, seen_lse, seen_rest = _flash(
-                query[runs.answers], key[runs.prompts], value[runs.prompts],
-                runs.answers_by_group, runs.prompts_by_group, False, scale,
-            )  # fmt: skip
+                query[runs.answers], key[runs.prompts], value[runs.prompts], seen_call
+            )
             own, own_lse = out[runs.answers], lse[:, runs.answers]
             both_lse = torch.logaddexp(seen_lse, own_lse)
             both = seen.float() * _weight(seen_lse, both_lse)
@@ -63,16 +86,15 @@ class _TwoCalls(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         query, key, value, out, lse = ctx.saved_tensors
-        runs, scale, (own_rest, seen_rest) = ctx.runs, ctx.scale, ctx.rest
+        runs, (own_rest, seen_rest) = ctx.runs, ctx.rest
+        own_call, seen_call = _calls(runs, ctx.scale)
         grad = grads[0].contiguous()
-        dq, dk, dv = _flash_backward(
-            grad, query, key, value, out, lse, runs.own, runs.own, True, scale, own_rest
-        )
+        dq, dk, dv = _flash_backward(grad, query, key, value, out, lse, own_call, own_rest)
         if len(runs.answers):
             more = _flash_backward(
                 grad[runs.answers], query[runs.answers], key[runs.prompts], value[runs.prompts],
                 out[runs.answers], lse[:, runs.answers].contiguous(),
-                runs.answers_by_group, runs.prompts_by_group, False, scale, seen_rest,
+                seen_call, seen_rest,
             )  # fmt: skip
             dq = dq.index_add(0, runs.answers, more[0])
             dk = dk.index_add(0, runs.prompts, more[1])
@@ -85,21 +107,12 @@ def _weight(part_lse: Tensor, both_lse: Tensor) -> Tensor:
     return (part_lse - both_lse).exp().T[..., None]
 
 
-def _flash(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    queries: Bounds,
-    keys: Bounds,
-    causal: bool,
-    scale: float | None,
-) -> _Half:
+def _flash(query: Tensor, key: Tensor, value: Tensor, call: _Call) -> _Half:
     """Output, log-sum-exp [heads, L] in float32, and what the backward pass wants besides."""
     if query.device.type == "cpu":
-        return _flash_on_cpu(query, key, value, queries, keys, causal, scale)
+        return _flash_on_cpu(query, key, value, call)
     out, lse, *rest = torch.ops.aten._flash_attention_forward(
-        query, key, value, queries.ends, keys.ends, max(queries.lengths), max(keys.lengths),
-        0.0, causal, False, scale=scale,
+        query, key, value, *call.bounds, 0.0, call.causal, False, scale=call.scale,
     )  # fmt: skip
     return out, lse, (rest[0], rest[1])
 
@@ -111,36 +124,22 @@ def _flash_backward(
     value: Tensor,
     out: Tensor,
     lse: Tensor,
-    queries: Bounds,
-    keys: Bounds,
-    causal: bool,
-    scale: float | None,
+    call: _Call,
     rest: tuple[Tensor, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
     if query.device.type == "cpu":
-        return _flash_backward_on_cpu(
-            grad, query, key, value, out, lse, queries, keys, causal, scale
-        )
+        return _flash_backward_on_cpu(grad, query, key, value, out, lse, call)
     return torch.ops.aten._flash_attention_backward(
-        grad, query, key, value, out, lse, queries.ends, keys.ends, max(queries.lengths),
-        max(keys.lengths), 0.0, causal, *rest, scale=scale,
+        grad, query, key, value, out, lse, *call.bounds, 0.0, call.causal, *rest, scale=call.scale,
     )  # fmt: skip
 
 
-def _flash_on_cpu(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    queries: Bounds,
-    keys: Bounds,
-    causal: bool,
-    scale: float | None,
-) -> _Half:
+def _flash_on_cpu(query: Tensor, key: Tensor, value: Tensor, call: _Call) -> _Half:
     """The same by the CPU's flash kernel, which takes one sequence at a time."""
     outs, lses = [], []
-    for q, k, v in _sequences(query, key, value, queries, keys):
+    for q, k, v in _sequences(query, key, value, call):
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, k, v, 0.0, causal, scale=scale
+            q, k, v, 0.0, call.causal, scale=call.scale
         )
         outs.append(out[0].transpose(0, 1))
         lses.append(lse[0])
@@ -154,20 +153,17 @@ def _flash_backward_on_cpu(
     value: Tensor,
     out: Tensor,
     lse: Tensor,
-    queries: Bounds,
-    keys: Bounds,
-    causal: bool,
-    scale: float | None,
+    call: _Call,
 ) -> tuple[Tensor, Tensor, Tensor]:
     num_key_heads = key.shape[1]
     found: tuple[list[Tensor], ...] = ([], [], [])
-    parts = _sequences(query, key, value, queries, keys)
-    ends = zip(grad.split(queries.lengths), out.split(queries.lengths),
-               lse.split(queries.lengths, -1), strict=True)  # fmt: skip
+    parts = _sequences(query, key, value, call)
+    ends = zip(grad.split(call.queries.lengths), out.split(call.queries.lengths),
+               lse.split(call.queries.lengths, -1), strict=True)  # fmt: skip
     for (q, k, v), (g, o, one_lse) in zip(parts, ends, strict=True):
         g, o = (x.transpose(0, 1)[None] for x in (g, o))
         three = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            g, q, k, v, o, one_lse[None], 0.0, causal, scale=scale
+            g, q, k, v, o, one_lse[None], 0.0, call.causal, scale=call.scale
         )
         for parts_of, part in zip(found, three, strict=True):
             parts_of.append(part[0].transpose(0, 1))
@@ -178,10 +174,14 @@ def _flash_backward_on_cpu(
 
 
 def _sequences(
-    query: Tensor, key: Tensor, value: Tensor, queries: Bounds, keys: Bounds
+    query: Tensor, key: Tensor, value: Tensor, call: _Call
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Each pair of sequences as [1, heads, L, D], keys once a query head."""
     repeats = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(repeats, 1) for x in (key, value))
-    three = (query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths))
+    three = (
+        query.split(call.queries.lengths),
+        key.split(call.keys.lengths),
+        value.split(call.keys.lengths),
+    )
     return [tuple(x.transpose(0, 1)[None] for x in each) for each in zip(*three, strict=True)]
