@@ -3,8 +3,8 @@
 Written from its description (arXiv 2505.05470 and the order of operations of its SD3 program), and
 from nothing of vlrl's policy, so that it also checks it. What it does in one step:
 
-    for every batch of pictures: text encoders -> 10 guided steps, all but the last stochastic,
-        latents kept in float32 -> one decode
+    for every batch of pictures: text encoders -> 10 guided steps, all but the last stochastic
+        (the published last one adds 0.006 of noise), latents kept in float32 -> one decode
     rewards -> advantages within groups
     for every micro-batch, for every trained step: one guided forward, one backward
     an AdamW step after each minibatch; ratios compare with the log-probs that sampling kept

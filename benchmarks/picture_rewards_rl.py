@@ -6,7 +6,8 @@
 `words`: OCR, on prompts for words that the image model was never shown. `pick_score`: a CLIP
 trained on pairs. Held-out prompts are drawn before and after from the same noise. The canaries are
 those of benchmarks/style_transfer.py, on prompts for things: what is said by a classifier that no
-reward uses, and FID to the pictures that the model was made from. Writes OUT/table.json, table.md.
+reward uses, and FID to the pictures that the model was made from; changes of what is known picture
+by picture have 95 % intervals, paired over prompts. Writes OUT/table.json, table.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 from launching import options, train
+from paired import change, columns, mean, shown
 from style_transfer import CONFIG, evaluate, first_style, row_of
 
 from vlrl.config.resolve import load_run_config
@@ -31,42 +33,66 @@ SIDES = {
 CANARIES = ("thing %", "style %", "FID first")
 
 
-def own_figures(folder: Path, side: str) -> dict[str, float]:
-    """What the side's reward measures, of one evaluation on its held-out prompts."""
-    found: dict[str, Any] = json.loads((folder / "held_out.json").read_text(encoding="utf-8"))
+def own_columns(folder: Path, side: str) -> dict[str, list[float | None]]:
+    """What the side's reward measures, of every sample of one evaluation; None in other strata."""
+    lines = (folder / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
     if side == "pick_score":
-        return {"PickScore": found["overall"]["pick"]["mean"]}
-    groups = found["strata"]["novelty"]
-    return {f"{name} words read %": 100 * groups[name]["read"]["mean"] for name in sorted(groups)}
+        return {"PickScore": [row["metrics"]["pick"] for row in rows]}
+    names = sorted({row["strata"]["novelty"] for row in rows})
+    return {
+        f"{name} words read %": [
+            100 * row["metrics"]["read"] if row["strata"]["novelty"] == name else None
+            for row in rows
+        ]
+        for name in names
+    }
 
 
-def row(out: Path, side: str, seed: int, against: Path) -> dict[str, dict[str, float]]:
-    """Before and after of one run."""
-    name = f"{side}-seed{seed}"
-    after = row_of(evaluate(out / name / "model", out / name / "things", against))
-    found = {"after": own_figures(out / name / "evaluations/after", side)}
-    found["after"] |= {key: after[key] for key in CANARIES}
-    before = out / f"{side}-seed{seed}/evaluations/before"
-    if before.is_dir():
-        start = row_of(evaluate(Path(load_run_config([CONFIG]).policy["model"]),
-                                out / "start/things", against))  # fmt: skip
-        found["before"] = own_figures(before, side) | {key: start[key] for key in CANARIES}
-    return found
+def canaries(model: Path, folder: Path, against: Path) -> dict[str, float]:
+    """What no reward uses, on prompts for things."""
+    found = row_of(evaluate(model, folder, against))
+    return {key: found[key] for key in CANARIES}
 
 
-def table(rows: dict[str, list[dict[str, dict[str, float]]]]) -> str:
-    """A block a side: start, mean over seeds, each seed's value behind."""
-    lines = []
-    for side, runs in rows.items():
-        names = list(runs[0]["after"])
-        lines += ["", f"| {side} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-        start = next(run["before"] for run in runs if "before" in run)
-        lines.append("| start | " + " | ".join(f"{start[name]:.2f}" for name in names) + " |")
-        cells = []
-        for name in names:
-            each = [run["after"][name] for run in runs]
-            cells.append(f"{fmean(each):.2f} ({', '.join(f'{value:.2f}' for value in each)})")
-        lines.append("| after | " + " | ".join(cells) + " |")
+def side_rows(
+    out: Path, side: str, seeds: list[int], against: Path
+) -> tuple[dict[str, float], list[dict[str, float]], dict[str, str]]:
+    """A side's start, its figures after each seed, and its paired changes with their intervals."""
+    runs = [out / f"{side}-seed{seed}" for seed in seeds]
+    start = own_columns(runs[0] / "evaluations/before", side)
+    ends = [own_columns(run / "evaluations/after", side) for run in runs]
+    model = Path(load_run_config([CONFIG]).policy["model"])
+    first = {name: mean(start[name]) for name in start}
+    first |= canaries(model, out / "start/things", against)
+    after = [
+        {name: mean(end[name]) for name in end} | canaries(run / "model", run / "things", against)
+        for run, end in zip(runs, ends, strict=True)
+    ]
+    digits = 3 if side == "pick_score" else 1
+    changes = {name: shown(change(start, ends, name), 1, digits) for name in start}
+    things = [columns(at, "figures", ["concept"]) for at in
+              (out / "start/things", *(run / "things" for run in runs))]  # fmt: skip
+    changes["thing %"] = shown(change(things[0], things[1:], "concept"), 100, 1)
+    return first, after, changes
+
+
+def block(
+    side: str, start: dict[str, float], after: list[dict[str, float]], changes: dict[str, str]
+) -> str:
+    """A table: start, mean over seeds, each seed's value and the change behind."""
+    digits = {name: 3 if name == "PickScore" else 2 for name in start}
+    lines = [f"| {side} | " + " | ".join(start) + " |", "|---" * (len(start) + 1) + "|"]
+    cells = [f"{value:.{digits[name]}f}" for name, value in start.items()]
+    lines.append("| start | " + " | ".join(cells) + " |")
+    cells = []
+    for name in start:
+        each = [found[name] for found in after]
+        values = ", ".join(f"{value:.{digits[name]}f}" for value in each)
+        cells.append(f"{fmean(each):.{digits[name]}f} ({values})")
+        if name in changes:
+            cells[-1] += f"; change {changes[name]}"
+    lines.append("| after | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -76,22 +102,20 @@ def main() -> int:
     args = parser.parse_intermixed_args()
     out = args.out.resolve()
     against = first_style(out)
-    rows: dict[str, list[dict[str, dict[str, float]]]] = {}
-    for seed in args.seeds:
+    for seed in [] if args.table else args.seeds:
         for side in args.sides:
-            if not args.table:
-                first = f"eval.before={str(seed == args.seeds[0]).lower()}"
-                train(
-                    [CONFIG, SIDES[side]],
-                    [first, "eval.splits=[held_out]", *args.overrides],
-                    out=out,
-                    name=f"{side}-seed{seed}",
-                    seed=seed,
-                    ranks=args.ranks,
-                )
-            rows.setdefault(side, []).append(row(out, side, seed, against))
-    (out / "table.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
-    text = table(rows)
+            first = f"eval.before={str(seed == args.seeds[0]).lower()}"
+            train(
+                [CONFIG, SIDES[side]],
+                [first, "eval.splits=[held_out]", *args.overrides],
+                out=out,
+                name=f"{side}-seed{seed}",
+                seed=seed,
+                ranks=args.ranks,
+            )
+    found = {side: side_rows(out, side, args.seeds, against) for side in args.sides}
+    (out / "table.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+    text = "\n".join(block(side, *rows) for side, rows in found.items())
     (out / "table.md").write_text(text, encoding="utf-8")
     print(text)
     return 0

@@ -109,6 +109,14 @@ def test_image_recipes_are_as_published(names: str) -> None:
     assert policy["noise_level"] == (0.8 if is_cps else 0.9 if is_flux else 0.7)
     assert policy["num_eval_steps"] == (28 if is_flux else 40)
     assert policy["guidance_scale"] == (3.5 if is_flux else 4.5)
+    assert (policy["lora"]["rank"], policy["lora"]["alpha"]) == ((64, 128) if is_flux else (32, 64))
+    assert not policy["lora"]["target_modules"]
+    assert policy["max_prompt_tokens"] == 128
+    assert algo.kl_beta == 0 or policy["kl"] == "without_dt"
+    assert (algo.num_minibatches, algo.advantage_clip) == (2, 5.0)
+    optim = config.optim
+    assert (optim.lr, optim.weight_decay, optim.ema_decay) == (3e-4, 1e-4, 0.9)
+    assert (optim.betas, config.dist.precision) == ((0.9, 0.999), "bf16")
 
 
 @pytest.mark.parametrize("names", [*PUBLISHED, "janus_pro_1b"])

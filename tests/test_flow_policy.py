@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_flow import CAPTIONS, make_flow, samples, save_flux, save_sd3
@@ -160,7 +160,7 @@ def test_kl_to_the_start(folders: dict[str, Path], kl: str, lora: dict | None) -
     known = dataclasses.replace(trajectory, reference=policy.reference(trajectory))
     start = policy.evaluate(known).kl
     assert start is not None
-    assert float(start.abs().max()) < 1e-9
+    assert float(start.detach().abs().max()) < 1e-9
     with torch.no_grad():
         for parameter in policy.module.parameters():
             if parameter.requires_grad:
@@ -171,6 +171,59 @@ def test_kl_to_the_start(folders: dict[str, Path], kl: str, lora: dict | None) -
     assert float(kl_now.min()) > 0
     kl_now.sum().backward()
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in policy.module.parameters())
+
+
+@pytest.mark.parametrize(("kind", "feed_forward"), [("sd3", False), ("flux", True)])
+def test_adapters_lie_where_the_published_ones_do(
+    folders: dict[str, Path], kind: str, feed_forward: bool
+) -> None:
+    policy = make(folders, kind, lora={"rank": 4, "alpha": 8})
+    names = {n.split(".lora_A")[0] for n, p in policy.module.named_parameters() if p.requires_grad}
+    names = {name for name in names if "lora_B" not in name}
+    joint = [name for name in names if ".transformer_blocks.0." in name]
+    attention = ["add_k_proj", "add_q_proj", "add_v_proj", "to_add_out", "to_k", "to_out.0",
+                 "to_q", "to_v"]  # fmt: skip
+    wanted = [f"attn.{name}" for name in attention]
+    if feed_forward:
+        wanted += [f"{part}.net.{one}" for part in ("ff", "ff_context") for one in ("0.proj", "2")]
+    assert sorted(n.split(".transformer_blocks.0.")[1] for n in joint) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("kl", "scale"),
+    [
+        *((kl, "dims") for kl in ("exact", "without_dt", "mean_distance", "velocity")),
+        ("exact", "one"),
+        ("exact", "cps_published"),
+    ],
+)
+def test_kl_is_its_convention_of_the_two_steps(
+    folders: dict[str, Path], kl: str, scale: str
+) -> None:
+    """The exact one on the scale of the log-densities; the published others as they stand."""
+    dynamics = {"dynamics": "cps", "noise_level": 0.6} if scale == "cps_published" else {}
+    policy = make(folders, "sd3", kl=kl, logp_scale=scale, window=WINDOW, **dynamics)
+    policy.bind_reference(policy.reference_module(torch.float32))
+    _, trajectory = policy.sample(samples(), 2, seed=0)
+    with torch.no_grad():
+        for parameter in policy.module.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    known = dataclasses.replace(trajectory, reference=policy.reference(trajectory))
+    found = policy.evaluate(known).kl
+    now = policy.regression_target(trajectory)
+    for t, i in enumerate(trajectory.steps):
+        step, x = policy._steps[i], trajectory.before[:, t]
+        here, there = step.mean(x, now[:, t]), step.mean(x, known.reference[:, t])
+        exact = kl_divergence(Normal(here, step.std), Normal(there, step.std)).flatten(1)
+        wanted = {
+            ("exact", "dims"): exact.mean(1),
+            ("exact", "one"): exact.sum(1),
+            ("exact", "cps_published"): exact.mean(1) * 2 * step.std**2,
+            ("without_dt", "dims"): exact.mean(1) * -step.dt,
+            ("mean_distance", "dims"): (here - there).square().flatten(1).mean(1),
+            ("velocity", "dims"): (now[:, t] - known.reference[:, t]).square().flatten(1).mean(1),
+        }[kl, scale]
+        torch.testing.assert_close(found[:, t].detach(), wanted, rtol=2e-3, atol=0)
 
 
 def test_guarded_ratio_starts_at_one_and_weighs_steps(folders: dict[str, Path]) -> None:

@@ -133,6 +133,25 @@ def test_exact_kl_is_torchs() -> None:
 
 
 @pytest.mark.parametrize("form", flow.KL_FORMS)
+def test_kl_conventions_on_the_golden_steps(form: str) -> None:
+    """Velocities 0.3 apart in one half of the dimensions, 0.5 in the other: mean square 0.17."""
+    sigmas = schedule()
+    apart = torch.tensor([0.3, -0.5]).repeat(24).view(1, *LATENT[1:])
+    there = torch.randn(1, *LATENT[1:])
+    for i, (_, _, s, std, _, coef_v, _) in enumerate(GOLDEN[:9]):
+        step = flow.flow_sde(sigmas[i], sigmas[i + 1], 0.7, sigmas[1])
+        numbers = (torch.tensor([x]) for x in (step.coef_v, step.std, step.diffusion))
+        wanted = {
+            "exact": 0.17 * coef_v**2 / (2 * std**2),
+            "without_dt": 0.17 * coef_v**2 / (2 * s**2),
+            "mean_distance": 0.17 * coef_v**2,
+            "velocity": 0.17,
+        }[form]
+        found = flow.kl_to_reference(form, there + apart, there, *numbers)
+        assert found.tolist() == pytest.approx([wanted], rel=3e-3)  # the table has four digits
+
+
+@pytest.mark.parametrize("form", flow.KL_FORMS)
 def test_kl_is_zero_at_the_start_and_has_a_gradient(form: str) -> None:
     v = torch.randn(LATENT, requires_grad=True)
     one = torch.tensor([0.3, 0.7])

@@ -235,6 +235,31 @@ def test_gradients_of_many_chunks_add_up_in_float32(config: Any, stage: int) -> 
     engine.engine.destroy()
 
 
+def test_the_average_takes_in_the_weights_once_an_optimizer_step(config: Any) -> None:
+    """By hand: decay 2/11, then 3/12, then the configured 0.28 where the ramp (4/13) is past it."""
+    sharding = str(ROOT / "deepspeed_configs/zero0.json")
+    over = {"optim__ema_decay": 0.28, "optim__lr": 0.1, "dist__deepspeed": sharding}
+    run = check(RunConfig, config(**over))
+    world = comm.init(run.dist.timeout_s)
+    engine = Engine(torch.nn.Linear(3, 2, bias=False), run, world)
+    weight = next(engine.engine.module.parameters())
+    wanted = weight.detach().double().clone()
+    for num, decay in enumerate((2 / 11, 3 / 12, 0.28), start=1):
+        for scale in (1.0, 2.0):
+            engine.backward(engine(torch.tensor([[1.0, -1.0, scale]])).sum())
+        engine.step(["s0"])
+        wanted = decay * wanted + (1 - decay) * weight.detach().double()
+        assert engine.average is not None
+        assert engine.average.num_updates == num
+        assert torch.allclose(engine.average.shadow[0].double(), wanted, atol=1e-6)
+    now = weight.detach().clone()
+    with engine.averaged():
+        assert torch.allclose(weight.double(), wanted, atol=1e-6)
+    assert torch.equal(weight, now)
+    assert not torch.allclose(weight.double(), wanted, atol=1e-3)
+    engine.engine.destroy()
+
+
 def _endless(logits: torch.Tensor) -> torch.Tensor:
     """The same numbers, with a gradient that is not finite."""
     if logits.requires_grad:

@@ -91,7 +91,7 @@ def algo(**over: object) -> AlgoConfig:
 @pytest.mark.parametrize("weighs", [False, True])
 @pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
 def test_the_loss_of_a_chunk_and_its_gradient_are_the_formula(aggregate: str, weighs: bool) -> None:
-    """Number by number: weight * sum (-min(r A, clip(r) A) + beta kl - c entropy) / denominators.
+    """Number by number: weight sum (-own min(r A, clip(r) A) + beta kl - c entropy) / denominator.
 
     Chunk [2, 0] of four rows; the others, and the slots behind an answer's end, have no part.
     """
@@ -116,15 +116,15 @@ def test_the_loss_of_a_chunk_and_its_gradient_are_the_formula(aggregate: str, we
         length = {"sequence": LENGTHS[b], "token": 1, "constant": 16}[aggregate]
         for t in range(LENGTHS[b]):
             scale = float(batch.row_weight[b]) / length / total
-            if policy.weight is not None:
-                scale *= float(policy.weight[b, t])
+            # The policy's own weight is the objective's alone, as in flow_grpo's GRPO-Guard.
+            own = scale if policy.weight is None else scale * float(policy.weight[b, t])
             r = math.exp(float(gap[b, t]))
             is_clipped = r > 1 + HIGH if A > 0 else r < 1 - LOW
             bound = 1 + HIGH if A > 0 else 1 - LOW
-            value -= scale * A * (bound if is_clipped else r)
+            value -= own * A * (bound if is_clipped else r)
             value += scale * BETA * float(policy.kl[b, t].detach())
             value -= scale * COEF * float(policy.entropy[b, t].detach())
-            wanted[0][b, t] = 0.0 if is_clipped else -scale * A * r
+            wanted[0][b, t] = 0.0 if is_clipped else -own * A * r
             wanted[1][b, t] = scale * BETA
             wanted[2][b, t] = -scale * COEF
             num_clipped += is_clipped

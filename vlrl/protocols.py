@@ -133,7 +133,7 @@ class Evaluation:
     entropy: Tensor | None
     """[B, T], nats; with gradient only when the loss asks for it."""
     action_weight: Tensor | None = None
-    """Weight of every action's loss, [B, T]; None = 1."""
+    """Weight of every action's objective, not of its KL, [B, T]; None = 1."""
 
 
 @dataclass

@@ -20,7 +20,8 @@ class FlowLoraConfig(Section):
 class WindowConfig(Section):
     """Which steps are stochastic, and so trained; all others follow the ODE.
 
-    The same steps on all ranks: they follow from the number of optimizer steps.
+    The same steps on all ranks, in every run and whatever its seed: they follow from the number of
+    optimizer steps alone.
     """
 
     num_steps: PositiveInt = 2
@@ -63,7 +64,7 @@ class FlowConfig(Section):
     kl: Literal["exact", "without_dt", "mean_distance", "velocity"] = "exact"
     ratio: Literal["plain", "guard"] = Field("plain", description="guard: GRPO-Guard's RatioNorm")
     guard_by_dt: bool = Field(
-        False, description="with ratio: guard, weigh every step's loss by 1 / -dt (verl-omni)"
+        False, description="with ratio: guard, weigh each step's objective, not its KL, by 1 / -dt"
     )
     latent_dtype: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="latents are rounded to it before their log-prob is taken"

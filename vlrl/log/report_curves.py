@@ -28,7 +28,7 @@ FROM_TASK = (
     ),
 )
 FROM_TRAINER = (
-    Chart("KL to the reference", "nats an action", ("update/kl",)),
+    Chart("KL to the reference", "an action", ("update/kl",)),
     Chart("Entropy", "nats an action", ("update/entropy",)),
     Chart("Answer length", "actions", ("rollout/num_actions",)),
     Chart("Gradient norm", "before clipping", ("update/grad_norm",)),

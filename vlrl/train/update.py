@@ -146,12 +146,12 @@ def _surrogate_loss(
     bounds = Clip(algo.clip.low, algo.clip.high)
     objective = OBJECTIVES[algo.objective](now.logp, old, advantage, mask, bounds)
     loss = objective.loss
+    if now.action_weight is not None:
+        loss = loss * now.action_weight
     if now.kl is not None:
         loss = loss + algo.kl_beta * now.kl
     if algo.entropy_coef:
         loss = loss - algo.entropy_coef * now.entropy
-    if now.action_weight is not None:
-        loss = loss * now.action_weight
     if meter is not None:
         _record(meter, now, objective, part, mask)
     return loss
