@@ -1,6 +1,6 @@
 """Pictures a second of a judge: batched with one shared beginning, against one call a picture.
 
-    python benchmarks/judge_throughput.py                      # the embedded judge
+    python benchmarks/judge_throughput.py    # the small judge: see configs/judge/tiny_judge.yaml
     python benchmarks/judge_throughput.py --model Qwen/Qwen2.5-VL-7B-Instruct --examples 4
 
 Sides: the reward's own batches with the shared beginning; the same without sharing; one call a

@@ -1,6 +1,6 @@
 """The published tables, one layout a benchmark: which columns, in which order, averaged how.
 
-Sources: facts/gui_grounding.md, sections 3 and 3.8. Micro weighs every item alike, macro every
+Sources: the papers and their released code. Micro weighs every item alike, macro every
 cell; papers print one or the other without saying, so both stand here.
 """
 

@@ -16,11 +16,11 @@ KEYS = ("if", "at_least", "then", "else")
 
 
 class Gate:
-    """`then` where the condition reaches `at_least`, else a number.
+    """`then` where the condition reaches `at_least` (default 1.0), else a number (0.0).
 
     Example: {gate: {if: {use: box_valid}, at_least: 1.0, then: {use: box_iou}, else: 0.0}}.
     The condition's own value is not added. Where it does not apply, the gate does not either.
-    Source: G-RA (rewards_from_papers.md, B2): a condition exactly at the threshold opens.
+    Source: G-RA's outcome gate; a condition exactly at the threshold opens.
     """
 
     formula = "then if condition >= at_least, else the number `else`"

@@ -21,9 +21,9 @@ FORMS = ("rank", "best", "centre")
 class Group:
     """`of`, replaced by what it says inside the group. Example: {group: {of: {...}, to: rank}}.
 
-    to:
+    to (default rank):
       rank    (number that it beats + half of its ties) / (G - 1), in [0, 1]: only the order counts
-      best    1 / n for the n best, 0 for the others
+      best    1 for the best of the group, shared by those that tie; 0 for the others
       centre  value - mean of the group
     A rollout alone in its group does not apply.
     """

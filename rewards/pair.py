@@ -33,7 +33,7 @@ class Pair:
     Example: {pair: {of: {use: yes_token, judge: ...}, reduce: think_rm}}. `of` compares
     (yes_token), or gives a number a rollout; then a comparison is the difference of two numbers.
 
-    reduce:
+    reduce (default mean; eps 1e-6, ridge 0.01, mates 0):
       mean           mean signed preference over the others
       win_rate       share of the others that it beats, a tie counts half
       bradley_terry  strength of a Bradley-Terry fit to the preferences, `ridge`

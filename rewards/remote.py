@@ -53,7 +53,7 @@ NUM_IDS_SHOWN = 8
 class RemoteOptions(BaseModel):
     """How a served reward is asked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     url: str = Field("http://127.0.0.1:8088", pattern="^https?://[^/]")
     reward: str | None = None

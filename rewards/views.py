@@ -31,7 +31,7 @@ class View:
 
 
 class Views:
-    """The child's value on every view, pooled by max, mean or min.
+    """The child's value on every view, pooled by max (the default), mean or min.
 
     Example: {views: {pool: max, of: {use: hps_v2}}}. The child is any reward of pictures, and sees
     one view as if it was the answer. `max` is as AR3D-R1 has it, and rewards one lucky side; `mean`

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class YesTokenOptions(BaseModel):
     """The judge, what it is asked, and how its answer becomes a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     judge: str = "Qwen/Qwen2.5-VL-7B-Instruct"
     """A checkpoint of a vision-language family, folder or hub name; unused with `endpoint`."""

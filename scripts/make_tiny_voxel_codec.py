@@ -1,6 +1,6 @@
 """Make the embedded voxel VQ-VAE from the embedded shapes (training models only).
 
-python scripts/make_tiny_voxel_codec.py --out assets/models/tiny_voxel_codec
+python scripts/make_tiny_voxel_codec.py --out assets/models/tiny_voxel/codec
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Rejection sampling for a judge: its own right answers become training rows.
 
-    python scripts/sample_judgements.py --config configs/judge/grpo_judge.yaml --out
-    runs/right.jsonl
+    python scripts/sample_judgements.py --config configs/judge/unified_reward_think_7b.yaml \\
+        --out runs/right.jsonl
 
 Samples `--num` answers to every pair of the config's training split, keeps the shortest one that
-is right and well-formed, and writes rows in the `pairs` layout with `reasoning`: data for a cold
-start with `scripts/train_judge.py`. UnifiedReward-Think (arXiv 2505.03318) learns from what it
-gets right, and keeps the pairs that it gets wrong for GRPO; they are written beside, as
-OUT.wrong.jsonl.
+is right and well-formed, and writes rows in the `pairs` layout with `answer` and `verdict`: data
+for a cold start with `scripts/train_judge.py`. UnifiedReward-Think (arXiv 2505.03318) learns from
+what it gets right, and keeps the pairs that it gets wrong for GRPO; they are written beside, as
+runs/right.wrong.jsonl.
 """
 
 from __future__ import annotations

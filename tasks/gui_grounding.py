@@ -72,7 +72,7 @@ class GuiGrounding:
     class Options(BaseModel):
         """The `task:` part of a config; `data` maps split names to sources."""
 
-        model_config = ConfigDict(extra="forbid")
+        model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
         data: dict[str, OneOrMore[SourceOptions]]
         prompt: str = GUI_G2_QUESTION

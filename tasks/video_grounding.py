@@ -50,7 +50,7 @@ class VideoGrounding:
     class Options(BaseModel):
         """The `task:` part of a config; `data` maps split names to sources."""
 
-        model_config = ConfigDict(extra="forbid")
+        model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
         data: dict[str, OneOrMore[VideoSource]]
         prompt: str = STVG_QUESTION

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vlrl.build import check_plugins
+from vlrl.cli.main import main
 from vlrl.config.changes import differences
 from vlrl.config.loader import apply_override, compose, merge, parse_yaml, to_yaml
 from vlrl.config.resolve import check, load_run_config, plain
@@ -131,6 +132,31 @@ def test_image_recipes_measure_their_own_target_and_another(names: str) -> None:
     assert len(config.metrics) == 2
     if config.reward["use"] == "geneval":
         assert config.task["labels"] == ["tag"]
+
+
+def test_overrides_may_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--config", str(TINY), "seed=3", "--dry-run", "optim.lr=0.5", "--quiet"]
+    assert main([*words, "num_steps=7"]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)
+    assert (found["seed"], found["optim"]["lr"], found["num_steps"]) == (3, 0.5, 7)
+    for stray in ("--bogus", "seven"):
+        with pytest.raises(SystemExit):
+            main([*words, "num_steps=7", stray])
+        assert f"unrecognized arguments: {'num_steps=7 ' + stray}" in capsys.readouterr().err
+
+
+def test_a_reward_of_ones_own_is_found_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    words = ["describe", "reward", "rewards_of_mine:short"]
+    assert main(words) == 2
+    assert "there is no module 'rewards_of_mine', here or on" in capsys.readouterr().out
+    code = '"""Mine."""\n\n\ndef short(rollout, *, most: int = 4) -> float:\n    """Short."""\n'
+    (tmp_path / "rewards_of_mine.py").write_text(code + "    return 1.0\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 0
+    assert "most: int = 4" in capsys.readouterr().out
 
 
 TINY_OVERLAYS = [

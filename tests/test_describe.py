@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 
 import pytest
 
 from vlrl.cli import describe
+from vlrl.config.schema import RunConfig
+from vlrl.measure.profiles import PROFILES
 from vlrl.registry import REGISTRY
 
 
@@ -24,12 +27,13 @@ def printed(capsys, *words) -> tuple[int, str]:
 def test_everything_registered_is_described(capsys, kind):
     code, listing = printed(capsys, kind)
     assert code == 0
-    for name in REGISTRY[kind]:
-        assert f"\n{name} " in "\n" + listing
+    names = {"run": RunConfig.model_fields, "profile": PROFILES}.get(kind) or REGISTRY[kind]
+    for name in names:
+        assert re.search(rf"^{name}\b", listing, re.M)
         code, text = printed(capsys, kind, name)
         assert code == 0
         assert text.startswith(name)
-        if kind != "task":
+        if kind in ("reward", "combinator"):
             assert "formula" in text
 
 
@@ -46,10 +50,33 @@ def test_a_task_lists_its_nested_options(capsys):
         assert text.count(piece) == 1 or piece == "profile", piece
 
 
-def test_unknown_name(capsys):
-    code, text = printed(capsys, "reward", "gausian_point")
+@pytest.mark.parametrize(
+    ("kind", "name", "meant"),
+    [
+        ("reward", "gausian_point", "gaussian_point"),
+        ("policy", "flowe", "flow"),
+        ("run", "optin", "optim"),
+        ("profile", "qwen2_5vl", "qwen2_5_vl"),
+    ],
+)
+def test_unknown_name(capsys, kind, name, meant):
+    code, text = printed(capsys, kind, name)
     assert code == 2
-    assert "did you mean 'gaussian_point'" in text
+    assert f"did you mean {meant!r}" in text
+
+
+def test_options_say_what_they_mean(capsys):
+    _, text = printed(capsys, "policy", "flow")
+    assert "num_eval_steps: int = 40" in text
+    assert "# of an evaluation, along the ODE" in text
+    assert "\n      slide_every: int = 25" in text
+    _, text = printed(capsys, "run", "optim")
+    assert text.startswith("optim: OptimConfig")
+    assert "\n    lr: float" in text
+    assert "num_prompts" not in text
+    # What stands under a field in the code is its meaning too.
+    _, text = printed(capsys, "task", "text_to_image")
+    assert re.search(r"quoted_text: bool = False  # \w+", text)
 
 
 def test_no_torch_is_imported():

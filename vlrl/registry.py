@@ -7,6 +7,8 @@ may write `use: package.module:attribute` wherever it may write a name.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import Any
 
 from vlrl.errors import ConfigError, did_you_mean
@@ -103,12 +105,17 @@ def resolve(kind: str, name: str) -> Any:
     if target is None:
         raise ConfigError(f"unknown {kind} {name!r}; {did_you_mean(name, rows)}")
     module_name, _, attribute = target.partition(":")
+    if ":" in name and os.getcwd() not in sys.path:
+        # A user's module lies beside the config; `vlrl`, unlike `python`, does not look there.
+        sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # A missing dependency *inside* the module is the module's own story: let it through.
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise ConfigError(f"{kind} {name!r}: there is no module {error.name!r}") from error
+            raise ConfigError(
+                f"{kind} {name!r}: there is no module {error.name!r}, here or on PYTHONPATH"
+            ) from error
         raise
     try:
         return getattr(module, attribute)

@@ -1,10 +1,11 @@
-"""`vlrl describe`: what a reward, combinator or task is, and which options it takes."""
+"""`vlrl describe`: what a reward, combinator, task or policy is, and which options it takes."""
 
 from __future__ import annotations
 
 import argparse
 import functools
 import inspect
+import itertools
 import operator
 import types
 import typing
@@ -14,13 +15,15 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from vlrl.config.resolve import models_in
-from vlrl.errors import VlrlError
+from vlrl.config.schema import RunConfig
+from vlrl.errors import ConfigError, VlrlError, did_you_mean
+from vlrl.measure.profiles import PROFILES, Profile, profile_named
 from vlrl.protocols import NEEDS
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.scorers import RewardSpec
 from vlrl.reward.tree import spec_of
 
-KINDS = ("reward", "combinator", "task")
+KINDS = ("reward", "combinator", "task", "policy", "run", "profile")
 WIDTH = 18
 
 
@@ -28,8 +31,9 @@ def add_parser(subparsers: Any) -> None:
     """Add `describe` to the command line."""
     parser = subparsers.add_parser(
         "describe",
-        help="print the options, range, formula and source of a reward, combinator or task",
-        description="Example: vlrl describe reward gaussian_point",
+        help="print what a reward, combinator, task or policy is, and its options",
+        description="Example: vlrl describe reward gaussian_point. run: the parts of a config; "
+        "profile: the coordinate profiles of model families.",
     )
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("name", nargs="?", help="a name or module:attribute; all if left out")
@@ -51,15 +55,28 @@ def run(args: argparse.Namespace) -> int:
 
 def list_all(kind: str) -> str:
     """One line for each registered name."""
+    if kind == "profile":
+        return "\n".join(_profile_line(profile) for profile in PROFILES.values())
+    if kind == "run":
+        return "\n".join(option_lines(RunConfig, ""))
     lines = []
     for name in REGISTRY[kind]:
-        target = resolve(kind, name)
+        target = resolve(f"{kind}_options" if kind == "policy" else kind, name)
         lines.append(f"{name:<{WIDTH}} {first_line(target)}".rstrip())
     return "\n".join(lines)
 
 
 def describe(kind: str, name: str) -> str:
     """The whole description; raises ConfigError with the nearest name."""
+    if kind == "profile":
+        return _profile_line(profile_named(name))
+    if kind == "run":
+        return describe_section(name)
+    if kind == "policy":
+        target = resolve("policy_options", name)
+        return "\n".join(
+            [name, "", inspect.getdoc(target) or "", "", "options", *option_lines(target)]
+        )
     target = resolve(kind, name)
     if kind == "reward" and not inspect.isclass(target):
         return describe_reward(name, spec_of(target))
@@ -98,19 +115,30 @@ def describe_reward(name: str, spec: RewardSpec) -> str:
     return "\n".join(lines)
 
 
+def describe_section(name: str) -> str:
+    """A part of a run's config; raises ConfigError with the nearest name."""
+    fields = RunConfig.model_fields
+    if name not in fields:
+        raise ConfigError(f"a run has no part {name!r}; {did_you_mean(name, fields)}")
+    lines = option_lines(RunConfig, "")
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"{name}:"))
+    inner = itertools.takewhile(lambda line: line.startswith(" "), lines[start + 1 :])
+    return "\n".join([lines[start], *inner])
+
+
 def option_lines(model: type[BaseModel], indent: str = "  ") -> list[str]:
-    """`name: type = default` for every field, limits included; nested models below."""
+    """`name: type = default  # meaning` for every field, limits included; nested models below."""
     lines = []
     for name, field in model.model_fields.items():
         limits = ", ".join(str(limit) for limit in field.metadata)
-        default = "" if field.default is PydanticUndefined else f" = {field.default!r}"
-        if field.default_factory is not None:
-            default = f" = {field.default_factory()!r}"  # type: ignore[call-arg]
+        value = field.get_default(call_default_factory=True)
+        shown = value is not PydanticUndefined and not isinstance(value, BaseModel)
+        default = f" = {value!r}" if shown else ""
         required = "  (required)" if field.is_required() else ""
         suffix = f"  [{limits}]" if limits else ""
-        lines.append(
-            f"{indent}{name}: {type_name(field.annotation)}{default}{suffix}{required}".rstrip()
-        )
+        meaning = f"  # {' '.join(field.description.split())}" if field.description else ""
+        kind = type_name(field.annotation)
+        lines.append(f"{indent}{name}: {kind}{default}{suffix}{required}{meaning}")
         for nested in models_in(field.annotation):
             lines += option_lines(nested, indent + "    ")
     return lines
@@ -143,6 +171,11 @@ def bare(annotation: Any) -> Any:
 def first_line(target: Any) -> str:
     """The first line of a docstring."""
     return (inspect.getdoc(target) or "").partition("\n")[0]
+
+
+def _profile_line(profile: Profile) -> str:
+    facts = f"{profile.kind} in {profile.scale}, {profile.syntax}, {profile.pick} answer"
+    return _line(profile.name, f"{facts}, {profile.min_pixels} to {profile.max_pixels} pixels")
 
 
 def _line(label: str, value: Any) -> str:

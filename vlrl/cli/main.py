@@ -30,7 +30,12 @@ def main(argv: list[str] | None = None) -> int:
         command.add_parser(commands)
     for command in (judge_bench, references, serve_judge):
         command.add_parser(commands)
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    for item in rest:
+        # An override may stand behind any option; argparse alone takes those of one place.
+        if item.startswith("-") or "=" not in item or not hasattr(args, "overrides"):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        args.overrides.append(item)
     try:
         status: int = args.run(args)
         sys.stdout.flush()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlrl.build import build_trainer, check_plugins
@@ -43,11 +42,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or print the resolved config with --dry-run."""
-    files = [item for item in args.config if not _is_override(item)]
-    overrides = [item for item in args.config if _is_override(item)] + args.overrides
-    if args.quiet:
-        overrides.append("log.quiet=true")
-    config = load_run_config(files, overrides, args.reward)
+    overrides = [*args.overrides, "log.quiet=true"] if args.quiet else args.overrides
+    config = load_run_config(args.config, overrides, args.reward)
     if args.dry_run:
         print(to_yaml(plain(check_plugins(config))), end="")
         return 0
@@ -55,11 +51,6 @@ def run(args: argparse.Namespace) -> int:
     trainer.train()
     finish(trainer)
     return 0
-
-
-def _is_override(item: str) -> bool:
-    """`--config a.yaml b.yaml key=value` reads naturally: what is written key=value is no file."""
-    return "=" in item and not Path(item).is_file()
 
 
 def export(trainer: Trainer) -> None:

@@ -20,14 +20,18 @@ def load_run_config(
     overrides: Sequence[str] = (),
     reward_file: str | Path | None = None,
 ) -> RunConfig:
-    """Compose, check and return a run's config; every complaint is a ConfigError."""
-    config = compose(files)
+    """Compose, check and return a run's config; every complaint is a ConfigError.
+
+    `--config a.yaml b.yaml key=value` reads naturally: what is written key=value is no file.
+    """
+    assigned = [str(item) for item in files if "=" in str(item) and not Path(item).is_file()]
+    config = compose([item for item in files if str(item) not in assigned])
     if reward_file is not None:
         data = read_yaml(reward_file)
         if set(data) != {"reward"}:
             raise ConfigError(f"{reward_file}: a reward file holds the one key `reward:`")
         config["reward"] = data["reward"]
-    for assignment in overrides:
+    for assignment in [*assigned, *overrides]:
         apply_override(config, assignment)
     return check(RunConfig, config)
 

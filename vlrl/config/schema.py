@@ -16,7 +16,9 @@ class Section(BaseModel):
     """A part of the config: an unknown key is an error, and nothing changes after the check."""
 
     # An infinity in a reward's options is saved as what it is, not as null.
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        use_attribute_docstrings=True, extra="forbid", frozen=True, ser_json_inf_nan="constants"
+    )
 
 
 def check_limits(min_pixels: int | None, max_pixels: int | None) -> None:
@@ -128,7 +130,8 @@ class DistConfig(Section):
     )
     precision: Literal["fp32", "bf16"] = "fp32"
     max_tokens_per_chunk: PositiveInt = Field(
-        16_384, description="budget of one forward of the update, prompt and padding included"
+        16_384,
+        description="budget of a forward of the update; share_prompt: off counts padding too",
     )
     gradient_checkpointing: bool = False
     num_threads: int = Field(0, ge=0, description="CPU threads a rank; 0 = cores / ranks")

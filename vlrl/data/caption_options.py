@@ -12,7 +12,7 @@ MARK = "{caption}"
 class CaptionTaskOptions(BaseModel):
     """The prompt that a caption becomes, what reports group by, and what a bad row does."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     prompt_template: str = MARK
     """The policy's prompt, e.g. "{caption}, flat emoji style"; rewards see the caption."""

@@ -33,7 +33,7 @@ class CaptionSource(BaseModel):
     - `.txt`: one prompt a line, as Flow-GRPO has them.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     references: str | None = None

@@ -29,7 +29,7 @@ Format = Literal[
 class SourceOptions(BaseModel):
     """One split's source. Example: {path: assets/screens/train.jsonl, format: screens}."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     """A file or folder; for `hub` a `datasets` name."""

@@ -32,7 +32,7 @@ PreferenceFormat = Literal[
 class PreferenceSource(BaseModel):
     """Where preferences lie. Example: {path: train.json, format: hpd_v2, image_root: train}."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     """A .json, .jsonl or .parquet file; or a `datasets` name, with `hub: true`."""

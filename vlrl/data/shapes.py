@@ -27,7 +27,7 @@ class ShapeSource(BaseModel):
     - `.txt`: one caption a line.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     references_root: str | None = None

@@ -41,7 +41,7 @@ Entries = Iterator[tuple[str, Callable[[], "VideoRow"]]]
 class VideoSource(BaseModel):
     """One split's source. Example: {path: assets/clips/train.jsonl, format: clips}."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     """The file of annotations."""

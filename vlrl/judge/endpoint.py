@@ -43,7 +43,7 @@ FILTERED_LOGPROB = -9000.0
 class EndpointJudgeOptions(BaseModel):
     """How an endpoint is asked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     url: str = Field(pattern="^https?://[^/]")
     """Base address, e.g. http://127.0.0.1:8000/v1."""

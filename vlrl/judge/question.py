@@ -30,7 +30,7 @@ class JudgeTemplate(BaseModel):
     """The texts of a question. {first} and {second} are pictures, or texts where texts are
     judged."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     comparison_instruction: str = (
         "You compare two pictures that were made for the same caption. Criteria: {criteria}.\n"
@@ -68,7 +68,7 @@ class JudgeTemplate(BaseModel):
 class Example(BaseModel):
     """A question with its answer, shown before the real one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     caption: str
     first: str
@@ -82,7 +82,7 @@ class Example(BaseModel):
 class ReasoningOptions(BaseModel):
     """Written reasoning before the word."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     max_tokens: int = Field(256, gt=0)
 

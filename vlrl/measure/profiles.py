@@ -1,7 +1,7 @@
 """How a model family sees pictures and writes places: resize limits, coordinate frame, syntax.
 
 The scale is a fact about a family, named here; nothing reads it off the size of a number.
-Source: facts/gui_grounding.md, 4.1 and 4.2, from the families' released code.
+Source: the families' released code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Right, wrong, or no answer at all: the one rule by which a click is judged.
 
-Edges count as inside, as in all six published suites (facts/gui_grounding.md, section 3).
+Edges count as inside, as in all six published suites.
 """
 
 from __future__ import annotations

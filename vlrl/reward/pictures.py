@@ -22,7 +22,7 @@ from vlrl.types import Rollout, Score
 class PictureOptions(BaseModel):
     """What every picture reward can be told."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     batch_size: PositiveInt = 32
     """Pictures scored together."""
@@ -38,7 +38,9 @@ class ModelOptions(PictureOptions):
 class ClipOptions(ModelOptions):
     """Which CLIP: a name on the model hub or a local path."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        use_attribute_docstrings=True, extra="forbid", frozen=True, validate_default=True
+    )
 
     library: Literal["transformers", "open_clip"] = "transformers"
     model: str = "openai/clip-vit-large-patch14"

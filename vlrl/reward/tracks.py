@@ -19,7 +19,7 @@ Which = Literal["think", "final"]
 class SpatialOptions(BaseModel):
     """How the boxes of a track are compared with the true ones."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     giou: float = Field(1.0, ge=0)
     """Weight of GIoU."""

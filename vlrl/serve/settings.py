@@ -18,7 +18,7 @@ from vlrl.reward.wire import WireLimits, check_servable
 class ServeConfig(BaseModel):
     """The file given to `vlrl serve-rewards --config`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     rewards: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name -> reward node, written as a run's `reward:`."""
