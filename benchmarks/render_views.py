@@ -20,6 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from vlrl.cli.checks import run_program
 from vlrl.policy.voxel_tokens.codec_files import load_codec
 from vlrl.shapes.camera import around
 from vlrl.shapes.render import render
@@ -70,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from vlrl.cli.checks import run_program
 from vlrl.eval.benchmarks import benchmark_named
 from vlrl.eval.given import GivenOptions, read_given
 from vlrl.eval.items import Item, Source, load_items
@@ -163,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

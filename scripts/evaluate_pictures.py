@@ -23,12 +23,13 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from generated import generate, options, run
 
-from vlrl.errors import DataError
+from vlrl.errors import ConfigError, DataError
 from vlrl.eval.pictures import nearness
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     """All figures, as they are written to --out."""
+    against = sets_of(args)
     made = generate(args)
     drawn = [(one.sample, one.parsed.image) for one in made.rollouts if one.parsed is not None]
     if args.pictures is not None:
@@ -39,10 +40,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         from vlrl.scoring.pooled import PooledFeatures
 
         firsts = [one.sample.target.references[:1] for one in made.rollouts]
-        sets = {"references": opened([Path(path) for paths in firsts for path in paths])}
-        for item in args.against:
-            name, _, folder = item.partition("=")
-            sets[name] = opened(sorted(path for path in Path(folder).iterdir() if path.is_file()))
+        references = opened([Path(path) for paths in firsts for path in paths])
+        sets = {"references": references, **against}
         made.found["sets"] = {}
         short = {Path(model).name for model in args.features}
         for model in args.features:
@@ -53,6 +52,19 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             called = Path(model).name if len(short) == len(args.features) else model
             made.found["sets"][called] = near
     return made.found
+
+
+def sets_of(args: argparse.Namespace) -> dict[str, list[np.ndarray]]:
+    """The pictures of --against by name; read first, so that no mistake costs a generation."""
+    if args.against and not args.features:
+        raise ConfigError("--against needs --features, which measure the distance")
+    sets = {}
+    for item in args.against:
+        name, _, folder = item.partition("=")
+        if not (name and folder and Path(folder).is_dir()):
+            raise ConfigError(f"--against takes NAME=FOLDER, an existing folder, not {item!r}")
+        sets[name] = opened(sorted(path for path in Path(folder).iterdir() if path.is_file()))
+    return sets
 
 
 def opened(paths: Sequence[Path]) -> list[np.ndarray]:

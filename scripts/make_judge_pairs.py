@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from vlrl.cli.checks import run_program
 from vlrl.data.degrade import HELD_OUT_KINDS
 from vlrl.data.judge_pairs import CAPTION_KINDS, TRAINED_KINDS, PairMaker, read_rows, write_pairs
 
@@ -31,10 +32,10 @@ def main() -> None:
     parser.add_argument("--num-test", type=int, default=840, help="pairs of each held-out file")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     train, held, new = (
         read_rows(args.assets / f"{name}.jsonl") for name in ("train", "held_out", "new_concepts")
     )
+    args.out.mkdir(parents=True, exist_ok=True)
     # Damage is learnt first, and what the caption says after it: with more captions from the start
     # a small judge stays at chance for hundreds of steps.
     mixed = (*TRAINED_KINDS, *CAPTION_KINDS)
@@ -52,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vlrl.cli.checks import run_program
 from vlrl.clips.dataset import write_video
 from vlrl.clips.walkers import Walk, empty_scene, moving_boxes, walks
 from vlrl.errors import DataError
@@ -118,4 +120,4 @@ def row_of(cut: Cut, boxes: np.ndarray, frame: np.ndarray) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from shape_docs import write_docs
 from shape_names import class_of, clean
 
+from vlrl.cli.checks import run_program
 from vlrl.errors import DataError
 from vlrl.measure.voxels import num_exposed_faces
 from vlrl.shapes.describe import describe
@@ -112,14 +113,13 @@ def split_rows(rows: list[Row]) -> dict[str, list[Row]]:
     return splits
 
 
-def main() -> int:
+def main() -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--package", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resolution", type=int, default=24)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     found: list[tuple[Row, Voxels]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for archive in sorted((args.package / FOLDER).glob("*.sh3f")):
@@ -146,6 +146,13 @@ def main() -> int:
         }
         rows.append(row)
         shapes[row["id"]] = shape
+    # Before anything is written: --out may be the embedded set.
+    if not rows:
+        raise DataError(
+            f"--package {args.package}: no usable model in {args.package / FOLDER}/*.sh3f; "
+            "unpack the package sweethome3d-furniture there, as the head of this file says"
+        )
+    args.out.mkdir(parents=True, exist_ok=True)
     save_shapes(args.out / "shapes.npz", shapes)
     splits = split_rows(rows)
     for split, part in splits.items():
@@ -154,8 +161,7 @@ def main() -> int:
     write_docs(args.out, splits, args.resolution)
     size = (args.out / "shapes.npz").stat().st_size
     print({split: len(part) for split, part in splits.items()}, f"{size / 1e6:.2f} MB")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(run_program(main))

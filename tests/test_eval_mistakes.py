@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +15,7 @@ import pytest
 
 from vlrl.cli import eval as eval_command
 from vlrl.cli.main import main
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, is_missing_path
 from vlrl.eval.asking import Ask
 from vlrl.eval.compare import compare
 from vlrl.eval.endpoint import Endpoint, EndpointOptions, host_of
@@ -210,6 +212,7 @@ def message(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
 
 HELD_OUT = ["eval", "--benchmark", "held_out", "--data", str(ROOT / "assets/screens")]
 ASKED = [*HELD_OUT, "--model", TINY, "--limit", "2", "--quiet"]
+CLIPS = ["eval", "--benchmark", "clips", "--data", str(ROOT / "assets/clips"), "--limit", "1"]
 AT_AN_ENDPOINT = [*HELD_OUT, "--model", "m", "--profile", "gui_g2"]
 
 
@@ -230,6 +233,25 @@ AT_AN_ENDPOINT = [*HELD_OUT, "--model", "m", "--profile", "gui_g2"]
         ([*ASKED, "--min-pixels", "0"], "argument --min-pixels: "),
         ([*ASKED, "--votes", "2", "--temperature", "0"], "--temperature is above 0"),
         ([*ASKED, "--attn", "nope"], "'nope'"),
+        ([*ASKED, "--temperature", "0.7"], "--temperature is for sampled answers"),
+        (
+            [*ASKED, "--fps", "1", "--interpolate"],
+            "--fps, --interpolate: read on video benchmarks only (hcstvg_v1, ",
+        ),
+        (
+            [*CLIPS, "--model", "m", "--min-pixels", "9", "--negatives"],
+            "--min-pixels, --negatives: read on GUI benchmarks only (",
+        ),
+        (
+            [*CLIPS, "--model", "./m", "--profile", "qwen2_5_vl"],
+            "policy.model './m': there is no file or folder './m'",
+        ),
+        ([*HELD_OUT, "--model", "./m"], "--model './m' is no folder that could say it"),
+        ([*HELD_OUT, "--model", "./m", "--profile", "gui_g2"], "policy.model './m': there is no"),
+        (
+            [*HELD_OUT, "--model", str(ROOT / "docs"), "--profile", "gui_g2"],
+            "`model_type` key in its config.json. (a run's model lies in runs/<name>/model)",
+        ),
         ([*ASKED, "--files", "/tmp/*.json"], "--files takes patterns below"),
         ([*ASKED, "--files", ""], "--files takes patterns below"),
         ([*ASKED, "--min-pixels", "9000", "--max-pixels", "4000"], "min_pixels 9,000 is above"),
@@ -257,6 +279,43 @@ def test_a_mistake_is_one_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert expected in message(capsys, words)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["scripts/make_shapes.py", "--package", "p", "--out", "o"], "no usable model in p/usr"),
+        (["scripts/make_judge_pairs.py", "--assets", "n", "--out", "o"], "n/train.jsonl: No such"),
+        (["scripts/make_real_clips.py", "--video", "n.avi", "--out", "o"], "no video file"),
+        (["benchmarks/score_answers.py", "nope"], "nope"),
+    ],
+)
+def test_a_mistake_in_a_program_is_one_message_and_writes_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    expected: str,
+) -> None:
+    script = ROOT / words[0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(script.parent))
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(script), run_name="__main__")
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_path_is_told_from_a_name_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs/a/model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for missing in ("runs/b", "runs/a/models", "no/such/model", "./a", "/no", "~/no/such"):
+        assert is_missing_path(missing)
+    for other in ("runs/a/model", "a", "owner/name", "local-dir:a/b/c", "ViT-B-32 a/b/c.pt"):
+        assert not is_missing_path(other)
 
 
 def test_a_greedy_answer_has_no_use_for_a_temperature(tmp_path: Path) -> None:

@@ -63,11 +63,11 @@ def test_ranks_share_the_encoding_of_prompts(sd3: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there_is_named(sd3: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"policy\.model '.*nowhere': there is no such folder"):
+    with pytest.raises(ConfigError, match=r"policy\.model '.*nowhere' cannot .* no file or folder"):
         make_flow(tmp_path / "nowhere")
     # Neither a folder nor a hub name: diffusers raises ValueError.
-    with pytest.raises(ConfigError, match=r"policy\.model 'no/such/model' cannot be loaded"):
-        make_flow(Path("no/such/model"))
+    with pytest.raises(ConfigError, match=r"policy\.model 'no such model' cannot be loaded"):
+        make_flow(Path("no such model"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"policy\.model '.*empty' cannot be loaded"):
         make_flow(tmp_path / "empty")

@@ -381,7 +381,10 @@ def evaluated(job: dict[str, Any]) -> list[float]:
 
 
 def test_the_command_measures_a_model(
-    parts: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    parts: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """scripts/evaluate_pictures.py: pictures of every sample, figures, distances to two sets."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
@@ -415,6 +418,10 @@ def test_the_command_measures_a_model(
     assert sets["own"]["nearest"] == 1.0
     assert sets["own"]["fid"] == pytest.approx(0, abs=1e-3)
     assert sets["references"]["fid"] > sets["own"]["fid"]
+    monkeypatch.setattr(evaluate_pictures, "generate", None)  # no mistake costs a generation
+    for wrong in (str(tmp_path / "drawn"), "own=", f"own={tmp_path / 'nope'}"):
+        assert run("--against", wrong) == 2
+        assert "--against takes NAME=FOLDER" in capsys.readouterr().err
     drawn[0].write_bytes(b"no picture")
     assert run("--against", f"own={tmp_path / 'drawn'}") == 2
     assert f"{drawn[0]} cannot be opened" in capsys.readouterr().err

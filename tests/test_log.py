@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from vlrl.config.resolve import check
 from vlrl.config.schema import LogConfig, OptimConfig, RunConfig
 from vlrl.dist.comm import World
 from vlrl.dist.schedule import lr_factor
-from vlrl.errors import DataError
+from vlrl.errors import ConfigError, DataError
 from vlrl.log.charts import _ticks, line_chart, running_mean
 from vlrl.log.metrics import Meter
 from vlrl.log.report import write_report
@@ -86,6 +87,17 @@ def test_tensorboard_gets_the_figures(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert events.Scalars("reward/mean")[0].value == pytest.approx(0.5)
+
+
+def test_a_tracker_that_does_not_start_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**options: object) -> None:
+        raise RuntimeError("api_key not configured\nand more")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    with pytest.raises(ConfigError, match=r"api_key not configured\); use `wandb login`, WANDB_M"):
+        open_sinks(LogConfig(wandb=True), tmp_path, "run", {}, 0)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30))

@@ -16,7 +16,7 @@ from vlrl.screens.browser import BrowserMissingError, find_chromium
 from vlrl.screens.capture import Shot, make_shot, refuse_blank
 from vlrl.screens.check import problems
 from vlrl.screens.colours import colour_word, fill_word, ink_word
-from vlrl.screens.crawl import Source, page_key
+from vlrl.screens.crawl import MAX_REASON, Source, page_key, reason
 from vlrl.screens.dataset import (
     Deduper,
     limit_repeats,
@@ -330,6 +330,13 @@ def test_synthetic_pages_are_seeded(tmp_path: Path) -> None:
         assert make_page("1", platform, icons) != make_page("2", platform, icons)
     with pytest.raises(FileNotFoundError):
         load_icons([tmp_path / "empty"])
+
+
+def test_failures_are_counted_by_reason_not_by_page() -> None:
+    said = "Page.goto: net::ERR_CONNECTION_REFUSED at http://localhost:3000"
+    assert {reason(Exception(f"{said}/{page}\nCall log:\n")) for page in ("", "a?b")} == {said}
+    assert reason(Exception()) == "Exception"
+    assert len(reason(Exception("x" * 999))) == MAX_REASON
 
 
 def test_viewport_parsing() -> None:

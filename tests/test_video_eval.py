@@ -289,7 +289,7 @@ def test_a_failed_answer_is_asked_again(data: Path) -> None:
     ("words", "message"),
     [
         (("--benchmark", "hcstvg_v1", "--predictions", "x.json"), "--data names the folder"),
-        (("--benchmark", "clips", "--model", "m", "--zoom", "0.5"), "for pictures"),
+        (("--benchmark", "clips", "--model", "m", "--zoom", "0.5"), "--zoom: read on GUI"),
         (("--benchmark", "clips"), "give one of"),
     ],
 )

@@ -219,7 +219,7 @@ def test_all_spellings_are_gathered_and_a_missing_word_is_an_error(judges, check
         LocalJudge.load(str(one), JudgeTemplate(), device="cpu")
     with pytest.raises(RewardError, match="stand for yes and for no"):
         LocalJudge.load(str(judges["qwen2_5_vl"]), JudgeTemplate(no=("yes",)), device="cpu")
-    with pytest.raises(RewardError, match="cannot be loaded"):
+    with pytest.raises(RewardError, match=r"cannot be loaded \(there is no file or folder"):
         LocalJudge.load(str(tmp_path / "nothing"), JudgeTemplate(), device="cpu")
 
 

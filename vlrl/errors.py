@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class VlrlError(Exception):
@@ -41,3 +43,27 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {near[0]!r}?"
     return f"known: {', '.join(names)}" if names else "nothing is known here"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; libraries write whole pages."""
+    return str(error).strip().partition("\n")[0]
+
+
+def why_not_loaded(name: str, error: Exception) -> str:
+    """Why a model did not load; libraries take a mistyped path for a name of the model hub."""
+    if is_missing_path(name):
+        return f"there is no file or folder {name!r}"
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def is_missing_path(name: str) -> bool:
+    """Whether a model's name is a path, not a name of the model hub, and nothing lies there."""
+    path = Path(os.path.expanduser(name))
+    # A prefix or a word may stand before a path: "local-dir:a/b/c", "ViT-B-32 a/b/c.pt".
+    is_path = (
+        name.startswith((".", "/", "~"))
+        or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
+        or (len(path.parts) > 2 and not {":", " "} & set(name))
+    )
+    return is_path and not path.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -72,3 +73,13 @@ def told(error: VlrlError | OSError) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{type(error).__name__}: {error.filename}: {error.strerror}"
     return f"{type(error).__name__}: {error}"
+
+
+def run_program(main: Callable[[], None]) -> int:
+    """Run a program of scripts/ or benchmarks/; a mistake is one clear message and status 2."""
+    try:
+        main()
+    except (VlrlError, OSError) as error:
+        print(told(error), file=sys.stderr)
+        return 2
+    return 0

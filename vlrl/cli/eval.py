@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlrl.cli.checks import out_folder, told
-from vlrl.cli.eval_arguments import add_arguments
+from vlrl.cli.eval_arguments import add_arguments, refuse_unread
 from vlrl.config.recipe import Recipe, read_recipe
 from vlrl.config.resolve import check
-from vlrl.errors import ConfigError, VlrlError, did_you_mean
+from vlrl.errors import ConfigError, VlrlError, did_you_mean, is_missing_path
 from vlrl.eval.benchmarks import BENCHMARKS, Benchmark
 from vlrl.eval.given import GivenOptions, read_given
 from vlrl.eval.items import Item, Source, load_items
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.model is None) == (args.predictions is None):
         raise ConfigError("give one of --model and --predictions")
     benchmark = _benchmark(args.benchmark)
+    refuse_unread(args)
     recipe = read_recipe(args.model) if args.model else Recipe()
     profile, question = _profile(args, recipe), _question(args, recipe)
     limits = _limits(args, recipe, profile)
@@ -90,9 +91,11 @@ def _benchmark(name: str) -> Benchmark:
 def _profile(args: argparse.Namespace, recipe: Recipe) -> Profile:
     name = args.profile or recipe.profile
     if name is None:
+        missing = args.model is not None and is_missing_path(args.model)
         raise ConfigError(
             "--profile names the coordinate profile of the model's family (e.g. qwen2_5_vl, "
             "qwen3_vl, ui_tars_1_5, gta1): its scale is never guessed"
+            + (f"; --model {args.model!r} is no folder that could say it" if missing else "")
         )
     return profile_named(name)
 
@@ -111,6 +114,8 @@ def _strategy(args: argparse.Namespace) -> Strategy:
         raise ConfigError("--zoom and --votes ask a model; with --predictions nobody is asked")
     if args.zoom is not None:
         return Zoom(args.zoom)
+    if args.votes is None and args.temperature:
+        raise ConfigError("--temperature is for sampled answers, which --votes N asks for")
     if args.votes is not None and args.temperature == 0:
         raise ConfigError("--votes samples answers: --temperature is above 0, not 0")
     return Single() if args.votes is None else Vote(args.votes, args.vote_radius)
@@ -183,13 +188,17 @@ def _settings(
         "max_new_tokens": _max_new_tokens(args, recipe),
         "precision": args.precision or recipe.precision,
         "attn": args.attn if args.predictions is None and args.endpoint is None else None,
-        "temperature": args.temperature if args.votes else 0.0,
+        "temperature": _temperature(args) if args.votes else 0.0,
         **strategy.settings(),
     }
 
 
 def _max_new_tokens(args: argparse.Namespace, recipe: Recipe) -> int:
     return args.max_new_tokens or recipe.max_new_tokens or 256
+
+
+def _temperature(args: argparse.Namespace) -> float:
+    return 0.7 if args.temperature is None else args.temperature
 
 
 def _label(args: argparse.Namespace) -> str:
@@ -237,7 +246,7 @@ def _endpoint(args: argparse.Namespace, recipe: Recipe, question: str, profile: 
         model=args.model,
         question=question,
         max_tokens=_max_new_tokens(args, recipe),
-        temperature=args.temperature,
+        temperature=_temperature(args),
         concurrency=args.concurrency,
         timeout_s=args.timeout_s,
         max_tries=args.max_tries,
@@ -259,7 +268,7 @@ def _local(args: argparse.Namespace, recipe: Recipe, question: str, world: World
         "attn_implementation": args.attn,
         "max_new_tokens": _max_new_tokens(args, recipe),
         # Greedy answers know no temperature, and 0 is how many say so.
-        "temperature": args.temperature or 1.0,
+        "temperature": _temperature(args) or 1.0,
         "min_pixels": _pixels(args, recipe, "min_pixels"),
         "max_pixels": _pixels(args, recipe, "max_pixels"),
         "sample_batch_size": args.batch_size,

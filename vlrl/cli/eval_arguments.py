@@ -9,8 +9,16 @@ from typing import get_args
 from vlrl.cli.checks import number, whole
 from vlrl.cli.eval_video_arguments import add_video_arguments
 from vlrl.data.rows import Convention
+from vlrl.errors import ConfigError
 from vlrl.eval.benchmarks import BENCHMARKS
 from vlrl.eval.video_benchmarks import VIDEO_BENCHMARKS
+
+PICTURES_ONLY = (
+    "endpoint", "concurrency", "timeout_s", "max_tries", "api_key_env", "min_pixels", "max_pixels",
+    "refusal_words", "box", "files", "images", "columns", "wording", "negatives", "zoom", "votes",
+    "vote_radius", "temperature",
+)  # fmt: skip
+"""What video benchmarks do not read; what only they read is in add_video_arguments."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +35,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_video_arguments(parser)
     # Set by the deepspeed launcher; LOCAL_RANK in the environment says the same.
     parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
+
+
+def refuse_unread(args: argparse.Namespace) -> None:
+    """ConfigError for options that are given and that only the other kind of benchmark reads."""
+    every = argparse.ArgumentParser(add_help=False)
+    add_arguments(every)
+    usual = vars(every.parse_args(["--benchmark", args.benchmark]))
+    videos = argparse.ArgumentParser(add_help=False)
+    add_video_arguments(videos)
+    kind, known, names = "GUI", [*BENCHMARKS], [*PICTURES_ONLY]
+    if args.benchmark in BENCHMARKS:
+        kind, known, names = "video", [*VIDEO_BENCHMARKS], [*vars(videos.parse_args([]))]
+    given = ["--" + name.replace("_", "-") for name in names if getattr(args, name) != usual[name]]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)}: read on {kind} benchmarks only ({', '.join(known)}), not on "
+            f"{args.benchmark!r}"
+        )
 
 
 def _add_answers(parser: argparse.ArgumentParser) -> None:
@@ -84,5 +110,5 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
         "--vote-radius", type=number(least=0), default=0.02, help="relative to the long side"
     )
     group.add_argument(
-        "--temperature", type=number(least=0), default=0.7, help="of sampled answers (--votes)"
+        "--temperature", type=number(least=0), help="of sampled answers (--votes); default: 0.7"
     )

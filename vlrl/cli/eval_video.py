@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlrl.cli.checks import out_folder
+from vlrl.cli.eval_arguments import refuse_unread
 from vlrl.config.recipe import VIDEO_OPTIONS, Recipe, read_recipe
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError
@@ -33,8 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask or read, score, write predictions.jsonl, summary.json and .md, print the tables."""
     if (args.model is None) == (args.predictions is None):
         raise ConfigError("give one of --model and --predictions")
-    if args.endpoint is not None or args.zoom is not None or args.votes is not None:
-        raise ConfigError("--endpoint, --zoom and --votes are for pictures, not for videos")
+    refuse_unread(args)
     benchmark = video_benchmark_named(args.benchmark)
     recipe = read_recipe(args.model) if args.model else Recipe()
     task = _task(args, benchmark, recipe)

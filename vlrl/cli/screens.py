@@ -120,7 +120,7 @@ def summarise(console: Console, crawler: Crawler, blocked: dict[str, int], out: 
     if dropped:
         console.print("left out:")
         for reason, count in dropped.items():
-            console.print(f"  {count:6d}  {reason}")
+            console.print(f"  {count:6d}  {reason}", markup=False, soft_wrap=True)
     if blocked:
         hosts = ", ".join(f"{host} ({count})" for host, count in sorted(blocked.items()))
         console.print(f"requests blocked (see --allow-host): {hosts}")

@@ -13,7 +13,7 @@ from vlrl.config.loader import apply_override, compose, to_yaml
 from vlrl.config.resolve import check, plain
 from vlrl.dist import comm
 from vlrl.dist.engine import Engine
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, why_not_loaded
 from vlrl.judge.head import HEAD_FILE
 from vlrl.judge.local import load_vlm
 from vlrl.judge.module import JudgeModule
@@ -71,8 +71,10 @@ def new_module(config: JudgeTrainConfig) -> tuple[JudgeModule, Any]:
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
     try:
         core, processor = load_vlm(config.model, dtype)
-    except OSError as error:
-        raise ConfigError(f"model {config.model!r}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"model {config.model!r}: {why_not_loaded(config.model, error)}"
+        ) from error
     if not config.train_vision:
         core.model.visual.requires_grad_(False)
     if config.dist.gradient_checkpointing:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vlrl.config.schema import LogConfig
-from vlrl.errors import MissingExtraError
+from vlrl.errors import ConfigError, MissingExtraError, first_line
 
 
 class Sink(Protocol):
@@ -77,7 +77,15 @@ class Tracker:
             self.module: Any = importlib.import_module(module_name)
         except ImportError as error:
             raise _missing(f"log.{module_name}", module_name) from error
-        self.module.init(project=project, name=name, config=dict(config))
+        try:
+            self.module.init(project=project, name=name, config=dict(config))
+        except Exception as error:
+            login = "`wandb login`, WANDB_MODE=offline or " if module_name == "wandb" else ""
+            raise ConfigError(
+                f"log.{module_name}: true, but {module_name} does not start "
+                f"({type(error).__name__}: {first_line(error)}); use {login}"
+                f"log.{module_name}=false"
+            ) from error
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """All figures of a step at once."""

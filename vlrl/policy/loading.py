@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from vlrl.config.schema import LoraSection, VisionLanguageConfig
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, first_line, why_not_loaded
 from vlrl.policy import group_attention, vision_kernels
 from vlrl.policy.families import Family, family_of
 
@@ -46,10 +46,7 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
 
 def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
-    try:
-        config = transformers.AutoConfig.from_pretrained(options.model, revision=options.revision)
-    except OSError as error:
-        raise ConfigError(f"policy.model {options.model!r}: {error}") from error
+    config = read_config(options.model, options.revision)
     attention: Any = options.attn_implementation
     if shares_prompt(options):
         group_attention.register()
@@ -63,6 +60,17 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
     return model
 
 
+def read_config(model: str, revision: str | None) -> Any:
+    """A checkpoint's own config.json; ConfigError where the folder or the name has none."""
+    try:
+        return transformers.AutoConfig.from_pretrained(model, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"policy.model {model!r}: {why_not_loaded(model, error)} "
+            "(a run's model lies in runs/<name>/model)"
+        ) from error
+
+
 @contextmanager
 def attention_named(implementation: str) -> Iterator[None]:
     """Turn the failure to find an attention or its package into a ConfigError that names it."""
@@ -71,9 +79,9 @@ def attention_named(implementation: str) -> Iterator[None]:
     except (ImportError, ValueError) as error:
         if isinstance(error, ValueError) and "attn_implementation" not in str(error):
             raise
-        reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"policy.attn_implementation {implementation!r}: {reason} `sdpa` needs no package"
+            f"policy.attn_implementation {implementation!r}: {first_line(error)} `sdpa` "
+            "needs no package"
         ) from error
 
 

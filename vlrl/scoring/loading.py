@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlrl.errors import RewardError, VlrlError
+from vlrl.errors import RewardError, VlrlError, why_not_loaded
 
 
 def pick_device(name: str) -> torch.device:
@@ -37,11 +37,10 @@ def loading(what: str, name: str) -> Iterator[None]:
     except VlrlError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
         raise RewardError(
-            f"the {what} {name!r} cannot be loaded ({type(error).__name__}: {reason}); give the "
-            "path of a local copy, or a name that is in the model hub's cache of this machine "
-            "or that it may download (HF_HUB_OFFLINE unset)"
+            f"the {what} {name!r} cannot be loaded ({why_not_loaded(name, error)}); give the path "
+            "of a local copy, or a name that is in the model hub's cache of this machine or that "
+            "it may download (HF_HUB_OFFLINE unset)"
         ) from error
 
 

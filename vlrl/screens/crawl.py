@@ -1,5 +1,6 @@
 """Screens of the user's own application: a URL or a folder of HTML, link by link."""
 
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+from vlrl.errors import first_line
 from vlrl.screens.browser import Browser
 from vlrl.screens.capture import Shot, load, shots_of_page
 from vlrl.screens.dataset import (
@@ -24,6 +26,7 @@ from vlrl.screens.records import Row, Screen
 from vlrl.screens.server import serve
 
 MOBILE_WIDTH = 600  # px; narrower viewports are rendered as a phone
+MAX_REASON = 160  # characters
 _NOT_PAGES = (".pdf", ".zip", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".css", ".js",
               ".json", ".xml", ".mp4", ".csv")  # fmt: skip
 
@@ -164,7 +167,7 @@ class Crawler:
                 if self.full:
                     break
         except _browser_errors() as error:
-            self.dropped[f"page failed: {type(error).__name__}"] += 1
+            self.dropped[f"page failed: {reason(error)}"] += 1
             return False
         return True
 
@@ -201,6 +204,12 @@ class Crawler:
         for split, rows in self.rows.items():
             write_jsonl(self._out / f"{split}.jsonl", (row.to_json() for row in rows))
         write_jsonl(self._out / "screens.jsonl", (screen.to_json() for screen in self.screens))
+
+
+def reason(error: Exception) -> str:
+    """A failure in a few words; addresses lose their paths, so that pages are counted together."""
+    words = re.sub(r"(https?://[^/\s\"']+)[^\s\"']*", r"\1", first_line(error))
+    return words[:MAX_REASON] or type(error).__name__
 
 
 def _browser_errors() -> tuple[type[Exception], ...]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from vlrl.config.flow import FlowConfig
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, why_not_loaded
 from vlrl.policy.flow.families import FlowFamily, flow_family
 
 
@@ -92,18 +91,14 @@ def _named(options: FlowConfig) -> Iterator[None]:
 
     It raises ValueError for what is neither a folder nor a hub name, OSError for missing files.
     """
-    if Path(options.model).is_absolute() and not Path(options.model).is_dir():
-        raise ConfigError(
-            f"policy.model {options.model!r}: there is no such folder; name a pipeline's folder, "
-            "with model_index.json in it, or a hub name"
-        )
     try:
         yield
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"policy.model {options.model!r} cannot be loaded ({type(error).__name__}: {error}); "
-            "name a pipeline's folder, with model_index.json in it, or a hub name that this "
-            "machine has in its cache or may download (HF_HUB_OFFLINE unset)"
+            f"policy.model {options.model!r} cannot be loaded "
+            f"({why_not_loaded(options.model, error)}); name a pipeline's folder, with "
+            "model_index.json in it, or a hub name that this machine has in its cache or may "
+            "download (HF_HUB_OFFLINE unset)"
         ) from error
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vlrl.config.image_tokens import ImageTokensConfig
 from vlrl.errors import ConfigError, did_you_mean
-from vlrl.policy.loading import add_lora, attention_named
+from vlrl.policy.loading import add_lora, attention_named, read_config
 
 MODEL_CLASSES = {"janus": "JanusForConditionalGeneration"}
 """By the `model_type` in the checkpoint's config.json."""
@@ -67,10 +67,7 @@ def load_generator(options: ImageTokensConfig, dtype: torch.dtype) -> Any:
 
 
 def _whole(options: ImageTokensConfig, dtype: torch.dtype) -> Any:
-    try:
-        config = transformers.AutoConfig.from_pretrained(options.model, revision=options.revision)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"policy.model {options.model!r}: {error}") from error
+    config = read_config(options.model, options.revision)
     if config.model_type not in MODEL_CLASSES:
         raise ConfigError(
             f"policy.model {options.model!r}: no image-token policy for model_type "
