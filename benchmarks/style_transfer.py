@@ -5,10 +5,11 @@
 
 Both sides train the image model towards references of the second style with the DINO reward:
 `adversarial` learns in every round, `fixed` in its warm-up rounds, in which it scores nothing yet,
-and is a fixed reward from then on. Held-out prompts are drawn before and after from the
-same noise and measured in ways that no reward knows: a classifier of the style, one of the thing
-(prompt agreement), and in the features of each FID, KID and nearest neighbours to pictures of the
-same prompts in either style; changes of style and thing have 95 % intervals, paired over prompts.
+and is a fixed reward from then on. Held-out prompts are drawn before and after from the same noise
+and measured in ways that no reward knows: a classifier of the style; one of the thing, and the
+colour of the border (prompt agreement); and in the features of each classifier FID, KID and nearest
+neighbours to pictures of the same prompts in either style. Changes of what is known picture by
+picture have 95 % intervals, paired over prompts.
 Writes OUT/table.md, OUT/table.json and OUT/pictures.png: rows of a caption with the reference, the
 start, and each side of each seed.
 """
@@ -30,6 +31,7 @@ from launching import ROOT, options, train
 from paired import change, columns, shown
 
 from vlrl.config.resolve import load_run_config
+from vlrl.data.compose import COLOURS
 from vlrl.warmup.images.pictures import sprite
 
 CONFIG = "configs/image_generation/tiny.yaml"
@@ -37,7 +39,7 @@ SIDES = ("adversarial", "fixed")
 ASSETS = ROOT / "assets/images"
 SPACES = ("judge_concept", "judge_style")
 """Whose features distances are taken in: a classifier of the thing, and one of the style."""
-PAIRED = {"style %": "style", "thing %": "concept"}
+PAIRED = {"style %": "style", "thing %": "concept", "background %": "background"}
 """Columns that are means over pictures, and the metric of each."""
 LIMIT = 200
 NUM_SHOWN = 10
@@ -83,8 +85,14 @@ def evaluate(model: Path, folder: Path, against: Path) -> dict[str, Any]:
     return figures
 
 
+def figures_of(model: Path, folder: Path, against: Path) -> dict[str, float]:
+    """A row of the table, prompt agreement of the background included."""
+    row = row_of(evaluate(model, folder, against))
+    return row | {"background %": 100 * fmean(backgrounds(folder))}
+
+
 def row_of(figures: dict[str, Any]) -> dict[str, float]:
-    """The figures of a row of the table."""
+    """The figures that scripts/evaluate_pictures.py found."""
     thing, style = (figures["sets"][name] for name in SPACES)
     return {
         "style %": 100 * figures["overall"]["style"]["mean"],
@@ -99,6 +107,26 @@ def row_of(figures: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def backgrounds(folder: Path) -> list[float]:
+    """1 where the border's median colour is nearest to the one of the caption, else 0."""
+    names = list(COLOURS)
+    palette = np.array([COLOURS[name] for name in names], dtype=float)
+    found = []
+    for row in held_out():
+        with Image.open(folder / "pictures" / f"{row['id']}.png") as image:
+            pixels = np.asarray(image.convert("RGB"), dtype=float)
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        distance = np.square(palette - np.median(border, axis=0)).sum(axis=1)
+        found.append(float(names[int(distance.argmin())] == row["colour"]))
+    return found
+
+
+def seen(folder: Path) -> dict[str, list[float | None]]:
+    """What is known of every picture of a model."""
+    known: dict[str, list[float | None]] = dict(columns(folder, "figures", ["style", "concept"]))
+    return known | {"background": [*backgrounds(folder)]}
+
+
 def rewards_of(folder: Path) -> tuple[float, float]:
     """What the side's own head said, in its first and its last five steps."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -110,8 +138,7 @@ def rewards_of(folder: Path) -> tuple[float, float]:
 def changes_of(out: Path, side: str, seeds: list[int]) -> dict[str, str]:
     """The changes of what is known picture by picture, with their intervals, over all seeds."""
     names = ["start", *(f"{side}-seed{seed}" for seed in seeds)]
-    kept = list(PAIRED.values())
-    start, *ends = (columns(out / name / "held_out", "figures", kept) for name in names)
+    start, *ends = (seen(out / name / "held_out") for name in names)
     return {head: shown(change(start, ends, name), 100, 1) for head, name in PAIRED.items()}
 
 
@@ -161,7 +188,7 @@ def main() -> int:
     out, model = args.out.resolve(), args.start.resolve()
     against = first_style(out)
     (out / "start").mkdir(exist_ok=True)
-    start = row_of(evaluate(model, out / "start/held_out", against))
+    start = figures_of(model, out / "start/held_out", against)
     common = [f"policy.model={model}", "eval.before=false"]
     configs = [CONFIG, *args.over]
     rows: dict[str, list[dict[str, float]]] = {}
@@ -177,10 +204,10 @@ def main() -> int:
             if not args.table:
                 overrides = [*own, *args.overrides]
                 train(configs, overrides, out=out, name=name, seed=seed, ranks=args.ranks)
-            figures = evaluate(out / name / "model", out / name / "held_out", against)
+            figures = figures_of(out / name / "model", out / name / "held_out", against)
             first, last = rewards_of(out / name)
             rows.setdefault(side, []).append(
-                row_of(figures) | {"own reward, start": first, "own reward, end": last}
+                figures | {"own reward, start": first, "own reward, end": last}
             )
     (out / "table.json").write_text(json.dumps({"start": start, **rows}, indent=2), "utf-8")
     changes = {side: changes_of(out, side, args.seeds) for side in rows}
