@@ -91,6 +91,7 @@ def save_open_clip(folder: Path) -> Path:
     named = folder.parent / f"{OPEN_CLIP}.json"
     named.write_text(json.dumps(config), encoding="utf-8")
     open_clip.add_model_config(named)
+    torch.manual_seed(0)  # else the weights depend on which tests ran before
     model = stirred(open_clip.create_model(OPEN_CLIP))
     whole = {"model_cfg": config, "preprocess_cfg": {}}
     (folder / "open_clip_config.json").write_text(json.dumps(whole), encoding="utf-8")
