@@ -15,13 +15,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 from launching import options, train
 from paired import change, columns, mean, shown
-from style_transfer import CONFIG, evaluate, first_style, row_of
+from style_transfer import CONFIG, evaluate, first_style, row_of, table
 
 from vlrl.config.resolve import load_run_config
 
@@ -30,6 +29,7 @@ SIDES = {
     "pick_score": "configs/image_generation/tiny_pick_score.yaml",
 }
 """What is laid over the common config."""
+DIGITS = {"words": 1, "pick_score": 3}
 CANARIES = ("thing %", "style %", "FID first")
 
 
@@ -69,31 +69,11 @@ def side_rows(
         {name: mean(end[name]) for name in end} | canaries(run / "model", run / "things", against)
         for run, end in zip(runs, ends, strict=True)
     ]
-    digits = 3 if side == "pick_score" else 1
-    changes = {name: shown(change(start, ends, name), 1, digits) for name in start}
+    changes = {name: shown(change(start, ends, name), 1, DIGITS[side]) for name in start}
     things = [columns(at, "figures", ["concept"]) for at in
               (out / "start/things", *(run / "things" for run in runs))]  # fmt: skip
     changes["thing %"] = shown(change(things[0], things[1:], "concept"), 100, 1)
     return first, after, changes
-
-
-def block(
-    side: str, start: dict[str, float], after: list[dict[str, float]], changes: dict[str, str]
-) -> str:
-    """A table: start, mean over seeds, each seed's value and the change behind."""
-    digits = {name: 3 if name == "PickScore" else 2 for name in start}
-    lines = [f"| {side} | " + " | ".join(start) + " |", "|---" * (len(start) + 1) + "|"]
-    cells = [f"{value:.{digits[name]}f}" for name, value in start.items()]
-    lines.append("| start | " + " | ".join(cells) + " |")
-    cells = []
-    for name in start:
-        each = [found[name] for found in after]
-        values = ", ".join(f"{value:.{digits[name]}f}" for value in each)
-        cells.append(f"{fmean(each):.{digits[name]}f} ({values})")
-        if name in changes:
-            cells[-1] += f"; change {changes[name]}"
-    lines.append("| after | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
@@ -115,7 +95,10 @@ def main() -> int:
             )
     found = {side: side_rows(out, side, args.seeds, against) for side in args.sides}
     (out / "table.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
-    text = "\n".join(block(side, *rows) for side, rows in found.items())
+    text = "\n".join(
+        table(start, {side: after}, {side: changes}, digits=DIGITS[side])
+        for side, (start, after, changes) in found.items()
+    )
     (out / "table.md").write_text(text, encoding="utf-8")
     print(text)
     return 0

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,7 +29,7 @@ from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 from launching import ROOT, options, train
-from paired import change, columns, shown
+from paired import Columns, change, columns, shown
 
 from vlrl.config.resolve import load_run_config
 from vlrl.data.compose import COLOURS
@@ -107,7 +108,8 @@ def row_of(figures: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def backgrounds(folder: Path) -> list[float]:
+@cache
+def backgrounds(folder: Path) -> tuple[float, ...]:
     """1 where the border's median colour is nearest to the one of the caption, else 0."""
     names = list(COLOURS)
     palette = np.array([COLOURS[name] for name in names], dtype=float)
@@ -118,13 +120,13 @@ def backgrounds(folder: Path) -> list[float]:
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         distance = np.square(palette - np.median(border, axis=0)).sum(axis=1)
         found.append(float(names[int(distance.argmin())] == row["colour"]))
-    return found
+    return tuple(found)
 
 
-def seen(folder: Path) -> dict[str, list[float | None]]:
+def seen(folder: Path) -> Columns:
     """What is known of every picture of a model."""
-    known: dict[str, list[float | None]] = dict(columns(folder, "figures", ["style", "concept"]))
-    return known | {"background": [*backgrounds(folder)]}
+    known = columns(folder, "figures", ["style", "concept"])
+    return {**known, "background": backgrounds(folder)}
 
 
 def rewards_of(folder: Path) -> tuple[float, float]:
@@ -146,15 +148,17 @@ def table(
     start: dict[str, float],
     rows: dict[str, list[dict[str, float]]],
     changes: dict[str, dict[str, str]],
+    digits: int = 2,
 ) -> str:
     """Means over seeds, each seed's value behind; `changes` of a side's columns, paired."""
     lines = ["| | " + " | ".join(start) + " |", "|---" * (len(start) + 1) + "|"]
-    lines.append("| start | " + " | ".join(f"{value:.2f}" for value in start.values()) + " |")
+    cells = [f"{value:.{digits}f}" for value in start.values()]
+    lines.append("| start | " + " | ".join(cells) + " |")
     for side, found in rows.items():
         cells = []
         for name in found[0]:
-            each = ", ".join(f"{one[name]:.2f}" for one in found)
-            cells.append(f"{fmean(one[name] for one in found):.2f} ({each})")
+            each = ", ".join(f"{one[name]:.{digits}f}" for one in found)
+            cells.append(f"{fmean(one[name] for one in found):.{digits}f} ({each})")
             if name in changes[side]:
                 cells[-1] += f"; change {changes[side][name]}"
         lines.append(f"| {side} | " + " | ".join(cells) + " |")

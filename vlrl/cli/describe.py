@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import functools
 import inspect
-import itertools
 import operator
 import types
 import typing
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from vlrl.config.resolve import models_in
@@ -61,7 +61,7 @@ def list_all(kind: str) -> str:
         return "\n".join(option_lines(RunConfig, ""))
     lines = []
     for name in REGISTRY[kind]:
-        target = resolve(f"{kind}_options" if kind == "policy" else kind, name)
+        target = _target(kind, name)
         lines.append(f"{name:<{WIDTH}} {first_line(target)}".rstrip())
     return "\n".join(lines)
 
@@ -72,12 +72,7 @@ def describe(kind: str, name: str) -> str:
         return _profile_line(profile_named(name))
     if kind == "run":
         return describe_section(name)
-    if kind == "policy":
-        target = resolve("policy_options", name)
-        return "\n".join(
-            [name, "", inspect.getdoc(target) or "", "", "options", *option_lines(target)]
-        )
-    target = resolve(kind, name)
+    target = _target(kind, name)
     if kind == "reward" and not inspect.isclass(target):
         return describe_reward(name, spec_of(target))
     lines = [name, "", inspect.getdoc(target) or "", ""]
@@ -91,8 +86,9 @@ def describe(kind: str, name: str) -> str:
     if isinstance(given, frozenset):
         lines.append(_line("provides" if kind == "task" else "needs", ""))
         lines += _needs(given)
-    if hasattr(target, "Options"):
-        lines += ["options", *option_lines(target.Options)]
+    options = target if kind == "policy" else getattr(target, "Options", None)
+    if options is not None:
+        lines += ["options", *option_lines(options)]
     return "\n".join(lines)
 
 
@@ -120,27 +116,28 @@ def describe_section(name: str) -> str:
     fields = RunConfig.model_fields
     if name not in fields:
         raise ConfigError(f"a run has no part {name!r}; {did_you_mean(name, fields)}")
-    lines = option_lines(RunConfig, "")
-    start = next(i for i, line in enumerate(lines) if line.startswith(f"{name}:"))
-    inner = itertools.takewhile(lambda line: line.startswith(" "), lines[start + 1 :])
-    return "\n".join([lines[start], *inner])
+    return "\n".join(field_lines(name, fields[name], ""))
 
 
 def option_lines(model: type[BaseModel], indent: str = "  ") -> list[str]:
-    """`name: type = default  # meaning` for every field, limits included; nested models below."""
-    lines = []
-    for name, field in model.model_fields.items():
-        limits = ", ".join(str(limit) for limit in field.metadata)
-        value = field.get_default(call_default_factory=True)
-        shown = value is not PydanticUndefined and not isinstance(value, BaseModel)
-        default = f" = {value!r}" if shown else ""
-        required = "  (required)" if field.is_required() else ""
-        suffix = f"  [{limits}]" if limits else ""
-        meaning = f"  # {' '.join(field.description.split())}" if field.description else ""
-        kind = type_name(field.annotation)
-        lines.append(f"{indent}{name}: {kind}{default}{suffix}{required}{meaning}")
-        for nested in models_in(field.annotation):
-            lines += option_lines(nested, indent + "    ")
+    """The lines of every field of a model."""
+    fields = model.model_fields.items()
+    return [line for name, field in fields for line in field_lines(name, field, indent)]
+
+
+def field_lines(name: str, field: FieldInfo, indent: str) -> list[str]:
+    """`name: type = default  # meaning`, limits included; the fields of nested models below."""
+    limits = ", ".join(str(limit) for limit in field.metadata)
+    value = field.get_default(call_default_factory=True)
+    shown = value is not PydanticUndefined and not isinstance(value, BaseModel)
+    default = f" = {value!r}" if shown else ""
+    required = "  (required)" if field.is_required() else ""
+    suffix = f"  [{limits}]" if limits else ""
+    meaning = f"  # {' '.join(field.description.split())}" if field.description else ""
+    kind = type_name(field.annotation)
+    lines = [f"{indent}{name}: {kind}{default}{suffix}{required}{meaning}"]
+    for nested in models_in(field.annotation):
+        lines += option_lines(nested, indent + "    ")
     return lines
 
 
@@ -171,6 +168,11 @@ def bare(annotation: Any) -> Any:
 def first_line(target: Any) -> str:
     """The first line of a docstring."""
     return (inspect.getdoc(target) or "").partition("\n")[0]
+
+
+def _target(kind: str, name: str) -> Any:
+    """What is described; of a policy its options, which need no torch."""
+    return resolve("policy_options" if kind == "policy" else kind, name)
 
 
 def _profile_line(profile: Profile) -> str:

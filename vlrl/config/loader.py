@@ -127,12 +127,24 @@ def _entry(place: dict[Any, Any] | list[Any], part: str, assignment: str) -> Any
     return int(part)
 
 
-def compose(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """All files merged left to right, then the overrides."""
+def compose(
+    files: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    replaced: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """All files merged left to right, then whole sections replaced, then the overrides.
+
+    `--config a.yaml b.yaml key=value` reads naturally: what is written key=value is no file.
+    """
     config: dict[str, Any] = {}
+    assigned: list[str] = []
     for file in files:
-        config = merge(config, read_yaml(file))
-    for assignment in overrides:
+        if "=" in str(file) and not Path(file).is_file():
+            assigned.append(str(file))
+        else:
+            config = merge(config, read_yaml(file))
+    config |= replaced or {}
+    for assignment in [*assigned, *overrides]:
         apply_override(config, assignment)
     return config
 

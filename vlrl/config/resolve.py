@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from vlrl.config.loader import apply_override, compose, read_yaml
+from vlrl.config.loader import compose, read_yaml
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, did_you_mean
 
@@ -20,20 +20,11 @@ def load_run_config(
     overrides: Sequence[str] = (),
     reward_file: str | Path | None = None,
 ) -> RunConfig:
-    """Compose, check and return a run's config; every complaint is a ConfigError.
-
-    `--config a.yaml b.yaml key=value` reads naturally: what is written key=value is no file.
-    """
-    assigned = [str(item) for item in files if "=" in str(item) and not Path(item).is_file()]
-    config = compose([item for item in files if str(item) not in assigned])
-    if reward_file is not None:
-        data = read_yaml(reward_file)
-        if set(data) != {"reward"}:
-            raise ConfigError(f"{reward_file}: a reward file holds the one key `reward:`")
-        config["reward"] = data["reward"]
-    for assignment in [*assigned, *overrides]:
-        apply_override(config, assignment)
-    return check(RunConfig, config)
+    """Compose, check and return a run's config; every complaint is a ConfigError."""
+    reward = None if reward_file is None else read_yaml(reward_file)
+    if reward is not None and set(reward) != {"reward"}:
+        raise ConfigError(f"{reward_file}: a reward file holds the one key `reward:`")
+    return check(RunConfig, compose(files, overrides, reward))
 
 
 def check(model: type[Model], data: Mapping[str, Any]) -> Model:

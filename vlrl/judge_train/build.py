@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from vlrl.config.loader import apply_override, compose, to_yaml
+from vlrl.config.loader import compose, to_yaml
 from vlrl.config.resolve import check, plain
 from vlrl.dist import comm
 from vlrl.dist.engine import Engine
@@ -26,10 +26,7 @@ from vlrl.train.checkpoint import Checkpoints
 
 def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> JudgeTrainConfig:
     """Composed and checked; every complaint is a ConfigError."""
-    config = compose(files)
-    for assignment in overrides:
-        apply_override(config, assignment)
-    return check(JudgeTrainConfig, config)
+    return check(JudgeTrainConfig, compose(files, overrides))
 
 
 def build_trainer(

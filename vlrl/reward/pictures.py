@@ -38,9 +38,7 @@ class ModelOptions(PictureOptions):
 class ClipOptions(ModelOptions):
     """Which CLIP: a name on the model hub or a local path."""
 
-    model_config = ConfigDict(
-        use_attribute_docstrings=True, extra="forbid", frozen=True, validate_default=True
-    )
+    model_config = ConfigDict(validate_default=True)
 
     library: Literal["transformers", "open_clip"] = "transformers"
     model: str = "openai/clip-vit-large-patch14"
