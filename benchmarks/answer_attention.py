@@ -5,7 +5,7 @@
 
 Flex attention is one call over the row under a block mask, which is made before and not timed.
 Prints medians of alternating runs and ratios to the masked calls. On CUDA in half precision the
-trainer times masked and varlen calls on its own first row (vlrl/policy/packed/choice.py); on CPU,
+trainer times masked and varlen calls on its own first row (packed/choice.py there); on CPU,
 whose kernel takes one sequence at a time, it takes the masked ones.
 """
 
@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from on_device import wait
 
-from vlrl.policy.packed.masked import masked_attention
-from vlrl.policy.packed.plan import GroupSpan, PackedGroups
-from vlrl.policy.packed.varlen import varlen_attention
+from vlrl.policy.vision_language.packed.masked import masked_attention
+from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
+from vlrl.policy.vision_language.packed.varlen import varlen_attention
 
 HEADS, KEY_HEADS, DIM = 16, 2, 128  # a layer of Qwen2.5-VL-3B
 

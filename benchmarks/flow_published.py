@@ -25,7 +25,7 @@ import torch
 from flow_sides import Case, Times, mean_brightness
 from torch import Tensor
 
-from vlrl.rollout.prompt_sampler import row_seed
+from vlrl.seeds import row_seed
 from vlrl.types import Sample
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import transformers
 
-from vlrl.warmup.images.pipeline import PipelineSize, new_pipeline
+from scripts.assets.models.image.pipeline import PipelineSize, new_pipeline
 
 PHASES = ("sampling", "scoring", "update", "step")
 CAPTIONS = [

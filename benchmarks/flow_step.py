@@ -39,7 +39,8 @@ from flow_sides import (
 from kept_memory import measured_memory
 from torch import Tensor
 
-from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
+from vlrl.seeds import row_seed
+from vlrl.train.sampler import PromptSampler
 
 WINDOW = {"num_steps": 3, "placement": "random"}
 OURS: dict[str, dict[str, Any]] = {

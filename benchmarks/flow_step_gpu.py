@@ -42,7 +42,7 @@ def checkpoint(folder: Path, device: str, px: int, num_layers: int) -> Path:
     import diffusers as d
     import transformers as t
 
-    from vlrl.warmup.images.tokenizers import clip_tokenizer, t5_tokenizer
+    from scripts.assets.models.image.tokenizers import clip_tokenizer, t5_tokenizer
 
     torch.manual_seed(0)
     clip, t5 = clip_tokenizer(CAPTIONS, 900, 77), t5_tokenizer(CAPTIONS, 256)

@@ -47,7 +47,7 @@ def mask_of(inputs: dict[str, Any]) -> Tensor:
 def check_equal(case: Case, model: Path) -> str:
     """Loss and gradients of both trainers on TRL's own batch."""
     from vlrl.algo.aggregate import denominators
-    from vlrl.policy.trajectory import TokenTrajectory
+    from vlrl.policy.vision_language.trajectory import TokenTrajectory
     from vlrl.train.update import Batch, _chunk_loss
 
     trainer = trl_trainer(case, model, 1)
@@ -117,7 +117,7 @@ def least_seconds(case: Case, trainer: Any, rate: float) -> float:
     forwards' worth) in the update; answers the same. Attention's products and the language head's
     are left out, so the true limit lies higher.
     """
-    from vlrl.policy.vision_features import num_visual_tokens
+    from vlrl.policy.vision_language.vision_features import num_visual_tokens
 
     core = trainer.policy.module.core
     prompt = trainer.policy.encoder.encode(trainer.samples[0])
@@ -161,7 +161,7 @@ def compare(case: Case, model: Path, repeats: int, plain: bool, rate: float) -> 
 
 def draw(results: dict[tuple[int, int], dict[str, Times]], path: Path) -> None:
     """Seconds a step against G as an SVG file, one line a trainer and prompt length."""
-    from vlrl.log.charts import COLOURS, WIDTH, line_chart
+    from vlrl.log.report.charts import COLOURS, WIDTH, line_chart
 
     lines: dict[str, list[tuple[float, float]]] = {}
     for (length, group), found in results.items():

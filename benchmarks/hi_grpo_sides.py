@@ -30,7 +30,7 @@ from vlrl.build import build_trainer
 from vlrl.config.loader import compose
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
-from vlrl.rollout.scoring import measured
+from vlrl.train.scoring import measured
 from vlrl.train.trainer import Trainer
 
 SPLIT = "held_out"

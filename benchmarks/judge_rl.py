@@ -1,7 +1,7 @@
 """Does a generative judge resist hacking better than a regression head of the same size?
 
-    python scripts/make_judge_pairs.py --out runs/judge_pairs
-    python scripts/make_tiny_judge.py --out runs/tiny_judge_start
+    python scripts/assets/images/make_judge_pairs.py --out runs/judge_pairs
+    python scripts/assets/models/make_tiny_judge.py --out runs/tiny_judge_start
     python benchmarks/judge_rl.py [KEY=VALUE ...] --seeds 0 1 2 --out runs/judge_rl   # an hour
 
 For each seed: trains both judges on the same pairs (scripts/train_judge.py), measures them on

@@ -27,7 +27,7 @@ import torch
 
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import Ask, Example, PictureBook, Questions, template_of
-from vlrl.measure.yes_token import Reading
+from vlrl.judge.yes_token import Reading
 
 Side = Callable[[], list[Reading]]
 

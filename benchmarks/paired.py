@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vlrl.measure.stats import bootstrap_mean
+from vlrl.stats import bootstrap_mean
 
 Columns = Mapping[str, Sequence[float | None]]
 """Per-sample figures by name, None where one does not apply."""

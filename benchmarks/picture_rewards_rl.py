@@ -1,6 +1,6 @@
 """Rewards of pictures move what they measure, and what else they move: OCR and a small PickScore.
 
-    python scripts/make_tiny_pick_score.py --out runs/tiny_pick_score
+    python scripts/assets/models/make_tiny_pick_score.py --out runs/tiny_pick_score
     python benchmarks/picture_rewards_rl.py [KEY=VALUE ...] --out runs/picture_rewards --seeds 0 1 2
 
 `words`: OCR, on prompts for words that the image model was never shown. `pick_score`: a CLIP

@@ -21,11 +21,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vlrl.cli.checks import run_program
+from vlrl.mesh.camera import around
+from vlrl.mesh.render import render
+from vlrl.mesh.store import load_shape
+from vlrl.mesh.surface import surface
 from vlrl.policy.voxel_tokens.codec_files import load_codec
-from vlrl.shapes.camera import around
-from vlrl.shapes.render import render
-from vlrl.shapes.store import load_shape
-from vlrl.shapes.surface import surface
 
 TOLERANCE = 8
 """Levels of 255 by which a pixel may differ."""

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from vlrl.rewards.box_hit import box_hit
-from vlrl.rewards.box_iou import box_iou
-from vlrl.rewards.edge_harmonic import edge_harmonic
-from vlrl.rewards.gaussian_coverage import gaussian_coverage
-from vlrl.rewards.gaussian_point import gaussian_point
+from vlrl.rewards.gui.box_hit import box_hit
+from vlrl.rewards.gui.box_iou import box_iou
+from vlrl.rewards.gui.edge_harmonic import edge_harmonic
+from vlrl.rewards.gui.gaussian_coverage import gaussian_coverage
+from vlrl.rewards.gui.gaussian_point import gaussian_point
 
 WIDTH, HEIGHT, ALPHA = 1920.0, 1080.0, 0.5
 Row = tuple[float, float, float, float]

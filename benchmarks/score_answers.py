@@ -23,16 +23,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from vlrl.cli.checks import run_program
-from vlrl.eval.benchmarks import benchmark_named
-from vlrl.eval.given import GivenOptions, read_given
-from vlrl.eval.items import Item, Source, load_items
-from vlrl.eval.scoring import prediction, verdict_of
-from vlrl.eval.strategies import Reading, Single
-from vlrl.measure.boxes import Box, Frame
-from vlrl.measure.profiles import PROFILES, profile_named
-from vlrl.measure.refusal import read_click
-from vlrl.measure.syntax import write_answer
-from vlrl.measure.verdict import Polygon
+from vlrl.eval.gui.benchmarks import benchmark_named
+from vlrl.eval.gui.given import GivenOptions, read_given
+from vlrl.eval.gui.items import Item, Source, load_items
+from vlrl.eval.gui.scoring import prediction, verdict_of
+from vlrl.eval.gui.strategies import Reading, Single
+from vlrl.families.profiles import PROFILES, profile_named
+from vlrl.geometry.boxes import Box, Frame
+from vlrl.gui.refusal import read_click
+from vlrl.gui.syntax import write_answer
+from vlrl.gui.verdict import Polygon
 
 SETS = (
     ("screenspot_v2", "ScreenSpot_V2_data", "screenspot_pro"),

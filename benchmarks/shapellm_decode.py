@@ -16,8 +16,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vlrl.config.voxel_tokens import VoxelCodecConfig
 from vlrl.policy.voxel_tokens.codec import VoxelCodec
+from vlrl.policy.voxel_tokens.options import VoxelCodecConfig
 
 
 def main() -> None:

@@ -31,9 +31,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 from launching import ROOT, options, train
 from paired import Columns, change, columns, shown
 
+from scripts.assets.images.compose import COLOURS
+from scripts.assets.models.image.pictures import sprite
 from vlrl.config.resolve import load_run_config
-from vlrl.data.compose import COLOURS
-from vlrl.warmup.images.pictures import sprite
 
 CONFIG = "configs/image_generation/tiny.yaml"
 SIDES = ("adversarial", "fixed")
@@ -73,10 +73,10 @@ def first_style(out: Path) -> Path:
 
 
 def evaluate(model: Path, folder: Path, against: Path) -> dict[str, Any]:
-    """Figures of one model, by scripts/evaluate_pictures.py, unless they are there."""
+    """Figures of one model, by scripts/evaluate_images.py, unless they are there."""
     found = folder / "figures.json"
     if not found.is_file():
-        command = [sys.executable, "scripts/evaluate_pictures.py", "--config", CONFIG]
+        command = [sys.executable, "scripts/evaluate_images.py", "--config", CONFIG]
         command += ["--split", "held_out", "--limit", str(LIMIT), "--model", str(model)]
         command += ["--features", *(str(Path("assets/models") / name) for name in SPACES)]
         command += ["--against", f"first_style={against}", "--pictures", str(folder / "pictures")]
@@ -93,7 +93,7 @@ def figures_of(model: Path, folder: Path, against: Path) -> dict[str, float]:
 
 
 def row_of(figures: dict[str, Any]) -> dict[str, float]:
-    """The figures that scripts/evaluate_pictures.py found."""
+    """The figures that scripts/evaluate_images.py found."""
     thing, style = (figures["sets"][name] for name in SPACES)
     return {
         "style %": 100 * figures["overall"]["style"]["mean"],

@@ -19,10 +19,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from vlrl.config.schema import VisionLanguageConfig
-from vlrl.policy import layout
-from vlrl.policy.trajectory import TokenTrajectory
-from vlrl.policy.vision_language import VisionLanguagePolicy
+from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
+from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.types import Message, Sample, TextPart, VideoPart
 
 

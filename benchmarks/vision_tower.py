@@ -25,7 +25,7 @@ from grpo_step_gpu import SIZE_3B
 from on_device import wait
 from torch import Tensor
 
-from vlrl.policy import vision_kernels
+from vlrl.policy.vision_language import vision_kernels
 
 
 def tower(device: str) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vlrl.eval.items import Item
-from vlrl.measure.boxes import Frame
+from vlrl.eval.gui.items import Item
+from vlrl.geometry.boxes import Frame
 
 Crop = tuple[int, int, int, int]
 """A window of the original image: left, top, right, bottom in whole pixels."""

@@ -19,9 +19,9 @@ from PIL import Image
 
 from vlrl.errors import ConfigError
 from vlrl.eval.asking import Ask, Reply
-from vlrl.measure.boxes import Frame
-from vlrl.measure.profiles import Profile
-from vlrl.reward.access import is_loopback
+from vlrl.families.profiles import Profile
+from vlrl.geometry.boxes import Frame
+from vlrl.http.access import is_loopback
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Statuses that a second try may cure; others are the request's own fault."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlrl.protocols import Policy, Reward, Task
-from vlrl.rollout.summary import rows_of, summarise
+from vlrl.train.summary import rows_of, summarise
 from vlrl.types import Rollout, Sample
 
 

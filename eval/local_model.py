@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from vlrl.config.schema import VisionLanguageConfig
 from vlrl.eval.asking import Ask, Reply
-from vlrl.measure.boxes import Frame
-from vlrl.policy.vision_language import VisionLanguagePolicy
+from vlrl.geometry.boxes import Frame
+from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.types import ImagePart, Message, Sample, TextPart
 
 

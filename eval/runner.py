@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlrl.dist.comm import World, barrier
+from vlrl.distributed.comm import World, barrier
 from vlrl.eval.asking import Model
-from vlrl.eval.items import Item
-from vlrl.eval.scoring import verdict_of
+from vlrl.eval.gui.items import Item
+from vlrl.eval.gui.scoring import verdict_of
+from vlrl.eval.gui.strategies import Pass, Reading, Strategy
 from vlrl.eval.store import Store, failure, to_row
-from vlrl.eval.strategies import Pass, Reading, Strategy
-from vlrl.measure.verdict import Outcome
+from vlrl.gui.verdict import Outcome
 
 Progress = Callable[[int, float], None]
 """Called after each batch: how many items are done, and the share of hits so far."""

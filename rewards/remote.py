@@ -26,8 +26,8 @@ from pydantic import (
 )
 
 from vlrl.errors import RewardError, did_you_mean
-from vlrl.reward.access import is_loopback, read_token
-from vlrl.reward.wire import (
+from vlrl.http.access import is_loopback, read_token
+from vlrl.reward.server.wire import (
     WIRE_VERSION,
     Health,
     check_servable,
@@ -35,7 +35,7 @@ from vlrl.reward.wire import (
     encode_request,
     read,
 )
-from vlrl.reward.wire_pictures import WireError
+from vlrl.reward.server.wire_images import WireError
 from vlrl.types import Rollout, Score
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What scripts/evaluate_pictures.py and scripts/evaluate_shapes.py share: one answer a sample."""
+"""What scripts/evaluate_images.py and scripts/evaluate_meshes.py share: one answer a sample."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ $uv pip install --quiet --python "$venv/bin/python" --require-hashes \
   -r "${REQUIREMENTS:-requirements/all.txt}"
 # Beside the pins nothing is resolved any more; build tools come from the environment.
 $uv pip install --quiet --python "$venv/bin/python" --no-deps -e .
-"$venv/bin/python" scripts/draw_references.py
-"$venv/bin/python" scripts/draw_clips.py
+"$venv/bin/python" scripts/assets/images/draw_references.py
+"$venv/bin/python" scripts/assets/clips/draw_clips.py
 
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
   echo "setup: Chromium is not installed. Only \`vlrl screens\` needs it" \

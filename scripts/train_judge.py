@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
     args = parser.parse_intermixed_args()
     try:
-        from vlrl.judge_train.build import build_trainer, export, load_config
+        from vlrl.judge.train.build import build_trainer, export, load_config
 
         files = [item for item in args.config if "=" not in item]
         overrides = [item for item in args.config if "=" in item] + args.overrides
@@ -43,7 +43,7 @@ def main() -> int:
         rank = os.environ.get("RANK", "0")
         print(f"[rank {rank}] {type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    from vlrl.dist.comm import shutdown
+    from vlrl.distributed.comm import shutdown
 
     shutdown()
     return 0

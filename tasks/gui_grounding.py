@@ -13,19 +13,19 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vlrl.config.schema import check_limits
+from vlrl.config.section import check_limits
 from vlrl.data.collect import OneOrMore, Rows, Splits
-from vlrl.data.options import SourceOptions
-from vlrl.data.read import read_rows_of
-from vlrl.data.rows import GroundingRow, RawRow, check_row
 from vlrl.errors import ConfigError, DataError
-from vlrl.measure.answers import parse_answer, self_check
-from vlrl.measure.boxes import Box, Frame, Point, iou
-from vlrl.measure.overlay import Mark, overlay
-from vlrl.measure.profiles import GUI_G2_QUESTION, Profile, profile_named
-from vlrl.measure.spread import evenly
-from vlrl.measure.syntax import is_well_formed
-from vlrl.measure.verdict import Polygon, is_inside
+from vlrl.families.profiles import GUI_G2_QUESTION, Profile, profile_named
+from vlrl.geometry.boxes import Box, Frame, Point, iou
+from vlrl.geometry.overlay import Mark, overlay
+from vlrl.gui.answers import parse_answer, self_check
+from vlrl.gui.data.options import SourceOptions
+from vlrl.gui.data.read import read_rows_of
+from vlrl.gui.data.rows import GroundingRow, RawRow, check_row
+from vlrl.gui.syntax import is_well_formed
+from vlrl.gui.verdict import Polygon, is_inside
+from vlrl.stats import evenly
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,11 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from vlrl.data.collect import OneOrMore, Rows, Splits
-from vlrl.data.preferences import Preference, PreferenceSource, read_preferences
 from vlrl.errors import DataError
-from vlrl.measure.judge_answer import JudgeAnswer, parse_judge_answer
-from vlrl.measure.pictures import side_by_side
+from vlrl.image.statistics import side_by_side
+from vlrl.judge.data.preference import Preference, PreferenceSource
+from vlrl.judge.data.preferences import read_preferences
+from vlrl.judge.reasoned_answer import JudgeAnswer, parse_judge_answer
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 PROMPT = (

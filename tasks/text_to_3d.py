@@ -13,24 +13,25 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, PositiveInt
 
-from vlrl.data.caption_options import CaptionTaskOptions
 from vlrl.data.collect import OneOrMore, Rows, Splits
-from vlrl.data.shapes import ShapeRow, ShapeSource, read_shapes
 from vlrl.errors import ConfigError, DataError
-from vlrl.measure.parts import Part, parts_in
-from vlrl.measure.point_sets import surface_distances
-from vlrl.measure.voxels import floater_share, iou
-from vlrl.shapes.camera import around
-from vlrl.shapes.colour_names import colours_in
-from vlrl.shapes.decoders import ShapeDecoder, make_decoder, seed_of
-from vlrl.shapes.files import save_codes, save_glb, save_obj, save_ply, save_voxel_points
-from vlrl.shapes.mesh import ColouredMesh
-from vlrl.shapes.render import render
-from vlrl.shapes.sheet import contact_sheet, save_animation, turntable
-from vlrl.shapes.store import load_shape
-from vlrl.shapes.surface import surface_of
-from vlrl.shapes.voxelise import Voxels
-from vlrl.types import Message, Rollout, Sample, TextPart, VoxelStage
+from vlrl.image.data.caption_options import CaptionTaskOptions
+from vlrl.mesh.answer import VoxelStage
+from vlrl.mesh.camera import around
+from vlrl.mesh.colour_names import colours_in
+from vlrl.mesh.data import ShapeRow, ShapeSource, read_shapes
+from vlrl.mesh.decoders import ShapeDecoder, make_decoder, seed_of
+from vlrl.mesh.files import save_codes, save_glb, save_obj, save_ply, save_voxel_points
+from vlrl.mesh.mesh import ColouredMesh
+from vlrl.mesh.parts import Part, parts_in
+from vlrl.mesh.point_sets import surface_distances
+from vlrl.mesh.render import render
+from vlrl.mesh.sheet import contact_sheet, save_animation, turntable
+from vlrl.mesh.store import load_shape
+from vlrl.mesh.surface import surface_of
+from vlrl.mesh.voxelise import Voxels
+from vlrl.mesh.voxels import floater_share, iou
+from vlrl.types import Message, Rollout, Sample, TextPart
 
 SHEET_COLUMNS = 3
 TURNTABLE_PX = 160

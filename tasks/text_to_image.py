@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 from pydantic import PositiveInt
 
-from vlrl.data.caption_options import CaptionTaskOptions
-from vlrl.data.captions import CaptionRow, CaptionSource, read_captions
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError, DataError
-from vlrl.measure.pictures import brightness, contrast, saturation, side_by_side
+from vlrl.image.data.caption_options import CaptionTaskOptions
+from vlrl.image.data.captions import CaptionRow, CaptionSource, read_captions
+from vlrl.image.statistics import brightness, contrast, saturation, side_by_side
 from vlrl.types import Message, Rollout, Sample, TextPart
 
 log = logging.getLogger(__name__)

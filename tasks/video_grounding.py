@@ -10,22 +10,22 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_validator
 
 from vlrl.data.collect import OneOrMore, Rows, Splits
-from vlrl.data.video_rows import VideoRow, VideoSource, read_videos
 from vlrl.errors import ConfigError
-from vlrl.measure.boxes import Box, Frame
-from vlrl.measure.contact_sheet import Strip, contact_sheet, shown
-from vlrl.measure.profiles import profile_named
-from vlrl.measure.resize import video_size
-from vlrl.measure.spans import clamp, span_iou
-from vlrl.measure.timeline import Edges as SpanEdges
-from vlrl.measure.timeline import Timeline, Unit
-from vlrl.measure.track_answers import TrackFormat, format_named, part_starts, read_track
-from vlrl.measure.tube_metrics import NOTHING, Convention, TubeScore, score_tube
-from vlrl.measure.tubes import Track, Tube
-from vlrl.measure.video_answers import Duplicates, VideoAnswer, VideoTarget, answer_from
+from vlrl.families.profiles import profile_named
+from vlrl.families.resize import video_size
+from vlrl.geometry.boxes import Box, Frame
+from vlrl.media.frame_sampling import sample_frames
+from vlrl.media.video import read_part
 from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
-from vlrl.video.read import read_part
-from vlrl.video.sampling import sample_frames
+from vlrl.video.contact_sheet import Strip, contact_sheet, shown
+from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
+from vlrl.video.spans import clamp, span_iou
+from vlrl.video.timeline import Edges as SpanEdges
+from vlrl.video.timeline import Timeline, Unit
+from vlrl.video.track_answers import TrackFormat, format_named, part_starts, read_track
+from vlrl.video.tube_metrics import NOTHING, Convention, TubeScore, score_tube
+from vlrl.video.tubes import Track, Tube
+from vlrl.video.video_answers import Duplicates, VideoAnswer, VideoTarget, answer_from
 
 THRESHOLDS = (0.3, 0.5)
 
@@ -57,7 +57,7 @@ class VideoGrounding:
         """May hold {sentence}, {num_frames}, {first}, {last}, {duration_s}, {width}, {height}."""
         answer: str = "stvg_o1"
         """How answers are written: stvg_o1, stvg, seconds_csv, temporal, intervals, box_list,
-        open_o3 (vlrl/measure/track_answers.py)."""
+        open_o3 (vlrl/video/track_answers.py)."""
         index: Unit = "sampled_frame"
         """What the numbers of boxes and spans count; STVG-o1 leaves it open."""
         start_at: Literal[0, 1] = 0
@@ -78,7 +78,7 @@ class VideoGrounding:
         duplicates: Duplicates = "last"
         """Which box of an index counts that is written twice; the track is inconsistent anyway."""
         convention: Convention = "official"
-        """How tIoU and vIoU are counted; see vlrl/measure/tube_metrics.py."""
+        """How tIoU and vIoU are counted; see vlrl/video/tube_metrics.py."""
         limit: PositiveInt | None = None
         """At most so many rows of each split, the first ones."""
         on_bad_row: Literal["error", "skip"] = "error"

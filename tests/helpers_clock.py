@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlrl.warmup.images.clock import Clock
+from scripts.assets.models.image.clock import Clock
 
 
 class Counted(Clock):

@@ -18,9 +18,9 @@ from helpers_runs import run_config
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from scripts.assets.models.image.pipeline import PipelineSize, new_pipeline
 from vlrl.policy.flow.policy import FlowPolicy
 from vlrl.types import Message, Sample, TextPart
-from vlrl.warmup.images.pipeline import PipelineSize, new_pipeline
 
 CAPTIONS = [
     f"a {size} {thing} on a {colour} background"

@@ -50,7 +50,7 @@ def host_device() -> torch.device:
 
 
 class PlainEngine(nn.Module):
-    """What vlrl.dist.engine asks of DeepSpeed, for one rank on any device (it knows no `host`)."""
+    """What vlrl.distributed.engine asks of DeepSpeed, for one rank on any device."""
 
     def __init__(self, model: nn.Module, optimizer: Any, lr_scheduler: Any, clip: float) -> None:
         super().__init__()
@@ -81,8 +81,8 @@ class PlainEngine(nn.Module):
 @contextmanager
 def on_device(device: torch.device) -> Iterator[None]:
     """Inside, this process trains and samples there, without DeepSpeed, by the plainest kernels."""
-    import vlrl.dist.engine as engine
-    from vlrl.dist import comm
+    import vlrl.distributed.engine as engine
+    from vlrl.distributed import comm
 
     def initialize(*, model: nn.Module, config: dict[str, Any], **kwargs: Any) -> tuple[Any, ...]:
         clip = config["gradient_clipping"]

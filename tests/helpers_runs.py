@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 
 def run_config(out: Path, name: str, parts: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +66,7 @@ def letters(rollout: Any) -> float:
 
 def letters_on_the_last_rank(rollout: Any) -> float:
     """Of two ranks the first one's groups teach nothing, in each step of an epoch of 12."""
-    from vlrl.rollout.prompt_sampler import PromptSampler
+    from vlrl.train.sampler import PromptSampler
 
     order = PromptSampler(12, seed=3).take(12)
     dull = {f"s{i}" for place, i in enumerate(order) if place % 4 < 2}
@@ -91,7 +90,6 @@ def run_job(job: dict[str, Any]) -> None:
     from vlrl.config.resolve import check
     from vlrl.config.schema import RunConfig
 
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
     if "judge" in job:
         train_judge(job["judge"])
         return
@@ -114,8 +112,8 @@ def run_job(job: dict[str, Any]) -> None:
 def train_judge(config: dict[str, Any]) -> None:
     """One training of a judge."""
     from vlrl.config.resolve import check
-    from vlrl.judge_train.build import build_trainer
-    from vlrl.judge_train.config import JudgeTrainConfig
+    from vlrl.judge.train.build import build_trainer
+    from vlrl.judge.train.config import JudgeTrainConfig
 
     trainer = build_trainer(check(JudgeTrainConfig, config))
     trainer.train()
@@ -143,7 +141,7 @@ def poisoned_step(trainer: Any) -> None:
 
     import torch
 
-    from vlrl.dist.ema import held
+    from vlrl.distributed.ema import held
     from vlrl.errors import NonFiniteError
     from vlrl.log.metrics import Meter
     from vlrl.train.update import update

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from vlrl.reward.pictures import PictureReward
+from vlrl.image.image_reward import PictureReward
 from vlrl.reward.scorers import scorer
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
 from vlrl.types import Finish, ImagePart, Message, Rollout, Sample, Score, TextPart

@@ -15,10 +15,10 @@ import numpy as np
 from helpers_served import picture
 from PIL import Image
 
+from vlrl.reward.server.app import RewardApp, listen, make_server
+from vlrl.reward.server.settings import ServeConfig, build_rewards
 from vlrl.reward.tree import build_reward, score
 from vlrl.rewards.remote import Remote, RemoteOptions
-from vlrl.serve.app import RewardApp, listen, make_server
-from vlrl.serve.settings import ServeConfig, build_rewards
 from vlrl.types import Rollout
 
 EVERYTHING = ("image", "caption", "written", "scene", "references")

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from vlrl.measure.boxes import Box, Frame
-from vlrl.measure.timeline import Timeline
-from vlrl.measure.tubes import Track, Tube
-from vlrl.measure.video_answers import VideoAnswer, VideoTarget
+from vlrl.geometry.boxes import Box, Frame
 from vlrl.types import Finish, Rollout, Sample
+from vlrl.video.timeline import Timeline
+from vlrl.video.tubes import Track, Tube
+from vlrl.video.video_answers import VideoAnswer, VideoTarget
 
 PICTURE = Frame(200.0, 100.0)
 LINE = Timeline("sampled_frame", tuple(range(0, 80, 4)), 8.0, 80)

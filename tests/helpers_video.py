@@ -11,8 +11,8 @@ from PIL import Image
 
 from vlrl.config.resolve import load_run_config
 from vlrl.config.schema import RunConfig
+from vlrl.media.frame_sampling import sample_frames
 from vlrl.types import ImagePart, Message, Sample, TextPart, VideoPart
-from vlrl.video.sampling import sample_frames
 
 
 def moving_square(num_frames: int, height: int = 84, width: int = 112, seed: int = 0) -> np.ndarray:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from helpers_runs import run_config
 
-from vlrl.config.voxel_tokens import VoxelCodecConfig
 from vlrl.policy.voxel_tokens.codec import VoxelCodec
 from vlrl.policy.voxel_tokens.codec_files import save_codec
+from vlrl.policy.voxel_tokens.options import VoxelCodecConfig
 from vlrl.policy.voxel_tokens.policy import VoxelTokenPolicy
 from vlrl.types import Message, Sample, TextPart
 

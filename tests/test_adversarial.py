@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers_learnt import equal, plain, save_stripes
+from helpers_pictures import save_dinov2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_learnt import equal, plain, save_stripes
-from helpers_pictures import save_dinov2
-
-from vlrl.algo.adversarial import LOSSES, gradient_penalty, hinge, pair_preference
+from vlrl.image.adversarial_losses import LOSSES, gradient_penalty, hinge, pair_preference
+from vlrl.image.networks.discriminator import Discriminator
 from vlrl.protocols import TrainableReward
 from vlrl.reward.tree import build_reward
-from vlrl.rewards.adversarial_dino import AdversarialDino
-from vlrl.scoring.discriminator import Discriminator
+from vlrl.rewards.image.adversarial_dino import AdversarialDino
 from vlrl.tasks.text_to_image import ImageTarget
 from vlrl.types import Sample
 

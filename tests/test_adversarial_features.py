@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from helpers_learnt import plain, save_stripes
+from helpers_pictures import picture, save_dinov2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_learnt import plain, save_stripes
-from helpers_pictures import picture, save_dinov2
-
 from vlrl.errors import RewardError
+from vlrl.image.networks.backbone import Backbone
+from vlrl.image.networks.features import ReferenceFeatures, RoundedFeatures, read_picture
 from vlrl.reward.tree import build_reward
-from vlrl.rewards.adversarial_dino import AdversarialDino
-from vlrl.scoring.backbone import Backbone
-from vlrl.scoring.features import ReferenceFeatures, RoundedFeatures, read_picture
+from vlrl.rewards.image.adversarial_dino import AdversarialDino
 
 DTYPES = ("fp32", "fp16")
 NUM_BYTES = {"fp32": 4 * 17 * 16, "fp16": 2 * 17 * 16}

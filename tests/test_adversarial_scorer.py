@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_learnt import equal, learn, on_ranks, plain, save_stripes
 from helpers_pictures import picture, save_clip, save_dinov2
+from PIL import Image
 
 from vlrl.errors import RewardError
 from vlrl.protocols import TrainableReward
 from vlrl.reward.tree import build_reward
-from vlrl.rewards.adversarial_scorer import AdversarialScorer
+from vlrl.rewards.image.adversarial_scorer import AdversarialScorer
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
 from vlrl.types import Rollout, Sample
 

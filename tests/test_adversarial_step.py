@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers_learnt import equal, plain, save_stripes
+from helpers_pictures import save_dinov2
 from PIL import Image
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_learnt import equal, plain, save_stripes
-from helpers_pictures import save_dinov2
-
 from vlrl.cli.describe import describe
 from vlrl.reward.tree import build_reward
-from vlrl.rewards.adversarial_dino import AdversarialDino, AdversarialDinoOptions
+from vlrl.rewards.image.adversarial_dino import AdversarialDino, AdversarialDinoOptions
 from vlrl.tasks.text_to_image import ImageAnswer
 from vlrl.types import Rollout
 

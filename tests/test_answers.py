@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrl.errors import ConfigError
-from vlrl.measure.answers import parse_answer, read_places, self_check
-from vlrl.measure.boxes import Box, Frame, Point
-from vlrl.measure.profiles import PROFILES, Profile, profile_named
-from vlrl.measure.resize import smart_resize
-from vlrl.measure.syntax import SYNTAXES, is_well_formed, write_answer
+from vlrl.families.profiles import PROFILES, Profile, profile_named
+from vlrl.families.resize import smart_resize
+from vlrl.geometry.boxes import Box, Frame, Point
+from vlrl.gui.answers import parse_answer, read_places, self_check
+from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
 
 QWEN25 = (28, 3_136, 12_845_056)
 QWEN3 = (32, 65_536, 16_777_216)

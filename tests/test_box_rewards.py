@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrl.errors import DataError, RewardError
-from vlrl.measure.boxes import Box, Frame, Point
+from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.reward.tree import build_reward
 from vlrl.tasks.gui_grounding import GuiAnswer, GuiGrounding, GuiTarget
 from vlrl.types import Finish, ImagePart, Message, Rollout, Sample, Score, TextPart

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_video import save_shades
 
-from vlrl.clips.scene import FPS, NUM_FRAMES, Pool
-from vlrl.measure.track_answers import read_track
-from vlrl.policy.prompts import PromptEncoder
-from vlrl.types import Message, Sample, TextPart, VideoPart
-from vlrl.warmup.clip_run import TAGS, ClipPlan, _score, load_start, warm_up_on_clips
-from vlrl.warmup.clips import (
+from scripts.assets.clips.scene import FPS, NUM_FRAMES, Pool
+from scripts.assets.models.gui_and_video.clip_run import (
+    TAGS,
+    ClipPlan,
+    _score,
+    load_start,
+    warm_up_on_clips,
+)
+from scripts.assets.models.gui_and_video.clips import (
     FIND_PROMPT,
     SAMPLED,
     TRACK_PROMPT,
@@ -28,6 +28,9 @@ from vlrl.warmup.clips import (
     sampled_span,
     video_patches,
 )
+from vlrl.policy.vision_language.prompts import PromptEncoder
+from vlrl.types import Message, Sample, TextPart, VideoPart
+from vlrl.video.track_answers import read_track
 
 ROOT = Path(__file__).resolve().parent.parent
 START = ROOT / "assets/models/tiny_qwen2_5_vl"

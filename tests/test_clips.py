@@ -13,13 +13,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "scripts")]
-from draw_clips import draw_clips, photographs_folder
 from helpers_video import save_shades
 
-from vlrl.clips.dataset import write_split
-from vlrl.clips.motion import DIRECTIONS, SCRIPTS, STEPS, native_path
-from vlrl.clips.render import Actor, render
-from vlrl.clips.scene import (
+from scripts.assets.clips.dataset import write_split
+from scripts.assets.clips.draw_clips import draw_clips, photographs_folder
+from scripts.assets.clips.motion import DIRECTIONS, SCRIPTS, STEPS, native_path
+from scripts.assets.clips.render import Actor, render
+from scripts.assets.clips.scene import (
     CONCEPTS,
     FRAMES_A_STEP,
     LEAST_VISIBLE,
@@ -30,8 +30,8 @@ from vlrl.clips.scene import (
     draw_scene,
     questions_of,
 )
+from vlrl.media.video import read_frames, video_info
 from vlrl.tasks.video_grounding import VideoGrounding
-from vlrl.video.read import read_frames, video_info
 
 EMBEDDED = ROOT / "assets/clips"
 NEW = ROOT / "assets/new_clips"

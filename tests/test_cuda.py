@@ -9,21 +9,18 @@ CPU.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import ROOT, curve, run_job, small_run
 from test_group_attention import WAYS, dense_mask, plan_of
 from test_policy import FAMILIES, gradients, make_policy, problems
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from vlrl.policy.packed import choice
+from vlrl.policy.vision_language.policy.packed import choice
 
 pytestmark = [
     pytest.mark.slow,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from test_policy import NONE, make_policy, problems
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from test_policy import NONE, make_policy, problems
-
-from vlrl.policy.decode import Decoded, decode
 from vlrl.policy.distribution import Sampling, log_probs
-from vlrl.policy.prompts import EncodedPrompt
-from vlrl.policy.trajectory import TokenTrajectory
-from vlrl.policy.vision_language import VisionLanguagePolicy
+from vlrl.policy.vision_language.decode import Decoded, decode
+from vlrl.policy.vision_language.policy import VisionLanguagePolicy
+from vlrl.policy.vision_language.prompts import EncodedPrompt
+from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.types import Finish
 
 FAMILY = "qwen2_5_vl"

@@ -11,7 +11,7 @@ import pytest
 
 from vlrl.cli import describe
 from vlrl.config.schema import RunConfig
-from vlrl.measure.profiles import PROFILES
+from vlrl.families.profiles import PROFILES
 from vlrl.registry import REGISTRY
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from vlrl.cli.eval import OWN_SCREENS
 from vlrl.errors import ConfigError, DataError
-from vlrl.eval.benchmarks import BENCHMARKS, benchmark_named
-from vlrl.eval.items import Item, Source, load_items
-from vlrl.eval.layouts import platform_of
-from vlrl.measure.boxes import Box
-from vlrl.measure.verdict import Polygon, Refusal
+from vlrl.eval.gui.benchmarks import BENCHMARKS, benchmark_named
+from vlrl.eval.gui.items import Item, Source, load_items
+from vlrl.eval.gui.layouts import platform_of
+from vlrl.geometry.boxes import Box
+from vlrl.gui.verdict import Polygon, Refusal
 
 # fmt: off
 # One row of each set as its authors publish it; names and numbers shortened.

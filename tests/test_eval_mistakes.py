@@ -17,11 +17,11 @@ from vlrl.cli import eval as eval_command
 from vlrl.cli.main import main
 from vlrl.errors import ConfigError, is_missing_path
 from vlrl.eval.asking import Ask
-from vlrl.eval.compare import compare
 from vlrl.eval.endpoint import Endpoint, EndpointOptions, host_of
-from vlrl.eval.items import Item
-from vlrl.measure.boxes import Box, Frame
-from vlrl.measure.profiles import profile_named
+from vlrl.eval.gui.compare import compare
+from vlrl.eval.gui.items import Item
+from vlrl.families.profiles import profile_named
+from vlrl.geometry.boxes import Box, Frame
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = str(ROOT / "assets/models/tiny_qwen2_5_vl")
@@ -284,9 +284,18 @@ def test_a_mistake_is_one_message(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["scripts/make_shapes.py", "--package", "p", "--out", "o"], "no usable model in p/usr"),
-        (["scripts/make_judge_pairs.py", "--assets", "n", "--out", "o"], "n/train.jsonl: No such"),
-        (["scripts/make_real_clips.py", "--video", "n.avi", "--out", "o"], "no video file"),
+        (
+            ["scripts/assets/shapes/make_shapes.py", "--package", "p", "--out", "o"],
+            "no usable model in p/usr",
+        ),
+        (
+            ["scripts/assets/images/make_judge_pairs.py", "--assets", "n", "--out", "o"],
+            "n/train.jsonl: No such",
+        ),
+        (
+            ["scripts/assets/clips/make_real_clips.py", "--video", "n.avi", "--out", "o"],
+            "no video file",
+        ),
         (["benchmarks/score_answers.py", "nope"], "nope"),
     ],
 )

@@ -23,23 +23,23 @@ from vlrl.build import check_plugins
 from vlrl.cli.eval import main
 from vlrl.config.recipe import Recipe, read_recipe, recipe_of, write_recipe
 from vlrl.config.resolve import load_run_config
-from vlrl.config.schema import VisionLanguageConfig
-from vlrl.dist.comm import World
+from vlrl.distributed.comm import World
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.asking import Ask, Reply
-from vlrl.eval.benchmarks import benchmark_named
-from vlrl.eval.compare import compare, markdown
 from vlrl.eval.endpoint import Endpoint, EndpointOptions, data_url
-from vlrl.eval.gallery import write_gallery
-from vlrl.eval.items import Item, Source, load_items
+from vlrl.eval.gui.benchmarks import benchmark_named
+from vlrl.eval.gui.compare import compare, markdown
+from vlrl.eval.gui.gallery import write_gallery
+from vlrl.eval.gui.items import Item, Source, load_items
+from vlrl.eval.gui.strategies import Pass, Reading, Single, Vote, Zoom, window
 from vlrl.eval.local_model import LocalModel
 from vlrl.eval.runner import Job, ask_all, ask_batch
 from vlrl.eval.store import Store, failure, to_row
-from vlrl.eval.strategies import Pass, Reading, Single, Vote, Zoom, window
-from vlrl.measure.boxes import Box, Frame, Point
-from vlrl.measure.profiles import PROFILES, profile_named
-from vlrl.measure.syntax import write_answer
-from vlrl.measure.verdict import Refusal
+from vlrl.families.profiles import PROFILES, profile_named
+from vlrl.geometry.boxes import Box, Frame, Point
+from vlrl.gui.syntax import write_answer
+from vlrl.gui.verdict import Refusal
+from vlrl.policy.vision_language.options import VisionLanguageConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "assets/models/tiny_qwen2_5_vl"
@@ -358,7 +358,7 @@ def test_failed_calls_are_named_counted_and_asked_again(
 
 
 def test_the_command_gives_the_trainers_figure(tmp_path: Path) -> None:
-    from vlrl.measure.spread import evenly
+    from vlrl.stats import evenly
     from vlrl.tasks.gui_grounding import GuiGrounding
     from vlrl.train.evaluation import evaluate
 
@@ -373,7 +373,7 @@ def test_the_command_gives_the_trainers_figure(tmp_path: Path) -> None:
         )
     )
     options = VisionLanguageConfig(model=str(TINY), max_new_tokens=20)
-    from vlrl.policy.vision_language import VisionLanguagePolicy
+    from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 
     policy = VisionLanguagePolicy(options, dtype=torch.float32, max_tokens_per_chunk=4096)
     rows, _ = evaluate(policy, task, evenly(task.samples("held_out"), 24), ALONE, 8, {})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from vlrl.eval.items import Item
-from vlrl.eval.layouts import LAYOUTS, Table, in_category
-from vlrl.eval.rates import Rate, Scored, macro, micro
-from vlrl.measure.boxes import Box, Frame
-from vlrl.measure.verdict import Outcome, Refusal, Verdict
+from vlrl.eval.gui.items import Item
+from vlrl.eval.gui.layouts import LAYOUTS, Table, in_category
+from vlrl.eval.gui.rates import Rate, Scored, macro, micro
+from vlrl.geometry.boxes import Box, Frame
+from vlrl.gui.verdict import Outcome, Refusal, Verdict
 
 FRAME = Frame(100, 100)
 CELLS_V1 = (273, 229, 194, 140, 230, 206)  # mobile, desktop, web; text and icon each

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_flow import CAPTIONS, make_flow, save_flux, save_sd3
 from helpers_prompts import fill_on_rank
 

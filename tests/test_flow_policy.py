@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from helpers_flow import CAPTIONS, make_flow, samples, save_flux, save_sd3
 from torch.distributions import Normal, kl_divergence
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_flow import CAPTIONS, make_flow, samples, save_flux, save_sd3
-
 from vlrl.algo.flow import euler
-from vlrl.config.flow import FlowConfig
 from vlrl.errors import ConfigError
 from vlrl.policy.flow.captions import CaptionStore
+from vlrl.policy.flow.options import FlowConfig
 from vlrl.policy.flow.policy import FlowPolicy, _generator
 from vlrl.policy.flow.schedule import trained_steps
 

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_flow import flow_run, save_sd3, write_captions
 from helpers_pictures import save_dinov2
 from helpers_runs import curve, run_job
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vlrl.algo.nft import nft_loss, optimality
 from vlrl.build import build_metrics, build_run_reward, build_task, build_trainer, check_plugins
@@ -386,8 +384,7 @@ def test_the_command_measures_a_model(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """scripts/evaluate_pictures.py: pictures of every sample, figures, distances to two sets."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+    """scripts/evaluate_images.py: pictures of every sample, figures, distances to two sets."""
     import evaluate_pictures
     import yaml
 

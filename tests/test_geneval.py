@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlrl.errors import DataError
-from vlrl.measure.geneval import (
+from vlrl.image.geneval import (
     COLOURS,
     RELATIONS,
     Found,

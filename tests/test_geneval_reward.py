@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers_pictures import LABELS, SCENES, picture, rollout, save_clip, save_detr
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_pictures import LABELS, SCENES, picture, rollout, save_clip, save_detr
-
 from vlrl.errors import RewardError
-from vlrl.measure.geneval import COLOURS, judge, keep, scene_of
+from vlrl.image.geneval import COLOURS, judge, keep, scene_of
 from vlrl.reward.tree import build_reward
-from vlrl.rollout.summary import rows_of, summarise
 from vlrl.tasks.text_to_image import TextToImage
+from vlrl.train.summary import rows_of, summarise
 from vlrl.types import Finish, Rollout
 
 PLAIN = {"id": "plain", "prompt": "a cat, of which nothing is asked"}
@@ -78,8 +74,8 @@ def test_geneval_is_the_judge_on_what_the_detector_finds(node, rollouts):
 def test_geneval_names_the_colour_of_each_crop(node):
     from transformers import CLIPModel, CLIPProcessor
 
-    from vlrl.scoring.clip import TransformersClip
-    from vlrl.scoring.colours import ColourNamer, crop
+    from vlrl.image.networks.clip import TransformersClip
+    from vlrl.image.networks.colours import ColourNamer, crop
 
     model = node["model"]
     image = picture(5, 60, 60)

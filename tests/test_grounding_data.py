@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from vlrl.data.options import SourceOptions
-from vlrl.data.read import read_rows_of
-from vlrl.data.sampling import sampled
 from vlrl.errors import ConfigError, DataError
+from vlrl.gui.data.options import SourceOptions
+from vlrl.gui.data.read import read_rows_of
+from vlrl.gui.data.sampling import sampled
 
 # A few rows in the published formats; ScreenSpot-Pro, UI-Vision and OSWorld-G (in
 # ScreenSpot-Pro's keys) as in MAI-UI's copies (Apache-2.0).

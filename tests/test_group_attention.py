@@ -18,12 +18,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from vlrl.policy import group_attention as registered
-from vlrl.policy.group_attention import SharedPrompts, group_attention
-from vlrl.policy.packed import choice, varlen
-from vlrl.policy.packed.masked import masked_attention
-from vlrl.policy.packed.plan import GroupSpan, PackedGroups
-from vlrl.policy.packed.varlen import varlen_attention
+from vlrl.policy.vision_language import group_attention as registered
+from vlrl.policy.vision_language.group_attention import SharedPrompts, group_attention
+from vlrl.policy.vision_language.packed.masked import masked_attention
+from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
+from vlrl.policy.vision_language.packed.varlen import varlen_attention
+from vlrl.policy.vision_language.policy.packed import choice, varlen
 
 HEADS, KEY_HEADS, D = 4, 2, 8
 

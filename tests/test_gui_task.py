@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from vlrl.errors import ConfigError
-from vlrl.measure.boxes import Box, Frame, Point
-from vlrl.measure.syntax import write_answer
+from vlrl.geometry.boxes import Box, Frame, Point
+from vlrl.gui.syntax import write_answer
 from vlrl.protocols import NEEDS, Task
 from vlrl.tasks.gui_grounding import GuiGrounding, GuiTarget
 from vlrl.types import Finish, ImagePart, Rollout, Sample, TextPart

@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_flow import flow_run, save_flux, save_sd3, write_captions
 from helpers_host import host_device, on_device
 from helpers_janus import janus_run, save_janus
@@ -35,8 +32,8 @@ from vlrl.cli.main import main
 from vlrl.config.resolve import plain
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import JudgeTemplate, ReasoningOptions
-from vlrl.judge_train.build import build_trainer as build_judge
-from vlrl.judge_train.build import export
+from vlrl.judge.train.build import build_trainer as build_judge
+from vlrl.judge.train.build import export
 from vlrl.reward.tree import build_reward
 
 FAMILIES = {

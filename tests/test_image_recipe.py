@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from vlrl.build import build_trainer, check_plugins
 from vlrl.cli.train import export
 from vlrl.config.resolve import load_run_config
-from vlrl.log.report import write_report
+from vlrl.log.report.write import write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["num_steps=2", "algo.num_prompts=2", "algo.group_size=3", "reward.warmup_rounds=1",

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_janus import (
     CAPTIONS,
     janus_run,
@@ -30,7 +27,7 @@ from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, DataError
 from vlrl.policy.image_tokens.decode import write_tokens
 from vlrl.policy.image_tokens.policy import ImageTokenPolicy
-from vlrl.policy.trajectory import TokenTrajectory
+from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.types import ImagePart, Message
 
 LORA = {"rank": 4, "alpha": 8}

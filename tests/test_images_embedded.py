@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlrl.data.captions import CaptionSource, read_captions
-from vlrl.data.compose import COLOURS, INK, compose, draw_word
+from scripts.assets.images.compose import COLOURS, INK, compose, draw_word
+from vlrl.image.data.captions import CaptionSource, read_captions
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "images"
 SPLITS = (

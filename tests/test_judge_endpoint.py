@@ -21,8 +21,6 @@ from typing import Any
 import httpx2
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_flow import flow_run, save_sd3, write_captions
 from helpers_judge import group, picture, with_words
 from helpers_runs import ROOT, curve
@@ -35,8 +33,8 @@ from vlrl.judge.endpoint import EndpointJudge, EndpointJudgeOptions, MissingWord
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, Questions, ReasoningOptions
 from vlrl.judge.server import JudgeApp, make_server
+from vlrl.reward.server.app import listen
 from vlrl.reward.tree import build_reward
-from vlrl.serve.app import listen
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from scripts.assets.models.judge.model import judge_processor, new_judge
+from scripts.assets.models.judge.naming import QUESTION, _loss, learn_names
 from vlrl.judge.encoder import AskEncoder
 from vlrl.judge.local import load_vlm, pixel_bounds
 from vlrl.judge.module import JudgeModule
 from vlrl.judge.question import Ask
-from vlrl.judge_train.items import encode_completion
-from vlrl.warmup.judge.model import judge_processor, new_judge
-from vlrl.warmup.judge.naming import QUESTION, _loss, learn_names
+from vlrl.judge.train.items import encode_completion
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 220)}
 Shown = list[tuple[str, Image.Image]]

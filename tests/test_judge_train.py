@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers_judge import group, picture, with_words
+from helpers_runs import ROOT
 from PIL import Image
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_judge import group, picture, with_words
-from helpers_runs import ROOT
-
 from vlrl.cli.main import main
 from vlrl.config.resolve import check
-from vlrl.data.preferences import Preference, PreferenceSource, read_preferences
 from vlrl.errors import ConfigError, RewardError
+from vlrl.judge.data.preference import Preference, PreferenceSource
+from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import JudgeTemplate, PictureBook, Questions, template_of
-from vlrl.judge_train.build import build_trainer, export
-from vlrl.judge_train.config import JudgeTrainConfig
-from vlrl.judge_train.items import PairSampler, items_of
-from vlrl.measure.spread import one_a_stretch
+from vlrl.judge.train.build import build_trainer, export
+from vlrl.judge.train.config import JudgeTrainConfig
+from vlrl.judge.train.items import PairSampler, items_of
 from vlrl.reward.tree import build_reward
+from vlrl.stats import one_a_stretch
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_flow import flow_run, save_sd3, write_captions
 from helpers_judge import picture
 from helpers_runs import ROOT
+from PIL import Image
 
 from vlrl.build import build_trainer, check_plugins, options_of
 from vlrl.cli.main import main
@@ -139,9 +136,10 @@ def test_the_best_of_its_own_answers_is_kept(pairs):
     file.write_text(json.dumps(row) + "\n")
     import random
 
-    from vlrl.data.preferences import PreferenceSource, read_preferences
+    from vlrl.judge.data.preference import PreferenceSource
+    from vlrl.judge.data.preferences import read_preferences
     from vlrl.judge.question import JudgeTemplate, PictureBook, Questions
-    from vlrl.judge_train.items import items_of
+    from vlrl.judge.train.items import items_of
 
     (pair,) = read_preferences(PreferenceSource(path=str(file))).good
     book = PictureBook()
@@ -177,7 +175,7 @@ def test_references_of_the_policy_and_the_best_of_n(tmp_path):
 
 
 def test_the_configs_of_judges_are_whole():
-    from vlrl.judge_train.build import load_config
+    from vlrl.judge.train.build import load_config
 
     base = ROOT / "configs/judge"
     whole = load_config([base / "yes_token_qwen2_5_vl_7b.yaml"])

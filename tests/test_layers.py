@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each folder may import of vlrl, as prefixes. Only build and cli may join everything.
 GROUND = ("vlrl.errors", "vlrl.registry", "vlrl.config", "vlrl.measure", "vlrl.video")
 RECORDS = (*GROUND, "vlrl.types", "vlrl.protocols", "vlrl.algo")
-MODELS = (*RECORDS, "vlrl.policy", "vlrl.rollout", "vlrl.dist", "vlrl.log", "vlrl.reward")
+MODELS = (*RECORDS, "vlrl.policy", "vlrl.rollout", "vlrl.distributed", "vlrl.log", "vlrl.reward")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/errors.py": (),
     "vlrl/registry.py": ("vlrl.errors",),
@@ -25,44 +25,44 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vlrl/algo": ("vlrl.algo",),
     "vlrl/reward": (*RECORDS, "vlrl.reward"),
     "vlrl/data": (*RECORDS, "vlrl.data"),
-    "vlrl/shapes": (*GROUND, "vlrl.shapes"),
+    "vlrl/shapes": (*GROUND, "vlrl.mesh"),
     "vlrl/policy": MODELS,
     "vlrl/rollout": MODELS,
-    "vlrl/dist": ("vlrl.dist", *GROUND),
-    "vlrl/log": (*MODELS, "vlrl.shapes"),
+    "vlrl/dist": ("vlrl.distributed", *GROUND),
+    "vlrl/log": (*MODELS, "vlrl.mesh"),
     "vlrl/train": (*MODELS, "vlrl.train"),
-    "vlrl/screens": (*GROUND, "vlrl.screens"),
+    "vlrl/screens": (*GROUND, "vlrl.gui.capture"),
     "vlrl/video": ("vlrl.errors", "vlrl.types", "vlrl.video"),
-    "vlrl/clips": (*GROUND, "vlrl.clips"),
+    "vlrl/clips": (*GROUND, "scripts.assets.clips"),
     "vlrl/warmup": (
         "vlrl.warmup",
-        "vlrl.dist",
+        "vlrl.distributed",
         "vlrl.data",
         "vlrl.measure",
-        "vlrl.shapes",
+        "vlrl.mesh",
         "vlrl.config",
         "vlrl.policy.voxel_tokens",
         "vlrl.judge",
-        "vlrl.judge_train",
-        "vlrl.clips",
+        "vlrl.judge.train",
+        "scripts.assets.clips",
         "vlrl.video",
     ),
     "vlrl/interop": (*RECORDS, "vlrl.reward", "vlrl.interop"),
-    "vlrl/serve": (*RECORDS, "vlrl.reward", "vlrl.serve"),
-    "vlrl/scoring": (*RECORDS, "vlrl.reward", "vlrl.scoring"),
+    "vlrl/serve": (*RECORDS, "vlrl.reward", "vlrl.reward.server"),
+    "vlrl/scoring": (*RECORDS, "vlrl.reward", "vlrl.image.networks"),
     # A judge is a policy's model, asked instead of trained.
-    "vlrl/judge": (*MODELS, "vlrl.scoring", "vlrl.data", "vlrl.judge"),
+    "vlrl/judge": (*MODELS, "vlrl.image.networks", "vlrl.data", "vlrl.judge"),
     "vlrl/judge_train": (
         *MODELS,
-        "vlrl.scoring",
+        "vlrl.image.networks",
         "vlrl.data",
         "vlrl.judge",
         "vlrl.train.checkpoint",
-        "vlrl.judge_train",
+        "vlrl.judge.train",
     ),
-    "rewards": (*RECORDS, "vlrl.reward", "vlrl.scoring", "vlrl.judge", "vlrl.shapes"),
-    "tasks": (*RECORDS, "vlrl.reward", "vlrl.data", "vlrl.shapes"),
-    "eval": (*MODELS, "vlrl.data", "vlrl.judge", "vlrl.shapes", "vlrl.eval"),
+    "rewards": (*RECORDS, "vlrl.reward", "vlrl.image.networks", "vlrl.judge", "vlrl.mesh"),
+    "tasks": (*RECORDS, "vlrl.reward", "vlrl.data", "vlrl.mesh"),
+    "eval": (*MODELS, "vlrl.data", "vlrl.judge", "vlrl.mesh", "vlrl.eval"),
 }
 TORCH_FREE = ("errors.py", "registry.py", "types.py", "config", "measure", "reward", "data")
 

@@ -11,28 +11,25 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers_runs import small_run
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_runs import small_run
 
 from vlrl.build import build_trainer
 from vlrl.config.resolve import check
 from vlrl.config.schema import LogConfig, OptimConfig, RunConfig
-from vlrl.dist.comm import World
-from vlrl.dist.schedule import lr_factor
+from vlrl.distributed.comm import World
+from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, DataError
-from vlrl.log.charts import _ticks, line_chart, running_mean
+from vlrl.geometry.boxes import Box, Frame, Point
+from vlrl.geometry.overlay import TRUE_COLOUR, Mark, overlay
 from vlrl.log.metrics import Meter
-from vlrl.log.report import write_report
-from vlrl.log.report_files import read_run
+from vlrl.log.report.charts import _ticks, line_chart, running_mean
+from vlrl.log.report.files import read_run
+from vlrl.log.report.write import write_report
 from vlrl.log.sinks import JsonLines, open_sinks
-from vlrl.measure.boxes import Box, Frame, Point
-from vlrl.measure.overlay import TRUE_COLOUR, Mark, overlay
-from vlrl.measure.spread import evenly
-from vlrl.measure.stats import bootstrap_difference, bootstrap_mean
-from vlrl.rollout.summary import summarise
+from vlrl.stats import bootstrap_difference, bootstrap_mean, evenly
+from vlrl.train.summary import summarise
 
 ALONE = World(0, 1, torch.device("cpu"))
 

@@ -11,9 +11,9 @@ import pytest
 from datasets import Dataset, Image
 from PIL import Image as Picture
 
-from vlrl.data.options import SourceOptions
-from vlrl.data.read import read_rows_of
 from vlrl.errors import ConfigError, DataError
+from vlrl.gui.data.options import SourceOptions
+from vlrl.gui.data.read import read_rows_of
 
 COLUMNS = {"instruction": "problem", "box": "target", "kind": "sort"}
 ROWS = [

@@ -11,8 +11,8 @@ import torch
 
 from vlrl.errors import ConfigError, RewardError
 from vlrl.reward.tree import build_reward
-from vlrl.rollout.overlap import ScoringQueue, scores_beside
-from vlrl.rollout.scoring import score_rollouts
+from vlrl.train.scoring import score_rollouts
+from vlrl.train.scoring_queue import ScoringQueue, scores_beside
 from vlrl.types import Finish, Rollout, Sample, Score
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from vlrl.algo.advantages import advantages
 from vlrl.errors import ConfigError
+from vlrl.judge.reasoned_answer import parse_judge_answer, swapped
 from vlrl.log.metrics import Meter
-from vlrl.measure import pairs
-from vlrl.measure.judge_answer import parse_judge_answer, swapped
+from vlrl.reward.combinators import pair_statistics as pairs
+from vlrl.reward.combinators.pair import Pair, chosen_pairs
 from vlrl.reward.tree import build_reward
-from vlrl.rewards.pair import Pair, chosen_pairs
-from vlrl.rollout.health import agreement, gain, record_canary, record_health, saturated
+from vlrl.train.health import agreement, gain, record_canary, record_health, saturated
 from vlrl.types import Finish, Rollout, Sample, Score
 
 values = st.lists(st.floats(-20, 20), min_size=2, max_size=9)
@@ -257,7 +257,7 @@ def scored(*groups: tuple[float | None, ...]) -> list[Rollout]:
 
 
 def world():
-    from vlrl.dist.comm import World
+    from vlrl.distributed.comm import World
 
     return World(0, 1, torch.device("cpu"))
 

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from vlrl.data.compose import compose
+from scripts.assets.images.compose import compose
 from vlrl.errors import ConfigError, DataError, RewardError
-from vlrl.eval.pictures import nearness
+from vlrl.eval.image import nearness
+from vlrl.image.networks.pooled import PooledFeatures
 from vlrl.reward.tree import build_reward
-from vlrl.scoring.pooled import PooledFeatures
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
 from vlrl.types import Finish, Rollout, Sample
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import io
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_pictures import picture, rollout, word
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_pictures import picture, rollout, word
-
 from vlrl.errors import ConfigError, RewardError
-from vlrl.measure.written import levenshtein, written_score
+from vlrl.image.written import levenshtein, written_score
+from vlrl.reward.combinators.combine import Geomean, Harmonic
 from vlrl.reward.tree import build_reward
-from vlrl.rewards.combine import Geomean, Harmonic
 from vlrl.types import Score
 
 

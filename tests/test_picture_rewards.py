@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_pictures import (
     OPEN_CLIP,
     SCENES,
@@ -25,6 +22,7 @@ from helpers_pictures import (
     save_dinov2,
     save_open_clip,
 )
+from PIL import Image
 
 from vlrl.errors import ConfigError, RewardError
 from vlrl.reward.tree import build_reward

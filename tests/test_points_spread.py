@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlrl.measure.boxes import Box, Frame, Point
+from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.reward.tree import build_reward
 from vlrl.tasks.gui_grounding import GuiAnswer, GuiTarget
 from vlrl.types import Finish, ImagePart, Message, Rollout, Sample, TextPart

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlrl.policy import layout
 from vlrl.policy.distribution import Sampling, draw, entropy, log_probs
-from vlrl.policy.trajectory import TokenTrajectory
-from vlrl.policy.vision_language import VisionLanguagePolicy
+from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
+from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.types import Finish, Message, Sample, TextPart
 

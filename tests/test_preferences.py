@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_judge import picture
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_judge import picture
-
-from vlrl.data.degrade import DEGRADATIONS, HELD_OUT_KINDS, degrade
-from vlrl.data.judge_pairs import TRAINED_KINDS, PairMaker, read_rows, write_pairs
-from vlrl.data.preferences import PreferenceSource, read_preferences
+from scripts.assets.images.degrade import DEGRADATIONS, HELD_OUT_KINDS, degrade
+from scripts.assets.images.judge_pairs import TRAINED_KINDS, PairMaker, read_rows, write_pairs
 from vlrl.errors import DataError
-from vlrl.eval.judge_bench import markdown, read_judgements, summarise
-from vlrl.measure.judging import (
+from vlrl.eval.judge import markdown, read_judgements, summarise
+from vlrl.judge.agreement import (
     Judgement,
     calibration,
     correct,
@@ -31,6 +27,8 @@ from vlrl.measure.judging import (
     pairwise_accuracy,
     tie_accuracy,
 )
+from vlrl.judge.data.preference import PreferenceSource
+from vlrl.judge.data.preferences import read_preferences
 
 ROOT = Path(__file__).resolve().parent.parent
 

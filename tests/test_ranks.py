@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import ROOT, curve, run_job, small_run
 
 pytestmark = pytest.mark.ranks

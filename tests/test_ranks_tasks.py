@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import curve, run_job
 from helpers_voxels import save_voxel_model, voxel_run
 from test_judge_train import config_of, lines, parts  # noqa: F401

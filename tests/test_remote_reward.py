@@ -15,18 +15,16 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import curve, run_job, small_run
 from helpers_served import CALLS, ImageAnswer, picture, pictures, texts
 from helpers_server import EVERYTHING, NODES, Running, local_values, post, remote, running, values
+from PIL import Image
 
 from vlrl.errors import ConfigError, RewardError
+from vlrl.reward.server.settings import ServeConfig
+from vlrl.reward.server.wire import Health, ScoreResponse, encode_request, encode_scores, read
 from vlrl.reward.tree import build_reward, score
-from vlrl.reward.wire import Health, ScoreResponse, encode_request, encode_scores, read
 from vlrl.rewards.remote import _retry_after_s
-from vlrl.serve.settings import ServeConfig
 from vlrl.types import Finish, Rollout, Sample, Score
 
 ROOT = Path(__file__).resolve().parent.parent

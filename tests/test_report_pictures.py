@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vlrl.log.answer_pictures import TRUTH, answer_file
-from vlrl.log.charts import line_chart
-from vlrl.log.report import write_report
-from vlrl.log.report_files import read_run
-from vlrl.log.report_numbers import is_rate, percent, points, writer
+from vlrl.log.report.charts import line_chart
+from vlrl.log.report.files import read_run
+from vlrl.log.report.numbers import is_rate, percent, points, writer
+from vlrl.log.report.write import write_report
 from vlrl.log.rollouts import MAX_ANSWER_PICTURES, record_groups
-from vlrl.measure.stats import bootstrap_difference
-from vlrl.rewards.jpeg_compressibility import JpegCompressibility, JpegOptions
-from vlrl.rollout.summary import rows_of, summarise
+from vlrl.rewards.image.jpeg_compressibility import JpegCompressibility, JpegOptions
+from vlrl.stats import bootstrap_difference
 from vlrl.tasks.text_to_image import TextToImage
 from vlrl.train.evaluation_files import NUM_PICTURES, NUM_SMALL_PICTURES, write_evaluation
+from vlrl.train.summary import rows_of, summarise
 from vlrl.types import Finish, Rollout, Score
 
 IMAGES = Path(__file__).resolve().parent.parent / "assets/images"

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlrl.measure.boxes import Box, Frame, Point
+from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.protocols import NEEDS, Reward
 from vlrl.registry import REGISTRY
 from vlrl.reward.tree import build_reward

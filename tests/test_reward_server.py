@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 import struct
-import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -17,18 +16,16 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_served import CALLS, picture, pictures
 from helpers_server import NODES, Running, local_values, one, png, post, remote, running, values
+from PIL import Image
 
 from vlrl.cli.main import main
 from vlrl.errors import ConfigError, RewardError
-from vlrl.reward.wire import encode_request
+from vlrl.reward.server.app import listen
+from vlrl.reward.server.references import ReferenceStore
+from vlrl.reward.server.wire import encode_request
 from vlrl.rewards.remote import Remote, RemoteOptions
-from vlrl.serve.app import listen
-from vlrl.serve.references import ReferenceStore
 
 TOKEN = "a-token-of-more-than-sixteen-characters"
 

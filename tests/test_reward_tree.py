@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrl.errors import ConfigError, RewardError
+from vlrl.reward.combinators.combine import Max, Mean, Min, Product, Sum
+from vlrl.reward.combinators.gate import Gate
 from vlrl.reward.tree import build_reward, score
-from vlrl.rewards.combine import Max, Mean, Min, Product, Sum
-from vlrl.rewards.gate import Gate
 from vlrl.types import Finish, Rollout, Sample, Score
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "rewards"
@@ -169,7 +169,7 @@ def test_mistakes_name_the_place(node, message):
 
 
 def test_clip():
-    from vlrl.rewards.clip import Clip
+    from vlrl.reward.combinators.bounds import Clip
 
     clip = Clip(Fixed([-2.0, 0.5, 2.0, None]), 0.0, 1.0)
     assert values(clip, 4) == [0.0, 0.5, 1.0, None]

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file, save_file
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_pictures import (
     picture,
     save_clip,
@@ -23,12 +18,14 @@ from helpers_pictures import (
     save_dinov3,
     save_timm,
 )
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from vlrl.errors import ConfigError, RewardError
-from vlrl.scoring.backbone import Backbone
-from vlrl.scoring.clip import TransformersClip
-from vlrl.scoring.detector import Detector
-from vlrl.scoring.loading import loading, pick_device, read_weights
+from vlrl.hub import loading, pick_device, read_weights
+from vlrl.image.networks.backbone import Backbone
+from vlrl.image.networks.clip import TransformersClip
+from vlrl.image.networks.detector import Detector
 
 KINDS = ("dinov2", "dinov3", "timm")
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]

@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scripts.assets.screens.check import problems
+from scripts.assets.screens.pages import load_icons, make_page
 from vlrl.cli import screens as cli
-from vlrl.screens.browser import BrowserMissingError, find_chromium
-from vlrl.screens.capture import Shot, make_shot, refuse_blank
-from vlrl.screens.check import problems
-from vlrl.screens.colours import colour_word, fill_word, ink_word
-from vlrl.screens.crawl import MAX_REASON, Source, page_key, reason
-from vlrl.screens.dataset import (
+from vlrl.gui.capture.browser import BrowserMissingError, find_chromium
+from vlrl.gui.capture.capture import Shot, make_shot, refuse_blank
+from vlrl.gui.capture.colours import colour_word, fill_word, ink_word
+from vlrl.gui.capture.crawl import MAX_REASON, Source, page_key, reason
+from vlrl.gui.capture.dataset import (
     Deduper,
     limit_repeats,
     split_of_page,
 )
-from vlrl.screens.extract import ExtractOptions, iou, merge_twins, to_element
-from vlrl.screens.icons import canonical, icon_meaning
-from vlrl.screens.instructions import ScreenInstructions
-from vlrl.screens.names import clean_name, name_key, refuse_name
-from vlrl.screens.pages import load_icons, make_page
-from vlrl.screens.places import order_phrases, region_phrases
-from vlrl.screens.records import Element, Group, Row
+from vlrl.gui.capture.extract import ExtractOptions, iou, merge_twins, to_element
+from vlrl.gui.capture.icons import canonical, icon_meaning
+from vlrl.gui.capture.instructions import ScreenInstructions
+from vlrl.gui.capture.names import clean_name, name_key, refuse_name
+from vlrl.gui.capture.places import order_phrases, region_phrases
+from vlrl.gui.capture.records import Element, Group, Row
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "screens"
 SPLITS = {"train": "train.jsonl", "held_out": "held_out.jsonl", "unseen_apps": "unseen_apps.jsonl"}

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from scripts.assets.screens.check import problems
 from vlrl.cli import screens as cli
-from vlrl.screens.browser import Browser, BrowserMissingError, find_chromium
-from vlrl.screens.capture import CAPTURE_TRIES, load, picture, shoot
-from vlrl.screens.check import problems
-from vlrl.screens.dataset import read_jsonl, rows_of
-from vlrl.screens.extract import ExtractOptions
-from vlrl.screens.records import Screen
-from vlrl.screens.server import serve
+from vlrl.gui.capture.browser import Browser, BrowserMissingError, find_chromium
+from vlrl.gui.capture.capture import CAPTURE_TRIES, load, picture, shoot
+from vlrl.gui.capture.dataset import read_jsonl, rows_of
+from vlrl.gui.capture.extract import ExtractOptions
+from vlrl.gui.capture.records import Screen
+from vlrl.gui.capture.server import serve
 
 SIZE = (448, 364)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from vlrl.screens.check import problems
-from vlrl.screens.dataset import read_jsonl
-from vlrl.screens.records import KINDS
+from scripts.assets.screens.check import problems
+from vlrl.gui.capture.dataset import read_jsonl
+from vlrl.gui.capture.records import KINDS
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "screens"
 NEW = ASSETS.parent / "new_screens"

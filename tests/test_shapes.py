@@ -10,31 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
+from helpers_voxels import SHAPE, boxes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import trimesh
-from helpers_voxels import SHAPE, boxes
-
-from vlrl.config.voxel_tokens import VoxelCodecConfig
+from scripts.assets.shapes.describe import describe
 from vlrl.errors import ConfigError, DataError
-from vlrl.measure import voxels
-from vlrl.measure.parts import Part, parts_in
-from vlrl.measure.point_sets import surface_distances
+from vlrl.mesh import files, voxels
+from vlrl.mesh.camera import Camera, around
+from vlrl.mesh.colour_names import COLOURS, colours_in, nearest_colour
+from vlrl.mesh.decoders import PaletteDecoder, make_decoder, seed_of
+from vlrl.mesh.mesh import GREY, empty_mesh
+from vlrl.mesh.parts import Part, parts_in
+from vlrl.mesh.point_sets import surface_distances
+from vlrl.mesh.render import render
+from vlrl.mesh.sheet import contact_sheet, save_animation, turntable
+from vlrl.mesh.store import load_shape, save_shapes
+from vlrl.mesh.surface import surface
+from vlrl.mesh.voxelise import Voxels, normalised, voxelise, y_up, z_up
 from vlrl.policy.voxel_tokens.codec import VoxelCodec
 from vlrl.policy.voxel_tokens.codec_files import load_codec, save_codec
-from vlrl.shapes import files
-from vlrl.shapes.camera import Camera, around
-from vlrl.shapes.colour_names import COLOURS, colours_in, nearest_colour
-from vlrl.shapes.decoders import PaletteDecoder, make_decoder, seed_of
-from vlrl.shapes.describe import describe
-from vlrl.shapes.mesh import GREY, empty_mesh
-from vlrl.shapes.render import render
-from vlrl.shapes.sheet import contact_sheet, save_animation, turntable
-from vlrl.shapes.store import load_shape, save_shapes
-from vlrl.shapes.surface import surface
-from vlrl.shapes.voxelise import Voxels, normalised, voxelise, y_up, z_up
+from vlrl.policy.voxel_tokens.options import VoxelCodecConfig
 
 grids = st.integers(0, 2**32 - 1).map(
     lambda seed: (lambda r: r.random((6, 6, 6)) < r.random())(np.random.default_rng(seed))
@@ -579,7 +576,7 @@ def test_impossible_shapes_are_refused() -> None:
 def test_both_renderers_draw_the_same() -> None:
     """At most one pixel in a thousand differs by more than 8 of 255; needs moderngl and EGL."""
     pytest.importorskip("moderngl")
-    from vlrl.shapes import gl
+    from vlrl.mesh import gl
 
     if not gl.works():
         pytest.skip("no EGL device")
@@ -592,7 +589,7 @@ def test_both_renderers_draw_the_same() -> None:
 
 
 def test_without_moderngl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vlrl.shapes import gl
+    from vlrl.mesh import gl
 
     monkeypatch.setitem(sys.modules, "moderngl", None)
     gl._context.cache_clear()

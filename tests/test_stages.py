@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import curve, run_job
 from helpers_voxels import CAPTIONS, save_voxel_model, voxel_run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vlrl.algo import aggregate
 from vlrl.algo.advantages import advantages
@@ -26,8 +24,8 @@ from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, RewardError
 from vlrl.log.metrics import Meter
+from vlrl.reward.combinators.stages import at_stage
 from vlrl.reward.tree import build_reward
-from vlrl.rewards.stages import at_stage
 from vlrl.train.update import stage_of
 from vlrl.types import Finish, Rollout, Sample
 

@@ -9,28 +9,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import run_job
 from helpers_voxels import boxes, make_voxel_policy, save_voxel_model, voxel_run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vlrl.build import build_trainer, check_plugins
 from vlrl.cli.train import export
 from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
-from vlrl.data.shapes import ShapeSource, read_shapes
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.generation import answers, figures
-from vlrl.eval.shapes import set_distances
-from vlrl.log.report import write_report
-from vlrl.measure.set_distances import frechet_distance, kernel_distance
+from vlrl.eval.mesh import set_distances
+from vlrl.image.set_distances import frechet_distance, kernel_distance
+from vlrl.log.report.write import write_report
+from vlrl.mesh.answer import VoxelStage
+from vlrl.mesh.data import ShapeSource, read_shapes
+from vlrl.mesh.store import save_shapes
+from vlrl.mesh.voxelise import Voxels
 from vlrl.reward.tree import build_reward
-from vlrl.shapes.store import save_shapes
-from vlrl.shapes.voxelise import Voxels
 from vlrl.tasks.text_to_3d import TextTo3D
-from vlrl.types import Finish, Rollout, VoxelStage
+from vlrl.types import Finish, Rollout
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -387,7 +386,7 @@ def test_hi_grpo_runs_with_a_reward_a_stage(folder: Path, data: Path, tmp_path: 
 def test_the_command_measures_a_model(
     folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """scripts/evaluate_shapes.py: figures by group, distances of views, a sheet of answers."""
+    """scripts/evaluate_meshes.py: figures by group, distances of views, a sheet of answers."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import evaluate_shapes
     import yaml

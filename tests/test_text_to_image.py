@@ -15,9 +15,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from vlrl.config.resolve import check
-from vlrl.data.captions import CaptionSource, read_captions
 from vlrl.errors import ConfigError, DataError
-from vlrl.measure.pictures import brightness, contrast, saturation, side_by_side
+from vlrl.image.data.captions import CaptionSource, read_captions
+from vlrl.image.statistics import brightness, contrast, saturation, side_by_side
 from vlrl.protocols import NEEDS, Task
 from vlrl.registry import resolve
 from vlrl.tasks.text_to_image import ImageAnswer, TextToImage

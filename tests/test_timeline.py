@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_tubes import PICTURE, still
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_tubes import PICTURE, still
-
-from vlrl.measure.boxes import Frame
-from vlrl.measure.timeline import Timeline
-from vlrl.measure.tubes import Track, Tube
-from vlrl.video.sampling import sample_frames
+from vlrl.geometry.boxes import Frame
+from vlrl.media.frame_sampling import sample_frames
+from vlrl.video.timeline import Timeline
+from vlrl.video.tubes import Track, Tube
 
 
 def line(unit: str, num: int = 100, fps: float = 25.0, start: int = 0) -> Timeline:

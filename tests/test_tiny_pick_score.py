@@ -5,22 +5,18 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers_clock import Counted
+from helpers_pictures import rollout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_clock import Counted
-from helpers_pictures import rollout
-
-from vlrl.data.judge_pairs import PairMaker, read_rows
-from vlrl.reward.tree import build_reward
-from vlrl.warmup.images.pick import (
+from scripts.assets.images.judge_pairs import PairMaker, read_rows
+from scripts.assets.models.image.pick import (
     accuracy,
     features,
     learn_picks,
@@ -28,6 +24,7 @@ from vlrl.warmup.images.pick import (
     pick_losses,
     pick_processor,
 )
+from vlrl.reward.tree import build_reward
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets/images"
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlrl.errors import ConfigError
-from vlrl.measure.track_answers import FORMATS, read_track, write_track
+from vlrl.video.track_answers import FORMATS, read_track, write_track
 
 PAPER = (
     "<time> 5 - 7 </time> <think_bbox> 5. [271, 30, 395, 212], 6. [270, 31, 400, 210], "

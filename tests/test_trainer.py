@@ -17,21 +17,19 @@ import numpy as np
 import pytest
 import torch
 from deepspeed.utils import safe_get_full_grad
+from helpers_runs import ROOT, curve, run_job, small_run
 from PIL import Image
 from safetensors.torch import load_file
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_runs import ROOT, curve, run_job, small_run
 
 from vlrl.build import build_trainer
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
-from vlrl.dist import comm
-from vlrl.dist.ema import held
-from vlrl.dist.engine import Engine
+from vlrl.distributed import comm
+from vlrl.distributed.ema import held
+from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, ConfigError, DataError, NonFiniteError, RewardError
 from vlrl.log.metrics import Meter
-from vlrl.rollout.prompt_sampler import PromptSampler
+from vlrl.train.sampler import PromptSampler
 from vlrl.train.update import update
 
 SAME = ("update/loss", "reward/mean", "update/grad_norm", "update/kl", "update/entropy")

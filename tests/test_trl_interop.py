@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vlrl.errors import ConfigError, DataError, RewardError
-from vlrl.interop.trl import as_trl_reward
 from vlrl.reward.tree import build_reward
+from vlrl.reward.trl import as_trl_reward
 from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.types import Finish, Message, Rollout, Sample, TextPart
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_tubes import PICTURE, still, track_of, tube
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import itertools
-
-from helpers_tubes import PICTURE, still, track_of, tube
-
 from vlrl.errors import ConfigError, DataError
-from vlrl.measure.boxes import giou
-from vlrl.measure.spans import clamp, merged, span_iou
-from vlrl.measure.tube_metrics import CONVENTIONS, score_tube, tubedetr_frames
-from vlrl.measure.tubes import (
+from vlrl.geometry.boxes import giou
+from vlrl.media.frame_sampling import nearest_sample, sample_frames, sampled_fps
+from vlrl.video.spans import clamp, merged, span_iou
+from vlrl.video.tube_metrics import CONVENTIONS, score_tube, tubedetr_frames
+from vlrl.video.tubes import (
     Track,
     Tube,
     frame_scores,
@@ -29,7 +25,6 @@ from vlrl.measure.tubes import (
     overlap_frames,
     tube_iou,
 )
-from vlrl.video.sampling import nearest_sample, sample_frames, sampled_fps
 
 # ---------------------------------------------------------------- spans
 

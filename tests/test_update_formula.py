@@ -11,9 +11,9 @@ from torch import Tensor
 
 from vlrl.algo.objectives import Objective
 from vlrl.config.schema import AlgoConfig
-from vlrl.dist.comm import World
+from vlrl.distributed.comm import World
 from vlrl.log.metrics import Meter
-from vlrl.policy.trajectory import TokenTrajectory
+from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.protocols import Evaluation
 from vlrl.train.update import Batch, _chunk_loss, _minibatches, _record, update
 

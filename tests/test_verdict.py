@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlrl.measure.boxes import Box, Frame, Point, iou, overlap
-from vlrl.measure.profiles import PROFILES, profile_named
-from vlrl.measure.refusal import read_click
-from vlrl.measure.stats import mcnemar
-from vlrl.measure.verdict import Outcome, Refusal, judge, polygon_of
+from vlrl.families.profiles import PROFILES, profile_named
+from vlrl.geometry.boxes import Box, Frame, Point, iou, overlap
+from vlrl.gui.refusal import read_click
+from vlrl.gui.verdict import Outcome, Refusal, judge, polygon_of
+from vlrl.stats import mcnemar
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREEN = Frame(1920, 1080)
@@ -134,7 +133,6 @@ def test_mcnemar_is_symmetric_and_a_probability(b: int, c: int) -> None:
 
 def test_a_hundred_thousand_odd_answers_are_read_without_a_crash() -> None:
     # Their time is `benchmarks/score_answers.py`'s business.
-    sys.path.insert(0, str(ROOT / "benchmarks"))
     from score_answers import odd_answers
 
     names = sorted(PROFILES)

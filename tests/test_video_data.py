@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_video import moving_square, write_video
 
-from vlrl.data.video_rows import VideoSource, read_videos
 from vlrl.errors import ConfigError, DataError
 from vlrl.tasks.video_grounding import VideoGrounding
+from vlrl.video.data.video_rows import VideoSource, read_videos
 
 NAME = "55_vfjywN5CN0Y.mp4"
 BOXES = [[10 + k, 20, 30, 40] for k in range(5)]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_video import moving_square, write_video
 from test_video_data import BOXES, CORNERS, NAME, V1, vidor, vidstg_entry
 
 from vlrl.cli.main import main
 from vlrl.eval.store import Store
-from vlrl.eval.video_runner import ask_all
-from vlrl.measure.track_answers import write_track
+from vlrl.eval.video.runner import ask_all
+from vlrl.video.track_answers import write_track
 
 __all__ = ["vidor"]
 
@@ -257,7 +254,7 @@ def test_the_embedded_model_finds_tubes(tmp_path: Path) -> None:
 
 
 def test_a_failed_answer_is_asked_again(data: Path) -> None:
-    from vlrl.dist.comm import init
+    from vlrl.distributed.comm import init
     from vlrl.tasks.video_grounding import VideoGrounding
     from vlrl.types import Finish, Rollout
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_video import moving_square, video_part, video_problem
 from test_policy import FAMILIES, NONE, gradients, make_policy, problems
 
 from vlrl.errors import DataError
-from vlrl.policy import layout
-from vlrl.policy.vision_features import num_visual_tokens
+from vlrl.policy.vision_language import layout
+from vlrl.policy.vision_language.vision_features import num_visual_tokens
 from vlrl.types import ImagePart, Message, Sample, TextPart
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers_tubes import PICTURE, answer_of, rollout_of, still, track_of, tube
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_tubes import PICTURE, answer_of, rollout_of, still, track_of, tube
 from test_reward_contract import NODES, values
 
 from vlrl.errors import ConfigError, RewardError
-from vlrl.measure.tubes import Track
 from vlrl.reward.tree import build_reward
 from vlrl.tasks.video_grounding import VideoGrounding
+from vlrl.video.tubes import Track
 
 ROOT = Path(__file__).parent.parent
 STVG_O1 = yaml.safe_load((ROOT / "configs/rewards/stvg_o1.yaml").read_text())["reward"]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_runs import small_run
 from helpers_video import credit_run, moving_square, write_video
 from test_video_task import perfect, row
@@ -19,14 +16,14 @@ from vlrl.build import build_trainer
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
 from vlrl.log.metrics import Meter
-from vlrl.log.report import write_report
+from vlrl.log.report.write import write_report
 from vlrl.log.rollouts import record_groups
-from vlrl.measure.track_answers import write_track
-from vlrl.rollout.summary import rows_of, summarise
 from vlrl.tasks.video_grounding import VideoGrounding
 from vlrl.train.evaluation_files import write_evaluation
+from vlrl.train.summary import rows_of, summarise
 from vlrl.train.update import stage_of
 from vlrl.types import Finish, Rollout, Score
+from vlrl.video.track_answers import write_track
 
 ROOT = Path(__file__).parents[1]
 

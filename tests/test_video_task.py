@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_video import moving_square, write_video
+from PIL import Image
 from test_policy import make_policy
 
 from vlrl.build import check_plugins
 from vlrl.config.recipe import recipe_of
 from vlrl.config.resolve import load_run_config
 from vlrl.errors import ConfigError, DataError
-from vlrl.measure.resize import smart_resize, video_size
-from vlrl.measure.track_answers import write_track
+from vlrl.families.resize import smart_resize, video_size
+from vlrl.media.video import read_frames, video_info
 from vlrl.reward.scorers import as_chat
 from vlrl.tasks.video_grounding import VideoGrounding, video_part
 from vlrl.types import Finish, Rollout
-from vlrl.video.read import read_frames, video_info
+from vlrl.video.track_answers import write_track
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES = moving_square(40)

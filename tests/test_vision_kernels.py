@@ -10,9 +10,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from vlrl.policy import vision_kernels
-from vlrl.policy.families import family_of
-from vlrl.policy.vision_features import features_of
+from vlrl.families.family import family_of
+from vlrl.policy.vision_language import vision_kernels
+from vlrl.policy.vision_language.vision_features import features_of
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 GRIDS = {

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_voxels import NUM_CODES, make_voxel_policy, samples, save_voxel_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrl.errors import ConfigError, DataError
-from vlrl.measure.mesh_words import fit_codes, read_codes, write_codes
+from vlrl.mesh.mesh_words import fit_codes, read_codes, write_codes
 from vlrl.policy.distribution import log_probs
-from vlrl.policy.layout import plain
+from vlrl.policy.vision_language.layout import plain
 from vlrl.policy.voxel_tokens.grammar import CODES, FREE, WORDS
 from vlrl.policy.voxel_tokens.policy import mesh_tokens
 from vlrl.types import Finish, ImagePart, Message, Sample

@@ -10,25 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_judge import with_words
+from helpers_voxels import boxes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_judge import with_words
-from helpers_voxels import boxes
-
 from vlrl.errors import ConfigError, RewardError
-from vlrl.measure.parts import parts_in
+from vlrl.mesh.answer import VoxelStage
+from vlrl.mesh.colour_names import colours_in
+from vlrl.mesh.parts import parts_in
+from vlrl.mesh.store import save_shapes
+from vlrl.mesh.voxelise import Voxels
 from vlrl.protocols import NEEDS
 from vlrl.registry import REGISTRY
 from vlrl.reward.scorers import scorer
 from vlrl.reward.tree import build_reward
-from vlrl.shapes.colour_names import colours_in
-from vlrl.shapes.store import save_shapes
-from vlrl.shapes.voxelise import Voxels
 from vlrl.tasks.text_to_3d import ShapeTarget, TextTo3D
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
-from vlrl.types import Finish, Rollout, Sample, VoxelStage
+from vlrl.types import Finish, Rollout, Sample
 
 SHAPE_NEEDS = {"shape", "views", "image", "caption", "format", "stages"}
 OWN = [

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from make_real_clips import CUTS, Cut, row_of, tube
-
-from vlrl.clips.walkers import Walk, empty_scene, moving_boxes, walks
-from vlrl.data.clips import read_row
-from vlrl.data.video_rows import VideoSource
+from scripts.assets.clips.make_real_clips import CUTS, Cut, row_of, tube
+from scripts.assets.clips.walkers import Walk, empty_scene, moving_boxes, walks
 from vlrl.errors import DataError
-from vlrl.measure.boxes import iou
+from vlrl.geometry.boxes import iou
+from vlrl.video.data.clips import read_row
+from vlrl.video.data.video_rows import VideoSource
 
 H, W, NUM = 120, 160, 60
 

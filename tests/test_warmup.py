@@ -14,12 +14,26 @@ from transformers import (
     Qwen2_5_VLProcessor,
 )
 
-from vlrl.warmup.collate import IGNORED, TurnCollator, format_box, patchify
-from vlrl.warmup.data import augment, load_screens
-from vlrl.warmup.evaluate import hit_rates, inference_prompt, is_hit, parse_box
-from vlrl.warmup.model import TAP, build_model, use_default_attention, use_fast_attention
-from vlrl.warmup.tokenizer import CLICK_PROMPT, build_processor, train_tokenizer
-from vlrl.warmup.trainer import MuonWithAdam, pointer_loss, word_loss
+from scripts.assets.models.gui_and_video.collate import IGNORED, TurnCollator, format_box, patchify
+from scripts.assets.models.gui_and_video.data import augment, load_screens
+from scripts.assets.models.gui_and_video.evaluate import (
+    hit_rates,
+    inference_prompt,
+    is_hit,
+    parse_box,
+)
+from scripts.assets.models.gui_and_video.model import (
+    TAP,
+    build_model,
+    use_default_attention,
+    use_fast_attention,
+)
+from scripts.assets.models.gui_and_video.tokenizer import (
+    CLICK_PROMPT,
+    build_processor,
+    train_tokenizer,
+)
+from scripts.assets.models.gui_and_video.trainer import MuonWithAdam, pointer_loss, word_loss
 
 ASSETS = Path(__file__).parents[1] / "assets" / "models" / "tiny_qwen2_5_vl"
 WORDS = ["click the Save button", "Open settings", "12 34", 'tap the icon left of "Save"']
@@ -210,7 +224,7 @@ def test_augmentation_keeps_boxes_on_their_pixels() -> None:
     """A marked rectangle is still exactly where the moved box says."""
     import random
 
-    from vlrl.warmup.data import Target
+    from scripts.assets.models.gui_and_video.data import Target
 
     pixels = np.zeros((504, 280, 3), dtype=np.uint8)
     pixels[200:230, 100:160] = 255

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_clock import Counted
 
-from vlrl.warmup.images import dino, judges
-from vlrl.warmup.images.augment import colours, crops, soften
-from vlrl.warmup.images.autoencoder import encode_pictures, scale_latents, train_autoencoder
-from vlrl.warmup.images.flow import flow_loss, train_flow
-from vlrl.warmup.images.pictures import all_captions, base_pictures, both_styles, labelled
-from vlrl.warmup.images.pipeline import PipelineSize, new_pipeline
+from scripts.assets.models.image import dino, judges
+from scripts.assets.models.image.augment import colours, crops, soften
+from scripts.assets.models.image.autoencoder import (
+    encode_pictures,
+    scale_latents,
+    train_autoencoder,
+)
+from scripts.assets.models.image.flow import flow_loss, train_flow
+from scripts.assets.models.image.pictures import all_captions, base_pictures, both_styles, labelled
+from scripts.assets.models.image.pipeline import PipelineSize, new_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets/images"

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from helpers_clock import Counted
 from helpers_voxels import NUM_CODES, SHAPE, boxes, make_voxel_policy, save_voxel_model
 
-from vlrl.policy.voxel_tokens.codec import VoxelCodec
-from vlrl.policy.voxel_tokens.policy import further_turn
-from vlrl.shapes.store import save_shapes
-from vlrl.shapes.voxelise import Voxels
-from vlrl.warmup.shapes.codec import (
+from scripts.assets.models.voxel.codec import (
     Follower,
     coarse,
     occupancy_loss,
@@ -27,8 +20,12 @@ from vlrl.warmup.shapes.codec import (
     reconstruction_iou,
     train_codec,
 )
-from vlrl.warmup.shapes.lessons import Writer, batch_of, detail_words, lessons, plan_words
-from vlrl.warmup.shapes.writer import loss_of
+from scripts.assets.models.voxel.lessons import Writer, batch_of, detail_words, lessons, plan_words
+from scripts.assets.models.voxel.writer import loss_of
+from vlrl.mesh.store import save_shapes
+from vlrl.mesh.voxelise import Voxels
+from vlrl.policy.voxel_tokens.codec import VoxelCodec
+from vlrl.policy.voxel_tokens.policy import further_turn
 
 
 def test_coarse_shapes_are_blocks_that_cover_the_fine_ones() -> None:

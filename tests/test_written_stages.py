@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from helpers_tubes import answer_of, rollout_of, still, track_of
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_tubes import answer_of, rollout_of, still, track_of
 from test_policy import make_policy, problems
 
 from vlrl.errors import ConfigError
-from vlrl.measure.track_answers import part_starts, write_track
-from vlrl.policy.answer_stages import stages_of
-from vlrl.policy.trajectory import TokenTrajectory
+from vlrl.policy.vision_language.answer_stages import stages_of
+from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.reward.tree import build_reward
-from vlrl.rewards.track_credit import beyond_preceding
+from vlrl.rewards.video.track_credit import beyond_preceding
 from vlrl.tasks.video_grounding import VideoGrounding
 from vlrl.train.credit import in_stages
+from vlrl.video.track_answers import part_starts, write_track
 
 BOXES = [[1, 2, 30, 40], [5, 6, 70, 80], [9, 10, 90, 95]]
 

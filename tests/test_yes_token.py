@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers_judge import group, picture, with_words
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from helpers_judge import group, picture, with_words
 
 from vlrl.errors import ConfigError, RewardError
 from vlrl.judge.local import LocalJudge
@@ -28,7 +25,7 @@ from vlrl.judge.question import (
     template_of,
     write_template,
 )
-from vlrl.measure.yes_token import Reading, in_both_orders, spellings, value_of
+from vlrl.judge.yes_token import Reading, in_both_orders, spellings, value_of
 from vlrl.reward.tree import build_reward
 
 FORMS = ("probability", "odds", "logit_difference")

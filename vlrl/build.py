@@ -133,8 +133,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
     """Everything of a run, in order; `resume` is a checkpoint folder or `auto`."""
     import torch
 
-    from vlrl.dist import comm
-    from vlrl.dist.engine import Engine, frozen_engine
+    from vlrl.distributed import comm
+    from vlrl.distributed.engine import Engine, frozen_engine
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.trainer import Trainer

@@ -16,8 +16,8 @@ Ready = Callable[[Sequence[Rollout]], None]
 """Takes whole groups of rollouts while others are still being sampled."""
 
 NEEDS: dict[str, str] = {
-    "box": "target.box and parsed.box, vlrl.measure.boxes.Box or None",
-    "points": "parsed.points, tuple of vlrl.measure.boxes.Point, best candidate first",
+    "box": "target.box and parsed.box, vlrl.geometry.boxes.Box or None",
+    "points": "parsed.points, tuple of vlrl.geometry.boxes.Point, best candidate first",
     "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
     "image": "parsed.image, uint8 array [H, W, 3], sRGB",
     "caption": "target.caption, str: what the picture should show",
@@ -28,9 +28,9 @@ NEEDS: dict[str, str] = {
     "views": "parsed.views, uint8 array [N, H, W, 3]: pictures around the object",
     "stages": "parsed.stages, the parsed value of every stage of the answer, the last one last",
     "spans": "target.spans and parsed.spans, (start, end) pairs; target.closed: whole frames",
-    "track": "target.track, vlrl.measure.tubes.Tube; parsed.think and .final, Track or None",
+    "track": "target.track, vlrl.video.tubes.Tube; parsed.think and .final, Track or None",
     "consistent": "parsed.consistent, bool: the boxes cover exactly the answered span",
-    "timed_boxes": "target.timed and parsed.timed, pairs of seconds and vlrl.measure.boxes.Box",
+    "timed_boxes": "target.timed and parsed.timed, pairs of seconds and vlrl.geometry.boxes.Box",
     "scene": "target.scene, the objects that should be in the picture, or None",
     "verdict": "target.verdict and parsed.verdict, 1 or 2: which of two is better",
 }
@@ -77,7 +77,7 @@ class Reward(Protocol):
     """Closed interval that every value lies in."""
     needs: frozenset[str]
     # A reward that mostly waits for another machine says so with `waits = True`: it is then asked
-    # while other groups are still being sampled; vlrl/rollout/overlap.py.
+    # while other groups are still being sampled; vlrl/train/scoring_queue.py.
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One score a rollout, in order."""

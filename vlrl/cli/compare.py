@@ -17,8 +17,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; write compare.md, compare.json and the gallery compare.html."""
-    from vlrl.eval.compare import compare, markdown, to_json
-    from vlrl.eval.gallery import write_gallery
+    from vlrl.eval.gui.compare import compare, markdown, to_json
+    from vlrl.eval.gui.gallery import write_gallery
 
     result = compare(args.first, args.second)
     out: Path = args.out or args.second / "compare"

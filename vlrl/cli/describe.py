@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from vlrl.config.resolve import models_in
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, VlrlError, did_you_mean
-from vlrl.measure.profiles import PROFILES, Profile, profile_named
+from vlrl.families.profiles import PROFILES, Profile, profile_named
 from vlrl.protocols import NEEDS
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.scorers import RewardSpec

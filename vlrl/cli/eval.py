@@ -16,19 +16,19 @@ from vlrl.cli.eval_arguments import add_arguments, refuse_unread
 from vlrl.config.recipe import Recipe, read_recipe
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError, VlrlError, did_you_mean, is_missing_path
-from vlrl.eval.benchmarks import BENCHMARKS, Benchmark
-from vlrl.eval.given import GivenOptions, read_given
-from vlrl.eval.items import Item, Source, load_items
-from vlrl.eval.prompts import question_for
-from vlrl.eval.rates import Scored
-from vlrl.eval.render import markdown
-from vlrl.eval.scoring import prediction, summarise, verdict_of
-from vlrl.eval.strategies import Pass, Reading, Single, Strategy, Vote, Zoom
-from vlrl.eval.video_benchmarks import VIDEO_BENCHMARKS
-from vlrl.measure.profiles import Profile, profile_named
+from vlrl.eval.gui.benchmarks import BENCHMARKS, Benchmark
+from vlrl.eval.gui.given import GivenOptions, read_given
+from vlrl.eval.gui.items import Item, Source, load_items
+from vlrl.eval.gui.prompts import question_for
+from vlrl.eval.gui.rates import Scored
+from vlrl.eval.gui.render import markdown
+from vlrl.eval.gui.scoring import prediction, summarise, verdict_of
+from vlrl.eval.gui.strategies import Pass, Reading, Single, Strategy, Vote, Zoom
+from vlrl.eval.video.benchmarks import VIDEO_BENCHMARKS
+from vlrl.families.profiles import Profile, profile_named
 
 if TYPE_CHECKING:
-    from vlrl.dist.comm import World
+    from vlrl.distributed.comm import World
     from vlrl.eval.asking import Model
     from vlrl.eval.runner import Job, Progress
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         )
         passes = read_given(given, items, profile)
         return _write(out, benchmark, items, passes, strategy, reading, settings)
-    from vlrl.dist.comm import shutdown
+    from vlrl.distributed.comm import shutdown
 
     world, passes = _ask(args, recipe, items, strategy, reading, question, settings, out)
     status = 0
@@ -217,7 +217,7 @@ def _ask(
     out: Path,
 ) -> tuple[World, dict[str, list[Pass]]]:
     """Join the run, ask for what is missing, and gather everything."""
-    from vlrl.dist.comm import init
+    from vlrl.distributed.comm import init
     from vlrl.eval.runner import Job, ask_all
     from vlrl.eval.store import Store
 
@@ -260,8 +260,8 @@ def _endpoint(args: argparse.Namespace, recipe: Recipe, question: str, profile: 
 def _local(args: argparse.Namespace, recipe: Recipe, question: str, world: World) -> Model:
     import torch
 
-    from vlrl.config.schema import VisionLanguageConfig
     from vlrl.eval.local_model import LocalModel
+    from vlrl.policy.vision_language.options import VisionLanguageConfig
 
     given = {
         "model": args.model,

@@ -8,10 +8,10 @@ from typing import get_args
 
 from vlrl.cli.checks import number, whole
 from vlrl.cli.eval_video_arguments import add_video_arguments
-from vlrl.data.rows import Convention
 from vlrl.errors import ConfigError
-from vlrl.eval.benchmarks import BENCHMARKS
-from vlrl.eval.video_benchmarks import VIDEO_BENCHMARKS
+from vlrl.eval.gui.benchmarks import BENCHMARKS
+from vlrl.eval.video.benchmarks import VIDEO_BENCHMARKS
+from vlrl.gui.data.rows import Convention
 
 PICTURES_ONLY = (
     "endpoint", "concurrency", "timeout_s", "max_tries", "api_key_env", "min_pixels", "max_pixels",

@@ -15,16 +15,16 @@ from vlrl.config.recipe import VIDEO_OPTIONS, Recipe, read_recipe
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError
 from vlrl.eval.store import Store
-from vlrl.eval.video_benchmarks import (
+from vlrl.eval.video.benchmarks import (
     VideoBenchmark,
     annotation_file,
     video_benchmark_named,
     video_folder,
 )
-from vlrl.eval.video_runner import ask_all, found_of, read_texts, read_tubes, write_lines
-from vlrl.eval.video_scoring import Found, figures_of, markdown, prediction_row, summarise
-from vlrl.measure.spread import evenly
+from vlrl.eval.video.runner import ask_all, found_of, read_texts, read_tubes, write_lines
+from vlrl.eval.video.scoring import Found, figures_of, markdown, prediction_row, summarise
 from vlrl.registry import resolve
+from vlrl.stats import evenly
 
 OWN_CLIPS = {"clips": Path("assets/clips"), "new_clips": Path("assets/new_clips")}
 MAX_NEW_TOKENS = 1024
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         )
         found = found_of(task, samples, answers)
         return _write(out, benchmark, task, found, settings, cost, args.convention)
-    from vlrl.dist.comm import init, shutdown
+    from vlrl.distributed.comm import init, shutdown
 
     world = init(timeout_s=7200)
     model = _model(args, recipe, world)
@@ -157,8 +157,8 @@ def _label(args: argparse.Namespace) -> str:
 def _model(args: argparse.Namespace, recipe: Recipe, world: Any) -> Any:
     import torch
 
-    from vlrl.config.schema import VisionLanguageConfig
-    from vlrl.policy.vision_language import VisionLanguagePolicy
+    from vlrl.policy.vision_language.options import VisionLanguageConfig
+    from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 
     given = {
         "model": args.model,

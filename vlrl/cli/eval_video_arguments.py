@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vlrl.measure.track_answers import FORMATS
-from vlrl.measure.tube_metrics import CONVENTIONS
+from vlrl.video.track_answers import FORMATS
+from vlrl.video.tube_metrics import CONVENTIONS
 
 
 def add_video_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,10 @@ from typing import get_args
 
 from vlrl.cli.checks import out_folder, whole
 from vlrl.config.resolve import check
-from vlrl.data.preferences import Preference, PreferenceFormat, PreferenceSource, read_preferences
 from vlrl.errors import ConfigError
+from vlrl.judge.agreement import Judgement
+from vlrl.judge.data.preference import Preference, PreferenceFormat, PreferenceSource
+from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.protocol import Judge
 from vlrl.judge.question import (
     DEFAULT_CRITERIA,
@@ -19,8 +21,7 @@ from vlrl.judge.question import (
     ReasoningOptions,
     template_of,
 )
-from vlrl.measure.judging import Judgement
-from vlrl.measure.spread import evenly
+from vlrl.stats import evenly
 
 TEXT_TEMPLATE = {
     "comparison_instruction": (
@@ -63,7 +64,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, print the table, write judgements and figures."""
-    from vlrl.eval.judge_bench import markdown, read_judgements, summarise, write
+    from vlrl.eval.judge import markdown, read_judgements, summarise, write
 
     asked = [name for name in ("model", "head", "judgements") if getattr(args, name)]
     if len(asked) != 1:

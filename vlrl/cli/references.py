@@ -56,7 +56,7 @@ def make(config: Any, task: Any, samples: Any, args: argparse.Namespace, file: P
     """The pictures of all samples, batch by batch; the file is whole when it has its name."""
     from vlrl.config.loader import read_yaml
     from vlrl.reward.tree import build_reward
-    from vlrl.rollout.scoring import score_rollouts
+    from vlrl.train.scoring import score_rollouts
 
     reward = None
     if args.score is not None:
@@ -87,7 +87,7 @@ def _policy(config: Any) -> Any:
     """The policy as it starts, outside any engine, on this process's device."""
     import torch
 
-    from vlrl.dist import comm
+    from vlrl.distributed import comm
 
     world = comm.init(config.dist.timeout_s, config.dist.num_threads)
     policy_class, options = options_of("policy", config.policy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vlrl.log.report import write_report
+from vlrl.log.report.write import write_report
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vlrl.screens.browser import Browser, BrowserMissingError
-from vlrl.screens.crawl import Crawler, CrawlOptions, open_source
-from vlrl.screens.extract import ExtractOptions
+from vlrl.gui.capture.browser import Browser, BrowserMissingError
+from vlrl.gui.capture.crawl import Crawler, CrawlOptions, open_source
+from vlrl.gui.capture.extract import ExtractOptions
 
 
 def viewport(text: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import logging
 
 from vlrl.cli.checks import port
 from vlrl.errors import ConfigError, MissingExtraError
-from vlrl.reward.access import is_loopback, read_token
+from vlrl.http.access import is_loopback, read_token
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--host {args.host} reaches other machines: set --token-env")
     try:
         from vlrl.judge.server import JudgeApp, make_server
-        from vlrl.serve.app import listen
+        from vlrl.reward.server.app import listen
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn"):
             raise

@@ -11,8 +11,8 @@ from vlrl.cli.checks import port
 from vlrl.config.loader import read_yaml
 from vlrl.config.resolve import check
 from vlrl.errors import MissingExtraError
-from vlrl.reward.access import read_token
-from vlrl.serve.settings import ServeConfig, build_rewards, check_address
+from vlrl.http.access import read_token
+from vlrl.reward.server.settings import ServeConfig, build_rewards, check_address
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     check_address(args.host, token)
     rewards = build_rewards(config.rewards)
     try:
-        from vlrl.serve.app import RewardApp, listen, make_server
+        from vlrl.reward.server.app import RewardApp, listen, make_server
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn"):
             raise

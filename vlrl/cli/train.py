@@ -67,8 +67,8 @@ def export(trainer: Trainer) -> None:
 
 def finish(trainer: Trainer) -> None:
     """Export the weights and write the report, on all ranks together."""
-    from vlrl.dist.comm import barrier, shutdown
-    from vlrl.log.report import write_report
+    from vlrl.distributed.comm import barrier, shutdown
+    from vlrl.log.report.write import write_report
 
     config = trainer.config
     if config.checkpoint.export:

@@ -9,22 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-
-class Section(BaseModel):
-    """A part of the config: an unknown key is an error, and nothing changes after the check."""
-
-    # An infinity in a reward's options is saved as what it is, not as null.
-    model_config = ConfigDict(
-        use_attribute_docstrings=True, extra="forbid", frozen=True, ser_json_inf_nan="constants"
-    )
-
-
-def check_limits(min_pixels: int | None, max_pixels: int | None) -> None:
-    """ValueError where no picture can lie between the two."""
-    if min_pixels is not None and max_pixels is not None and min_pixels > max_pixels:
-        raise ValueError(f"min_pixels ({min_pixels}) is larger than max_pixels ({max_pixels})")
+from vlrl.config.section import Section
 
 
 class ClipConfig(Section):
@@ -170,7 +157,7 @@ class ScoringConfig(Section):
 
 
 class HealthConfig(Section):
-    """Is the reward still worth following? See vlrl/rollout/health.py."""
+    """Is the reward still worth following? See vlrl/train/health.py."""
 
     canaries: tuple[str, ...] = Field(
         (), description="names under `metrics` that also score training rollouts"
@@ -248,41 +235,3 @@ class RunConfig(Section):
         if "/" in self.name or self.name in (".", ".."):
             raise ValueError(f"name {self.name!r} is a folder's name, without slashes")
         return self
-
-
-class VisionLanguageConfig(Section):
-    """Options of `policy: {use: vision_language}`."""
-
-    model: str = Field(description="a folder or a hub name")
-    revision: str | None = None
-    attn_implementation: str = Field("sdpa", description="sdpa, flash_attention_2, eager")
-    train_vision: bool = True
-    lora: LoraSection | None = None
-    max_new_tokens: PositiveInt = 64
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, description="0 = off")
-    stop: tuple[str, ...] = ()
-    min_pixels: PositiveInt | None = Field(None, description="None = the family's own")
-    max_pixels: PositiveInt | None = Field(None, description="None = the family's own")
-    share_prompt: Literal["auto", "on", "off"] = "auto"
-    sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
-
-    @model_validator(mode="after")
-    def _check(self) -> VisionLanguageConfig:
-        check_limits(self.min_pixels, self.max_pixels)
-        return self
-
-
-class LoraSection(Section):
-    """A low-rank adapter; the reference policy is then the adapter switched off."""
-
-    rank: PositiveInt = 64
-    alpha: PositiveInt = 128
-    dropout: NonNegativeFloat = 0.0
-    target_modules: tuple[str, ...] | str = (
-        r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-    )
-
-
-VisionLanguageConfig.model_rebuild()

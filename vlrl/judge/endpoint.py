@@ -24,9 +24,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from vlrl.errors import RewardError
+from vlrl.http.access import is_loopback
 from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, ReasoningOptions
-from vlrl.measure.yes_token import Reading, spellings
-from vlrl.reward.access import is_loopback
+from vlrl.judge.yes_token import Reading, spellings
 
 if TYPE_CHECKING:
     import httpx2

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vlrl.errors import RewardError
+from vlrl.hub import freeze, loading, local_path, pick_device
 from vlrl.judge.encoder import AskEncoder
 from vlrl.judge.local import load_vlm, pixel_bounds
 from vlrl.judge.module import JudgeModule
 from vlrl.judge.packing import batches, pack
 from vlrl.judge.question import Ask, PictureBook
-from vlrl.scoring.loading import freeze, loading, local_path, pick_device
 
 HEAD_FILE = "head.safetensors"
 

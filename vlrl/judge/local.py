@@ -16,19 +16,19 @@ import transformers
 from torch import Tensor
 
 from vlrl.errors import RewardError
+from vlrl.families.family import family_of
+from vlrl.hub import freeze, loading, local_path, pick_device
 from vlrl.judge.encoder import AskEncoder
 from vlrl.judge.packing import EncodedAsk, batches, pack
 from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, ReasoningOptions
 from vlrl.judge.spellings import check_apart, token_ids
-from vlrl.measure.yes_token import Reading
-from vlrl.policy import group_attention, vision_kernels
-from vlrl.policy.decode import decode
+from vlrl.judge.yes_token import Reading
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.families import family_of
-from vlrl.policy.module import TokenLogProbs
-from vlrl.policy.prompts import EncodedPrompt
-from vlrl.policy.vision_features import features_of
-from vlrl.scoring.loading import freeze, loading, local_path, pick_device
+from vlrl.policy.vision_language import group_attention, vision_kernels
+from vlrl.policy.vision_language.decode import decode
+from vlrl.policy.vision_language.module import TokenLogProbs
+from vlrl.policy.vision_language.prompts import EncodedPrompt
+from vlrl.policy.vision_language.vision_features import features_of
 from vlrl.types import Finish
 
 MAX_KEPT_PICTURES = 512

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.module import TokenLogProbs
-from vlrl.policy.packed.plan import PackedGroups
-from vlrl.policy.vision_features import features_of
+from vlrl.policy.vision_language.module import TokenLogProbs
+from vlrl.policy.vision_language.packed.plan import PackedGroups
+from vlrl.policy.vision_language.vision_features import features_of
 
 
 class JudgeModule(TokenLogProbs):

@@ -4,7 +4,7 @@
     [ instruction, examples, caption A | q1 | q2 | instruction, examples, caption B | q3 | ... ]
 
 whichever has fewer tokens. Every question sees the beginning and itself, at its own positions, so
-the logits equal those of the questions one by one (vlrl/policy/group_attention.py).
+the logits equal those of the questions one by one (vlrl/policy/vision_language/group_attention.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vlrl.policy.packed.plan import GroupSpan, PackedGroups
+from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from vlrl.judge.question import Ask, PictureBook
-from vlrl.measure.yes_token import Reading
+from vlrl.judge.yes_token import Reading
 
 
 class Judge(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vlrl.errors import RewardError
-from vlrl.measure.yes_token import spellings
+from vlrl.judge.yes_token import spellings
 
 
 def token_ids(tokenizer: Any, words: tuple[str, ...], what: str) -> list[int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlrl.data.preferences import Preference
+from vlrl.judge.agreement import Judgement, p_of_scores
+from vlrl.judge.data.preference import Preference
 from vlrl.judge.protocol import Judge
 from vlrl.judge.question import Ask, PictureBook, Questions
-from vlrl.measure.judging import Judgement, p_of_scores
-from vlrl.measure.yes_token import in_both_orders, value_of
+from vlrl.judge.yes_token import in_both_orders, value_of
 
 PAIRS_A_CALL = 64
 

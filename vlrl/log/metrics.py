@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from vlrl.dist.comm import World, all_gather
+from vlrl.distributed.comm import World, all_gather
 
 
 class Meter:

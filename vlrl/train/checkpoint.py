@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from vlrl.dist.comm import World, all_gather, barrier
-from vlrl.dist.engine import Engine
+from vlrl.distributed.comm import World, all_gather, barrier
+from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, ConfigError
 
 ENGINE_TAG = "deepspeed"

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vlrl.dist.comm import World, all_gather
+from vlrl.distributed.comm import World, all_gather
 from vlrl.protocols import Policy, Reward, Task
-from vlrl.rollout.summary import rows_of
+from vlrl.train.summary import rows_of
 from vlrl.types import Rollout, Sample
 
 

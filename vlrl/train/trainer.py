@@ -42,25 +42,26 @@ from torch import Tensor
 from vlrl.algo.advantages import advantages, difficulty_weight, group_statistics, zero_variance
 from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
-from vlrl.dist.comm import World, all_gather, all_max, all_sum
-from vlrl.dist.engine import Engine
+from vlrl.distributed.comm import World, all_gather, all_max, all_sum
+from vlrl.distributed.engine import Engine
 from vlrl.errors import RewardError
 from vlrl.log.console import StepConsole
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
-from vlrl.measure.spread import evenly
 from vlrl.protocols import Policy, Reward, Task, TrainableReward
 from vlrl.reward.tree import num_stages, walk
-from vlrl.rollout.health import IdleWatch, record_canary, record_health
-from vlrl.rollout.overlap import ScoringQueue, scores_beside
-from vlrl.rollout.prompt_sampler import PromptSampler, row_seed
-from vlrl.rollout.scoring import measured, record, stage_rewards
-from vlrl.rollout.summary import summarise
+from vlrl.seeds import row_seed
+from vlrl.stats import evenly
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.credit import in_stages
 from vlrl.train.evaluation import evaluate
 from vlrl.train.evaluation_files import write_evaluation
+from vlrl.train.health import IdleWatch, record_canary, record_health
+from vlrl.train.sampler import PromptSampler
+from vlrl.train.scoring import measured, record, stage_rewards
+from vlrl.train.scoring_queue import ScoringQueue, scores_beside
+from vlrl.train.summary import summarise
 from vlrl.train.update import Batch, stage_of, update, with_reference
 from vlrl.types import Finish, Rollout
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from vlrl.algo import aggregate
 from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, Clip
 from vlrl.config.schema import AlgoConfig
-from vlrl.dist.comm import World, all_gather, all_max, all_sum
-from vlrl.dist.engine import Engine
+from vlrl.distributed.comm import World, all_gather, all_max, all_sum
+from vlrl.distributed.engine import Engine
 from vlrl.errors import NonFiniteError
 from vlrl.log.metrics import Meter
 

@@ -1,1 +1,1 @@
-"""Videos as frames: which frames of a video are looked at, and reading them."""
+"""Video grounding: tubes, spans, answers, and what rewards of tracks share."""

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vlrl.dist.comm import World, all_gather, barrier
+from vlrl.distributed.comm import World, all_gather, barrier
 from vlrl.errors import ConfigError
 from vlrl.policy.flow.trajectory import EncodedCaption
 

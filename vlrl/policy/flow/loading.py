@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from vlrl.config.flow import FlowConfig
 from vlrl.errors import ConfigError, why_not_loaded
 from vlrl.policy.flow.families import FlowFamily, flow_family
+from vlrl.policy.flow.options import FlowConfig
 
 
 @dataclass

@@ -11,20 +11,20 @@ from torch import Tensor
 
 from vlrl.algo.flow import guarded_logp, kl_to_reference, log_density, logp_divisor
 from vlrl.algo.nft import nft_loss, optimality
-from vlrl.config.flow import FlowConfig
 from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
+from vlrl.policy.base import Bound
 from vlrl.policy.batches import in_batches
-from vlrl.policy.bound import Bound
 from vlrl.policy.flow.captions import CaptionStore
 from vlrl.policy.flow.loading import load_flow, load_transformer
 from vlrl.policy.flow.module import Velocity
+from vlrl.policy.flow.options import FlowConfig
 from vlrl.policy.flow.rollout import DTYPES, Denoised, decode_pictures, denoise, noised
 from vlrl.policy.flow.saving import save_flow
 from vlrl.policy.flow.schedule import noise_levels, steps_of, trained_steps
 from vlrl.policy.flow.trajectory import EncodedCaption, FlowTrajectory
 from vlrl.protocols import Evaluation, Ready, Regression
-from vlrl.rollout.prompt_sampler import row_seed
+from vlrl.seeds import row_seed
 from vlrl.types import Finish, Rollout, Sample
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vlrl.algo.flow import STEPS, Step, euler
-from vlrl.config.flow import FlowConfig
+from vlrl.policy.flow.options import FlowConfig
 
 
 def noise_levels(scheduler: Any, num_steps: int, num_image_tokens: int) -> list[float]:

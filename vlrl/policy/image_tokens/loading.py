@@ -9,9 +9,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from vlrl.config.image_tokens import ImageTokensConfig
 from vlrl.errors import ConfigError, did_you_mean
-from vlrl.policy.loading import add_lora, attention_named, read_config
+from vlrl.policy.image_tokens.options import ImageTokensConfig
+from vlrl.policy.vision_language.loading import add_lora, attention_named, read_config
 
 MODEL_CLASSES = {"janus": "JanusForConditionalGeneration"}
 """By the `model_type` in the checkpoint's config.json."""

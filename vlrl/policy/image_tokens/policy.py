@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from vlrl.algo.kl import KL_ESTIMATORS
-from vlrl.config.image_tokens import ImageTokensConfig
 from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
+from vlrl.policy.base import Bound
 from vlrl.policy.batches import in_batches
-from vlrl.policy.bound import Bound
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.image_tokens.decode import decode_pictures, stacked, write_tokens
 from vlrl.policy.image_tokens.loading import load_generator, load_image_model
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
+from vlrl.policy.image_tokens.options import ImageTokensConfig
 from vlrl.policy.image_tokens.prompts import ImagePromptEncoder
-from vlrl.policy.trajectory import TokenTrajectory
+from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.protocols import Evaluation, Ready
-from vlrl.rollout.prompt_sampler import row_seed
+from vlrl.seeds import row_seed
 from vlrl.types import Finish, Rollout, Sample
 
 HEAD_CHUNK_TOKENS = 2048

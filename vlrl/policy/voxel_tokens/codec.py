@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlrl.config.voxel_tokens import VoxelCodecConfig
+from vlrl.policy.voxel_tokens.options import VoxelCodecConfig
 
 
 @dataclass

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlrl.config.resolve import check, plain
-from vlrl.config.voxel_tokens import VoxelCodecConfig
 from vlrl.errors import ConfigError
 from vlrl.policy.voxel_tokens.codec import VoxelCodec
+from vlrl.policy.voxel_tokens.options import VoxelCodecConfig
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

@@ -76,7 +76,7 @@ def max_tokens(segments: Sequence[Segment]) -> int:
 
 
 class Grammar:
-    """The state of every row of a batch; see vlrl.policy.decode.Rules."""
+    """The state of every row of a batch; see vlrl.policy.vision_language.decode.Rules."""
 
     def __init__(
         self, segments: Sequence[Segment], mesh: MeshTokens, stop_tokens: Tensor, num_rows: int

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vlrl.policy.distribution import Sampling, log_probs
-from vlrl.policy.module import TokenLogProbs
-from vlrl.policy.packed.plan import PackedGroups
+from vlrl.policy.vision_language.module import TokenLogProbs
+from vlrl.policy.vision_language.packed.plan import PackedGroups
 from vlrl.policy.voxel_tokens.grammar import CODES, FREE, WORDS, MeshTokens
 
 

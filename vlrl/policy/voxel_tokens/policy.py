@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlrl.config.schema import NftConfig, VisionLanguageConfig
-from vlrl.config.voxel_tokens import VoxelTokensConfig
+from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError, DataError
-from vlrl.measure.mesh_words import END, START, MeshCodes, fit_codes
-from vlrl.policy import layout
-from vlrl.policy.decode import decode
-from vlrl.policy.loading import load_model
-from vlrl.policy.trajectory import TokenTrajectory
-from vlrl.policy.vision_language import VisionLanguagePolicy
+from vlrl.mesh.answer import VoxelStage
+from vlrl.mesh.mesh_words import END, START, MeshCodes, fit_codes
+from vlrl.policy.vision_language.decode import decode
+from vlrl.policy.vision_language.loading import load_model
+from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
+from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.policy.voxel_tokens.codec_files import load_codec, save_codec
 from vlrl.policy.voxel_tokens.grammar import (
     DICTATED,
@@ -33,9 +33,10 @@ from vlrl.policy.voxel_tokens.grammar import (
     program,
 )
 from vlrl.policy.voxel_tokens.module import VoxelTokenLogProbs
+from vlrl.policy.voxel_tokens.options import VoxelTokensConfig
 from vlrl.policy.voxel_tokens.trajectory import VoxelTrajectory
-from vlrl.rollout.prompt_sampler import row_seed
-from vlrl.types import Finish, ImagePart, Rollout, Sample, VoxelStage
+from vlrl.seeds import row_seed
+from vlrl.types import Finish, ImagePart, Rollout, Sample
 
 
 class VoxelTokenPolicy(VisionLanguagePolicy):

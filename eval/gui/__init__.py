@@ -1,0 +1,1 @@
+"""Benchmarks of GUI grounding: readers, prompts, scoring, tables."""

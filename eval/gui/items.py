@@ -1,0 +1,163 @@
+"""From a benchmark's files to its questions.
+
+Unlike training data, published boxes are kept as they are: some exceed the image by a pixel or
+have no area, and the published denominators count them. What cannot be meant is still an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vlrl.data.fields import field_of
+from vlrl.data.json_file import read_json_rows
+from vlrl.errors import ConfigError, DataError, did_you_mean
+from vlrl.eval.gui.benchmarks import Benchmark, annotation_files, image_folder
+from vlrl.geometry.boxes import Box, Frame
+from vlrl.gui.data.mapped import mapped_rows, row_reader
+from vlrl.gui.data.options import SourceOptions
+from vlrl.gui.data.read import READERS
+from vlrl.gui.data.rows import Convention, RawRow, four_numbers, image_size_of, in_pixels
+from vlrl.gui.verdict import Refusal, Target, polygon_of
+from vlrl.stats import evenly
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a benchmark."""
+
+    id: str
+    image: str
+    frame: Frame
+    """The image's pixels; the target is in them."""
+    instruction: str
+    target: Target
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """element_type, group, platform, app, ...: what the tables are cut by."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where to read a benchmark's items, and how they are written."""
+
+    data: Path
+    format: str | None = None
+    """Reader, where the files are not the published ones; None = the benchmark's own."""
+    box: Convention | None = None
+    """How boxes are written; None = the format's own."""
+    files: tuple[str, ...] = ()
+    images: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column names of tables (`rows`, `hub`), ours to theirs."""
+    wording: str | None = None
+    """Field with the instruction, where a set has several, e.g. instruction_cn."""
+    negatives: bool = False
+    """Ask for things that are not there (`wording`, by default negative_instruction)."""
+    limit: int = 0
+    """At most so many items, spread evenly over the set; 0 = all."""
+
+
+def load_items(benchmark: Benchmark, source: Source) -> list[Item]:
+    """The items in file order; raises DataError with file and row, ConfigError on options."""
+    root = source.images or image_folder(benchmark, source.data)
+    items: list[Item] = []
+    seen: dict[str, str] = {}
+    for raw, convention in _raw_items(benchmark, source):
+        item = item_of(raw, convention, root, reorder=benchmark.reorder_corners)
+        if item.id in seen:
+            raise DataError(f"{raw.where}: id {item.id!r} is also that of {seen[item.id]}")
+        seen[item.id] = raw.where
+        items.append(item)
+    if not items:
+        raise DataError(f"{source.data}: no item in it")
+    return evenly(items, source.limit)
+
+
+def _raw_items(benchmark: Benchmark, source: Source) -> Iterator[tuple[RawRow, Convention]]:
+    name = source.format or benchmark.format
+    if name in ("rows", "hub"):
+        yield from _table_items(source, name)
+        return
+    if name not in READERS:
+        known = (*READERS, "rows", "hub")
+        raise ConfigError(f"unknown --format {name!r}; {did_you_mean(name, known)}")
+    if source.columns:
+        raise ConfigError(f"--columns belongs to the formats rows and hub, not to {name!r}")
+    module = importlib.import_module(READERS[name])
+    for path in annotation_files(benchmark, source.data, source.files):
+        for number, row in enumerate(read_json_rows(path), start=1):
+            where = f"{path}, row {number}"
+            raw = module.read_row(row, where, path.stem)
+            yield _worded(raw, row, source), source.box or module.CONVENTION
+
+
+def _table_items(source: Source, name: str) -> Iterator[tuple[RawRow, Convention]]:
+    if source.box is None:
+        raise ConfigError(f"--format {name} needs --box, e.g. --box xyxy_px: nothing is guessed")
+    options = SourceOptions.model_validate(
+        {"path": str(source.data), "format": name, "box": source.box, "columns": source.columns}
+    )
+    read_row = row_reader(options)
+    for row, where, stem in mapped_rows(options):
+        yield _worded(read_row(row, where, stem), row, source), source.box
+
+
+def _worded(raw: RawRow, row: Any, source: Source) -> RawRow:
+    """The row with the wording that was asked for."""
+    name = source.wording or ("negative_instruction" if source.negatives else None)
+    if name is None:
+        return raw
+    return replace(raw, instruction=field_of(row, name, raw.where), refusal=source.negatives)
+
+
+def item_of(raw: RawRow, convention: Convention, root: Path, *, reorder: bool = False) -> Item:
+    """One checked question; its box may have no area or exceed the image, but must touch it."""
+    # OSWorld-G's refined file has one empty instruction, which its denominator counts.
+    if not isinstance(raw.instruction, str):
+        raise DataError(f"{raw.where}: field 'instruction' is a text, not {raw.instruction!r}")
+    if not isinstance(raw.image, str) or not raw.image:
+        raise DataError(f"{raw.where}: field 'image' is a path, not {raw.image!r}")
+    path = root / raw.image
+    frame = Frame(*image_size_of(raw, path))
+    fields = {name: str(value) for name, value in raw.fields.items()}
+    target = _target(raw, convention, frame, reorder)
+    return Item(raw.id, str(path), frame, raw.instruction.strip(), target, fields)
+
+
+def _target(raw: RawRow, convention: Convention, frame: Frame, reorder: bool) -> Target:
+    if raw.refusal:
+        return Refusal()
+    if raw.polygon is not None:
+        return polygon_of(_corner_values(raw), frame)
+    x1, y1, x2, y2 = in_pixels(four_numbers(raw), convention, int(frame.width), int(frame.height))
+    if reorder:
+        x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+    box = Box(x1, y1, x2, y2, frame)
+    if x2 < x1 or y2 < y1:
+        raise DataError(
+            f"{raw.where}: box {box.xyxy} is inverted; read as {convention}: is that right? "
+            "(--format, --box)"
+        )
+    if x2 < 0 or y2 < 0 or x1 > frame.width or y1 > frame.height:
+        raise DataError(
+            f"{raw.where}: box {box.xyxy} lies off its image of {frame.width:g} x "
+            f"{frame.height:g}; read as {convention}: is that right? (--format, --box)"
+        )
+    return box
+
+
+def _corner_values(raw: RawRow) -> list[float]:
+    values = raw.polygon
+    good = (
+        isinstance(values, list)
+        and len(values) >= 6
+        and len(values) % 2 == 0
+        and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+    )
+    if not good:
+        raise DataError(f"{raw.where}: a polygon is a flat list of x, y pairs, not {values!r}")
+    return [float(value) for value in values]

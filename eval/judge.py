@@ -1,0 +1,165 @@
+"""How often a judge agrees with people, on preference benchmarks; and judgements made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlrl.data.json_file import read_json_rows
+from vlrl.errors import DataError
+from vlrl.eval.gui.render import grid
+from vlrl.judge.agreement import (
+    Judgement,
+    calibration,
+    one_against_many,
+    order_consistency,
+    pairwise_accuracy,
+    tie_accuracy,
+)
+from vlrl.judge.data.preference import Preference
+from vlrl.judge.verdicts import labels_of, truth_of
+
+WORDS = {"first": 1.0, "1": 1.0, "a": 1.0, "second": 0.0, "2": 0.0, "b": 0.0, "tie": 0.5}
+
+
+def read_judgements(path: Path, pairs: Sequence[Preference]) -> list[Judgement]:
+    """Judgements made elsewhere for these pairs, from JSON lines; DataError names the line.
+
+    A line has `id` and one of: `p`, that the first of the pair as the file has it is better;
+    `verdict`, first, second or tie (also 1 and 2, A and B); `scores`, two numbers. `p_swapped` is
+    the answer with the two exchanged: that the one then in first place is better. A pair without
+    a line is an error.
+    """
+    found: dict[str, tuple[float, float | None]] = {}
+    for number, row in enumerate(read_json_rows(path), start=1):
+        where = f"{path}, line {number}"
+        if not isinstance(row, Mapping) or "id" not in row:
+            raise DataError(f"{where}: needs `id`")
+        own = str(row["id"])
+        if own in found:
+            raise DataError(f"{where}: id {own!r} stands twice")
+        swapped = row.get("p_swapped")
+        found[own] = (_p_of(row, where), None if swapped is None else _share(swapped, where))
+    lacking = [pair.id for pair in pairs if pair.id not in found]
+    if lacking:
+        raise DataError(
+            f"{path}: {len(lacking)} pairs have no judgement, the first: {lacking[0]!r}"
+        )
+    judgements = []
+    for pair in pairs:
+        p, swapped = found[pair.id]
+        second = None if swapped is None else 1 - swapped
+        joint = p if second is None else 0.5 * (p + second)
+        first = None if second is None else p
+        judgements.append(
+            Judgement(
+                pair.id, truth_of(pair), joint, first, second, None, labels_of(pair), pair.group
+            )
+        )
+    return judgements
+
+
+def _p_of(row: Mapping[str, Any], where: str) -> float:
+    given = [key for key in ("p", "verdict", "scores") if row.get(key) is not None]
+    if len(given) != 1:
+        raise DataError(f"{where}: needs exactly one of p, verdict, scores; it has {given}")
+    value = row[given[0]]
+    if given[0] == "p":
+        return _share(value, where)
+    if given[0] == "verdict":
+        if str(value).lower() not in WORDS:
+            raise DataError(f"{where}: field 'verdict' is one of {sorted(WORDS)}, not {value!r}")
+        return WORDS[str(value).lower()]
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+    ):
+        raise DataError(f"{where}: field 'scores' is two numbers, not {value!r}")
+    return 0.5 if value[0] == value[1] else float(value[0] > value[1])
+
+
+def _share(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise DataError(f"{where}: a probability lies in [0, 1], not {value!r}")
+    return float(value)
+
+
+def summarise(judgements: Sequence[Judgement]) -> dict[str, Any]:
+    """All figures, over everything and by each label."""
+    summary: dict[str, Any] = {"all": figures(judgements)}
+    for label in sorted({name for one in judgements for name in one.labels}):
+        groups: dict[str, list[Judgement]] = {}
+        for one in judgements:
+            if label in one.labels:
+                groups.setdefault(one.labels[label], []).append(one)
+        summary[label] = {name: figures(own) for name, own in sorted(groups.items())}
+    return summary
+
+
+def figures(judgements: Sequence[Judgement]) -> dict[str, Any]:
+    """What can be said of some judgements; what does not apply is left out."""
+    masses = [one.mass for one in judgements if one.mass is not None]
+    found: dict[str, Any] = {
+        "num": len(judgements),
+        "num_ties": sum(one.truth == 0.5 for one in judgements),
+        "accuracy": pairwise_accuracy(judgements),
+        "accuracy_with_ties": tie_accuracy(judgements),
+        "order": order_consistency(judgements),
+        "calibration": calibration(judgements),
+        "one_against_many": one_against_many(judgements),
+    }
+    if masses:
+        found["yes_no_mass"] = sum(masses) / len(masses)
+    return {name: value for name, value in found.items() if value != {}}
+
+
+def markdown(summary: Mapping[str, Any], title: str) -> str:
+    """The figures as a table, a row a group."""
+    rows = [_row("all", summary["all"])]
+    for label, groups in summary.items():
+        if label != "all":
+            rows += [_row(f"{label}: {name}", own) for name, own in groups.items()]
+    head = ["", "pairs", "accuracy", "with ties", "consistent", "first place", "ECE", "1 of many"]
+    return f"# {title}\n\n{grid(head, rows, num_left=1)}\n"
+
+
+def _row(name: str, own: Mapping[str, Any]) -> list[str]:
+    accuracy = own.get("accuracy")
+    shown = "" if accuracy is None else _interval(accuracy)
+    ties = own.get("accuracy_with_ties")
+    order, many = own.get("order"), own.get("one_against_many")
+    error = own.get("calibration")
+    return [
+        name,
+        str(own["num"]),
+        shown,
+        "" if ties is None else f"{100 * ties['mean']:.1f}",
+        "" if order is None else f"{100 * order['consistent']:.1f}",
+        "" if order is None else f"{order['first_place']:+.3f}",
+        "" if error is None else f"{error['ece']:.3f}",
+        "" if many is None else f"{_interval(many['accuracy'])}, MRR {many['mrr']['mean']:.3f}",
+    ]
+
+
+def _interval(one: Mapping[str, float]) -> str:
+    return f"{100 * one['mean']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
+
+
+def write(
+    out: Path, judgements: Iterable[Judgement], summary: Mapping[str, Any], text: str
+) -> None:
+    """judgements.jsonl, summary.json and summary.md."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "judgements.jsonl").open("w", encoding="utf-8") as lines:
+        for one in judgements:
+            row: dict[str, Any] = {"id": one.id, "p": one.p, "truth": one.truth}
+            if one.first_order is not None and one.second_order is not None:
+                row |= {"p": one.first_order, "p_swapped": 1 - one.second_order}
+            if one.mass is not None:
+                row["mass"] = one.mass
+            lines.write(json.dumps({**row, "labels": dict(one.labels)}) + "\n")
+    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    (out / "summary.md").write_text(text, encoding="utf-8")

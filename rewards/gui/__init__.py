@@ -1,0 +1,1 @@
+"""Rewards of boxes and points on a screenshot."""

@@ -1,0 +1,267 @@
+"""A reward that learns what references look like: a head on frozen DINO features.
+
+rollouts ──> backbone (frozen) ──> features ─┬─> head ─> logits ─> reward, for the policy's step
+references ─> backbone ─> kept features ─────┴─> head ─> loss ─> the head's own step, after it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from vlrl.image.adversarial_reward import LearntOptions, LearntReward
+from vlrl.types import Rollout, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pair = tuple["Tensor", "Tensor"]
+
+
+class AdversarialDinoOptions(LearntOptions):
+    """Backbone, head and its training."""
+
+    model: str = "facebook/dinov2-base"
+    """timm: `vit_base_patch14_dinov2.lvd142m`, say, or `local-dir:<folder>`."""
+    library: Literal["transformers", "timm"] = "transformers"
+    size_px: PositiveInt | None = None
+    """Side that pictures are resized to, a multiple of the patch; the checkpoint's if not set."""
+    layers: tuple[PositiveInt, ...] = ()
+    """Blocks (1 = first) whose tokens the head sees side by side; none: the last one's alone, as
+    published. Strokes, colours and texture are in the early ones."""
+    width: PositiveInt = 512
+    """Hidden units of a head."""
+    shared_head: bool = False
+    """One head for CLS and patches, as published."""
+    loss: Literal["hinge", "logistic"] = "hinge"
+    lr: float = Field(1e-4, gt=0)
+    picture_weight: float = 0.7
+    """Of the CLS logit in the reward."""
+    patch_weight: float = 0.3
+    """Of the mean patch logit in the reward; all patches count there."""
+    patch_loss: NonNegativeFloat = 0.3
+    """Weight of the patches in the head's loss."""
+    num_patches: NonNegativeInt = 64
+    """Random patches a picture in the head's loss; 0 = all."""
+    num_updates: PositiveInt = 1
+    """Steps of the head on each batch of rollouts; patches and references are drawn anew."""
+    regularise: Literal["none", "spectral", "penalty"] = "none"
+    """spectral: spectral norm of the head's layers; penalty: of its gradient at references."""
+    penalty_weight: NonNegativeFloat = 1.0
+    """Of the mean squared gradient of the CLS logit by its features and, where patch_loss > 0,
+    as much of that of the patches in the step."""
+    max_accuracy: float = Field(1.0, gt=0.5, le=1)
+    """The head rests, to the end of the round, where its CLS logits tell more than this share
+    apart, as in the published measure; patches do not count."""
+    replay_size: NonNegativeInt = 0
+    """Generated pictures of earlier batches that are kept, as features, and saved with the head;
+    for the size of one see `cache_gib`."""
+    replay_share: float = Field(0.5, ge=0, le=1)
+    """Share of the generated pictures in a step of the head that come from there, once there."""
+    bound: float = Field(10.0, gt=0)
+    """The reward is bound * tanh(logit / bound), so that no picture's reward runs away."""
+    cache: str | None = None
+    """Folder for features of references, kept between runs."""
+    cache_gib: NonNegativeFloat = 2.0
+    """Most GiB of memory a rank for features of references; the least recently used make room.
+    One takes 4 bytes x (1 + patches) x features: 4.2 MB for DINOv2-base at 518 px (1370 x 768),
+    so 510 of them here; times the number of `layers`; half with feature_dtype: fp16."""
+    feature_dtype: Literal["fp32", "fp16"] = "fp32"
+    """What features are rounded to and kept in, of references and generated pictures alike."""
+
+
+class AdversarialDino(LearntReward[Pair]):
+    """How much a picture looks like a reference, to a head that learns along with the policy.
+
+    Differs from the released code: one feature path for training and reward, all patches in the
+    reward, one head on all ranks, no rollout thrown away unless `policy_every` says so, and the
+    bound.
+    """
+
+    Options = AdversarialDinoOptions
+    options: AdversarialDinoOptions
+    formula = "bound tanh((0.7 h(cls) + 0.3 mean_p h(patch_p)) / bound)"
+    units = "logits"
+    source = "Adv-GRPO (arXiv 2511.20256), section 3; heads on DINOv2"
+    range = (-10.0, 10.0)
+    learner_key = "head"
+
+    def __init__(self, options: AdversarialDinoOptions) -> None:
+        super().__init__(options, options.num_updates)
+        self.range = (-options.bound, options.bound)
+        self._replay: list[Pair] = []
+
+    def load(self) -> None:
+        """Backbone, heads and their optimizer; alike on all ranks."""
+        import torch
+
+        from vlrl.image.networks.backbone import Backbone
+        from vlrl.image.networks.discriminator import Discriminator
+        from vlrl.image.networks.features import ReferenceFeatures, RoundedFeatures
+        from vlrl.image.networks.ranks import rank, start_alike
+
+        o = self.options
+        self.backbone = Backbone(o.model, o.library, o.device, o.size_px, o.batch_size, o.layers)
+        self.device = self.backbone.device
+        self._features = RoundedFeatures(self.backbone, o.feature_dtype)
+        self._references = ReferenceFeatures(self._features, o.cache, int(o.cache_gib * 2**30))
+        cls, patches = self.backbone.features([np.zeros((8, 8, 3), dtype=np.uint8)])
+        self._nothing = (cls[:0], patches[:0])
+        # The first score may come in inference mode, in which no weights can be made.
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(o.seed)
+            self.head = Discriminator(
+                cls.shape[1],
+                o.width,
+                shared=o.shared_head,
+                spectral=o.regularise == "spectral",
+            ).to(self.device)
+        start_alike(self.head.state_dict().values())
+        self.learner = self.head.eval().requires_grad_(False)
+        self.optimizer = torch.optim.Adam(self.head.parameters(), lr=o.lr, betas=o.betas)
+        self._random = torch.Generator().manual_seed(o.seed * 1000 + rank())
+
+    def look(self, images: Sequence[np.ndarray]) -> Sequence[Pair]:
+        """cls [D] and patches [P, D] of each, in `feature_dtype`."""
+        return list(zip(*self._features.features(images), strict=True)) if images else []
+
+    def values(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> Sequence[float | Score | None]:
+        """The bounded logits, with the raw ones of picture and patches as parts."""
+        import torch
+
+        o = self.options
+        cls, patches = self._stacked(self.seen(images, rollouts))
+        with torch.no_grad():
+            picture, patch = self.head(cls, patches)
+            patch = patch.mean(1)
+            logit = o.picture_weight * picture + o.patch_weight * patch
+            value = o.bound * torch.tanh(logit / o.bound)
+        columns = zip(value.tolist(), picture.tolist(), patch.tolist(), strict=True)
+        return [Score(v, {"picture": a, "patches": b}) for v, a, b in columns]
+
+    def learn(
+        self, rollouts: Sequence[Rollout], seen: Sequence[Pair], num: float
+    ) -> dict[str, float]:
+        """Hinge or logistic loss on CLS and some patches, of references and generated pictures.
+
+        Without a rollout the head still runs, on no rows: spectral norm counts its passes.
+        """
+        from vlrl.image.adversarial_losses import LOSSES
+        from vlrl.image.networks.ranks import summed
+
+        o = self.options
+        self.head.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        real = self._some_patches(self._drawn(rollouts))
+        fake = self._some_patches(self._mixed(self._stacked(seen)))
+        if o.regularise == "penalty":
+            real = (real[0].detach().requires_grad_(), real[1].detach().requires_grad_())
+        true, sham = self.head(*real), self.head(*fake)
+        self.head.eval()
+        joint, P = LOSSES[o.loss], true[1].shape[1]
+        loss = joint(true[0], sham[0], num, num)
+        loss = loss + o.patch_loss * joint(true[1], sham[1], num * P, num * P)
+        if o.regularise == "penalty":
+            loss = loss + o.penalty_weight * self._penalty(true, real, num)
+        right = ((true[0] > 0).sum() + (sham[0] < 0).sum()) / 2
+        sums = (right, true[0].sum(), sham[0].sum(), true[1].sum() / P, sham[1].sum() / P)
+        total, *figures = summed([float(x.detach()) for x in (loss, *sums)], self.device)
+        accuracy, reference, generated, true_patch, sham_patch = (x / num for x in figures)
+        rests = accuracy > o.max_accuracy
+        if not rests:
+            loss.backward()
+            self.step()
+        return {
+            "loss": total,
+            "accuracy": accuracy,
+            "reference": reference,
+            "generated": generated,
+            "gap": reference - generated,
+            "patch_gap": true_patch - sham_patch,
+            "skipped": float(rests),
+        }
+
+    def _penalty(self, logits: Pair, inputs: Pair, num: float) -> Tensor:
+        """Mean squared gradient of CLS logits, plus that of patch logits where they are learnt."""
+        from vlrl.image.adversarial_losses import gradient_penalty
+
+        penalty = gradient_penalty(logits[0], inputs[0]) / num
+        if not self.options.patch_loss:
+            return penalty
+        num_patches = num * logits[1].shape[1]
+        return penalty + gradient_penalty(logits[1], inputs[1]) / num_patches
+
+    def _stacked(self, pairs: Sequence[Pair]) -> Pair:
+        """cls [N, D], patches [N, P, D], float32."""
+        import torch
+
+        if not pairs:
+            return self._nothing
+        cls, patches = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        return cls.float(), patches.float()
+
+    def _drawn(self, rollouts: Sequence[Rollout]) -> Pair:
+        """Features of one reference of each rollout's caption, float32."""
+        if not rollouts:
+            return self._nothing
+        cls, patches = self._references.of(self.draw(rollouts))
+        return cls.to(self.device).float(), patches.to(self.device).float()
+
+    def _mixed(self, made: Pair) -> Pair:
+        """The rollouts' features, some of them replaced by earlier ones."""
+        import torch
+
+        num = int(len(made[0]) * self.options.replay_share) if self._replay else 0
+        if not num:
+            return made
+        cls, patches = made[0].clone(), made[1].clone()
+        places = torch.randperm(len(cls), generator=self._random)[:num].tolist()
+        for place, old in zip(places, self.integers(len(self._replay), num), strict=True):
+            cls[place] = self._replay[old][0].to(cls)
+            patches[place] = self._replay[old][1].to(patches)
+        return cls, patches
+
+    def _some_patches(self, pair: Pair) -> Pair:
+        import torch
+
+        cls, patches = pair
+        N, P, D = patches.shape
+        num = self.options.num_patches
+        if not N or not num or num >= P:
+            return cls, patches
+        picks = torch.stack([torch.randperm(P, generator=self._random)[:num] for _ in range(N)])
+        index = picks.to(patches.device)[..., None].expand(N, num, D)
+        return cls, patches.gather(1, index)
+
+    def close_round(self, seen: Sequence[Pair]) -> Mapping[str, float]:
+        """Take the round into the replay buffer; beyond its size a random entry makes room."""
+        size = self.options.replay_size
+        for cls, patches in seen if size else ():
+            entry = (cls.cpu().clone(), patches.cpu().clone())
+            if len(self._replay) < size:
+                self._replay.append(entry)
+            else:
+                self._replay[self.integers(size, 1)[0]] = entry
+        return {"replayed": float(len(self._replay))}
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """And the replay of this rank."""
+        state = super().state_dict()
+        if not self._loaded:
+            return state
+        return {
+            **state,
+            "replay_cls": [cls for cls, _ in self._replay],
+            "replay_patches": [patches for _, patches in self._replay],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """And the replay of this rank."""
+        super().load_state_dict(state)
+        if self.learner_key in state:
+            self._replay = list(zip(state["replay_cls"], state["replay_patches"], strict=True))

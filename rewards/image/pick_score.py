@@ -1,0 +1,61 @@
+"""PickScore: a CLIP finetuned on which of two pictures people picked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import PositiveFloat
+
+from vlrl.image.image_reward import ModelOptions, PictureReward
+from vlrl.types import Rollout
+
+if TYPE_CHECKING:
+    from vlrl.image.networks.clip import Clip
+
+
+class PickOptions(ModelOptions):
+    """The checkpoint, and the number that its score is divided by."""
+
+    model: str = "yuvalkirstain/PickScore_v1"
+    processor: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+    divide_by: PositiveFloat = 26.0
+    """Flow-GRPO's 26 brings good pictures near 1; with 1 the score is PickScore's own."""
+    logit_scale: PositiveFloat = 100.0
+    """Most that the checkpoint may multiply cosines by: CLIP's own limit. Sets the range."""
+
+
+class PickScore(PictureReward):
+    """exp(logit_scale) * cosine / divide_by, in float32 and with 77 tokens.
+
+    Typical values lie between 0.7 and 0.95: a paper's PickScore of 23.8 is 0.915 here.
+    """
+
+    Options = PickOptions
+    options: PickOptions
+    needs = frozenset({"image", "caption"})
+    range = (-100 / 26, 100 / 26)
+    formula = "exp(logit_scale) cos(image, caption) / divide_by"
+    units = "PickScore logits over divide_by"
+    source = "Pick-a-Pic (arXiv 2305.01569); the division by 26 is Flow-GRPO's (arXiv 2505.05470)"
+
+    def __init__(self, options: PickOptions) -> None:
+        super().__init__(options)
+        limit = options.logit_scale / options.divide_by
+        self.range = (-limit, limit)
+
+    def load(self) -> None:
+        """The checkpoint; raises RewardError if its scale is beyond the declared range."""
+        from vlrl.image.networks.clip import TransformersClip, scale_within
+
+        o = self.options
+        self.clip: Clip = TransformersClip(o.model, processor=o.processor, device=o.device)
+        self.factor = scale_within(self.clip, o.logit_scale, o.model) / o.divide_by
+
+    def values(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> Sequence[float | None]:
+        """One scaled cosine a picture."""
+        captions = [rollout.sample.target.caption for rollout in rollouts]
+        return (self.factor * self.clip.cosines(images, captions).double()).tolist()

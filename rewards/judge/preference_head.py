@@ -1,0 +1,75 @@
+"""A regression head as the reward: the baseline that a yes-token judge is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from vlrl.image.image_reward import ModelOptions, PictureReward
+from vlrl.judge.question import (
+    DEFAULT_CRITERIA,
+    JudgeTemplate,
+    PictureBook,
+    Questions,
+    template_of,
+)
+from vlrl.types import Rollout
+
+if TYPE_CHECKING:
+    from vlrl.judge.head import HeadJudge
+
+
+class PreferenceHeadOptions(ModelOptions):
+    """The trained folder, and how its scores are cut."""
+
+    model: str = "runs/judge/model"
+    """What `scripts/train_judge.py` made with `kind: bradley_terry`."""
+    limit: float = Field(20.0, gt=0)
+    """Scores are cut to +-limit; a difference of 1 wins with 73 %."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    max_tokens: PositiveInt = 8192
+
+
+class PreferenceHead(PictureReward):
+    """A linear score of the last hidden state of a vision-language model, trained on pairs.
+
+    Only differences mean something: sigmoid(a - b) is the probability that a is preferred to b.
+    """
+
+    Options = PreferenceHeadOptions
+    options: PreferenceHeadOptions
+    needs = frozenset({"image", "caption"})
+    range = (-20.0, 20.0)
+    formula = "w . h + b, h the last hidden state after caption and picture"
+    units = "logits of preference"
+    source = "Bradley-Terry reward models, e.g. Skywork-Reward-V2 (arXiv 2507.01352); no reference"
+
+    def __init__(self, options: PreferenceHeadOptions) -> None:
+        super().__init__(options)
+        self.range = (-options.limit, options.limit)
+
+    def load(self) -> None:
+        """The head and the texts that it was trained with."""
+        from vlrl.judge.head import HeadJudge
+
+        o = self.options
+        self.head: HeadJudge = HeadJudge.load(
+            o.model, device=o.device, precision=o.precision, max_tokens=o.max_tokens
+        )
+        template, criteria = template_of(o.model)
+        self.questions = Questions(template or JudgeTemplate(), criteria or DEFAULT_CRITERIA)
+
+    def values(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> Sequence[float | None]:
+        """One score a picture."""
+        book = PictureBook()
+        asks = [
+            self.questions.single(book, rollout.sample.target.caption, image)
+            for image, rollout in zip(images, rollouts, strict=True)
+        ]
+        low, high = self.range
+        return [min(max(value, low), high) for value in self.head.scores(book, asks)]

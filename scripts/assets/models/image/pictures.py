@@ -1,0 +1,115 @@
+"""What the embedded image model learns from: the fluent sprites, and words, on plain colours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scripts.assets.images.compose import COLOURS, compose, draw_word
+
+NUM_WORD_PLACES = 3
+"""Pictures of one word prompt; they differ in the word's place by a pixel or two."""
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Pictures with their captions."""
+
+    captions: list[str]
+    images: Tensor
+    """uint8 [N, 3, H, W]."""
+    weights: Tensor
+    """How often each is drawn, [N]."""
+
+
+def base_pictures(assets: Path, size_px: int, second_style: float = 0.0) -> Captioned:
+    """The first style and the words, training prompts alone.
+
+    Concepts whose second style is held back (new_concepts.jsonl) are shown in every second colour.
+
+    second_style: share of the training prompts' pictures that are shown in the second style. What
+    a model never draws, reinforcement learning cannot make it draw more often.
+    """
+    trained = _rows(assets / "train.jsonl")
+    rows = trained + [
+        row
+        for row in _rows(assets / "new_concepts.jsonl")
+        if list(COLOURS).index(row["colour"]) % 2 == 0
+    ]
+    captions = [row["caption"] for row in rows]
+    pictures = [sprite(assets / "fluent", row) for row in rows]
+    weights = [1.0 - second_style] * len(trained) + [1.0] * (len(rows) - len(trained))
+    if second_style:
+        captions += [row["caption"] for row in trained]
+        pictures += [sprite(assets / "noto", row) for row in trained]
+        weights += [second_style] * len(trained)
+    for row in _rows(assets / "words_train.jsonl"):
+        for place in range(NUM_WORD_PLACES):
+            captions.append(row["caption"])
+            pictures.append(draw_word(row["written"], row["colour"], size_px, seed=place))
+            weights.append(1.0)
+    return Captioned(captions, _stack(pictures), torch.tensor(weights))
+
+
+def both_styles(assets: Path, size_px: int) -> Tensor:
+    """What the autoencoder learns from: the above and the second style's training references."""
+    rows = _rows(assets / "train.jsonl")
+    second = _stack([sprite(assets / "noto", row) for row in rows])
+    return torch.cat([base_pictures(assets, size_px).images, second])
+
+
+def all_captions(assets: Path) -> list[str]:
+    """Every caption of the set, for the tokenizers."""
+    return [row["caption"] for path in sorted(assets.glob("*.jsonl")) for row in _rows(path)]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def sprite(folder: Path, row: dict[str, str]) -> Image.Image:
+    """What a row's caption says, drawn in the style of `folder`."""
+    slug = row["id"].rpartition("--")[0]
+    with Image.open(folder / f"{slug}.png") as drawn:
+        return compose(drawn, row["colour"])
+
+
+def _stack(pictures: list[Image.Image]) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures of both styles with one kind of label."""
+
+    names: list[str]
+    images: Tensor
+    """uint8 [N, 3, H, W]."""
+    labels: Tensor
+    """Index into `names`, [N]."""
+
+
+def labelled(assets: Path, by: str, *, held_out: bool) -> Labelled:
+    """Sprites of both styles, labelled `by` style or concept; training or held-out prompts.
+
+    Concepts of new_concepts.jsonl count as training in every second colour, as in `base_pictures`.
+    """
+    rows = _rows(assets / ("held_out.jsonl" if held_out else "train.jsonl"))
+    rows += [
+        row
+        for row in _rows(assets / "new_concepts.jsonl")
+        if (list(COLOURS).index(row["colour"]) % 2 == 0) is not held_out
+    ]
+    names = sorted({row["concept"] for row in rows}) if by == "concept" else ["fluent", "noto"]
+    pictures, labels = [], []
+    for style in ("fluent", "noto"):
+        for row in rows:
+            pictures.append(sprite(assets / style, row))
+            labels.append(names.index(row["concept"] if by == "concept" else style))
+    return Labelled(names, _stack(pictures), torch.tensor(labels))

@@ -1,0 +1,62 @@
+"""Evaluate a text-to-3D model: geometry, the config's metrics, FID and KID over views, by group.
+
+    python scripts/evaluate_meshes.py --config configs/text_to_3d/tiny.yaml --split held_out \\
+        --backbone assets/models/tiny_dinov2 [--model runs/tiny_shapes/model] [--out figures.json]
+
+FID and KID are those of the backbone's CLS features, which the output names: figures of two
+feature spaces never compare. CLIP over views is a metric of the config:
+`metrics: {clip: {views: {pool: mean, of: {use: clip_score}}}}`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from generated import generate, options, run
+
+from vlrl.eval.mesh import set_distances
+from vlrl.image.statistics import side_by_side
+
+NUM_SHOWN = 10
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    """All figures, as they are written to --out."""
+    made = generate(args)
+    if args.sheet is not None:
+        picked = made.rollouts[:: max(1, len(made.rollouts) // NUM_SHOWN)][:NUM_SHOWN]
+        columns = [np.asarray(made.task.picture(one.sample, [one])) for one in picked]
+        sheet = Image.fromarray(side_by_side(columns))
+        sheet.thumbnail((1600, 1600))
+        sheet.save(args.sheet)
+    if args.backbone is not None:
+        from vlrl.image.networks.backbone import Backbone
+
+        backbone = Backbone(args.backbone)
+
+        def embed(images: Sequence[np.ndarray]) -> np.ndarray:
+            return np.asarray(backbone.features(images)[0].cpu().numpy())
+
+        distances = set_distances(made.task, made.rollouts, embed)
+        made.found["views"] = {**distances, "features": args.backbone}
+    return made.found
+
+
+def main() -> int:
+    """Command line entry."""
+    parser = options(str(__doc__))
+    parser.add_argument("--backbone", help="DINOv2-like folder or hub name, for FID and KID")
+    parser.add_argument("--sheet", type=Path, help="a picture of some answers, references on top")
+    return run(parser, evaluate)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The processes of a run: who this one is, and the few collectives that a step needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from vlrl.distributed.memory import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all processes of the run."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True on the one rank that writes logs and reports."""
+        return self.rank == 0
+
+
+def init(timeout_s: int, num_threads: int = 0) -> World:
+    """Join the run: NCCL on GPUs, gloo on CPUs; alone when no launcher set the environment."""
+    import deepspeed
+    import deepspeed.ops
+
+    # Only inference uses this operator, and compiling it costs minutes on a CPU machine; a rank
+    # killed meanwhile leaves a lock behind that blocks the next run.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    for key, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "LOCAL_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+    }.items():
+        os.environ.setdefault(key, value)
+    use_cuda = torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu"
+    if use_cuda:
+        torch.cuda.set_device(local_rank)
+    device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
+    # DeepSpeed's launcher says LOCAL_SIZE, torchrun LOCAL_WORLD_SIZE. Pictures are made ready on
+    # the CPU, so ranks share its cores on GPUs as well.
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["LOCAL_SIZE"])
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(num_threads or max(1, cores // local_size))
+    if not use_cuda:
+        keep_freed_memory()
+    if not dist.is_initialized():
+        deepspeed.init_distributed(
+            dist_backend="nccl" if use_cuda else "gloo",
+            timeout=timedelta(seconds=timeout_s),
+            verbose=False,
+        )
+        _deepspeeds_own_group(timeout_s)
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def _deepspeeds_own_group(timeout_s: int) -> None:
+    """DeepSpeed's collectives run on a copy of the world's group, made here with our time limit.
+
+    DeepSpeed would make it without one: NCCL then gives up after ten minutes.
+    """
+    from deepspeed.utils import groups
+
+    if groups._WORLD_GROUP is None:
+        ranks = list(range(dist.get_world_size()))
+        groups._WORLD_GROUP = dist.new_group(ranks, timeout=timedelta(seconds=timeout_s))
+
+
+def all_sum(values: Sequence[float], world: World) -> list[float]:
+    """Element-wise sum over all ranks, in float64."""
+    if world.size == 1:
+        return [float(value) for value in values]
+    tensor = torch.tensor(list(values), dtype=torch.float64, device=world.device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def all_max(value: float, world: World) -> float:
+    """The largest value of all ranks."""
+    if world.size == 1:
+        return float(value)
+    tensor = torch.tensor([value], dtype=torch.float64, device=world.device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return float(tensor[0])
+
+
+def all_gather(value: Any, world: World) -> list[Any]:
+    """One object of every rank, on every rank; plain data only (it is pickled between ranks)."""
+    if world.size == 1:
+        return [value]
+    gathered: list[Any] = [None] * world.size
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def barrier(world: World) -> None:
+    """Wait for all ranks."""
+    if world.size > 1:
+        dist.barrier()
+
+
+def shutdown() -> None:
+    """Leave the run, so that no rank waits for this one's sockets."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        from deepspeed.utils import groups
+
+        # DeepSpeed keeps a copy of the group that is gone; the next run in this process makes one.
+        groups._WORLD_GROUP = None

@@ -1,0 +1,244 @@
+"""DeepSpeed, used plainly: one engine that steps exactly when it is told to.
+
+The sharding comes from a JSON file; batch sizes, learning rate, precision and clipping are owned
+by the run's config, and a JSON file that sets them is refused: two sources would disagree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import deepspeed
+import torch
+from torch import nn
+
+from vlrl.config.schema import DistConfig, OptimConfig
+from vlrl.distributed.comm import World
+from vlrl.distributed.ema import WeightAverage
+from vlrl.distributed.schedule import lr_factor
+from vlrl.errors import ConfigError, NonFiniteError
+
+OWNED = {
+    "train_batch_size": "algo.num_prompts",
+    "train_micro_batch_size_per_gpu": "dist.max_tokens_per_chunk",
+    "gradient_accumulation_steps": "dist.max_tokens_per_chunk",
+    "managed_gradient_accumulation": "dist.max_tokens_per_chunk",
+    "gradient_clipping": "optim.grad_clip_norm",
+    "optimizer": "optim",
+    "scheduler": "optim.schedule",
+    "bf16": "dist.precision",
+    "fp16": "dist.precision (fp32 or bf16)",
+}
+
+
+class EngineConfig(Protocol):
+    """What an engine asks of a run's config."""
+
+    @property
+    def optim(self) -> OptimConfig: ...
+
+    @property
+    def dist(self) -> DistConfig: ...
+
+    @property
+    def num_steps_total(self) -> int: ...
+
+
+def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
+    """The sharding file joined with what the run config owns; ConfigError on a clash."""
+    path = Path(config.dist.deepspeed)
+    if not path.is_file():
+        raise ConfigError(f"dist.deepspeed: there is no file {str(path)!r}")
+    try:
+        sharding = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}") from error
+    for key in sharding:
+        if key in OWNED:
+            raise ConfigError(f"{path}: {key!r} is owned by the run config; set {OWNED[key]} there")
+    return {
+        **sharding,
+        "train_micro_batch_size_per_gpu": 1,
+        # step() is the boundary: any number of backward passes may come before it.
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": config.optim.grad_clip_norm,
+        "bf16": {"enabled": config.dist.precision == "bf16"},
+        **_accumulation(sharding, config.dist.precision),
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 2**31,
+    }
+
+
+def _stage(settings: dict[str, Any]) -> int:
+    """Of ZeRO; 0 = nothing is sharded."""
+    return int(settings.get("zero_optimization", {}).get("stage", 0))
+
+
+def _accumulation(sharding: dict[str, Any], precision: str) -> dict[str, Any]:
+    """Chunks' gradients add up in float32, else the sum would depend on how many chunks there are.
+
+    Below stage 2 DeepSpeed cannot (stage 0) or takes another optimizer for it (stage 1).
+    """
+    if precision != "bf16" or _stage(sharding) < 2:
+        return {}
+    return {"data_types": {"grad_accum_dtype": "fp32", **sharding.get("data_types", {})}}
+
+
+class Engine:
+    """A DeepSpeed engine with its optimizer, schedule and guard against non-finite gradients."""
+
+    def __init__(self, module: nn.Module, config: EngineConfig, world: World) -> None:
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        if not trainable:
+            raise ConfigError("policy: no parameter is trainable")
+        settings = deepspeed_config(config)
+        self.stage = _stage(settings)
+        optimizer = _adamw(trainable, config.optim, world)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: lr_factor(step, config.optim, config.num_steps_total)
+        )
+        self.world = world
+        self.suspects: list[str] = []
+        self.engine, *_ = deepspeed.initialize(
+            model=module,
+            model_parameters=trainable,
+            optimizer=optimizer,
+            lr_scheduler=self.schedule,
+            config=settings,
+        )
+        optimizer.register_step_pre_hook(self._guard)
+        decay = config.optim.ema_decay
+        self.average = WeightAverage(trainable, decay) if decay else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.engine(*args, **kwargs)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of `loss`; DeepSpeed averages over ranks, the caller wants the sum."""
+        self.engine.backward(loss * self.world.size, scale_wrt_gas=False)
+
+    def step(self, suspects: list[str]) -> float:
+        """Clip and update; returns the gradient norm before clipping.
+
+        Raises NonFiniteError, before any weight changes, naming the `suspects` (sample ids).
+        """
+        self.suspects = suspects
+        num_skipped = self.engine.skipped_steps
+        self.engine.step()
+        if self.engine.skipped_steps > num_skipped:
+            # With ZeRO or bf16 DeepSpeed looks first, and would go on without a word.
+            raise self._non_finite()
+        if self.average is not None:
+            self.average.update()
+        norm = self.engine.get_global_grad_norm()
+        return float("nan") if norm is None else float(norm)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def _guard(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Runs inside DeepSpeed's step where that does not look itself: fp32 without ZeRO."""
+        bad = torch.zeros(1, device=self.world.device)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    # A norm makes no copy, and waits for nothing: a flat gradient can be gigabytes.
+                    grad = parameter.grad.detach()
+                    wide = torch.promote_types(grad.dtype, torch.float32)
+                    bad += ~torch.isfinite(torch.linalg.vector_norm(grad, dtype=wide))
+        if self.world.size > 1:
+            torch.distributed.all_reduce(bad)
+        if bad.item():
+            raise self._non_finite()
+
+    def _non_finite(self) -> NonFiniteError:
+        return NonFiniteError(
+            "a gradient is nan or inf; the optimizer step was not taken. "
+            f"Samples of this step: {', '.join(self.suspects)}"
+        )
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Sampling: under ZeRO-3 all weights are gathered once, and its hooks taken off.
+
+        With the hooks on, every token of every answer would gather every layer again, and all
+        ranks would have to write the same number of tokens.
+        """
+        if self.stage < 3:
+            yield
+            return
+        with deepspeed.zero.GatheredParameters(list(self.engine.module.parameters())):
+            _remove_hooks(self.engine)
+            try:
+                yield
+            finally:
+                _restore_hooks(self.engine)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the weights are their running average, where one is kept."""
+        with self.average.swapped() if self.average is not None else nullcontext():
+            yield
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The full weights, on CPU, on the main rank alone (a collective under ZeRO-3)."""
+        named = dict(self.engine.module.named_parameters())
+        if self.stage < 3:
+            return {name: p.detach().cpu() for name, p in named.items() if self.world.is_main}
+        with deepspeed.zero.GatheredParameters(list(named.values())):
+            return {
+                name: p.detach().cpu().clone() for name, p in named.items() if self.world.is_main
+            }
+
+
+def _adamw(
+    parameters: list[nn.Parameter], options: OptimConfig, world: World
+) -> torch.optim.Optimizer:
+    """torch's AdamW: nothing to compile, and a resumed run equals an uninterrupted one."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=options.lr,
+        betas=options.betas,
+        eps=options.eps,
+        weight_decay=options.weight_decay,
+        fused=world.device.type == "cuda",
+    )
+
+
+def frozen_engine(module: nn.Module, stage: int, config: EngineConfig, world: World) -> Any:
+    """A frozen model for inference: sharded like the policy under ZeRO-3, else plainly placed."""
+    if stage < 3:
+        return module.to(world.device)
+    settings = deepspeed_config(config)
+    settings.pop("gradient_clipping")
+    settings.pop("managed_gradient_accumulation")
+    engine, *_ = deepspeed.initialize(model=module, config=settings)
+    engine.eval()
+    return engine
+
+
+def _remove_hooks(engine: Any) -> None:
+    """Take ZeRO-3's gathering hooks off every submodule."""
+    offload = engine.optimizer.parameter_offload
+    for parameter in engine.module.parameters():
+        parameter.ds_active_sub_modules.clear()
+    for hook in (*offload.forward_hooks, *offload.backward_hooks):
+        hook.remove()
+    offload.forward_hooks, offload.backward_hooks = [], []
+
+
+def _restore_hooks(engine: Any) -> None:
+    """Put them back, and make the prefetcher learn the order of modules anew."""
+    offload = engine.optimizer.parameter_offload
+    coordinator = offload.get_param_coordinator()
+    if not coordinator.is_invalid_trace():
+        coordinator._invalidate_trace()
+    offload._register_deepspeed_module(offload.module)

@@ -1,0 +1,1 @@
+"""What is known of each model family: classes, resizing, coordinates, end tokens."""

@@ -1,0 +1,1 @@
+"""Boxes, points and polygons in named coordinate frames; no torch."""

@@ -1,0 +1,232 @@
+"""Reading places out of a model's answer, in every way that the families write them.
+
+Strongest form first: tagged > JSON > bracket > call > bare; only the strongest form that is
+there counts. Numbers are ASCII decimals, `-12` or `0.5`: no plus sign, exponent, percent or
+underscore. The frame comes from the profile, never from the size of a number.
+
+Every pattern is linear: it starts with something that it cannot contain further on, and all its
+repeats are possessive, so no two attempts read the same text twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vlrl.errors import ConfigError
+from vlrl.families.end_tokens import strip_ends
+from vlrl.families.profiles import Profile
+from vlrl.geometry.boxes import Box, Frame, Point
+from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
+from vlrl.gui.thinking import strip_thinking
+
+MAX_SIZE = 1e100
+"""A larger number is no coordinate: turned into another frame, it would overflow a float."""
+
+FORMS = ("tagged", "json", "bracket", "call", "bare")
+
+_NUMBER = r"-?+[0-9]++(?:\.[0-9]++)?+"
+_COMMA = r"\s*+,\s*+"
+_GROUP = re.compile(rf"[\[(]\s*+({_NUMBER}(?:{_COMMA}{_NUMBER}){{1,3}}+)\s*+[\])]")
+_NUMBERS = re.compile(_NUMBER)
+_TAG = re.compile(r"<\|box_(?:start|end)\|>|</?(?:box|point)>")
+_OPENING_TAGS = ("<|box_start|>", "<box>", "<point>")
+_TAG_CONTENT = re.compile(rf"[\s\[\](),]*+(?:{_NUMBER}(?![\w.%+])[\s\[\](),]*+)++")
+_KEY = re.compile(r"""["'](bbox_2d|point_2d|bbox|point|coordinate|coordinates)["']\s*+:\s*+""")
+_XY = re.compile(
+    rf"""["']x["']\s*+:\s*+({_NUMBER}){_COMMA}["']y["']\s*+:\s*+({_NUMBER})\s*+[,}}]"""
+)
+_CALL = re.compile(rf"(?<![\w.])x\s*+=\s*+({_NUMBER}){_COMMA}y\s*+=\s*+({_NUMBER})(?![\w.%])")
+_BARE = re.compile(rf"(?<![\w.%+-]){_NUMBER}(?:{_COMMA}{_NUMBER})++")
+_OPEN = re.compile(r"[\[(]\s*+")
+_BETWEEN = re.compile(_COMMA)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One place as written: 2 numbers for a point, 4 (xyxy) for a box, and the form."""
+
+    values: tuple[float, ...]
+    form: str
+
+    def on(self, frame: Frame) -> Box | Point:
+        """The place in the frame that its numbers are in."""
+        if len(self.values) == 4:
+            x1, y1, x2, y2 = self.values
+            return Box(x1, y1, x2, y2, frame)
+        x, y = self.values
+        return Point(x, y, frame)
+
+
+def read_places(text: str, join_pairs: bool = True) -> list[Candidate]:
+    """All places of the strongest form in an answer, in order; empty if there is none.
+
+    `join_pairs` reads two adjacent pairs, `(x1,y1),(x2,y2)`, as a box (else as two points).
+    Numbers above `MAX_SIZE` are no places. Never raises; linear in the text's length.
+    """
+    text = _answer_part(strip_thinking(text))
+    for form, read in _READERS.items():
+        found = [
+            Candidate(values, form)
+            for values in read(text, join_pairs)
+            if all(abs(value) <= MAX_SIZE for value in values)
+        ]
+        if found:
+            return found
+    return []
+
+
+def parse_answer(text: str, profile: Profile, resized: Frame) -> list[Box | Point]:
+    """The places of an answer, best first, in the profile's frame.
+
+    `resized` is the picture's size as the model sees it (`Profile.resized`); a profile with
+    `pick: last` has the last place first.
+    """
+    frame = profile.frame(resized)
+    return [place.on(frame) for place in candidates(text, profile)]
+
+
+def candidates(text: str, profile: Profile) -> list[Candidate]:
+    """The places of an answer as they are written, the one that counts first."""
+    places = read_places(text, join_pairs=profile.kind == "box")
+    return places[::-1] if profile.pick == "last" else places
+
+
+def self_check(profile: Profile, width: int, height: int, **limits: int | None) -> None:
+    """Raises ConfigError unless written answers read back as what was written.
+
+    Boxes over a picture of `width` x `height` pixels are written in the profile's format, read
+    and compared; what is lost may be at most the rounding of the written numbers. `limits` are
+    `min_pixels` and `max_pixels` of the resize.
+    """
+    syntax = SYNTAXES.get(profile.syntax)
+    if syntax is None or syntax.kind != profile.kind:
+        raise ConfigError(f"profile {profile.name!r}: {profile.syntax!r} writes no {profile.kind}")
+    picture = Frame(width, height)
+    resized = profile.resized(width, height, **limits)
+    own = profile.frame(resized)
+    tolerance = 0.5 * 10.0**-profile.decimals + 1e-6
+    for left, top, right, bottom in ((0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.4, 0.25), (0.7, 0.8, 1, 1)):
+        box = Box(left * width, top * height, right * width, bottom * height, picture)
+        text = write_answer(box, profile, resized)
+        places = parse_answer(text, profile, resized)
+        wanted = box.to(own).xyxy if profile.kind == "box" else _xy(box.to(own).centre)
+        got = [place.xyxy if isinstance(place, Box) else _xy(place) for place in places]
+        near = (
+            len(got) == 1
+            and len(got[0]) == len(wanted)
+            and all(
+                abs(one - other) <= tolerance for one, other in zip(got[0], wanted, strict=True)
+            )
+        )
+        if not near or not is_well_formed(text, profile):
+            raise ConfigError(
+                f"coordinate profile {profile.name!r} fails its self-check: {wanted} was written "
+                f"as {text!r} and read as {got}; correct the profile's scale or syntax"
+            )
+
+
+def _xy(point: Point) -> tuple[float, float]:
+    return (point.x, point.y)
+
+
+def _answer_part(text: str) -> str:
+    """What stands in the last <answer>..</answer>, or the whole text without end tokens."""
+    start = text.rfind("<answer>")
+    if start >= 0:
+        return text[start + len("<answer>") :].partition("</answer>")[0]
+    return strip_ends(text)
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in _NUMBERS.findall(text))
+
+
+def _tagged(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
+    tags = list(_TAG.finditer(text))
+    for number, tag in enumerate(tags):
+        if tag.group() not in _OPENING_TAGS:
+            continue
+        # Whatever tag comes next closes: Seed closes <point> with <point> now and then.
+        end = tags[number + 1].start() if number + 1 < len(tags) else len(text)
+        content = text[tag.end() : end]
+        if _TAG_CONTENT.fullmatch(content) is not None:
+            values = _floats(content)
+            if len(values) in (2, 4):
+                yield values
+
+
+def _json(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
+    found: list[tuple[int, tuple[float, ...]]] = []
+    for key in _KEY.finditer(text):
+        found += [(key.start(), values) for values in _listed(text, key.end())]
+    for pair in _XY.finditer(text):
+        found.append((pair.start(), (float(pair[1]), float(pair[2]))))
+    for _, values in sorted(found, key=lambda one: one[0]):
+        yield values
+
+
+def _listed(text: str, position: int) -> Iterator[tuple[float, ...]]:
+    """The group at a position, or the groups of a list of groups that begins there."""
+    group = _GROUP.match(text, position)
+    if group is not None:
+        values = _floats(group[1])
+        if len(values) in (2, 4):
+            yield values
+        return
+    opening = _OPEN.match(text, position)
+    while opening is not None and (group := _GROUP.match(text, opening.end())) is not None:
+        values = _floats(group[1])
+        if len(values) in (2, 4):
+            yield values
+        opening = _BETWEEN.match(text, group.end())
+
+
+def _bracket(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
+    previous: tuple[float, ...] = ()
+    end = -1
+    for group in _GROUP.finditer(text):
+        values = _floats(group[1])
+        if len(values) == 2 and join_pairs:
+            if previous and _BETWEEN.fullmatch(text, end, group.start()) is not None:
+                yield previous + values
+                previous = ()
+                continue
+            if previous:
+                yield previous
+            previous, end = values, group.end()
+            continue
+        if previous:
+            yield previous
+            previous = ()
+        if len(values) in (2, 4):
+            yield values
+    if previous:
+        yield previous
+
+
+def _call(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
+    for pair in _CALL.finditer(text):
+        yield (float(pair[1]), float(pair[2]))
+
+
+def _bare(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
+    for run in _BARE.finditer(text):
+        # Looked at here and not in the pattern: a failed look-ahead would start again inside.
+        follower = text[run.end() : run.end() + 1]
+        before = text[max(0, run.start() - 4) : run.start()].rstrip()[-1:]
+        # A tail of a list that is not all numbers, `[nan, 1, 2]`, is no place.
+        if follower.isalnum() or follower in tuple("%_+") or before in tuple(",[(;"):
+            continue
+        if run.group().count(",") in (1, 3):
+            yield _floats(run.group())
+
+
+_READERS = {
+    "tagged": _tagged,
+    "json": _json,
+    "bracket": _bracket,
+    "call": _call,
+    "bare": _bare,
+}

@@ -1,0 +1,1 @@
+"""Readers of grounding data: one module per format, all giving the same checked row."""

@@ -1,0 +1,64 @@
+"""Where a split's data lies and how its boxes are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vlrl.gui.data.rows import Convention
+
+Format = Literal[
+    "screens",
+    "gui_g2",
+    "gui_g1",
+    "screenspot",
+    "screenspot_pro",
+    "osworld_g",
+    "osworld_g_mai",
+    "osworld_g_mai_verbatim",
+    "mmbench_gui",
+    "ui_vision",
+    "ui_vision_layout",
+    "rows",
+    "hub",
+]
+
+
+class SourceOptions(BaseModel):
+    """One split's source. Example: {path: assets/screens/train.jsonl, format: screens}."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+
+    path: str
+    """A file or folder; for `hub` a `datasets` name."""
+    format: Format = "screens"
+    image_root: str | None = None
+    """Folder of the images; the data file's own folder where it is not given."""
+    box: Convention | None = None
+    """How boxes are written; needed for `rows` and `hub`, else the format's own."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """`rows` and `hub`: our field name to theirs, e.g. {instruction: problem, box: solution}."""
+    subset: str | None = None
+    """`hub`: the configuration's name."""
+    split: str = "train"
+    """`hub`: the split's name."""
+    check_images: bool = True
+    clip_px: Annotated[float, Field(ge=0, le=5)] = 0.0
+    """How far a box may exceed its image, in pixels; it is then cut to the image."""
+
+    def folder(self) -> Path:
+        """Where relative image paths begin."""
+        if self.image_root is not None:
+            return Path(self.image_root)
+        path = Path(self.path)
+        return path if path.is_dir() else path.parent
+
+    def unused(self) -> list[str]:
+        """Options that are set but mean nothing to this format."""
+        given = self.model_dump(exclude_defaults=True)
+        mapped: set[str] = {"columns"} if self.format in ("rows", "hub") else set()
+        hub: set[str] = {"subset", "split"} if self.format == "hub" else set()
+        known: set[Any] = {"path", "format", "image_root", "box", "check_images", "clip_px"}
+        return sorted(set(given) - known - mapped - hub)

@@ -1,0 +1,104 @@
+"""From a split's options to its checked rows."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from vlrl.data.collect import Rows, collect
+from vlrl.data.json_file import read_json_rows
+from vlrl.errors import ConfigError, DataError
+from vlrl.gui.data.options import SourceOptions
+from vlrl.gui.data.rows import Convention, GroundingRow, RawRow, check_row
+from vlrl.gui.data.sampling import dataset_yaml, sampled
+
+RowReader = Callable[[Any, str, str], RawRow]
+
+READERS: dict[str, str] = {
+    "screens": "vlrl.gui.data.screens",
+    "gui_g2": "vlrl.gui.data.gui_g2",
+    "gui_g1": "vlrl.gui.data.gui_g1",
+    "screenspot": "vlrl.gui.data.screenspot",
+    "screenspot_pro": "vlrl.gui.data.screenspot_pro",
+    "osworld_g": "vlrl.gui.data.osworld_g",
+    "osworld_g_mai": "vlrl.gui.data.osworld_g_mai",
+    "osworld_g_mai_verbatim": "vlrl.gui.data.osworld_g_mai_verbatim",
+    "mmbench_gui": "vlrl.gui.data.mmbench_gui",
+    "ui_vision": "vlrl.gui.data.ui_vision",
+    "ui_vision_layout": "vlrl.gui.data.ui_vision_layout",
+}
+"""Modules with `read_row(row, where, stem)` and the format's own `CONVENTION`."""
+
+
+def read_rows_of(
+    options: SourceOptions,
+    *,
+    on_bad_row: Literal["error", "skip"] = "error",
+    limit: int | None = None,
+) -> Rows[GroundingRow]:
+    """The checked rows of a split, `limit` good ones at most.
+
+    A bad row raises DataError, or with `skip` is listed in `skipped`. A file that cannot be
+    read at all, and one with no good row, always raise.
+    """
+    unused = options.unused()
+    if unused:
+        raise ConfigError(f"format {options.format!r} has no use for {', '.join(unused)}; remove")
+    entries = (
+        (where, partial(_checked, options, raw, where, stem, read_row, convention))
+        for raw, where, stem, read_row, convention in _raw_rows(options)
+    )
+    return collect(entries, str(options.path), limit=limit, on_bad_row=on_bad_row)
+
+
+def _checked(
+    options: SourceOptions,
+    raw: Any,
+    where: str,
+    stem: str,
+    read_row: RowReader,
+    convention: Convention,
+) -> GroundingRow:
+    return check_row(
+        read_row(raw, where, stem),
+        convention,
+        options.folder(),
+        check_images=options.check_images,
+        clip_px=options.clip_px,
+    )
+
+
+def _raw_rows(options: SourceOptions) -> Iterator[tuple[Any, str, str, RowReader, Convention]]:
+    """(row, its place, its file's stem, how to read it, its box convention), in file order."""
+    if options.format in ("rows", "hub"):
+        from vlrl.gui.data.mapped import mapped_rows, row_reader
+
+        if options.box is None:
+            raise ConfigError(f"format {options.format!r} needs `box:`, e.g. `box: xyxy_px`")
+        read_row = row_reader(options)
+        for row, where, stem in mapped_rows(options):
+            yield row, where, stem, read_row, options.box
+        return
+    module = importlib.import_module(READERS[options.format])
+    convention = options.box or module.CONVENTION
+    for path, fraction in source_files(Path(options.path), options.format):
+        rows = read_json_rows(path)
+        for index in sampled(len(rows), fraction, str(path)):
+            yield rows[index], f"{path}, row {index + 1}", path.stem, module.read_row, convention
+
+
+def source_files(path: Path, format_name: str) -> list[tuple[Path, str]]:
+    """The data files behind a path, each with its sampling strategy (`all` but in GUI-G2's)."""
+    if path.suffix in (".yaml", ".yml"):
+        if format_name != "gui_g2":
+            raise ConfigError(f"a dataset YAML is GUI-G2's: {path} needs `format: gui_g2`")
+        return dataset_yaml(path)
+    if path.is_dir():
+        files = sorted([*path.glob("*.json"), *path.glob("*.jsonl")])
+        if not files:
+            raise DataError(f"there is no .json or .jsonl file in {path}; check `path`")
+        return [(file, "all") for file in files]
+    return [(path, "all")]

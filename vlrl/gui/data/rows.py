@@ -1,0 +1,185 @@
+"""The row that every reader gives, the box conventions, and the checks on the way there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from vlrl.errors import DataError
+
+Convention = Literal[
+    "xyxy_px", "xywh_px", "xyxy_unit", "xywh_unit", "xyxy_thousand", "xywh_thousand"
+]
+
+SCALES = {"px": None, "unit": 1.0, "thousand": 1000.0}
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """A row as a file has it, with its names already ours; nothing is checked yet."""
+
+    where: str
+    """File and row, for messages."""
+    id: str
+    image: str
+    """Path, relative to the image folder or absolute."""
+    image_size: Any
+    """[width, height] in pixels; None to read it off the image file."""
+    instruction: Any
+    box: Any
+    """Four numbers in the reader's convention."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """kind, app, element_type, platform and whatever else the file has."""
+    polygon: Any = None
+    """x1, y1, x2, y2, ... in pixels, where the target is no rectangle; `box` is then unused."""
+    refusal: bool = False
+    """The target is not on the image: there is no box, and saying so is the right answer."""
+
+
+@dataclass(frozen=True)
+class GroundingRow:
+    """One checked problem: an instruction and the box that it means, in original pixels."""
+
+    where: str
+    id: str
+    image: str
+    width_px: int
+    height_px: int
+    instruction: str
+    box: tuple[float, float, float, float]
+    """xyxy, pixels of the original image."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_row(
+    raw: RawRow,
+    convention: Convention,
+    image_root: Path,
+    *,
+    check_images: bool = True,
+    clip_px: float = 0.0,
+) -> GroundingRow:
+    """The row in pixels; raises DataError that names file, row and field.
+
+    `clip_px` lets a box stand that far outside the image, in pixels, and cuts it to the image:
+    published sets have such boxes. An inverted, empty or otherwise outside box is an error.
+    """
+    if not isinstance(raw.instruction, str) or not raw.instruction.strip():
+        raise DataError(f"{raw.where}: field 'instruction' is a text, not {raw.instruction!r}")
+    if not isinstance(raw.image, str) or not raw.image:
+        raise DataError(f"{raw.where}: field 'image' is a path, not {raw.image!r}")
+    if raw.refusal or raw.polygon is not None:
+        kind = "a refusal" if raw.refusal else "a polygon"
+        raise DataError(
+            f"{raw.where}: {kind} has no box to train on; leave such rows out with "
+            "`on_bad_row: skip`"
+        )
+    path = image_root / raw.image
+    if check_images and not path.is_file():
+        raise DataError(f"{raw.where}: there is no image {path}; check `image_root`")
+    width, height = image_size_of(raw, path)
+    if check_images and raw.image_size is not None and (width, height) != file_size(str(path)):
+        raise DataError(
+            f"{raw.where}: field 'image_size' says {width} x {height}, the image {path} is "
+            f"{' x '.join(map(str, file_size(str(path))))}: its boxes would be taken for other "
+            "places; correct the row or the image"
+        )
+    box = in_pixels(four_numbers(raw), convention, width, height)
+    return GroundingRow(
+        where=raw.where,
+        id=raw.id,
+        image=str(path),
+        width_px=width,
+        height_px=height,
+        instruction=raw.instruction.strip(),
+        box=_inside(raw.where, box, width, height, clip_px),
+        fields=raw.fields,
+    )
+
+
+def image_size_of(raw: RawRow, path: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the row or else from the image file."""
+    size = raw.image_size
+    if size is None:
+        if not path.is_file():
+            raise DataError(
+                f"{raw.where}: the row has no image size and there is no image {path} to read it "
+                "from; add `image_size: [width, height]` to the row or the images to `image_root`"
+            )
+        return file_size(str(path))
+    if (
+        not isinstance(size, list | tuple)
+        or len(size) != 2
+        or not all(_is_number(side) and side > 0 and side == int(side) for side in size)
+    ):
+        raise DataError(f"{raw.where}: field 'image_size' is [width, height] in px, not {size!r}")
+    return int(size[0]), int(size[1])
+
+
+@lru_cache(maxsize=65_536)
+def file_size(path: str) -> tuple[int, int]:
+    """Width and height in pixels as the head of an image says; DataError where it is no image."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise DataError(f"the image {path} cannot be read: {error}") from error
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) < 1e9
+        and math.isfinite(value)
+    )
+
+
+def four_numbers(raw: RawRow) -> tuple[float, float, float, float]:
+    """The row's box as it is written; raises DataError."""
+    box = raw.box
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_number, box)):
+        raise DataError(f"{raw.where}: field 'bbox' is four finite numbers, not {box!r}")
+    return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+
+
+def in_pixels(
+    box: tuple[float, float, float, float], convention: Convention, width: int, height: int
+) -> tuple[float, float, float, float]:
+    """A box in some convention as xyxy in pixels."""
+    corners, _, scale_name = convention.partition("_")
+    x1, y1, x2, y2 = box
+    if corners == "xywh":
+        x2, y2 = x1 + x2, y1 + y2
+    scale = SCALES[scale_name]
+    if scale is None:
+        return (x1, y1, x2, y2)
+    return (x1 * width / scale, y1 * height / scale, x2 * width / scale, y2 * height / scale)
+
+
+def _inside(
+    where: str, box: tuple[float, float, float, float], width: int, height: int, clip_px: float
+) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box
+    if x2 < x1 or y2 < y1:
+        raise DataError(
+            f"{where}: field 'bbox' {box} is inverted (x2 < x1 or y2 < y1); check the convention "
+            "(`box:`, xyxy or xywh) or correct the row"
+        )
+    excess = max(-x1, -y1, x2 - width, y2 - height)
+    # Scaling from the unit frame rounds: a box to the very edge must not count as outside.
+    if excess > clip_px + 1e-6 * max(width, height):
+        raise DataError(
+            f"{where}: field 'bbox' {box} is {excess:g} px outside its image of {width} x "
+            f"{height}; check the convention (`box:`) or allow it with `clip_px`"
+        )
+    x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    if x1 >= x2 or y1 >= y2:
+        raise DataError(f"{where}: field 'bbox' {box} has no area")
+    return (x1, y1, x2, y2)

@@ -1,0 +1,98 @@
+"""Right, wrong, or no answer at all: the one rule by which a click is judged.
+
+Edges count as inside, as in all six published suites.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from vlrl.geometry.boxes import Box, Frame, Point
+from vlrl.geometry.polygon import in_polygon
+
+
+class Outcome(Enum):
+    """What became of one question."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    WRONG_FORMAT = "wrong_format"
+    """An answer in which no place can be read; it counts in every denominator."""
+    FAILED = "failed"
+    """No answer: the model could not be asked. Never taken for a wrong one."""
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """An area with straight edges, corners in order."""
+
+    corners: tuple[Point, ...]
+
+    @property
+    def box(self) -> Box:
+        """The smallest rectangle around it."""
+        xs, ys = [p.x for p in self.corners], [p.y for p in self.corners]
+        return Box(min(xs), min(ys), max(xs), max(ys), self.corners[0].frame)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What is asked for is not on the screen: the right answer is to say so."""
+
+
+Target = Box | Polygon | Refusal
+Answer = Point | Refusal | None
+"""A click, "there is no such thing", or nothing that can be read."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An outcome and why, in words for a person."""
+
+    outcome: Outcome
+    reason: str
+
+
+def is_inside(target: Box | Polygon, click: Point) -> bool:
+    """Whether a click lies in the target, edges included."""
+    if isinstance(target, Polygon):
+        return in_polygon(click.to(target.corners[0].frame), target.corners)
+    click = click.to(target.frame)
+    return target.x1 <= click.x <= target.x2 and target.y1 <= click.y <= target.y2
+
+
+def judge(answer: Answer, target: Target) -> Verdict:
+    """The verdict on one answer.
+
+    A refusal is right only where the target is one; an unreadable answer is never a refusal.
+    """
+    if answer is None:
+        return Verdict(Outcome.WRONG_FORMAT, "no place in the answer")
+    if isinstance(target, Refusal):
+        if isinstance(answer, Refusal):
+            return Verdict(Outcome.CORRECT, "refused, rightly")
+        return Verdict(Outcome.WRONG, "clicked where it should refuse")
+    if isinstance(answer, Refusal):
+        return Verdict(Outcome.WRONG, "refused, but the target is there")
+    if is_inside(target, answer):
+        return Verdict(Outcome.CORRECT, "inside")
+    return Verdict(Outcome.WRONG, f"outside by {_distance(target, answer):.1f} px")
+
+
+def _distance(target: Box | Polygon, click: Point) -> float:
+    """From the click to the target's box, in the target's units."""
+    box = target.box if isinstance(target, Polygon) else target
+    click = click.to(box.frame)
+    return math.hypot(
+        max(box.x1 - click.x, 0.0, click.x - box.x2),
+        max(box.y1 - click.y, 0.0, click.y - box.y2),
+    )
+
+
+def polygon_of(values: Sequence[float], frame: Frame) -> Polygon:
+    """A polygon from a flat list x1, y1, x2, y2, ... in a frame."""
+    corners = zip(values[::2], values[1::2], strict=True)
+    return Polygon(tuple(Point(x, y, frame) for x, y in corners))

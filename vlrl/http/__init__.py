@@ -1,0 +1,1 @@
+"""HTTP: one client with retries, and which addresses may be reached."""

@@ -1,0 +1,1 @@
+"""Image generation: what rewards of images share, their networks and their statistics."""

@@ -1,0 +1,201 @@
+"""Rewards that learn beside the policy: the part that is alike for all of them.
+
+scoring: pictures ──> look (frozen), remembered ──> values ──> reward, for the policy's step
+update:  the same again, and drawn references ────> learn ───> the reward's own steps, after it
+
+A subclass loads its networks in `load` and has `look`, `values` and `learn`. torch is imported
+on use, so that a config is checked without it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
+
+from vlrl.errors import RewardError
+from vlrl.image.image_reward import ModelOptions, PictureReward, picture_of
+from vlrl.types import Rollout
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Seen = TypeVar("Seen")
+"""What the frozen part makes of one picture."""
+MAX_REMEMBERED = 4096
+"""Pictures of which that is kept from scoring to learning."""
+
+
+class LearntOptions(ModelOptions):
+    """How it learns, and when the policy may learn from it."""
+
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Adam's, as published."""
+    policy_every: PositiveInt = 1
+    """The policy learns from every n-th batch of rollouts; the reward learns from all.
+    Published for DINO: 10, the others discarded."""
+    warmup_rounds: NonNegativeInt = 0
+    """First batches of rollouts that only the reward learns from."""
+    learn_rounds: PositiveInt | None = None
+    """Learns in so many first rounds and is a fixed reward from then on; None = always learns."""
+    seed: NonNegativeInt = 0
+
+
+class LearntReward(PictureReward, Generic[Seen]):
+    """Tells references from generated pictures of the same caption, and learns to.
+
+    Does not apply to samples without references. Between updates nothing in it changes, and no
+    gradient is left on. All ranks take the same steps, also those without a picture.
+    """
+
+    Options = LearntOptions
+    options: LearntOptions
+    needs = frozenset({"image", "references"})
+    learner_key: str
+    """The learner's name in `state_dict`."""
+
+    # Made by `load`.
+    device: torch.device
+    learner: nn.Module
+    """What learns; nothing else does."""
+    optimizer: torch.optim.Optimizer
+    _random: torch.Generator
+
+    def __init__(self, options: Any, max_steps: int) -> None:
+        super().__init__(options)
+        self.max_steps = max_steps
+        self.round = 0
+        self._remembered: dict[int, tuple[Rollout, Seen]] = {}
+
+    @abstractmethod
+    def look(self, images: Sequence[np.ndarray]) -> Sequence[Seen]:
+        """What the frozen part makes of pictures, one entry each; maybe none."""
+
+    @abstractmethod
+    def learn(
+        self, rollouts: Sequence[Rollout], seen: Sequence[Seen], num: float
+    ) -> dict[str, float]:
+        """One step, or none: then `skipped` is 1. Every rank comes here; `num` counts all ranks'.
+
+        A rank may have no rollouts. The figures are those of all ranks.
+        """
+
+    def close_round(self, seen: Sequence[Seen]) -> Mapping[str, float]:
+        """After the last step of a round; more figures."""
+        return {}
+
+    @property
+    def policy_learns(self) -> bool:
+        """Whether this round's rollouts are scored for the policy."""
+        done = self.round - self.options.warmup_rounds
+        return done >= 0 and (done + 1) % self.options.policy_every == 0
+
+    def applies(self, rollout: Rollout) -> bool:
+        """Where there is a reference, in rounds that the policy learns from."""
+        return self.policy_learns and bool(rollout.sample.target.references)
+
+    def update(self, rollouts: Sequence[Rollout]) -> Mapping[str, float]:
+        """Learn from these rollouts and references of the same captions; all ranks call.
+
+        Figures are means over its steps; one that is skipped counts too, and ends the round.
+        """
+        from vlrl.image.networks.ranks import summed
+
+        self._load_once()
+        mine = [
+            rollout
+            for rollout in rollouts
+            if rollout.parsed is not None and rollout.sample.target.references
+        ]
+        seen = self.seen([picture_of(rollout) for rollout in mine], mine)
+        (num,) = summed([len(mine)], self.device)
+        steps: list[dict[str, float]] = []
+        is_fixed = self.round >= (self.options.learn_rounds or self.round + 1)
+        self.learner.requires_grad_(True)
+        while num and not is_fixed and len(steps) < self.max_steps:
+            steps.append(self.learn(mine, seen, num))
+            if steps[-1]["skipped"]:
+                break
+        self.learner.requires_grad_(False)
+        self.optimizer.zero_grad(set_to_none=True)
+        more = self.close_round(seen)
+        self._remembered.clear()
+        self.round += 1
+        if not steps:
+            return {"skipped": 1.0, "steps": 0.0, **more}
+        means = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
+        taken = sum(1 - step["skipped"] for step in steps)
+        return {**means, "skipped": float(not taken), "steps": taken, **more}
+
+    def seen(self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]) -> list[Seen]:
+        """What `look` makes of pictures; what was seen in this round is not computed again."""
+        new = [i for i, rollout in enumerate(rollouts) if id(rollout) not in self._remembered]
+        found = dict(zip(new, self.look([images[i] for i in new]), strict=True))
+        for i in new:
+            if len(self._remembered) < MAX_REMEMBERED:
+                # With the rollout, so that no other one can come to have its id.
+                self._remembered[id(rollouts[i])] = (rollouts[i], found[i])
+        return [
+            found[i] if i in found else self._remembered[id(rollout)][1]
+            for i, rollout in enumerate(rollouts)
+        ]
+
+    def draw(self, rollouts: Sequence[Rollout]) -> list[str]:
+        """One reference of each rollout's caption, at random."""
+        choices = [rollout.sample.target.references for rollout in rollouts]
+        return [paths[self.integers(len(paths), 1)[0]] for paths in choices]
+
+    def integers(self, below: int, num: int) -> list[int]:
+        """Random ones, from 0."""
+        import torch
+
+        return torch.randint(below, (num,), generator=self._random).tolist()
+
+    def step(self) -> None:
+        """One step along the gradients of all ranks; raises RewardError if one is not finite."""
+        from vlrl.image.networks.ranks import sum_gradients
+
+        sum_gradients(self.learner.parameters())
+        for name, parameter in self.learner.named_parameters():
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+                raise RewardError(
+                    f"reward {self.name!r}: in its round {self.round} the gradient of {name} is "
+                    "not finite; lower its lr, or look at that round's pictures and references"
+                )
+        self.optimizer.step()
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Learner, optimizer, round and random state of this rank."""
+        if not self._loaded:
+            return {"round": self.round}
+        return {
+            "round": self.round,
+            self.learner_key: {name: t.cpu() for name, t in self.learner.state_dict().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "random": self._random.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the same rank; RewardError where the learner is another one."""
+        self.round = state["round"]
+        if self.learner_key not in state:
+            return
+        self._load_once()
+        try:
+            self.learner.load_state_dict(state[self.learner_key])
+        except RuntimeError as error:
+            raise RewardError(
+                f"reward {self.name!r}: what was saved as {self.learner_key!r} does not fit; the "
+                f"options have changed since: {error}"
+            ) from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._random.set_state(state["random"])
+
+    def _load_once(self) -> None:
+        if not self._loaded:
+            self.load()
+            self._loaded = True

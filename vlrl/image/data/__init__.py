@@ -1,0 +1,1 @@
+"""Captions, and what an image should show."""

@@ -1,0 +1,149 @@
+"""CLIP's two towers, of transformers or of open_clip, behind one interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vlrl.errors import RewardError
+from vlrl.hub import freeze, load_pretrained, loading, local_path, pick_device
+from vlrl.image.image_reward import ClipOptions
+
+
+class Clip(ABC):
+    """Image and text embeddings, L2-normalised, float32, without gradient.
+
+    A caption beyond the text tower's length (77 tokens in every CLIP named here) loses its end.
+    """
+
+    model: Any
+    device: torch.device
+
+    @property
+    def scale(self) -> float:
+        """exp(logit_scale): what the model multiplies cosines by."""
+        return float(self.model.logit_scale.exp())
+
+    @torch.no_grad()
+    def image_features(self, images: Sequence[np.ndarray]) -> Tensor:
+        """[N, D] of uint8 pictures [H, W, 3] of any size."""
+        return unit(self._image(images))
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """[N, D]; a text given several times is encoded once."""
+        once = list(dict.fromkeys(texts))
+        rows = {text: row for row, text in enumerate(once)}
+        return unit(self._text(once))[[rows[text] for text in texts]]
+
+    def cosines(self, images: Sequence[np.ndarray], texts: Sequence[str]) -> Tensor:
+        """[N], picture i with text i."""
+        pairs = self.image_features(images) * self.text_features(texts)
+        return pairs.sum(-1).clamp(-1, 1)
+
+    @abstractmethod
+    def _image(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Embeddings as the tower gives them, [N, D]."""
+
+    @abstractmethod
+    def _text(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings as the tower gives them, [N, D]."""
+
+
+class TransformersClip(Clip):
+    """A CLIPModel; `processor` where its tokenizer and image sizes lie elsewhere."""
+
+    def __init__(self, model: str, *, processor: str | None = None, device: str = "auto") -> None:
+        from transformers import CLIPModel, CLIPProcessor
+
+        self.device = pick_device(device)
+        with loading("CLIP model", model):
+            self.model = load_pretrained(CLIPModel, model).to(self.device)
+        with loading("CLIP processor", processor or model):
+            self.processor = CLIPProcessor.from_pretrained(local_path(processor or model))
+        self.max_tokens = self.model.config.text_config.max_position_embeddings
+
+    def pixels(self, images: Sequence[np.ndarray]) -> Tensor:
+        """[N, 3, S, S] as the vision tower takes them."""
+        # The last axis is said: of a picture three pixels high it could not be guessed.
+        inputs = self.processor.image_processor(
+            list(images),
+            return_tensors="pt",
+            input_data_format="channels_last",
+            device=self.device,
+        )
+        return inputs["pixel_values"]
+
+    def _image(self, images: Sequence[np.ndarray]) -> Tensor:
+        return self.model.get_image_features(pixel_values=self.pixels(images)).pooler_output
+
+    def _text(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.processor.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        )
+        return self.model.get_text_features(**tokens.to(self.device)).pooler_output
+
+
+class OpenClip(Clip):
+    """An open_clip model; `resize_mode` as there (shortest, longest, squash)."""
+
+    def __init__(
+        self,
+        model: str,
+        pretrained: str | None = None,
+        *,
+        device: str = "auto",
+        resize_mode: str | None = None,
+    ) -> None:
+        import open_clip
+
+        self.device = pick_device(device)
+        with loading("open_clip model", f"{model} {pretrained or ''}".strip()):
+            built, self.transform = open_clip.create_model_from_pretrained(
+                model,
+                local_path(pretrained) if pretrained else None,
+                device=self.device,
+                image_resize_mode=resize_mode,
+            )
+            self.tokenizer = open_clip.get_tokenizer(model)
+        self.model = freeze(built)
+
+    def _image(self, images: Sequence[np.ndarray]) -> Tensor:
+        pixels = torch.stack([self.transform(Image.fromarray(image)) for image in images])
+        return self.model.encode_image(pixels.to(self.device))
+
+    def _text(self, texts: Sequence[str]) -> Tensor:
+        return self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
+
+
+def load_clip(options: ClipOptions) -> Clip:
+    """The CLIP that the options name; raises RewardError if it is not there."""
+    if options.library == "open_clip":
+        return OpenClip(options.model, options.pretrained, device=options.device)
+    return TransformersClip(options.model, device=options.device)
+
+
+def scale_within(clip: Clip, limit: float, model: str) -> float:
+    """The model's scale; RewardError where it is beyond `limit`, which declares a range."""
+    if clip.scale > limit * (1 + 1e-4):
+        raise RewardError(
+            f"{model!r} multiplies cosines by {clip.scale:.6g}, beyond the declared {limit:g}; "
+            "set logit_scale to as much"
+        )
+    return min(clip.scale, limit)
+
+
+def unit(features: Tensor) -> Tensor:
+    """float32 rows of length 1."""
+    features = features.float()
+    return features / features.norm(dim=-1, keepdim=True)

@@ -1,0 +1,53 @@
+"""A CLIP whose last vision layers may learn; what lies before them is computed apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlrl.errors import RewardError
+from vlrl.image.networks.clip import TransformersClip, unit
+
+
+class SplitClip(TransformersClip):
+    """Pictures ──> `hidden` (frozen) ──> `embed`: the last layers, and what is frozen behind them.
+
+    Both together are the vision tower of the model; its layers stay where they are in it.
+    """
+
+    def __init__(
+        self, model: str, num_layers: int, *, processor: str | None = None, device: str = "auto"
+    ) -> None:
+        super().__init__(model, processor=processor, device=device)
+        self._vision = self.model.vision_model
+        layers = self._vision.encoder.layers
+        if num_layers > len(layers):
+            raise RewardError(
+                f"{model!r} has {len(layers)} vision layers; num_layers asks for {num_layers}"
+            )
+        self._first, self.last = layers[:-num_layers], layers[-num_layers:]
+
+    def hidden(self, images: Sequence[np.ndarray]) -> Tensor:
+        """States before the last layers, [N, tokens, D].
+
+        Plain tensors, also where the caller is in inference mode: layers may learn on them.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            states = self._vision.pre_layrnorm(self._vision.embeddings(self.pixels(images)))
+            for layer in self._first:
+                states = layer(states, None)
+            return states
+
+    def embed(self, hidden: Tensor) -> Tensor:
+        """[N, tokens, D] -> embeddings of length 1; with gradient where the layers have one."""
+        for layer in self.last:
+            hidden = layer(hidden, None)
+        return unit(self.model.visual_projection(self._vision.post_layernorm(hidden[:, 0])))
+
+    def text(self, caption: str) -> Tensor:
+        """Embedding of one caption, [D]; a plain tensor."""
+        with torch.inference_mode(False):
+            return self.text_features([caption])[0]

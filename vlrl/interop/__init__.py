@@ -1,1 +1,0 @@
-"""Working beside other libraries: rewards that run in TRL."""

@@ -1,0 +1,143 @@
+"""How good a judge is: figures of its verdicts on pairs whose truth is known; pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vlrl.stats import bootstrap_mean
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A judge's view of one pair."""
+
+    id: str
+    truth: float
+    """1 the first is better, 0 the second, 0.5 a tie."""
+    p: float
+    """That the first is better, in [0, 1]; mean of both orders where both were asked."""
+    first_order: float | None = None
+    """The same with the pair as it stands, and ..."""
+    second_order: float | None = None
+    """... with the two exchanged, turned back to mean the first of the pair."""
+    mass: float | None = None
+    """Probability of a yes or a no at all."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+
+
+def correct(one: Judgement, tie_width: float = 0.0) -> float | None:
+    """1 right, 0 wrong, 0.5 undecided; of true ties None.
+
+    |p - 0.5| <= tie_width is undecided: a coin would be thrown.
+    """
+    if one.truth == 0.5:
+        return None
+    if abs(one.p - 0.5) <= tie_width:
+        return 0.5
+    return float((one.p > 0.5) == (one.truth == 1.0))
+
+
+def pairwise_accuracy(
+    judgements: Sequence[Judgement], *, num_bootstrap: int = 2000
+) -> dict[str, float]:
+    """Accuracy without true ties, with a bootstrap interval; {} where there is none to count."""
+    values = [value for one in judgements if (value := correct(one)) is not None]
+    return bootstrap_mean(values, num_bootstrap) if values else {}
+
+
+def tie_accuracy(judgements: Sequence[Judgement]) -> dict[str, float]:
+    """Accuracy with true ties, at the width of |p - 0.5| that serves the judge best.
+
+    The rule of tie calibration (Deutsch et al. 2023, arXiv 2305.14324), for pairs: below the
+    width a pair is called a tie. The width is fitted to these very pairs, so this flatters the
+    judge a little. {} where no pair is a true tie.
+    """
+    if not judgements or not any(one.truth == 0.5 for one in judgements):
+        return {}
+    truth = np.array([np.sign(one.truth - 0.5) for one in judgements])
+    lean = np.array([one.p - 0.5 for one in judgements])
+    best, width = -1.0, 0.0
+    for candidate in [-1.0, *sorted(set(np.abs(lean).tolist()))]:
+        said = np.where(np.abs(lean) <= candidate, 0.0, np.sign(lean))
+        right = float((said == truth).mean())
+        if right > best:
+            best, width = right, candidate
+    return {"mean": best, "tie_width": max(width, 0.0), "num_ties": float((truth == 0).sum())}
+
+
+def order_consistency(judgements: Sequence[Judgement]) -> dict[str, float]:
+    """How much the verdict hangs on the order; {} where only one order was asked.
+
+    consistent: share of pairs with the same verdict in both orders. first_place: mean of how much
+    more likely a candidate is to win because it stands first; 0 = no leaning.
+    """
+    both = [
+        (one.first_order, one.second_order)
+        for one in judgements
+        if one.first_order is not None and one.second_order is not None
+    ]
+    if not both:
+        return {}
+    same = [float((a > 0.5) == (b > 0.5)) for a, b in both]
+    return {
+        "consistent": float(np.mean(same)),
+        "first_place": float(np.mean([0.5 * (a - b) for a, b in both])),
+        "num": float(len(both)),
+    }
+
+
+def calibration(judgements: Sequence[Judgement], num_bins: int = 10) -> dict[str, float]:
+    """Expected calibration error, Brier score and log loss of p, without true ties.
+
+    Every pair counts once, as the probability that the better one wins; bins of equal width in it.
+    """
+    right = [one.p if one.truth == 1.0 else 1.0 - one.p for one in judgements if one.truth != 0.5]
+    if not right:
+        return {}
+    p = np.array(right)
+    confidence, hit = np.maximum(p, 1 - p), (p > 0.5).astype(float)
+    bins = np.minimum(((confidence - 0.5) * 2 * num_bins).astype(int), num_bins - 1)
+    error = sum(
+        abs(float(confidence[bins == b].mean()) - float(hit[bins == b].mean()))
+        * float((bins == b).mean())
+        for b in range(num_bins)
+        if (bins == b).any()
+    )
+    logs = -np.log(np.clip(p, 1e-12, 1.0))
+    return {
+        "ece": float(error),
+        "brier": float(((1 - p) ** 2).mean()),
+        "log_loss": float(logs.mean()),
+    }
+
+
+def one_against_many(
+    judgements: Sequence[Judgement], *, num_bootstrap: int = 2000
+) -> dict[str, dict[str, float]]:
+    """RewardMATH's figures (arXiv 2410.01729) over groups that share the better one; {} without
+    any.
+
+    accuracy: it beats every other one. mrr: 1 / its rank, ties rank it last.
+    """
+    groups: dict[str, list[float]] = {}
+    for one in judgements:
+        if one.group and one.truth != 0.5:
+            groups.setdefault(one.group, []).append(one.p if one.truth == 1.0 else 1.0 - one.p)
+    if not groups:
+        return {}
+    lost = [sum(p <= 0.5 for p in ps) for ps in groups.values()]
+    return {
+        "accuracy": bootstrap_mean([float(n == 0) for n in lost], num_bootstrap),
+        "mrr": bootstrap_mean([1.0 / (1 + n) for n in lost], num_bootstrap),
+    }
+
+
+def p_of_scores(first: float, second: float) -> float:
+    """Bradley-Terry's probability that the first of two scores wins."""
+    x = first - second
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))

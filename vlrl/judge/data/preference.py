@@ -1,0 +1,143 @@
+"""A preference between two candidates, and what a reader of them is given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vlrl.errors import DataError
+
+Content = Path | str
+"""A candidate: a picture's file, or a text."""
+
+
+PreferenceFormat = Literal[
+    "pairs",
+    "hpd_v2",
+    "pick_a_pic",
+    "image_reward_db",
+    "genai_bench",
+    "vl_reward_bench",
+    "reward_bench",
+]
+
+
+class PreferenceSource(BaseModel):
+    """Where preferences lie. Example: {path: train.json, format: hpd_v2, image_root: train}."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+
+    path: str
+    """A .json, .jsonl or .parquet file; or a `datasets` name, with `hub: true`."""
+    format: PreferenceFormat = "pairs"
+    image_root: str | None = None
+    """Folder of the pictures; the file's own folder where it is not given."""
+    unpack: str | None = None
+    """Folder for pictures that stand inside the file as bytes; beside the file by default."""
+    hub: bool = False
+    subset: str | None = None
+    split: str = "train"
+    ties: Literal["drop", "keep"] = "drop"
+    """Two that people call equal teach no yes and no no; a benchmark keeps them."""
+    limit: int | None = Field(default=None, gt=0)
+    on_bad_row: Literal["error", "skip"] = "error"
+
+    def folder(self) -> Path:
+        """Where relative picture paths begin."""
+        return Path(self.image_root) if self.image_root else Path(self.path).parent
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two candidates for one caption, and which of them people (or the truth) prefer."""
+
+    where: str
+    id: str
+    caption: str
+    first: Content
+    second: Content
+    preferred: int
+    """1 or 2; 0 = a tie."""
+    context: tuple[Path, ...] = ()
+    """Pictures that belong to the question, where texts are judged."""
+    criterion: str = ""
+    kind: str = ""
+    """What it is reported by: the degradation, the category."""
+    reasoning: str = ""
+    """A rationale for this order, where the data has one."""
+    group: str = ""
+    """One of many: the preferred one of all rows of this group is the same."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> Content:
+        """The preferred one; of a tie the first."""
+        return self.second if self.preferred == 2 else self.first
+
+    @property
+    def rejected(self) -> Content:
+        """The other one."""
+        return self.first if self.preferred == 2 else self.second
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a layout's rows are read with."""
+
+    source: PreferenceSource
+    where: str
+    id: str
+
+    def text(self, row: Mapping[str, Any], *names: str) -> str:
+        """The first of these fields that is there, a text that is not empty."""
+        for name in names:
+            if row.get(name) is not None:
+                value = row[name]
+                if not isinstance(value, str) or not value.strip():
+                    raise DataError(f"{self.where}: field {name!r} is a text, not {value!r}")
+                return value.strip()
+        raise DataError(f"{self.where}: field {names[0]!r} is missing; the row has {sorted(row)}")
+
+    def picture(self, value: Any, name: str) -> Path:
+        """A file that is there; bytes are unpacked into one, named by their hash."""
+        if isinstance(value, Mapping) and (value.get("bytes") or value.get("path")):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, bytes | bytearray):
+            return self._unpacked(bytes(value))
+        if not isinstance(value, str) or not value:
+            kind = type(value).__name__
+            raise DataError(
+                f"{self.where}: field {name!r} is a picture's file or bytes, not {kind}"
+            )
+        path = self.source.folder() / value
+        if not path.is_file():
+            raise DataError(
+                f"{self.where}: field {name!r}: there is no picture {path}; check `image_root`"
+            )
+        return path
+
+    def two(self, row: Mapping[str, Any], name: str) -> list[Any]:
+        """A field that is a list of two."""
+        value = row.get(name)
+        if not isinstance(value, list) or len(value) != 2:
+            raise DataError(f"{self.where}: field {name!r} is a list of two, not {value!r}")
+        return value
+
+    def _unpacked(self, content: bytes) -> Path:
+        source = self.source
+        folder = Path(source.unpack or f"{source.path.replace('/', '__')}.images")
+        if source.unpack is None and not source.hub:
+            folder = Path(f"{source.path}.images")
+        path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.img"
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return path
+
+
+RowReader = Callable[[Mapping[str, Any], Reader], list[Preference]]

@@ -1,0 +1,1 @@
+"""Training judges from preferences: the word "yes" or a regression head."""

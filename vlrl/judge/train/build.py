@@ -1,0 +1,109 @@
+"""From a config to a judge's trainer, and from a trained one to a folder that can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from vlrl.config.loader import compose, to_yaml
+from vlrl.config.resolve import check, plain
+from vlrl.distributed import comm
+from vlrl.distributed.engine import Engine
+from vlrl.errors import ConfigError, why_not_loaded
+from vlrl.judge.head import HEAD_FILE
+from vlrl.judge.local import load_vlm
+from vlrl.judge.module import JudgeModule
+from vlrl.judge.question import write_template
+from vlrl.judge.train.config import JudgeTrainConfig
+from vlrl.judge.train.trainer import JudgeTrainer
+from vlrl.policy.vision_language.loading import add_lora
+from vlrl.train.checkpoint import Checkpoints
+
+
+def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> JudgeTrainConfig:
+    """Composed and checked; every complaint is a ConfigError."""
+    return check(JudgeTrainConfig, compose(files, overrides))
+
+
+def build_trainer(
+    config: JudgeTrainConfig,
+    *,
+    resume: bool = False,
+    prepare: Callable[[Any], None] = lambda core: None,
+) -> JudgeTrainer:
+    """Everything of a run, in order; `prepare` may change the model in memory before it is
+    wrapped."""
+    world = comm.init(config.dist.timeout_s, config.dist.num_threads)
+    if config.batch_size % world.size:
+        raise ConfigError(
+            f"batch_size ({config.batch_size}) must be a multiple of the number of ranks "
+            f"({world.size})"
+        )
+    folder = Path(config.out) / config.name
+    checkpoints = Checkpoints(folder / "checkpoints", 2, world)
+    checkpoints.check_shared()
+    latest = checkpoints.latest()
+    if latest is not None and not resume:
+        raise ConfigError(f"{folder} already holds a run; add --resume, or set another `name`")
+    torch.manual_seed(config.seed)
+    module, processor = new_module(config)
+    prepare(module.core)
+    engine = Engine(module, config, world)
+    resolved = to_yaml(plain(config))
+    trainer = JudgeTrainer(config, resolved, world, folder, module, processor, engine, checkpoints)
+    if latest is not None:
+        trainer.resume(latest)
+    if world.is_main:  # a resume that fails leaves the run's record as it was
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(resolved, encoding="utf-8")
+    return trainer
+
+
+def new_module(config: JudgeTrainConfig) -> tuple[JudgeModule, Any]:
+    """The start of a training: weights, adapter, frozen parts, head."""
+    dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
+    try:
+        core, processor = load_vlm(config.model, dtype)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"model {config.model!r}: {why_not_loaded(config.model, error)}"
+        ) from error
+    if not config.train_vision:
+        core.model.visual.requires_grad_(False)
+    if config.dist.gradient_checkpointing:
+        core.gradient_checkpointing_enable({"use_reentrant": False})
+    model = core
+    if config.lora is not None:
+        model = add_lora(core, config.lora)
+        if config.dist.gradient_checkpointing:
+            model.enable_input_require_grads()
+    module = JudgeModule(model, head=config.kind == "bradley_terry")
+    return module, processor
+
+
+def export(trainer: JudgeTrainer) -> Path:
+    """`model/`: merged weights, processor and template, ready for `use: yes_token`; all ranks call.
+
+    With a head also head.safetensors, for `use: preference_head`.
+    """
+    weights = trainer.engine.weights()
+    folder = trainer.folder / "model"
+    if not trainer.world.is_main:
+        return folder
+    config = trainer.config
+    module, processor = new_module(config)
+    tied = {name for name, _ in module.named_parameters()} - weights.keys()
+    if tied:
+        raise ConfigError(f"the trained module lacks {sorted(tied)[:3]}")
+    module.load_state_dict(weights, strict=False)
+    core = module.core if config.lora is None else module.model.merge_and_unload()
+    core.save_pretrained(folder, safe_serialization=True)
+    processor.save_pretrained(folder)
+    write_template(folder, config.template, config.criteria)
+    if module.head is not None:
+        save_file(module.head.state_dict(), folder / HEAD_FILE)
+    return folder

@@ -1,0 +1,90 @@
+"""From preferences to questions with known answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlrl.errors import DataError
+from vlrl.judge.data.preference import Preference
+from vlrl.judge.question import Ask, PictureBook, Questions
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question and what to say."""
+
+    ask: Ask
+    completion: str
+
+
+def items_of(
+    pair: Preference,
+    questions: Questions,
+    book: PictureBook,
+    *,
+    both_orders: bool,
+    single: bool,
+    rng: random.Random,
+) -> list[Item]:
+    """The questions that a pair gives: in both orders, or one of them at random; or one by one.
+
+    A rationale belongs to the order that it was written for, so such a pair is asked in that order
+    alone, and all of the rationale is learnt. So it is with a whole `answer` in words of its own
+    (scripts/sample_judgements.py), which stands for `verdict` 1 or 2.
+    """
+    template = questions.template
+    yes, no = template.yes[0], template.no[0]
+    if pair.preferred == 0:
+        raise DataError(f"{pair.where}: a tie has no answer; set `ties: drop`")
+    if isinstance(pair.fields.get("answer"), str):
+        first, second = pair.chosen, pair.rejected
+        if pair.fields.get("verdict") == 2:
+            first, second = second, first
+        ask = questions.compare(book, pair.caption, first, second)
+        return [Item(ask, pair.fields["answer"])]
+    if single:
+        return [
+            Item(questions.single(book, pair.caption, pair.chosen), yes),
+            Item(questions.single(book, pair.caption, pair.rejected), no),
+        ]
+    if pair.reasoning:
+        ask = questions.compare(book, pair.caption, pair.first, pair.second)
+        word = yes if pair.preferred == 1 else no
+        return [Item(ask, f"{pair.reasoning}\n{template.cue} {word}")]
+    orders = [
+        Item(questions.compare(book, pair.caption, pair.chosen, pair.rejected), yes),
+        Item(questions.compare(book, pair.caption, pair.rejected, pair.chosen), no),
+    ]
+    return orders if both_orders else [rng.choice(orders)]
+
+
+class PairSampler:
+    """A shuffled walk over pairs; the same on all ranks, and its whole state is one number."""
+
+    def __init__(self, num: int, seed: str) -> None:
+        self.num, self.seed = num, seed
+
+    def at(self, position: int, count: int) -> list[int]:
+        """The pairs of places `position` to `position + count` of the endless walk."""
+        drawn = []
+        for place in range(position, position + count):
+            epoch, i = divmod(place, self.num)
+            drawn.append(self._order(epoch)[i])
+        return drawn
+
+    def _order(self, epoch: int) -> list[int]:
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch, self._kept = epoch, list(range(self.num))
+            random.Random(f"{self.seed}/{epoch}").shuffle(self._kept)
+        return self._kept
+
+
+def encode_completion(tokenizer: Any, text: str) -> list[int]:
+    """Tokens of what is to be said, and the end of the answer where it is more than one word."""
+    tokens: Sequence[int] = tokenizer.encode(text, add_special_tokens=False)
+    if len(tokens) == 1:
+        return list(tokens)
+    return [*tokens, int(tokenizer.eos_token_id)]

@@ -1,0 +1,295 @@
+"""Trains a judge: preferences in, "yes" and "no" (or scores) out.
+
+stage ──> PairSampler ──> this rank's pairs ──> questions, pictures once each ──> packed chunks
+                                                                      │
+          one optimizer step <── backward <── -log p(word), or Bradley-Terry's loss
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vlrl.distributed.comm import World, all_gather, all_max, all_sum
+from vlrl.distributed.engine import Engine
+from vlrl.errors import NonFiniteError
+from vlrl.judge.agreement import Judgement, correct, order_consistency
+from vlrl.judge.data.preference import Preference
+from vlrl.judge.data.preferences import read_preferences
+from vlrl.judge.head import HeadJudge, gathered
+from vlrl.judge.local import LocalJudge
+from vlrl.judge.module import JudgeModule
+from vlrl.judge.packing import EncodedAsk, batches, pack, padded
+from vlrl.judge.question import PictureBook, Questions
+from vlrl.judge.train.config import JudgeTrainConfig, StageConfig
+from vlrl.judge.train.items import PairSampler, encode_completion, items_of
+from vlrl.judge.verdicts import judged, judged_by_scores
+from vlrl.stats import one_a_stretch
+from vlrl.train.checkpoint import Checkpoints
+
+Patches = Sequence[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The questions of one step on this rank."""
+
+    encoded: list[EncodedAsk]
+    """With the words to say behind them."""
+    patches: Patches
+    ids: list[str]
+
+
+class JudgeTrainer:
+    """All stages, one optimizer step after the other; built by vlrl/judge/train/build.py."""
+
+    def __init__(
+        self,
+        config: JudgeTrainConfig,
+        config_yaml: str,
+        world: World,
+        folder: Path,
+        module: JudgeModule,
+        processor: Any,
+        engine: Engine,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.config, self.config_yaml, self.world, self.folder = config, config_yaml, world, folder
+        self.module, self.processor, self.engine = module, processor, engine
+        self.checkpoints = checkpoints
+        self.questions = Questions(config.template, config.criteria, config.examples)
+        limits: Any = {
+            "min_pixels": config.min_pixels,
+            "max_pixels": config.max_pixels,
+            "max_tokens": config.dist.max_tokens_per_chunk,
+        }
+        self.head = HeadJudge(module, processor, **limits)
+        self.encoder = self.head.encoder
+        # Both judges look through the very weights that are trained.
+        self.judge: LocalJudge | None = None
+        if config.kind == "yes_token":
+            self.judge = LocalJudge(module.model, processor, config.template, **limits)
+        self.data = [_pairs_of(stage) for stage in config.stages]
+        self.held_out = {
+            name: one_a_stretch(read_preferences(one.data).good, one.limit)
+            for name, one in config.held_out.items()
+        }
+        self.step = 0
+        self.started = time.monotonic()
+
+    def train(self) -> None:
+        """Measure, train to the end, measure again; goes on where `step` stands."""
+        config = self.config
+        if self.step == 0:
+            self.evaluate()
+        while self.step < config.num_steps_total:
+            figures = self.train_step()
+            if self.step % config.log_every == 0 or self.step == config.num_steps_total:
+                self.write(figures)
+            if config.eval_every and self.step % config.eval_every == 0:
+                self.evaluate()
+            if config.save_every and self.step % config.save_every == 0:
+                self.save()
+        if self.checkpoints.newest_step != self.step:
+            self.save()
+        if not config.eval_every or self.step % config.eval_every:
+            self.evaluate()
+
+    def train_step(self) -> dict[str, float]:
+        """One optimizer step; figures over all ranks."""
+        batch = self.draw()
+        bradley_terry = self.config.kind == "bradley_terry"
+        # A pair of scores is compared, so the two stay in one chunk.
+        unit = 2 if bradley_terry else 1
+        chunks = _chunks(batch.encoded, self.config.dist.max_tokens_per_chunk, unit)
+        total = all_sum([len(batch.encoded) / unit], self.world)[0]
+        most = int(all_max(len(chunks), self.world))
+        loss_sum, hits = 0.0, 0.0
+        broken = False
+        for number in range(most):
+            # As many forwards on every rank: ZeRO-3 gathers weights in each.
+            real = number < len(chunks)
+            rows = chunks[number if real else 0]
+            losses, right = self._losses(batch, rows, bradley_terry)
+            loss = losses.sum() / total
+            broken |= not bool(torch.isfinite(loss))
+            self.engine.backward(loss if real else loss * 0.0)
+            if real:
+                loss_sum += float(loss.detach()) * total
+                hits += float(right.sum())
+        if any(all_gather(broken, self.world)):
+            raise NonFiniteError(f"the loss is nan or inf; pairs: {', '.join(batch.ids)}")
+        norm = self.engine.step(batch.ids)
+        self.step += 1
+        loss_all, hits_all = all_sum([loss_sum, hits], self.world)
+        figures = {"loss": loss_all / total, "accuracy": hits_all / total}
+        # DeepSpeed tells no norm where it shards nothing.
+        return figures if norm != norm else {**figures, "grad_norm": norm}
+
+    def draw(self) -> Batch:
+        """This rank's share of the next pairs, as questions with what is to be said."""
+        config = self.config
+        stage, done = self._stage()
+        pairs = self.data[stage]
+        sampler = PairSampler(len(pairs), f"{config.seed}/{stage}")
+        drawn = sampler.at(done * config.batch_size, config.batch_size)
+        mine = drawn[self.world.rank :: self.world.size] or drawn[:1]
+        book, asked, said, ids = PictureBook(), [], [], []
+        for i in mine:
+            rng = random.Random(f"{config.seed}/{self.step}/{i}")
+            single = config.kind == "bradley_terry" or (
+                rng.random() < config.stages[stage].singles and not pairs[i].reasoning
+            )
+            items = items_of(
+                pairs[i],
+                self.questions,
+                book,
+                both_orders=config.both_orders,
+                single=single,
+                rng=rng,
+            )
+            asked += [item.ask for item in items]
+            said += [item.completion for item in items]
+            ids.append(pairs[i].id)
+        patches = self.encoder.patches(book.pictures)
+        grids = [grid for _, grid in patches]
+        tokenizer = self.processor.tokenizer
+        encoded = [
+            self.encoder.encode(ask, grids).followed_by(encode_completion(tokenizer, text))
+            for ask, text in zip(asked, said, strict=True)
+        ]
+        return Batch(encoded, patches, ids)
+
+    def _stage(self) -> tuple[int, int]:
+        """The stage of the next step, and its steps so far."""
+        done = self.step
+        for place, stage in enumerate(self.config.stages):
+            if done < stage.num_steps:
+                return place, done
+            done -= stage.num_steps
+        return len(self.config.stages) - 1, done
+
+    def _losses(
+        self, batch: Batch, rows: Sequence[int], bradley_terry: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Loss and rightness, one a question; or with a head one a pair."""
+        mine = [batch.encoded[i] for i in rows]
+        row = pack(mine) if self.config.share_prompt else padded(mine)
+        pixels, grid, shown = gathered(row.pictures, batch.patches, self.encoder.merge)
+        places, targets = (row.last, row.last[1]) if bradley_terry else row.answer_places(mine)
+        lengths = [len(mine[i].input_ids) - mine[i].length for i in row.order]
+        device = self.world.device
+        dtype = next(self.module.parameters()).dtype
+        found = self.engine(
+            row.input_ids.to(device),
+            row.positions.to(device),
+            None if row.attention_mask is None else row.attention_mask.to(device),
+            row.groups,
+            pixels.to(device, dtype),
+            grid,
+            shown.to(device),
+            places.to(device),
+            targets.to(device),
+        )
+        if bradley_terry:
+            back = torch.empty(len(rows), dtype=torch.long)
+            back[torch.tensor(row.order)] = torch.arange(len(rows))
+            chosen, rejected = found[back].view(-1, 2).unbind(1)
+            return -functional.logsigmoid(chosen - rejected), (chosen > rejected).detach()
+        parts = found.split(lengths)
+        losses = torch.stack([-part.mean() for part in parts])
+        # The word itself is the last token, or the one before the end of a longer answer.
+        word = torch.stack([part[-1] if len(part) == 1 else part[-2] for part in parts]).detach()
+        return losses, word.exp() > 0.5
+
+    def evaluate(self) -> dict[str, float]:
+        """Pairwise accuracy on every held-out set, by kind, written to the log."""
+        self.module.eval()
+        figures: dict[str, float] = {}
+        with torch.no_grad(), self.engine.serving():
+            for name, pairs in self.held_out.items():
+                mine = pairs[self.world.rank :: self.world.size]
+                found = [one for part in all_gather(self._judged(mine), self.world) for one in part]
+                figures |= {f"{name}/{key}": value for key, value in summary(found).items()}
+        self.module.train()
+        if figures:
+            self.write(figures)
+        return figures
+
+    def _judged(self, pairs: Sequence[Preference]) -> list[Judgement]:
+        if self.judge is not None:
+            return judged(self.judge, self.questions, pairs)
+        scores = []
+        for start in range(0, len(pairs), 64):
+            book, asks = PictureBook(), []
+            for pair in pairs[start : start + 64]:
+                for content in (pair.first, pair.second):
+                    asks.append(self.questions.single(book, pair.caption, content))
+            flat = self.head.scores(book, asks)
+            scores += list(zip(flat[::2], flat[1::2], strict=True))
+        return judged_by_scores(pairs, scores)
+
+    def write(self, figures: dict[str, float]) -> None:
+        """One line of metrics.jsonl, and one on the screen."""
+        if not self.world.is_main:
+            return
+        minutes = round((time.monotonic() - self.started) / 60, 2)
+        line = {"step": self.step, "minutes": minutes, "lr": self.engine.lr, **figures}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
+        print(f"step {self.step}/{self.config.num_steps_total}: {shown}", flush=True)
+
+    def save(self) -> None:
+        """Write a checkpoint; all ranks call this."""
+        self.checkpoints.save(self.step, self.engine, {}, [], self.config_yaml)
+
+    def resume(self, path: Path) -> None:
+        """Go on as if nothing had happened: what is drawn depends on the step alone."""
+        state, _ = self.checkpoints.load(path, self.engine)
+        self.step = state["step"]
+
+
+def summary(judgements: Sequence[Judgement]) -> dict[str, float]:
+    """Accuracy, by kind too, and how far verdicts hang on the order."""
+    groups: dict[str, list[float]] = {}
+    for one in judgements:
+        value = correct(one)
+        if value is not None:
+            groups.setdefault("accuracy", []).append(value)
+            if "kind" in one.labels:
+                groups.setdefault(f"accuracy_{one.labels['kind']}", []).append(value)
+    figures = {name: sum(values) / len(values) for name, values in sorted(groups.items())}
+    consistency = order_consistency(judgements)
+    return {**figures, **({"consistent": consistency["consistent"]} if consistency else {})}
+
+
+def _pairs_of(stage: StageConfig) -> list[Preference]:
+    return [pair for source in stage.data for pair in read_preferences(source).good]
+
+
+def _chunks(encoded: Sequence[EncodedAsk], max_tokens: int, unit: int) -> list[list[int]]:
+    """Rows of one forward each, `unit` neighbours together."""
+    if unit == 1:
+        return batches(encoded, max_tokens)
+    found: list[list[int]] = []
+    cost = 0
+    for start in range(0, len(encoded), unit):
+        rows = list(range(start, start + unit))
+        own = sum(len(encoded[i].input_ids) for i in rows)
+        if not found or cost + own > max_tokens:
+            found.append([])
+            cost = 0
+        found[-1] += rows
+        cost += own
+    return found

@@ -1,1 +1,0 @@
-"""Training judges from preferences: the word "yes" or a regression head; by DeepSpeed."""

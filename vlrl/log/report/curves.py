@@ -1,0 +1,167 @@
+"""Training curves of the figures that a run has, whatever it trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+from vlrl.log.report.charts import line_chart
+
+
+class Chart(NamedTuple):
+    """Some figures that are drawn together."""
+
+    title: str
+    unit: str
+    keys: tuple[str, ...]
+    if_constant: bool = False
+    """Drawn even where no figure changes."""
+
+
+FROM_TASK = (
+    Chart("Sampled answers", "", ("rollout/hit", "rollout/iou")),
+    Chart(
+        "Sampled pictures",
+        "mean",
+        ("rollout/brightness", "rollout/contrast", "rollout/saturation"),
+    ),
+)
+FROM_TRAINER = (
+    Chart("KL to the reference", "an action", ("update/kl",)),
+    Chart("Entropy", "nats an action", ("update/entropy",)),
+    Chart("Answer length", "actions", ("rollout/num_actions",)),
+    Chart("Gradient norm", "before clipping", ("update/grad_norm",)),
+    Chart(
+        "Groups without signal, answers cut", "share", ("filter/zero_variance", "rollout/truncated")
+    ),
+    Chart("Spread of rewards in a group", "standard deviation", ("reward/group_std",)),
+    Chart("Answers without a reward", "share", ("reward/not_applicable",)),
+    Chart("Ratio to the sampling policy", "mean and largest", ("update/ratio", "update/ratio_max")),
+    Chart("Actions where the ratio is clipped", "share", ("update/clip_fraction",)),
+    Chart("Gap between sampling and training", "nats an action", ("update/sampling_gap",)),
+)
+LEARNER = "trainable_reward/"
+FROM_DISCRIMINATOR = (
+    Chart("Gap: references above generated", "logits", ("gap", "patch_gap"), True),
+    Chart("Logits", "mean", ("reference", "generated"), True),
+    Chart("Accuracy", "share told apart", ("accuracy",), True),
+    Chart("Loss", "", ("loss",), True),
+    Chart("Steps skipped", "share", ("skipped",)),
+    Chart("Earlier pictures kept", "pictures", ("replayed",)),
+)
+HEALTH, CANARY = "reward_health/", "canary/"
+FROM_HEALTH = (
+    ("Spread in a group", "standard deviation", "_group_std"),
+    ("Groups of equal values", "share", "_zero_variance"),
+    ("Values near an end of the range", "share", "_saturated"),
+)
+IN_OTHER_CHARTS = {"reward/mean", "reward/group_std", "reward/not_applicable"}
+NOT_DRAWN = {
+    "rollout/staleness",
+    "rollout/unparsed",
+    "rollout/size_ratio",
+    "rollout/well_formed",
+}
+
+
+def curves(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Reward, the task's and the trainer's figures, and rewards that learn."""
+    if not metrics:
+        return ""
+    names = sorted({key for row in metrics for key in row})
+    parts = [n for n in names if n.startswith("reward/") and n not in IN_OTHER_CHARTS]
+    drawn = {key for chart in (*FROM_TASK, *FROM_TRAINER) for key in chart.keys} | NOT_DRAWN
+    others = [n for n in names if n.startswith("rollout/") and n not in drawn]
+    charts = [
+        Chart("Reward", "", ("reward/mean",), True),
+        Chart("Parts of the reward", "", tuple(parts), True),
+        *FROM_TASK,
+        *(Chart(_short(name), "mean", (name,)) for name in others),
+        *FROM_TRAINER,
+        Chart("Time of a step", "seconds", tuple(n for n in names if n.startswith("time/")), True),
+    ]
+    sections = f"{_learners(names, metrics)}{_health(names, metrics)}"
+    return f"<h2>Training</h2>{_grid(charts, metrics)}{sections}"
+
+
+def _health(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Spread and saturation of each part of the reward, and canaries (rollout/health.py)."""
+    charts = [
+        Chart(title, unit, tuple(n for n in names if n.startswith(HEALTH) and n.endswith(ending)))
+        for title, unit, ending in FROM_HEALTH
+    ]
+    gaps = tuple(n for n in names if n.startswith(CANARY) and n.endswith(("_gap", "_gain")))
+    alike = tuple(n for n in names if n.startswith(CANARY) and n.endswith("_agreement"))
+    own = tuple(n for n in names if n.startswith(CANARY) and n not in gaps + alike)
+    if own:
+        charts += [
+            Chart("Canaries", "mean on training answers", own, True),
+            Chart("Pairs that reward and canary order alike", "share", alike, True),
+            Chart("Gain on the canary; gap to the reward's own", "deviations", gaps, True),
+        ]
+    if not any(chart.keys for chart in charts):
+        return ""
+    return f"<h3>Health of the reward</h3>{_grid(charts, metrics)}"
+
+
+def _learners(names: Iterable[str], metrics: Sequence[Mapping[str, Any]]) -> str:
+    """A section for every reward that learns; figures of an unknown kind get a chart each."""
+    # Longest first: `patch_gap` is no `gap` of a reward whose name ends in `_patch`.
+    known = sorted((k for chart in FROM_DISCRIMINATOR for k in chart.keys), key=len, reverse=True)
+    figures: dict[str, list[str]] = {}
+    rest = []
+    for name in (n.removeprefix(LEARNER) for n in names if n.startswith(LEARNER)):
+        ending = next((k for k in known if name.endswith(f"_{k}")), None)
+        if ending is None:
+            rest.append(name)
+        else:
+            figures.setdefault(name.removesuffix(f"_{ending}"), []).append(ending)
+    sections = []
+    for node in figures:
+        prefix = f"{LEARNER}{node}_"
+        mine = [name for name in rest if name.startswith(f"{node}_")]
+        rest = [name for name in rest if name not in mine]
+        charts = [
+            chart._replace(keys=tuple(prefix + key for key in chart.keys))
+            for chart in FROM_DISCRIMINATOR
+        ]
+        charts += [Chart(n.removeprefix(f"{node}_"), "", (LEARNER + n,)) for n in mine]
+        sections.append(f"<h3>Discriminator: {escape(node)}</h3>{_grid(charts, metrics, prefix)}")
+    if rest:
+        charts = [Chart(name, "", (LEARNER + name,)) for name in rest]
+        sections.append(f"<h3>Rewards that learn</h3>{_grid(charts, metrics)}")
+    return "".join(sections)
+
+
+def _grid(
+    charts: Sequence[Chart], metrics: Sequence[Mapping[str, Any]], prefix: str | None = None
+) -> str:
+    """The charts of figures that the run has; those that never change are named below."""
+    drawn, constant = [], []
+    for chart in charts:
+        series = {_short(key, prefix): _series(metrics, key) for key in chart.keys}
+        series = {name: points for name, points in series.items() if points}
+        if chart.if_constant or any(_changes(points) for points in series.values()):
+            drawn.append(line_chart(chart.title, series, chart.unit))
+        else:
+            constant += [f"{name} {points[0][1]:.4g}" for name, points in series.items()]
+    html = f'<div class="charts">{"".join(drawn)}</div>'
+    if constant:
+        html += f'<p class="note below">The same at every step: {escape(", ".join(constant))}.</p>'
+    return html
+
+
+def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    return [(row["step"], row[key]) for row in metrics if row.get(key) is not None]
+
+
+def _changes(points: Sequence[tuple[float, float]]) -> bool:
+    """Whether there is anything to see; one point alone could still have been another."""
+    return len(points) == 1 or any(value != points[0][1] for _, value in points)
+
+
+def _short(key: str, prefix: str | None = None) -> str:
+    if prefix:
+        return key.removeprefix(prefix)
+    return key[5:-2] if key.startswith("time/") else key.split("/", 1)[1]

@@ -1,1 +1,0 @@
-"""Pure measures on boxes, text and samples; no torch, no side effects."""

@@ -1,0 +1,80 @@
+"""Many voxel grids in one `.npz`: bits of the occupancy and a colour word a voxel, by name.
+
+`<name>`: uint8 [R^3 / 8], packed bits in C order; `<name>.colours`: uint8, an index into
+COLOURS for every occupied voxel, in the same order. Plain arrays, read without pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from vlrl.errors import DataError, did_you_mean
+from vlrl.mesh.colour_names import COLOURS, nearest_colour
+from vlrl.mesh.mesh import GREY
+from vlrl.mesh.voxelise import Voxels, load_mesh, voxelise, z_up
+
+
+def save_shapes(path: Path, shapes: Mapping[str, Voxels]) -> None:
+    """Write all shapes into one file."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, shape in shapes.items():
+        arrays[name] = np.packbits(shape.occupancy.ravel())
+        words = nearest_colour(shape.colours[shape.occupancy])
+        arrays[f"{name}.colours"] = words.astype(np.uint8)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def load_shape(reference: str, resolution: int | None = None) -> Voxels:
+    """A shape named by `file.npz#name`, or a mesh file, voxelised (y-up as glTF and OBJ are).
+
+    resolution: what a mesh is voxelised at, and what a stored shape has to have. DataError.
+    """
+    path, _, name = reference.partition("#")
+    if not name:
+        if resolution is None:
+            raise DataError(f"{reference}: a mesh is voxelised at some resolution; none is given")
+        return _voxelised(path, resolution)
+    shape = _stored(path, name)
+    if resolution is not None and shape.occupancy.shape[0] != resolution:
+        raise DataError(
+            f"{reference}: has {shape.occupancy.shape[0]} voxels a side, {resolution} are asked for"
+        )
+    return shape
+
+
+@lru_cache(maxsize=1024)
+def _voxelised(path: str, resolution: int) -> Voxels:
+    vertices, faces, colours = load_mesh(path)
+    return voxelise(z_up(vertices), faces, resolution, colours)
+
+
+@lru_cache(maxsize=4)
+def _open(path: str) -> Mapping[str, np.ndarray]:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a file of shapes: {error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _stored(path: str, name: str) -> Voxels:
+    arrays = _open(path)
+    if name not in arrays:
+        raise DataError(f"{path}: holds no shape {name!r}; {did_you_mean(name, list(arrays))}")
+    bits = np.unpackbits(arrays[name])
+    side = round(len(bits) ** (1 / 3))
+    if side**3 != len(bits):
+        raise DataError(f"{path}: {name!r} has {len(bits)} voxels, which is no cube")
+    occupancy = bits.astype(bool).reshape(side, side, side)
+    colours = np.empty((side, side, side, 3), np.uint8)
+    colours[:] = GREY
+    if f"{name}.colours" in arrays:
+        palette = np.array(list(COLOURS.values()), np.uint8)
+        colours[occupancy] = palette[arrays[f"{name}.colours"]]
+    occupancy.setflags(write=False)
+    colours.setflags(write=False)
+    return Voxels(occupancy, colours)

@@ -1,0 +1,133 @@
+"""Meshes to voxel grids: the shell that the surface passes through, not what lies inside.
+
+One normalisation: the bounding box is centred and its longest side fills the cube. (The released
+code of ShapeLLM-Omni takes one minimum and maximum over all axes instead, so that an object is off
+centre; TRELLIS centres as here.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vlrl.errors import DataError
+from vlrl.mesh.mesh import GREY
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """A shell with a colour a voxel."""
+
+    occupancy: np.ndarray
+    """bool [R, R, R], indexed [x, y, z]."""
+    colours: np.ndarray
+    """uint8 [R, R, R, 3], sRGB; whatever where nothing is."""
+
+
+def normalised(vertices: np.ndarray) -> np.ndarray:
+    """Bounding box centred at 0, longest side 1; float64 [V, 3]. Raises DataError on a point."""
+    vertices = np.asarray(vertices, np.float64)
+    if not len(vertices) or not np.isfinite(vertices).all():
+        raise DataError("the mesh has no vertices, or some that are not finite")
+    low, high = vertices.min(0), vertices.max(0)
+    longest = (high - low).max()
+    if longest <= 0:
+        raise DataError("the mesh is a single point")
+    return (vertices - (low + high) / 2) / longest
+
+
+def z_up(vertices: np.ndarray) -> np.ndarray:
+    """From y-up with the front along +z (glTF, most OBJ files) to the world here: (x, -z, y)."""
+    return np.stack([vertices[:, 0], -vertices[:, 2], vertices[:, 1]], 1)
+
+
+def y_up(vertices: np.ndarray) -> np.ndarray:
+    """The other way, for glTF: (x, z, -y)."""
+    return np.stack([vertices[:, 0], vertices[:, 2], -vertices[:, 1]], 1)
+
+
+def voxel_index(points: np.ndarray, resolution: int) -> np.ndarray:
+    """The voxels that points of the cube lie in, int64 [N, 3]; its far faces belong to the last."""
+    return np.clip(np.floor((points + 0.5) * resolution), 0, resolution - 1).astype(np.int64)
+
+
+def voxelise(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    resolution: int,
+    face_colours: np.ndarray | None = None,
+) -> Voxels:
+    """The surface's shell after `normalised`; face_colours: uint8 [F, 3]. Raises DataError.
+
+    Triangles are cut by trimesh until no edge is longer than half a voxel; every voxel with a
+    corner in it is taken, with the mean colour of those corners.
+    """
+    from trimesh.remesh import subdivide_to_size
+
+    if not len(faces):
+        raise DataError("the mesh has no faces")
+    points, pieces, origin = subdivide_to_size(
+        normalised(vertices), faces, 0.5 / resolution, max_iter=20, return_index=True
+    )
+    cells = voxel_index(points, resolution)
+    flat = np.ravel_multi_index(tuple(cells.T), (resolution,) * 3)
+    occupancy = np.zeros(resolution**3, bool)
+    occupancy[flat[np.unique(pieces)]] = True
+    colours = np.empty((resolution**3, 3), np.uint8)
+    colours[:] = GREY
+    if face_colours is not None:
+        where = flat[pieces.ravel()]
+        shade = np.repeat(face_colours[origin], 3, axis=0).astype(np.float64)
+        count = np.bincount(where, minlength=resolution**3)
+        total = [np.bincount(where, shade[:, c], resolution**3) for c in range(3)]
+        taken = count > 0
+        colours[taken] = np.round(np.stack(total, 1)[taken] / count[taken, None])
+    shape = (resolution,) * 3
+    return Voxels(occupancy.reshape(shape), colours.reshape(*shape, 3))
+
+
+def load_mesh(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices [V, 3], faces [F, 3] and face colours uint8 [F, 3] of a mesh file, axes as in it.
+
+    Anything that trimesh reads; textures and materials become one colour a face. Raises DataError.
+    """
+    import trimesh
+
+    try:
+        scene = trimesh.load_scene(path)
+        parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be read as a mesh: {error}") from error
+    parts = [part for part in parts if len(part.faces)]
+    if not parts:
+        raise DataError(f"{path}: holds no faces")
+    vertices, faces, colours, offset = [], [], [], 0
+    for part in parts:
+        vertices.append(np.asarray(part.vertices, np.float64))
+        faces.append(np.asarray(part.faces, np.int64) + offset)
+        colours.append(_face_colours(part))
+        offset += len(part.vertices)
+    return np.concatenate(vertices), np.concatenate(faces), np.concatenate(colours)
+
+
+def _face_colours(part: Any) -> np.ndarray:
+    """uint8 [F, 3]: the texture where a face has its middle, else the material's or vertices'."""
+    visual, count = part.visual, len(part.faces)
+    material = getattr(visual, "material", None)
+    if material is None:
+        if visual.kind in ("face", "vertex"):
+            return np.asarray(visual.face_colors)[:, :3].astype(np.uint8)
+        return np.tile(np.array(GREY, np.uint8), (count, 1))
+    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+    uv = getattr(visual, "uv", None)
+    if image is None or uv is None or len(uv) != len(part.vertices):
+        main = np.asarray(material.main_color, np.uint8)[:3]
+        return np.tile(main, (count, 1))
+    texture = np.asarray(image.convert("RGB"))
+    middle = np.nan_to_num(np.asarray(uv)[part.faces].mean(1)) % 1.0
+    height, width = texture.shape[:2]
+    column = np.minimum((middle[:, 0] * width).astype(int), width - 1)
+    row = np.minimum(((1 - middle[:, 1]) * height).astype(int), height - 1)
+    return texture[row, column]

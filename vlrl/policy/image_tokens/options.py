@@ -1,0 +1,26 @@
+"""Options of `policy: {use: image_tokens}`: a model whose actions are the tokens of a picture."""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveInt
+
+from vlrl.config.section import LoraSection, Section
+
+
+class ImageTokensConfig(Section):
+    """A Janus checkpoint as a policy."""
+
+    model: str = Field(description="a folder or a hub name, in transformers' own layout")
+    revision: str | None = None
+    attn_implementation: str = Field("sdpa", description="sdpa, flash_attention_2, eager")
+    lora: LoraSection | None = None
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 = off")
+    guidance_scale: float = Field(
+        5.0, ge=1, description="classifier-free guidance, in sampling and training; 1 = off"
+    )
+    sample_batch_size: PositiveInt = Field(
+        32, description="pictures sampled together; guidance takes two rows a picture"
+    )
+    decode_batch_size: PositiveInt = Field(8, description="pictures decoded together")

@@ -1,0 +1,1 @@
+"""The policy of vision-language models: text answers to images and videos."""

@@ -1,0 +1,41 @@
+"""Which stage of an answer each of its tokens belongs to, by where the stages begin in its text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from vlrl.policy.vision_language.trajectory import TokenTrajectory
+
+Starts = Sequence[tuple[int, int]]
+"""(first character, stage), in the order of the text; before the first one stands stage 0."""
+
+
+def stages_of(pieces: Sequence[str], starts: Starts) -> list[int]:
+    """The stage of every token: the one in which its first character stands.
+
+    pieces: the text of each token.
+    """
+    stages, stage, place, left = [], 0, 0, list(starts)
+    for piece in pieces:
+        while left and left[0][0] <= place:
+            stage = left.pop(0)[1]
+        stages.append(stage)
+        place += len(piece)
+    return stages
+
+
+def with_stages(
+    trajectory: TokenTrajectory, tokenizer: Any, starts: Callable[[str], Starts]
+) -> TokenTrajectory:
+    """The trajectory with the stage of every token; `starts` finds them in an answer's text."""
+    stage = torch.zeros_like(trajectory.tokens)
+    for row, mask in enumerate(trajectory.mask):
+        ids = [[token] for token in trajectory.tokens[row, mask].tolist()]
+        pieces = tokenizer.batch_decode(ids, skip_special_tokens=False)
+        found = stages_of(pieces, starts("".join(pieces)))
+        stage[row, mask] = torch.tensor(found, dtype=stage.dtype, device=stage.device)
+    return replace(trajectory, stage=stage)

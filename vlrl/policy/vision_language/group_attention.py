@@ -1,0 +1,118 @@
+"""Attention in which the answers of a group share their prompt's keys and values.
+
+    update    one row [ prompt | answer 1 | ... | answer G | next group's prompt | ... ]
+              masked calls (packed/masked.py), or on CUDA in half precision, where a trial finds
+              them right and faster, two flash calls without a mask (packed/varlen.py)
+    decoding  G queries a group x the one prompt, and each query x its own answer so far
+
+Nothing is padded in the update, and the prompt is repeated in neither. Exact: the same sums as G
+rows that hold the prompt each. Registered with transformers' AttentionInterface, so that no model
+is patched; a forward pass without a plan is transformers' own sdpa. Idea: PrefixGrouper, arXiv
+2506.05433, which splits a group's attention in two calls but repeats the prompt's keys G times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from vlrl.policy.vision_language.packed.choice import takes_varlen
+from vlrl.policy.vision_language.packed.masked import masked_attention
+from vlrl.policy.vision_language.packed.plan import PackedGroups
+from vlrl.policy.vision_language.packed.varlen import varlen_attention
+
+NAME = "vlrl_group"
+
+
+@dataclass(frozen=True)
+class SharedPrompts:
+    """The plan of a decoding step: prompts' keys and values, kept once a group."""
+
+    layers: Sequence[tuple[Tensor, Tensor]]
+    """Keys and values of each layer's prompts, [P, heads, L, D] each."""
+    padding: Tensor
+    """0 where a prompt has a token, very negative elsewhere, [P, 1, 1, L]."""
+    num_each: int
+
+    def select(self, groups: Tensor, num_each: int) -> SharedPrompts:
+        """Some groups, each with another number of rows."""
+        if len(groups) == len(self.padding):
+            return SharedPrompts(self.layers, self.padding, num_each)  # all stay: no copy
+        layers = [(keys[groups], values[groups]) for keys, values in self.layers]
+        return SharedPrompts(layers, self.padding[groups], num_each)
+
+
+def group_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    groups: PackedGroups | SharedPrompts | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention under a plan; [B, heads, L, D] in, [B, L, heads, D] out, as transformers wants."""
+    if groups is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    if isinstance(groups, SharedPrompts):
+        prompts = groups.layers[int(module.layer_idx)]  # type: ignore[arg-type]
+        return _decode(query, key, value, prompts, groups, scaling).transpose(1, 2), None
+    if takes_varlen(query, key, groups, dropout):
+        out = varlen_attention(query, key, value, groups, scaling)
+    else:
+        out = masked_attention(query, key, value, groups, scaling, dropout)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _decode(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    prompts: tuple[Tensor, Tensor],
+    plan: SharedPrompts,
+    scaling: float | None,
+) -> Tensor:
+    """One new token a row, [P x G, heads, 1, D]; `key` and `value` hold the own answers only.
+
+    The queries of a group, and the query heads that share a key head, go against the prompt
+    together: its keys are read once, not once a row.
+    """
+    k_prompt, v_prompt = prompts
+    P, heads, L, D = k_prompt.shape
+    B, num_query_heads = query.shape[:2]
+    G, per_head = B // P, num_query_heads // heads
+    scale = D**-0.5 if scaling is None else scaling
+    # [P, G, heads, per_head, D] -> [P, heads, G x per_head, D]
+    grouped = query.reshape(P, G, heads, per_head, D).transpose(1, 2)
+    flat = grouped.reshape(P, heads, G * per_head, D)
+    to_prompt = (flat @ k_prompt.transpose(-1, -2)).float() * scale + plan.padding
+    own_query = query.reshape(B, heads, per_head, D)
+    to_own = (own_query @ key.transpose(-1, -2)).float() * scale
+    T = to_own.shape[-1]
+    to_own = to_own.reshape(P, G, heads, per_head, T).transpose(1, 2)
+    scores = torch.cat([to_prompt.reshape(P, heads, G, per_head, L), to_own], -1)
+    weights = scores.softmax(-1).to(query.dtype)
+    from_prompt = weights[..., :L].reshape(P, heads, G * per_head, L) @ v_prompt
+    own_weights = weights[..., L:].transpose(1, 2).reshape(B, heads, per_head, T)
+    from_own = own_weights @ value
+    from_prompt = from_prompt.reshape(P, heads, G, per_head, D).transpose(1, 2)
+    total = from_prompt.reshape(B, num_query_heads, 1, D)
+    return total + from_own.reshape(B, num_query_heads, 1, D)
+
+
+def register() -> None:
+    """Make the name known to transformers; a second call changes nothing."""
+    AttentionInterface.register(NAME, group_attention)
+    # Passes without a plan need the masks that sdpa needs.
+    AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,124 @@
+"""A vision-language checkpoint as a trainable model: weights, processor, LoRA, frozen parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from vlrl.config.section import LoraSection
+from vlrl.errors import ConfigError, first_line, why_not_loaded
+from vlrl.families.family import Family, family_of
+from vlrl.policy.vision_language import group_attention, vision_kernels
+from vlrl.policy.vision_language.options import VisionLanguageConfig
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory."""
+
+    model: Any
+    processor: Any
+    family: Family
+    min_pixels: int
+    max_pixels: int
+
+
+def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bool) -> Loaded:
+    """Load a checkpoint from a folder or the hub; ConfigError where it is no such model."""
+    model = load_model(options, dtype)
+    family = family_of(model.config)
+    processor = transformers.AutoProcessor.from_pretrained(options.model, revision=options.revision)
+    if not options.train_vision:
+        model.model.visual.requires_grad_(False)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if options.lora is not None:
+        model = add_lora(model, options.lora)
+        if checkpointing:
+            model.enable_input_require_grads()
+    low, high = _pixel_bounds(processor)
+    return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
+
+
+def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
+    """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
+    config = read_config(options.model, options.revision)
+    attention: Any = options.attn_implementation
+    if shares_prompt(options):
+        group_attention.register()
+        attention = {"text_config": group_attention.NAME, "vision_config": attention}
+    model_class = getattr(transformers, family_of(config).model_class)
+    with attention_named(options.attn_implementation):
+        model = model_class.from_pretrained(
+            options.model, revision=options.revision, dtype=dtype, attn_implementation=attention
+        )
+    vision_kernels.use_in(model.model.visual)
+    return model
+
+
+def read_config(model: str, revision: str | None) -> Any:
+    """A checkpoint's own config.json; ConfigError where the folder or the name has none."""
+    try:
+        return transformers.AutoConfig.from_pretrained(model, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"policy.model {model!r}: {why_not_loaded(model, error)} "
+            "(a run's model lies in runs/<name>/model)"
+        ) from error
+
+
+@contextmanager
+def attention_named(implementation: str) -> Iterator[None]:
+    """Turn the failure to find an attention or its package into a ConfigError that names it."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        if isinstance(error, ValueError) and "attn_implementation" not in str(error):
+            raise
+        raise ConfigError(
+            f"policy.attn_implementation {implementation!r}: {first_line(error)} `sdpa` "
+            "needs no package"
+        ) from error
+
+
+def shares_prompt(options: VisionLanguageConfig) -> bool:
+    """Whether a group's prompt is encoded once; `auto` does, since it is exact and never slower.
+
+    Under `flash_attention_2` the vision tower keeps that; the text model's attention in parts uses
+    torch's own flash kernels where they are (vlrl/policy/vision_language/packed/varlen.py).
+    """
+    return options.share_prompt != "off"
+
+
+def tower_is_frozen(model: Any) -> bool:
+    """Whether nothing in the vision tower is trained, adapters included."""
+    return not any(p.requires_grad for n, p in model.named_parameters() if ".visual." in f".{n}")
+
+
+def add_lora(model: Any, lora: LoraSection) -> Any:
+    """A low-rank adapter on the named linear layers; all other weights are frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    target = lora.target_modules
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=target if isinstance(target, str) else list(target),
+            bias="none",
+        ),
+        # Adapters in another dtype than the model's break ZeRO's flat buffers.
+        autocast_adapter_dtype=False,
+    )
+
+
+def _pixel_bounds(processor: Any) -> tuple[int, int]:
+    size = processor.image_processor.size
+    return int(size["shortest_edge"]), int(size["longest_edge"])

@@ -1,0 +1,166 @@
+"""The one module that DeepSpeed wraps: vision tower, language model and log-probs of actions.
+
+Everything an update computes happens in this one forward, so that ZeRO-3's gathering hooks see
+every parameter at the same moment on every rank.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vlrl.policy.distribution import Sampling, entropy, log_probs
+from vlrl.policy.vision_language.group_attention import SharedPrompts
+from vlrl.policy.vision_language.packed.plan import PackedGroups
+from vlrl.policy.vision_language.vision_features import as_outputs, features_of
+
+
+class TokenLogProbs(nn.Module):
+    """Log-probs and entropies of given tokens under a vision-language model."""
+
+    forbidden: Tensor
+
+    def __init__(
+        self,
+        model: Any,
+        sampling: Sampling,
+        forbidden: Tensor,
+        num_head_chunks: int,
+        keeps_features: bool = False,
+    ) -> None:
+        """`keeps_features`: the tower is frozen, and prompts bring its features along."""
+        super().__init__()
+        self.keeps_features = keeps_features
+        self.model: Any = model
+        self.sampling = sampling
+        self.num_head_chunks = num_head_chunks
+        self.register_buffer("forbidden", forbidden, persistent=False)
+
+    @property
+    def core(self) -> Any:
+        """The transformers model below a possible LoRA wrapper."""
+        base = getattr(self.model, "get_base_model", None)
+        return base() if base is not None else self.model
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor | None,
+        pixel_values: Tensor | None,
+        grid_thw: Tensor | None,
+        predictor: Tensor,
+        targets: Tensor,
+        groups: PackedGroups | None = None,
+        features: Tensor | None = None,
+        reference: bool = False,
+        entropy_grad: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies of the targets, float32 [A] each; shapes as in layout.Layout.
+
+        `reference` switches a LoRA adapter off: the model before training.
+        """
+        with self.model.disable_adapter() if reference else nullcontext():
+            hidden = self.hidden(
+                input_ids, positions, attention_mask, pixel_values, grid_thw, None, groups, features
+            )
+            hidden = hidden[predictor[0], predictor[1]]
+            return self._score(hidden, targets, entropy_grad)
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor | None,
+        pixel_values: Tensor | None,
+        grid_thw: Tensor | None,
+        cache: Any = None,
+        groups: PackedGroups | SharedPrompts | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """Last hidden states, [R, L, D]. A rank without an image encodes a blank one.
+
+        Without it, ZeRO-3 would gather the vision tower on some ranks only, and with a trained
+        tower ZeRO-2 would reduce its gradients on some ranks only: both hang. Where features are
+        kept, no rank runs the tower here.
+        """
+        core = self.core
+        blank = pixel_values is None and cache is None and not self.keeps_features
+        if blank:
+            pixel_values, grid_thw = self._blank_image(input_ids.device)
+        if features is None and pixel_values is not None and grid_thw is not None:
+            features = features_of(core, pixel_values, grid_thw)
+        outputs = None if blank or features is None else as_outputs(core, input_ids, features)
+        # Reaches the attention function as it is: transformers hands unknown arguments on.
+        plan = {} if groups is None else {"groups": groups}
+        state = core.model(
+            input_ids=input_ids,
+            position_ids=positions,
+            attention_mask=attention_mask,
+            mm_encoder_outputs=outputs,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **plan,
+        ).last_hidden_state
+        if blank and features is not None:
+            state = state + 0.0 * features.sum()
+        return state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The language head, [A, D] -> [A, V]."""
+        return self.core.lm_head(hidden)
+
+    def log_probs(
+        self, hidden: Tensor, kinds: Tensor | None = None, taken: Tensor | None = None
+    ) -> Tensor:
+        """The sampling distribution, [A, D] -> float32 [A, V]; `taken` as in `distribution`.
+
+        kinds: which tokens may come, [A]; a plain language model has one kind and no use for it.
+        """
+        return log_probs(self.logits(hidden), self.sampling, self.forbidden, taken)
+
+    def _score(
+        self, hidden: Tensor, targets: Tensor, entropy_grad: bool, kinds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies in chunks: [A, V] for all actions at once would not fit.
+
+        The number of chunks is the same on every rank, whatever A is: under ZeRO-3 each call of
+        the head gathers its weight from all ranks.
+        """
+        logps, entropies = [], []
+        num = self.num_head_chunks
+        of_kind = [None] * num if kinds is None else kinds.tensor_split(num)
+        for rows, wanted, kind in zip(
+            hidden.tensor_split(num), targets.tensor_split(num), of_kind, strict=True
+        ):
+            if torch.is_grad_enabled() and rows.requires_grad:
+                # The logits of a chunk are made again in the backward pass, not kept.
+                logp, ent = checkpoint(
+                    self._score_chunk, rows, wanted, entropy_grad, kind, use_reentrant=False
+                )
+            else:
+                logp, ent = self._score_chunk(rows, wanted, entropy_grad, kind)
+            logps.append(logp)
+            entropies.append(ent)
+        return torch.cat(logps), torch.cat(entropies)
+
+    def _score_chunk(
+        self, hidden: Tensor, targets: Tensor, entropy_grad: bool, kinds: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        logp = self.log_probs(hidden, kinds, targets)
+        chosen = logp.gather(-1, targets[:, None])[:, 0]
+        with nullcontext() if entropy_grad else torch.no_grad():
+            ent = entropy(logp)
+        return chosen, ent
+
+    def _blank_image(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        vision = self.core.config.vision_config
+        side = 2 * vision.spatial_merge_size
+        channels = getattr(vision, "in_channels", getattr(vision, "in_chans", 3))
+        depth = channels * vision.temporal_patch_size * vision.patch_size**2
+        pixels = torch.zeros(side * side, depth, device=device)
+        return pixels, torch.tensor([[1, side, side]], device=device)

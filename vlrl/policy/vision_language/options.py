@@ -1,0 +1,33 @@
+"""Options of `policy: {use: vision_language}`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from vlrl.config.section import LoraSection, Section, check_limits
+
+
+class VisionLanguageConfig(Section):
+    """Options of `policy: {use: vision_language}`."""
+
+    model: str = Field(description="a folder or a hub name")
+    revision: str | None = None
+    attn_implementation: str = Field("sdpa", description="sdpa, flash_attention_2, eager")
+    train_vision: bool = True
+    lora: LoraSection | None = None
+    max_new_tokens: PositiveInt = 64
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 = off")
+    stop: tuple[str, ...] = ()
+    min_pixels: PositiveInt | None = Field(None, description="None = the family's own")
+    max_pixels: PositiveInt | None = Field(None, description="None = the family's own")
+    share_prompt: Literal["auto", "on", "off"] = "auto"
+    sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
+
+    @model_validator(mode="after")
+    def _check(self) -> VisionLanguageConfig:
+        check_limits(self.min_pixels, self.max_pixels)
+        return self

@@ -1,0 +1,82 @@
+"""The trajectory of a policy that writes tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vlrl.policy.vision_language.prompts import EncodedPrompt
+
+
+@dataclass(frozen=True)
+class TokenTrajectory:
+    """Answers to several prompts, padded on the right; legend in vlrl/types.py."""
+
+    tokens: Tensor
+    """[B, T]; whatever where `mask` is False."""
+    mask: Tensor
+    """True where a token was sampled, the stop token included, [B, T]."""
+    logp: Tensor
+    """Log-prob of each token when it was sampled, [B, T], nats."""
+    group: Tensor
+    """Index into `prompts`, [B]."""
+    prompts: tuple[EncodedPrompt, ...]
+    """One a group: patches are ragged, so nothing here is ever sliced by row."""
+    reference: Tensor | None = None
+    """Log-prob under the reference policy, [B, T]; None where no KL is asked for."""
+    stage: Tensor | None = None
+    """The stage that each token belongs to, [B, T]; None where answers have only one."""
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    @property
+    def num_tokens(self) -> Tensor:
+        """Tokens of every answer in the model's input, [B]."""
+        return self.mask.sum(1)
+
+    def select(self, rows: Sequence[int]) -> TokenTrajectory:
+        """The trajectory of some rows; the prompts stay, since rows name them by index."""
+        index = torch.as_tensor(rows, dtype=torch.long)
+        reference = None if self.reference is None else self.reference[index]
+        stage = None if self.stage is None else self.stage[index]
+        return replace(
+            self,
+            tokens=self.tokens[index],
+            mask=self.mask[index],
+            logp=self.logp[index],
+            group=self.group[index],
+            reference=reference,
+            stage=stage,
+        )
+
+    def only_group(self, group: int) -> TokenTrajectory:
+        """One group alone, renumbered 0."""
+        part = self.select((self.group == group).nonzero()[:, 0].tolist())
+        return replace(part, group=torch.zeros_like(part.group), prompts=(self.prompts[group],))
+
+    @staticmethod
+    def join(parts: Sequence[TokenTrajectory]) -> TokenTrajectory:
+        """Several trajectories as one, groups renumbered in order."""
+        width = max(part.tokens.shape[1] for part in parts)
+
+        def widen(tensor: Tensor) -> Tensor:
+            return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))
+
+        stages = [part.stage for part in parts if part.stage is not None]
+        starts = [0]
+        for part in parts[:-1]:
+            starts.append(starts[-1] + len(part.prompts))
+        return TokenTrajectory(
+            tokens=torch.cat([widen(part.tokens) for part in parts]),
+            mask=torch.cat([widen(part.mask) for part in parts]),
+            logp=torch.cat([widen(part.logp) for part in parts]),
+            group=torch.cat(
+                [part.group + start for part, start in zip(parts, starts, strict=True)]
+            ),
+            prompts=tuple(prompt for part in parts for prompt in part.prompts),
+            stage=torch.cat([widen(stage) for stage in stages]) if stages else None,
+        )

@@ -1,0 +1,1 @@
+"""Reward nodes that join, gate, clip and compare other rewards."""

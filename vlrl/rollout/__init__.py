@@ -1,1 +1,0 @@
-"""From a dataset to scored groups: which prompts come next, and what their answers are worth."""

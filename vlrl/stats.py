@@ -1,0 +1,79 @@
+"""Intervals for means and paired differences, and evenly spread subsets; pure functions."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+
+Item = TypeVar("Item")
+
+
+def bootstrap_mean(
+    values: Sequence[float], num_resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, float]:
+    """Mean with a percentile bootstrap interval: {"mean", "low", "high", "num"}."""
+    data = np.asarray(values, dtype=np.float64)
+    if data.size == 0:
+        raise ValueError("the mean of no values")
+    rng = np.random.default_rng(seed)
+    means = np.array(
+        [data[rng.integers(0, data.size, data.size)].mean() for _ in range(num_resamples)]
+    )
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return {
+        "mean": float(data.mean()),
+        "low": float(low),
+        "high": float(high),
+        "num": int(data.size),
+    }
+
+
+def bootstrap_difference(
+    before: Sequence[float],
+    after: Sequence[float],
+    num_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Mean of after - before over paired samples, with its interval."""
+    if len(before) != len(after):
+        raise ValueError(f"not paired: {len(before)} values before, {len(after)} after")
+    pairs = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    return bootstrap_mean(pairs.tolist(), num_resamples, level, seed)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p-value that two paired classifiers are equally often right.
+
+    Only the items on which they differ count: under equality each is a fair coin (McNemar 1947,
+    in its exact binomial form).
+    """
+    num, few = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(num, k) for k in range(few + 1))
+    return min(1.0, 2 * tail / 2**num)
+
+
+def evenly(items: Sequence[Item], limit: int) -> list[Item]:
+    """At most `limit` items, evenly spaced over the whole; 0 = all."""
+    if not limit or limit >= len(items):
+        return list(items)
+    return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def one_a_stretch(items: Sequence[Item], limit: int) -> list[Item]:
+    """At most `limit` items, in order, the same ones every time; 0 = all.
+
+    One of each stretch, at a random place in it: where items go round their kinds, even steps
+    would always meet the same one.
+    """
+    if not limit or limit >= len(items):
+        return list(items)
+    rng = random.Random(0)
+    ends = [i * len(items) // limit for i in range(limit + 1)]
+    return [items[rng.randrange(start, end)] for start, end in pairwise(ends)]

@@ -1,0 +1,41 @@
+"""Which prompts come next: a shuffled walk over the data, the same for any number of ranks."""
+
+from __future__ import annotations
+
+import random
+
+
+class PromptSampler:
+    """Draws sample indices epoch by epoch; its whole state is one number.
+
+    Every rank runs the same sampler and takes its own slice of each draw, so that one rank with
+    P prompts and two ranks with P / 2 each see the same prompts in the same step.
+    """
+
+    def __init__(self, num_samples: int, seed: int) -> None:
+        if num_samples < 1:
+            raise ValueError("a sampler needs at least one sample")
+        self.num_samples = num_samples
+        self.seed = seed
+        self.position = 0
+        """Draws so far; save it, set it, and the walk goes on."""
+        self._epoch = -1
+        self._order: list[int] = []
+
+    def take(self, count: int) -> list[int]:
+        """The next `count` indices."""
+        drawn = []
+        for _ in range(count):
+            epoch, place = divmod(self.position, self.num_samples)
+            if epoch != self._epoch:
+                self._order = list(range(self.num_samples))
+                random.Random(f"{self.seed}/{epoch}").shuffle(self._order)
+                self._epoch = epoch
+            drawn.append(self._order[place])
+            self.position += 1
+        return drawn
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the data so far."""
+        return self.position / self.num_samples

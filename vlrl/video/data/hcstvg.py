@@ -1,0 +1,102 @@
+"""HC-STVG, versions 1 and 2, as published: one sentence a video of 20 seconds, always a person.
+
+{"55_vfjywN5CN0Y.mp4": {"bbox": [[x, y, w, h], ..] pixels, one a native frame, "st_frame": 1-based,
+"img_num", "width", "height", "caption", "st_time", "ed_time"}}; version 2 has `English` for the
+caption and `img_size`: [height, width].
+
+The tube is st_frame with as many frames as there are boxes. `ed_time` is not used: it disagrees
+with the number of boxes in places. TubeDETR takes the 1-based `st_frame` as 0-based
+(`published_start`), CG-STVG subtracts 1, as is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vlrl.data.json_file import read_json
+from vlrl.errors import DataError
+from vlrl.geometry.boxes import Frame
+from vlrl.video.data.video_rows import (
+    Entries,
+    VideoRow,
+    VideoSource,
+    count_field,
+    text_field,
+    tube_of,
+    tube_seconds,
+    video_path,
+)
+
+SECONDS = 20
+"""Length of every clip; `img_num` is the rate times it."""
+
+
+def entries(source: VideoSource) -> Entries:
+    """The videos in the file's order, each with its place."""
+    rows = read_json(Path(source.path))
+    if not isinstance(rows, Mapping):
+        raise DataError(f"{source.path}: holds a {type(rows).__name__}, not videos by name")
+    for name, row in rows.items():
+        where = f"{source.path}, {name!r}"
+        yield where, partial(read_row, source, name, row, where)
+
+
+def read_row(source: VideoSource, name: str, row: Any, where: str) -> VideoRow:
+    """One checked video; raises DataError that names the field."""
+    width, height = picture_size(row, where)
+    num_frames = count_field(row, "img_num", where, 1)
+    first = count_field(row, "st_frame", where, 0 if source.published_start else 1)
+    first -= 0 if source.published_start else 1
+    tube = tube_of(
+        where,
+        first,
+        corners(row.get("bbox"), where),
+        Frame(width, height),
+        num_frames=num_frames,
+        clip_px=source.clip_px,
+    )
+    fps = num_frames / SECONDS
+    caption = "English" if "English" in row and "caption" not in row else "caption"
+    return VideoRow(
+        id=name,
+        video=video_path(source, name, where),
+        width_px=width,
+        height_px=height,
+        fps=fps,
+        num_frames=num_frames,
+        sentence=text_field(row, caption, where),
+        tube=tube,
+        spans_s=tube_seconds(tube, fps),
+        fields={key: value for key, value in row.items() if key != "bbox"},
+    )
+
+
+def picture_size(row: Any, where: str) -> tuple[int, int]:
+    """Width and height, from `width` and `height` or from version 2's `img_size`."""
+    size = row.get("img_size") if isinstance(row, Mapping) else None
+    if size is None:
+        return count_field(row, "width", where, 1), count_field(row, "height", where, 1)
+    if not isinstance(size, list) or len(size) < 2:
+        raise DataError(f"{where}: field 'img_size' is [height, width], not {size!r}")
+    named = {"height": size[0], "width": size[1]}
+    return count_field(named, "width", where, 1), count_field(named, "height", where, 1)
+
+
+def corners(boxes: Any, where: str) -> list[list[float]]:
+    """xyxy boxes from [x, y, w, h]; raises DataError for anything else."""
+    if not isinstance(boxes, list) or not boxes:
+        raise DataError(f"{where}: boxes are a list of [x, y, w, h], not {boxes!r}"[:200])
+    found = []
+    for place, box in enumerate(boxes):
+        good = (
+            isinstance(box, list)
+            and len(box) == 4
+            and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
+        )
+        if not good:
+            raise DataError(f"{where}: box {place} is [x, y, w, h], not {box!r}")
+        found.append([box[0], box[1], box[0] + box[2], box[1] + box[3]])
+    return found

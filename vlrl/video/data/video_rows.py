@@ -1,0 +1,230 @@
+"""Videos with a sentence and what it means: the row that all readers of video data give."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from vlrl.data.collect import Rows, collect
+from vlrl.data.json_file import read_json_rows
+from vlrl.errors import ConfigError, DataError
+from vlrl.geometry.boxes import Frame
+from vlrl.media.video import video_info
+from vlrl.video.spans import Interval
+from vlrl.video.tubes import Tube
+
+VideoFormat = Literal[
+    "clips", "hcstvg", "hcstvg_tubedetr", "hcstvg_cgstvg", "vidstg", "charades_sta"
+]
+READERS: dict[str, str] = {
+    "clips": "vlrl.video.data.clips",
+    "hcstvg": "vlrl.video.data.hcstvg",
+    "hcstvg_tubedetr": "vlrl.video.data.hcstvg_tubedetr",
+    "hcstvg_cgstvg": "vlrl.video.data.hcstvg_cgstvg",
+    "vidstg": "vlrl.video.data.vidstg",
+    "charades_sta": "vlrl.video.data.charades_sta",
+}
+"""Modules with `entries(source)`: pairs of a place and a function that gives the checked row."""
+VIDEO_ENDINGS = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v")
+
+Entries = Iterator[tuple[str, Callable[[], "VideoRow"]]]
+
+
+class VideoSource(BaseModel):
+    """One split's source. Example: {path: assets/clips/train.jsonl, format: clips}."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+
+    path: str
+    """The file of annotations."""
+    format: VideoFormat = "clips"
+    video_root: str | None = None
+    """Folder of the videos, or of folders of frames; the file's own folder where not given."""
+    trajectories: str | None = None
+    """vidstg: folder of VidOR's annotations, searched with its subfolders."""
+    check_videos: bool = True
+    """Raise where a video is not there. charades_sta reads rate and length in the videos."""
+    published_start: bool = False
+    """hcstvg, hcstvg_tubedetr: take the 1-based first frame as 0-based, as TubeDETR does."""
+    end_included: bool = False
+    """vidstg: the last frame of a span belongs to it, as CG-STVG has it; else it is the first one
+    after the span, as TubeDETR has it and the counts say."""
+    clip_px: float = Field(0.0, ge=0, le=20)
+    """How far a box may exceed its image, in pixels; it is then cut to the image."""
+
+    def folder(self) -> Path:
+        """Where relative video paths begin."""
+        return Path(self.path).parent if self.video_root is None else Path(self.video_root)
+
+    def unused(self) -> list[str]:
+        """Options that are set but mean nothing to this format."""
+        own = {
+            "vidstg": {"trajectories", "end_included"},
+            "hcstvg": {"published_start"},
+            "hcstvg_tubedetr": {"published_start"},
+        }
+        known = {"path", "format", "video_root", "check_videos", "clip_px"}
+        given = set(self.model_dump(exclude_defaults=True))
+        return sorted(given - known - own.get(self.format, set()))
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """One checked question about a video."""
+
+    id: str
+    video: str
+    """Path of the file or of the folder of frames."""
+    width_px: int
+    height_px: int
+    fps: float
+    """Native frames a second."""
+    num_frames: int
+    """Native frames, from the first one of the clip on."""
+    sentence: str
+    tube: Tube | None
+    """True boxes on native frames, 0-based, in pixels; None where only times are known."""
+    spans_s: tuple[Interval, ...]
+    """True spans in seconds; those of the tube where there is one."""
+    first_frame: int = 0
+    """Where the clip begins in the file; the tube counts from there."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What reports group by."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Further columns of the row."""
+
+
+def read_videos(
+    source: VideoSource, *, on_bad_row: Literal["error", "skip"], limit: int | None
+) -> Rows[VideoRow]:
+    """The checked rows of a split, `limit` good ones at most.
+
+    A bad row raises DataError, or with `skip` is listed in `skipped`.
+    """
+    unused = source.unused()
+    if unused:
+        raise ConfigError(f"format {source.format!r} has no use for {', '.join(unused)}; remove")
+    module = importlib.import_module(READERS[source.format])
+    return collect(module.entries(source), source.path, limit=limit, on_bad_row=on_bad_row)
+
+
+def video_path(source: VideoSource, name: str, where: str) -> str:
+    """The video's file or folder of frames; DataError where `check_videos` finds none.
+
+    Looked for by its name and then, since published sets mix endings and split into folders, by
+    its name without ending, in the folder and one level below.
+    """
+    path = source.folder() / name
+    if path.exists():
+        return str(path)
+    found = _listing(source.folder()).get(Path(name).stem)
+    if found is None and source.check_videos:
+        raise DataError(f"{where}: there is no video {path} (video_root, check_videos)")
+    return found or str(path)
+
+
+@lru_cache(maxsize=16)
+def _listing(folder: Path) -> dict[str, str]:
+    """Videos and folders of frames by name without ending; the first one in order counts."""
+    found: dict[str, str] = {}
+    if folder.is_dir():
+        for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
+            if path.is_dir() or path.suffix.lower() in VIDEO_ENDINGS:
+                found.setdefault(path.stem if path.is_file() else path.name, str(path))
+    return found
+
+
+def tube_of(
+    where: str,
+    first: int,
+    boxes: Any,
+    frame: Frame,
+    *,
+    num_frames: int,
+    clip_px: float,
+) -> Tube:
+    """A checked tube from xyxy boxes in pixels; DataError names the frame that is wrong."""
+    try:
+        rows = np.array(boxes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: boxes are lists of four numbers: {error}") from error
+    if rows.ndim != 2 or rows.shape[1] != 4 or not len(rows):
+        raise DataError(
+            f"{where}: boxes are lists of four numbers, one a frame; found {rows.shape}"
+        )
+    last = first + len(rows) - 1
+    if first < 0 or last >= num_frames:
+        raise DataError(
+            f"{where}: the tube has the frames {first} to {last}, the clip {num_frames} of them"
+        )
+    width, height = frame.extent
+    beyond = max(
+        float(-rows[:, :2].min()),
+        float((rows[:, 2] - width).max()),
+        float((rows[:, 3] - height).max()),
+    )
+    if beyond > clip_px + 1e-6:
+        raise DataError(
+            f"{where}: a box exceeds its image of {width:g} x {height:g} by {beyond:g} px; allow "
+            "it with `clip_px`"
+        )
+    rows = np.clip(rows, 0.0, np.array([width, height, width, height]))
+    tube = Tube(first, rows, frame)
+    bad = tube.bad_frames()
+    if bad:
+        box = tube.at(bad[0]).tolist()
+        raise DataError(f"{where}: the box of frame {bad[0]} is empty or inverted: {box}")
+    return tube
+
+
+def tube_seconds(tube: Tube, fps: float) -> tuple[Interval, ...]:
+    """The tube's span in seconds: from its first frame's start to its last one's end."""
+    return ((tube.first / fps, (tube.last + 1) / fps),)
+
+
+def number_field(row: Any, name: str, where: str, low: float = 0.0) -> float:
+    """A finite number of a row, at least `low`; raises DataError."""
+    value = row.get(name) if isinstance(row, Mapping) else None
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or float(value or 0) < low:
+        raise DataError(f"{where}: field {name!r} is a number of at least {low:g}, not {value!r}")
+    return float(value or 0)
+
+
+def count_field(row: Any, name: str, where: str, low: int = 0) -> int:
+    """A whole number of a row, at least `low`; raises DataError."""
+    value = number_field(row, name, where, low)
+    if value != int(value):
+        raise DataError(f"{where}: field {name!r} is a whole number, not {value!r}")
+    return int(value)
+
+
+def text_field(row: Any, name: str, where: str) -> str:
+    """A text of a row that is not empty; raises DataError."""
+    value = row.get(name) if isinstance(row, Mapping) else None
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{where}: field {name!r} is a text, not {value!r}")
+    return value.strip()
+
+
+def probed(path: str) -> tuple[int, float, int, int]:
+    """Number of frames, rate, width and height of a video file; DataError without a rate."""
+    info = video_info(path)
+    if info.fps is None:
+        raise DataError(f"{path}: does not say how many frames it has a second")
+    return info.num_frames, info.fps, info.width_px, info.height_px
+
+
+def listed(source: VideoSource, read_row: Callable[[VideoSource, Any, str], VideoRow]) -> Entries:
+    """The rows of a .jsonl file or .json list in the file's order, each with its place."""
+    for number, row in enumerate(read_json_rows(Path(source.path)), start=1):
+        where = f"{source.path}, row {number}"
+        yield where, partial(read_row, source, row, where)

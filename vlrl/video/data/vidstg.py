@@ -1,0 +1,138 @@
+"""VidSTG's sentences with the boxes of VidOR: declarative and interrogative, any object.
+
+`path` is VidSTG's file (`test_annotations.json`: a list of entries with `captions` and
+`questions`), `trajectories` the folder of VidOR's JSON files, searched with its subfolders.
+
+Frames are 0-based. The last frame of `temporal_gt` is the first one *after* the span: it equals
+the number of frames in a sixth of all entries. CG-STVG takes it as belonging to the span
+(`end_included`), cut to the used segment. The clip is the used segment, with its own last frame.
+An entry whose object has no box in a frame of the span is a bad row ("spoiled" in CG-STVG); with
+`end_included`, a last frame without one repeats the box before it, as CG-STVG does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from vlrl.data.json_file import read_json, read_json_rows
+from vlrl.errors import ConfigError, DataError
+from vlrl.geometry.boxes import Frame
+from vlrl.video.data.video_rows import (
+    Entries,
+    VideoRow,
+    VideoSource,
+    count_field,
+    number_field,
+    text_field,
+    tube_of,
+    tube_seconds,
+    video_path,
+)
+
+KINDS = {"captions": "declarative", "questions": "interrogative"}
+
+
+def entries(source: VideoSource) -> Entries:
+    """Every sentence of every entry, in the file's order, each with its place."""
+    if source.trajectories is None:
+        raise ConfigError(
+            "format vidstg: `trajectories` names the folder of VidOR's annotations: VidSTG's own "
+            "files hold no boxes"
+        )
+    for number, row in enumerate(read_json_rows(Path(source.path)), start=1):
+        for kind in KINDS:
+            sentences = row.get(kind, []) if isinstance(row, Mapping) else []
+            for place, sentence in enumerate(sentences):
+                where = f"{source.path}, row {number}, {kind}[{place}]"
+                own = f"{number}-{kind[:-1]}-{place}"
+                yield where, partial(read_row, source, row, sentence, kind, own, where)
+
+
+def read_row(
+    source: VideoSource, row: Any, sentence: Any, kind: str, own: str, where: str
+) -> VideoRow:
+    """One checked sentence; raises DataError that names the field."""
+    vid = text_field(row, "vid", where)
+    width, height = count_field(row, "width", where, 1), count_field(row, "height", where, 1)
+    used, span = row.get("used_segment"), row.get("temporal_gt")
+    begin, used_end = (count_field(used, f"{w}_fid", f"{where}, used_segment") for w in BOTH)
+    first, end = (count_field(span, f"{w}_fid", f"{where}, temporal_gt") for w in BOTH)
+    last = min(end, used_end) if source.end_included else end - 1
+    if not begin <= first <= last:
+        raise DataError(
+            f"{where}: temporal_gt {first} to {end} does not lie in used_segment from {begin} on"
+        )
+    tid = count_field(sentence, "target_id", where)
+    fps = number_field(row, "fps", where, 1e-3)
+    num_frames = max(used_end, last) - begin + 1
+    tube = tube_of(
+        where,
+        first - begin,
+        _boxes(source, vid, tid, first, last, where),
+        Frame(width, height),
+        num_frames=num_frames,
+        clip_px=source.clip_px,
+    )
+    return VideoRow(
+        id=f"{vid}-{own}",
+        video=video_path(source, f"{vid}.mp4", where),
+        width_px=width,
+        height_px=height,
+        fps=fps,
+        num_frames=num_frames,
+        sentence=text_field(sentence, "description", where),
+        tube=tube,
+        spans_s=tube_seconds(tube, fps),
+        first_frame=begin,
+        labels={"question": KINDS[kind], "object": _category(row, tid, where)},
+        fields={"vid": vid, "target_id": tid, "type": sentence.get("type")},
+    )
+
+
+BOTH = ("begin", "end")
+
+
+def _boxes(
+    source: VideoSource, vid: str, tid: int, first: int, last: int, where: str
+) -> list[list[float]]:
+    trajectories = _vidor(str(source.trajectories), vid)
+    found: list[list[float]] = []
+    for frame in range(first, last + 1):
+        objects = trajectories[frame] if frame < len(trajectories) else []
+        box = next((one["bbox"] for one in objects if one.get("tid") == tid), None)
+        if box is not None:
+            found.append([float(box[edge]) for edge in ("xmin", "ymin", "xmax", "ymax")])
+        elif source.end_included and frame == last and found:
+            found.append(found[-1])
+        else:
+            raise DataError(f"{where}: object {tid} has no box in frame {frame} of {vid}")
+    return found
+
+
+@lru_cache(maxsize=4)
+def _vidor(folder: str, vid: str) -> list[Any]:
+    """The objects of every frame of a video; a few are kept, as entries come video by video."""
+    path = _vidor_files(folder).get(vid)
+    if path is None:
+        raise DataError(f"{folder}: no {vid}.json there or below")
+    data = read_json(Path(path))
+    trajectories = data.get("trajectories") if isinstance(data, Mapping) else None
+    if not isinstance(trajectories, list):
+        raise DataError(f"{path}: field 'trajectories' is a list of frames")
+    return trajectories
+
+
+@lru_cache(maxsize=4)
+def _vidor_files(folder: str) -> dict[str, str]:
+    return {path.stem: str(path) for path in sorted(Path(folder).rglob("*.json"))}
+
+
+def _category(row: Any, tid: int, where: str) -> str:
+    objects = row.get("subject/objects")
+    for one in objects if isinstance(objects, list) else []:
+        if one.get("tid") == tid:
+            return str(one.get("category", ""))
+    raise DataError(f"{where}: object {tid} is not among 'subject/objects'")

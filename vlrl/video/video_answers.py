@@ -1,0 +1,104 @@
+"""What is to be found in a video, and what an answer says about it, in the video's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vlrl.geometry.boxes import Box, Frame
+from vlrl.video.spans import Interval, clamp
+from vlrl.video.timeline import Timeline
+from vlrl.video.track_answers import Entry, TrackFormat, WrittenTrack
+from vlrl.video.tubes import Edges, Track, Tube, is_consistent
+
+Duplicates = Literal["last", "first", "drop"]
+TimedBox = tuple[float, Box]
+
+
+@dataclass(frozen=True)
+class VideoTarget:
+    """What is to be found."""
+
+    spans: tuple[Interval, ...]
+    """On the answer's index (`closed`), or in seconds."""
+    closed: bool
+    """Whether both ends of a span belong to it: whole frames."""
+    track: Tube | None
+    """True boxes on the answer's index; None where only times are known."""
+    tube: Tube | None
+    """True boxes on native frames, in pixels."""
+    timed: tuple[TimedBox, ...]
+    """The true boxes of `track` with their times in seconds."""
+    timeline: Timeline
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VideoAnswer:
+    """What was read in an answer; boxes in the original video's pixels."""
+
+    spans: tuple[Interval, ...]
+    think: Track | None
+    final: Track | None
+    well_formed: bool
+    consistent: bool
+    timed: tuple[TimedBox, ...]
+    """The boxes of the prediction with their times in seconds, in the order written."""
+
+
+def answer_from(
+    written: WrittenTrack,
+    form: TrackFormat,
+    target: VideoTarget,
+    own: Frame,
+    here: Frame,
+    duplicates: Duplicates,
+) -> VideoAnswer | None:
+    """An answer in the video's pixels (`here`) from one whose numbers are in the frame `own`.
+
+    Spans of indices that are no whole numbers are left out, spans of seconds are cut to the
+    video; None where neither a span nor a box is left.
+    """
+    spans = _spans(written.spans, target)
+    if not spans and not written.think and not written.final:
+        return None
+    lists = [written.final] + ([written.think] if form.has_thinking else [])
+    closed = form.unit == "index"
+    timed = tuple(
+        (target.timeline.seconds(number) if closed else number, Box(*box, own).to(here))
+        for number, box in written.final or ()
+    )
+    return VideoAnswer(
+        spans,
+        _track(written.think, own, here, duplicates),
+        _track(written.final, own, here, duplicates),
+        written.well_formed,
+        closed and form.has_boxes and is_consistent(written.spans, *lists),
+        timed,
+    )
+
+
+def _spans(spans: Sequence[Interval], target: VideoTarget) -> tuple[Interval, ...]:
+    if target.closed:
+        return tuple(s for s in spans if s[0] == int(s[0]) and s[1] == int(s[1]))
+    return clamp(spans, target.timeline.num_frames / target.timeline.fps)
+
+
+def _track(
+    entries: Sequence[Entry] | None, own: Frame, here: Frame, duplicates: Duplicates
+) -> Track | None:
+    if entries is None:
+        return None
+    boxes: dict[int, Edges] = {}
+    twice: set[int] = set()
+    for number, box in entries:
+        index = int(number)
+        if index != number or (index in boxes and duplicates == "first"):
+            continue
+        if index in boxes and duplicates == "drop":
+            twice.add(index)
+        boxes[index] = box
+    for index in twice:
+        del boxes[index]
+    return Track(boxes, own).to(here)
