@@ -21,8 +21,8 @@ uv=$(command -v uv || echo "python3 -m uv")
 [ -x "$venv/bin/python" ] || $uv venv --quiet --python "$python_version" "$venv"
 $uv pip install --quiet --python "$venv/bin/python" --require-hashes \
   -r "${REQUIREMENTS:-requirements/all.txt}"
-# Beside the pins nothing is resolved any more; build tools come from the environment.
-$uv pip install --quiet --python "$venv/bin/python" --no-deps -e .
+# Nothing is resolved beyond the pins; the build tool comes from the environment too.
+$uv pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
 "$venv/bin/python" scripts/assets/images/draw_references.py
 "$venv/bin/python" scripts/assets/clips/draw_clips.py
 
