@@ -3,7 +3,7 @@
 Written from its description (arXiv 2505.05470 and the order of operations of its SD3 program), and
 from nothing of vlrl's policy, so that it also checks it. What it does in one step:
 
-    for every batch of pictures: text encoders -> 10 guided steps, all but the last stochastic
+    for every batch of images: text encoders -> 10 guided steps, all but the last stochastic
         (the published last one adds 0.006 of noise), latents kept in float32 -> one decode
     rewards -> advantages within groups
     for every micro-batch, for every trained step: one guided forward, one backward
@@ -60,7 +60,7 @@ class PlainOptimizer:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Of one step. N pictures, S denoising steps, S - 1 of them trained."""
+    """Of one step. N images, S denoising steps, S - 1 of them trained."""
 
     context: Tensor
     """[N, L, D]"""
@@ -70,7 +70,7 @@ class Rollouts:
     """[N, S + 1, C, H, W], float32."""
     logp: Tensor
     """[N, S - 1], mean over the latents' dimensions."""
-    pictures: Tensor
+    images: Tensor
     """uint8 [N, H, W, 3]"""
 
 
@@ -101,7 +101,7 @@ class PublishedLoop:
         clock = [time.perf_counter()]
         rollouts = self.sample(samples, seed)
         clock.append(time.perf_counter())
-        rewards = torch.tensor([mean_brightness(p.numpy()) for p in rollouts.pictures])
+        rewards = torch.tensor([mean_brightness(p.numpy()) for p in rollouts.images])
         advantage = self.advantages(rewards)
         clock.append(time.perf_counter())
         self.update(rollouts, advantage)
@@ -114,7 +114,7 @@ class PublishedLoop:
 
     @torch.no_grad()
     def sample(self, samples: Sequence[Sample], seed: int) -> Rollouts:
-        """`group_size` pictures a prompt, a micro-batch of pictures at a time."""
+        """`group_size` images a prompt, a micro-batch of images at a time."""
         self.transformer.eval()
         rows = [(s, i) for s in samples for i in range(self.case.group_size)]
         B = self.case.micro_batch
@@ -147,9 +147,9 @@ class PublishedLoop:
             latents.append(x)
         vae = self.pipeline.vae
         decoded = vae.decode(x / vae.config.scaling_factor + vae.config.shift_factor).sample
-        pictures = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        images = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         steps = torch.stack(latents, dim=1), torch.stack(logps, dim=1)
-        return context, pooled, *steps, pictures.permute(0, 2, 3, 1)
+        return context, pooled, *steps, images.permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def _encode(self, prompts: list[str]) -> tuple[Tensor, Tensor]:

@@ -41,9 +41,9 @@ def brightness(rollout: Any) -> float:
     return mean_brightness(rollout.parsed.image)
 
 
-def mean_brightness(picture: np.ndarray) -> float:
-    """Of a uint8 picture, between 0 and 1."""
-    return float(picture.mean() / 255)
+def mean_brightness(image: np.ndarray) -> float:
+    """Of a uint8 image, between 0 and 1."""
+    return float(image.mean() / 255)
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. A micro-batch is so many pictures at one denoising step.
+    """One comparison. A micro-batch is so many images at one denoising step.
 
     It is also what the published loop samples at once; this trainer samples whole groups.
     """
@@ -89,7 +89,7 @@ class Case:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_pictures % self.micro_batch:
+        if self.num_images % self.micro_batch:
             raise SystemExit("prompts x group must be a multiple of the micro-batch")
         if self.num_prompts % self.num_minibatches:
             raise SystemExit("prompts must be a multiple of the minibatches")
@@ -97,7 +97,7 @@ class Case:
             raise SystemExit(f"at most {len(CAPTIONS)} prompts")
 
     @property
-    def num_pictures(self) -> int:
+    def num_images(self) -> int:
         """Of one step."""
         return self.num_prompts * self.group_size
 
@@ -192,10 +192,10 @@ def our_trainer(case: Case, model: Path, name: str, recipe: Mapping[str, Any], *
 def our_step(trainer: Any, times: Times) -> None:
     """One training step; its own clock gives the phases."""
     started = time.perf_counter()
-    figures = trainer.train_step()
+    metrics = trainer.train_step()
     times.seconds["step"].append(time.perf_counter() - started)
     for phase in ("sampling", "scoring", "update"):
-        times.seconds[phase].append(figures[f"time/{phase}_s"])
+        times.seconds[phase].append(metrics[f"time/{phase}_s"])
 
 
 def weight_bytes(pipeline: Any, *others: torch.nn.Module) -> int:

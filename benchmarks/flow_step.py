@@ -1,10 +1,10 @@
 """One GRPO step of the flow policy beside flow_grpo's published loop: model, prompts, noise alike.
 
-    python benchmarks/flow_step.py                       # 4 prompts x 9 pictures, 3 repeats
+    python benchmarks/flow_step.py                       # 4 prompts x 9 images, 3 repeats
     python benchmarks/flow_step.py --prompts 1 --px 128 --width 256 --layers 8
 
 First it is checked that under the same recipe (guided, every step but the last trained) both make
-the same pictures, losses and gradients, while the ratio is 1 and after the weights have moved.
+the same images, losses and gradients, while the ratio is 1 and after the weights have moved.
 Then the levers are pulled one after another, in one process, a step of each side in turn, float32
 on the CPU. Encoding the prompts once and stacking the steps leave the gradients as they are; a
 window and no guidance do not: fewer steps are trained, and of another model. On a busy machine the
@@ -106,7 +106,7 @@ class Agreement:
     """Largest differences between the two sides; relative to the largest value where not said."""
 
     latents: float
-    """Of every trained step of every picture."""
+    """Of every trained step of every image."""
     advantage: float
     losses: tuple[float, ...]
     """An optimizer step each; relative to the mean size of an action's loss."""
@@ -139,14 +139,14 @@ def check_equal(case: Case, model: Path, name: str, recipe: dict[str, Any]) -> A
     by_id = {sample.id: sample for sample in trainer.samples}
     drawn = [by_id[name] for name in batch.sample_ids[:: case.group_size]]
     rollouts = loop.sample(drawn, row_seed(case.seed, "rollout", trainer.sampler.position))
-    rewards = torch.tensor([float(p.float().mean() / 255) for p in rollouts.pictures])
+    rewards = torch.tensor([float(p.float().mean() / 255) for p in rollouts.images])
     for _ in range(2):
         loop.update(rollouts, batch.advantage)
 
     def apart(a: Tensor, b: Tensor) -> float:
         return float((a - b).abs().max() / b.abs().max())
 
-    figures = meter.reduce(trainer.world)
+    metrics = meter.reduce(trainer.world)
     size = float(batch.advantage.abs().mean())
     return Agreement(
         apart(batch.trajectory.after, rollouts.latents[:, 1:-1]),
@@ -154,7 +154,7 @@ def check_equal(case: Case, model: Path, name: str, recipe: dict[str, Any]) -> A
         tuple(abs(a - b) / size for a, b in zip(ours.losses, theirs.losses, strict=True)),
         tuple(apart(a, b) for a, b in zip(ours.gradients, theirs.gradients, strict=True)),
         apart(theirs.gradients[1], theirs.gradients[0]),
-        figures["update/clip_fraction"],
+        metrics["update/clip_fraction"],
     )
 
 
@@ -173,7 +173,7 @@ def describe(name: str, found: Agreement) -> str:
 
 
 def forwards(case: Case, recipe: dict[str, Any] | None) -> float:
-    """Forwards a picture takes, a backward counted as two; None = the published recipe."""
+    """Forwards an image takes, a backward counted as two; None = the published recipe."""
     anew = recipe is not None and recipe.get("old_logp", "recompute") == "recompute"
     anew &= case.num_minibatches > 1
     recipe = recipe or {}
@@ -292,12 +292,12 @@ def main() -> None:
     """Check, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     size = PipelineSize()
-    parser.add_argument("--px", type=int, default=size.image_px, help="side of a picture")
+    parser.add_argument("--px", type=int, default=size.image_px, help="side of an image")
     parser.add_argument("--width", type=int, default=size.width)
     parser.add_argument("--layers", type=int, default=size.num_layers)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--group", type=int, default=9)
-    parser.add_argument("--micro-batch", type=int, default=9, help="pictures of a forward")
+    parser.add_argument("--micro-batch", type=int, default=9, help="images of a forward")
     parser.add_argument("--minibatches", type=int, default=1, help="optimizer steps a step")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0 = all cores")

@@ -1,7 +1,7 @@
-"""One GRPO step at SD3.5-medium's size on one GPU: pictures a second, memory, share of the chip.
+"""One GRPO step at SD3.5-medium's size on one GPU: images a second, memory, share of the chip.
 
-    python benchmarks/flow_step_gpu.py                    # one prompt x 8 pictures of 512 px
-    python benchmarks/flow_step_gpu.py --pictures 24 --px 1024 --checkpointing
+    python benchmarks/flow_step_gpu.py                    # one prompt x 8 images of 512 px
+    python benchmarks/flow_step_gpu.py --images 24 --px 1024 --checkpointing
 
 Random weights in bf16: transformer, autoencoder and both CLIPs of the published sizes; T5 has the
 published width and two layers, since prompts are encoded once, before the step that is measured.
@@ -105,7 +105,7 @@ def trainer_of(case: Case, model: Path, name: str, device: str, checkpointing: b
 
 
 def operations(trainer: Any) -> float:
-    """Of one picture's forward through the transformer, prompt included."""
+    """Of one image's forward through the transformer, prompt included."""
     from torch.utils.flop_counter import FlopCounterMode
 
     policy, transformer = trainer.policy, trainer.policy.module.transformer
@@ -131,8 +131,8 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--px", type=int, default=512)
-    parser.add_argument("--pictures", type=int, default=8, help="of the one prompt")
-    parser.add_argument("--micro-batch", type=int, default=4, help="pictures of a guided forward")
+    parser.add_argument("--images", type=int, default=8, help="of the one prompt")
+    parser.add_argument("--micro-batch", type=int, default=4, help="images of a guided forward")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--layers", type=int, default=24, help="fewer, to try it")
@@ -143,9 +143,9 @@ def main() -> None:
         forget()
         rate = stated_rate(args.device)
         size = replace(PipelineSize(), image_px=args.px, max_tokens=128)
-        case = Case(folder, size, 1, args.pictures, args.micro_batch, lr=3e-4)
+        case = Case(folder, size, 1, args.images, args.micro_batch, lr=3e-4)
         heads = (
-            "recipe", *(f"{p} s" for p in PHASES), "sampled pictures/s", "trained pictures/s",
+            "recipe", *(f"{p} s" for p in PHASES), "sampled images/s", "trained images/s",
             "TFLOP a forward", "of the chip", "peak GiB", "beside GiB",
         )  # fmt: skip
         print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
@@ -162,11 +162,11 @@ def row(case: Case, model: Path, recipe: str, rate: float, args: argparse.Namesp
     for _ in range(args.repeats + 1):
         memory.reset()
         our_step(trainer, times)
-    needed = each * forwards(case, RECIPES[recipe]) * case.num_pictures
+    needed = each * forwards(case, RECIPES[recipe]) * case.num_images
     step = times.median("step")
     cells = [f"{times.median(phase):.2f}" for phase in PHASES]
-    cells += [f"{case.num_pictures / times.median('sampling'):.2f}"]
-    cells += [f"{case.num_pictures / step:.2f}", f"{each / 1e12:.2f}"]
+    cells += [f"{case.num_images / times.median('sampling'):.2f}"]
+    cells += [f"{case.num_images / step:.2f}", f"{each / 1e12:.2f}"]
     cells += [f"{needed / rate / step:.1%}"]
     cells += [f"{memory.peak:.1f}", f"{memory.beside:.1f}"]
     print(f"{recipe}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)

@@ -40,7 +40,7 @@ def score(text: str) -> float:
 
 @dataclass
 class Case:
-    """One comparison: visual tokens of the picture, answers of the group, tokens of an answer."""
+    """One comparison: visual tokens of the image, answers of the group, tokens of an answer."""
 
     num_visual: int
     group_size: int
@@ -57,8 +57,8 @@ class Case:
         return self.device == "cuda"
 
     @property
-    def picture(self) -> Path:
-        """A noisy picture that becomes exactly so many visual tokens."""
+    def image(self) -> Path:
+        """A noisy image that becomes exactly so many visual tokens."""
         path = self.folder / f"{self.num_visual}.png"
         if not path.is_file():
             rows = int(self.num_visual**0.5)
@@ -83,7 +83,7 @@ class Times:
 
 
 def checkpoint(folder: Path) -> Path:
-    """The embedded model with a processor that takes large pictures."""
+    """The embedded model with a processor that takes large images."""
     source, target = ROOT / "assets/models/tiny_qwen2_5_vl", folder / "model"
     target.mkdir()
     for path in source.iterdir():
@@ -130,17 +130,17 @@ def trl_settings(case: Case, num_steps: int) -> dict[str, Any]:
 
 
 def trl_trainer(case: Case, model: Path, num_steps: int) -> Any:
-    """TRL's GRPOTrainer on the one picture."""
+    """TRL's GRPOTrainer on the one image."""
     from datasets import Dataset
     from transformers import AutoProcessor, PrinterCallback, Qwen2_5_VLForConditionalGeneration
     from trl import GRPOConfig, GRPOTrainer
 
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     rows = [{"prompt": [{"role": "user", "content": content}]}] * (num_steps + 1)
-    with Image.open(case.picture) as image:
-        picture = image.convert("RGB")
+    with Image.open(case.image) as opened:
+        image = opened.convert("RGB")
     data = Dataset.from_list(rows).add_column("row", list(range(len(rows))))
-    data = data.with_transform(lambda batch: {**batch, "image": [picture] * len(batch["row"])})
+    data = data.with_transform(lambda batch: {**batch, "image": [image] * len(batch["row"])})
 
     def reward(completions: list[Any], **kwargs: Any) -> list[float]:
         return [score(chat[0]["content"]) for chat in completions]
@@ -205,8 +205,8 @@ def timed(owner: Any, name: str, into: list[float], no_grad_only: bool = False) 
 
 def our_config(case: Case, model: Path, share: str) -> dict[str, Any]:
     """The run that equals trl_settings."""
-    row = {"id": "a", "image": str(case.picture), "instruction": QUESTION, "bbox": [1, 1, 9, 9]}
-    with Image.open(case.picture) as image:
+    row = {"id": "a", "image": str(case.image), "instruction": QUESTION, "bbox": [1, 1, 9, 9]}
+    with Image.open(case.image) as image:
         row["image_size"] = list(image.size)
     data = case.folder / f"{case.num_visual}.jsonl"
     data.write_text(json.dumps(row) + "\n")
@@ -237,7 +237,7 @@ def our_config(case: Case, model: Path, share: str) -> dict[str, Any]:
         "dist": {"deepspeed": str(ROOT / "deepspeed_configs/zero0.json"),
                  "precision": "bf16" if case.on_gpu else "fp32",
                  "gradient_checkpointing": case.on_gpu,
-                 # One chunk, as TRL has one batch, without sharing too; text around the picture.
+                 # One chunk, as TRL has one batch, without sharing too; text around the image.
                  "max_tokens_per_chunk": case.group_size
                  * (case.num_visual + case.num_tokens + 64)},
         "checkpoint": {"at_end": False, "export": False},
@@ -259,8 +259,8 @@ def our_trainer(case: Case, model: Path, share: str) -> Any:
 def our_step(trainer: Any, times: Times) -> None:
     """One training step; its own clock gives the phases."""
     started = time.perf_counter()
-    figures = trainer.train_step()
+    metrics = trainer.train_step()
     wait()
     times.seconds["step"].append(time.perf_counter() - started)
     for phase in ("sampling", "reference", "update"):
-        times.seconds[phase].append(figures[f"time/{phase}_s"])
+        times.seconds[phase].append(metrics[f"time/{phase}_s"])

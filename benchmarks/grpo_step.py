@@ -1,4 +1,4 @@
-"""One GRPO step of this trainer beside TRL's GRPOTrainer: the same model, picture and group.
+"""One GRPO step of this trainer beside TRL's GRPOTrainer: the same model, image and group.
 
     python benchmarks/grpo_step.py                        # P = 256, 1024, 4096; G = 4, 8, 16
     python benchmarks/grpo_step.py --lengths 1024 --groups 8 --repeats 5 --plain

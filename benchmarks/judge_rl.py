@@ -5,7 +5,7 @@
     python benchmarks/judge_rl.py [KEY=VALUE ...] --seeds 0 1 2 --out runs/judge_rl   # an hour
 
 For each seed: trains both judges on the same pairs (scripts/train_judge.py), measures them on
-held-out pictures, things and kinds of damage, then trains the embedded image model with each of
+held-out images, things and kinds of damage, then trains the embedded image model with each of
 them. Writes OUT/table.json and table.md: judges' accuracy; over training the reward's standard
 deviation in groups, the proxy (the judge: odds, or logits of the head), and the gold: a classifier
 of the concept that nothing is trained on, of the rollouts and of held-out prompts. RewardDance
@@ -125,13 +125,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Three tables, means over seeds with their standard deviations."""
-    heads = ["held-out pictures", "new things", "new damage"]
+    heads = ["held-out images", "new things", "new damage"]
     lines = table_head("judge", heads)
     for kind, own in by_judge(rows):
         cells = [spread([100 * row["judge_accuracy"][name] for row in own], 1) for name in SETS]
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     names = sorted(rows[0]["judge_accuracy_by_kind"])
-    lines += ["", *table_head("of held-out pictures", names)]
+    lines += ["", *table_head("of held-out images", names)]
     for kind, own in by_judge(rows):
         cells = [
             spread([100 * row["judge_accuracy_by_kind"][name] for row in own], 1) for name in names

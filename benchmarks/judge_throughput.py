@@ -1,10 +1,10 @@
-"""Pictures a second of a judge: batched with one shared beginning, against one call a picture.
+"""Images a second of a judge: batched with one shared beginning, against one call an image.
 
     python benchmarks/judge_throughput.py    # the small judge: see configs/judge/tiny_judge.yaml
     python benchmarks/judge_throughput.py --model Qwen/Qwen2.5-VL-7B-Instruct --examples 4
 
 Sides: the reward's own batches with the shared beginning; the same without sharing; one call a
-picture (both orders in it); one forward of transformers a question, as most released judges do.
+image (both orders in it); one forward of transformers a question, as most released judges do.
 All answer the same questions; the largest difference of their log-probs is printed. The sides
 take turns, best of `--repeats`.
 """
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from vlrl.judge.local import LocalJudge
-from vlrl.judge.question import Ask, Example, PictureBook, Questions, template_of
+from vlrl.judge.question import Ask, Example, ImageBook, Questions, template_of
 from vlrl.judge.yes_token import Reading
 
 Side = Callable[[], list[Reading]]
@@ -36,7 +36,7 @@ def main() -> None:
     """Measure all sides and print a table as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=str(ROOT / "runs/tiny_judge/model"))
-    parser.add_argument("--num", type=int, default=32, help="pictures")
+    parser.add_argument("--num", type=int, default=32, help="images")
     parser.add_argument("--size", type=int, default=64, help="side in px")
     parser.add_argument(
         "--examples", type=int, default=0, help="few-shot pairs before the question"
@@ -48,20 +48,20 @@ def main() -> None:
     template, criteria = template_of(args.model)
     judge = LocalJudge.load(args.model, template)
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (args.num + 1, args.size, args.size, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (args.num + 1, args.size, args.size, 3), dtype=np.uint8)
     example = ROOT / "assets/images/references/grapes--white.webp"
     shots = [
         Example(caption="grapes", first=str(example), second=str(example), answer="no")
         for _ in range(args.examples)
     ]
     questions = Questions(template, criteria or "quality", shots)
-    caption, reference = "a red apple on a white background", pictures[-1]
+    caption, reference = "a red apple on a white background", images[-1]
 
-    def asked(members: list[int]) -> tuple[PictureBook, list[Ask]]:
-        book, asks = PictureBook(), []
+    def asked(members: list[int]) -> tuple[ImageBook, list[Ask]]:
+        book, asks = ImageBook(), []
         for i in members:
-            asks.append(questions.compare(book, caption, pictures[i], reference))
-            asks.append(questions.compare(book, caption, reference, pictures[i]))
+            asks.append(questions.compare(book, caption, images[i], reference))
+            asks.append(questions.compare(book, caption, reference, images[i]))
         return book, asks
 
     everything = list(range(args.num))
@@ -82,7 +82,7 @@ def main() -> None:
     sides: dict[str, Side] = {
         "batched, shared beginning": lambda: batched(True),
         "batched, own beginnings": lambda: batched(False),
-        "one call a picture": one_by_one,
+        "one call an image": one_by_one,
         "one forward a question": plain,
     }
     best = dict.fromkeys(sides, float("inf"))
@@ -96,8 +96,8 @@ def main() -> None:
     first = answers["batched, shared beginning"]
     table = {
         name: {
-            "pictures_a_second": round(args.num / seconds, 2),
-            "times_one_call_a_picture": round(best["one call a picture"] / seconds, 2),
+            "images_a_second": round(args.num / seconds, 2),
+            "times_one_call_a_image": round(best["one call an image"] / seconds, 2),
             "largest_difference_nats": max(
                 abs(a.yes - b.yes) for a, b in zip(first, answers[name], strict=True)
             ),
@@ -108,14 +108,14 @@ def main() -> None:
 
 
 @torch.no_grad()
-def forward(judge: LocalJudge, book: PictureBook, asks: list[Ask]) -> list[Reading]:
+def forward(judge: LocalJudge, book: ImageBook, asks: list[Ask]) -> list[Reading]:
     """Each question through the processor and the model, as they are."""
     readings = []
     for ask in asks:
         content: list[dict[str, Any]] = [
             {"type": "text", "text": part}
             if isinstance(part, str)
-            else {"type": "image", "image": book.pictures[part]}
+            else {"type": "image", "image": book.images[part]}
             for part in ask.parts
         ]
         inputs = judge.processor.apply_chat_template(

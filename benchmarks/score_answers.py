@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from vlrl.cli.checks import run_program
 from vlrl.eval.gui.benchmarks import benchmark_named
-from vlrl.eval.gui.given import GivenOptions, read_given
 from vlrl.eval.gui.items import Item, Source, load_items
+from vlrl.eval.gui.precomputed import PrecomputedOptions, read_precomputed
 from vlrl.eval.gui.scoring import prediction, verdict_of
 from vlrl.eval.gui.strategies import Reading, Single
 from vlrl.families.profiles import PROFILES, profile_named
@@ -85,7 +85,7 @@ def score_all(folder: Path) -> None:
             rows = zip(items, answers, strict=True)
             path.write_text("\n".join(json.dumps({"id": i.id, "output": a}) for i, a in rows))
             started = time.perf_counter()
-            passes = read_given(GivenOptions(path), items, PROFILE)
+            passes = read_precomputed(PrecomputedOptions(path), items, PROFILE)
             reading, strategy = Reading(PROFILE), Single()
             for item in items:
                 verdict, final = verdict_of(item, passes[item.id], strategy, reading)

@@ -8,9 +8,9 @@ Both sides train the image model towards references of the second style with the
 and is a fixed reward from then on. Held-out prompts are drawn before and after from the same noise
 and measured in ways that no reward knows: a classifier of the style; one of the thing, and the
 colour of the border (prompt agreement); and in the features of each classifier FID, KID and nearest
-neighbours to pictures of the same prompts in either style. Changes of what is known picture by
-picture have 95 % intervals, paired over prompts.
-Writes OUT/table.md, OUT/table.json and OUT/pictures.png: rows of a caption with the reference, the
+neighbours to images of the same prompts in either style. Changes of what is known image by
+image have 95 % intervals, paired over prompts.
+Writes OUT/table.md, OUT/table.json and OUT/images.png: rows of a caption with the reference, the
 start, and each side of each seed.
 """
 
@@ -32,7 +32,7 @@ from launching import ROOT, options, train
 from paired import Columns, change, columns, shown
 
 from scripts.assets.images.compose import COLOURS
-from scripts.assets.models.image.pictures import sprite
+from scripts.assets.models.image.images import sprite
 from vlrl.config.resolve import load_run_config
 
 CONFIG = "configs/image_generation/tiny.yaml"
@@ -41,7 +41,7 @@ ASSETS = ROOT / "assets/images"
 SPACES = ("judge_concept", "judge_style")
 """Whose features distances are taken in: a classifier of the thing, and one of the style."""
 PAIRED = {"style %": "style", "thing %": "concept", "background %": "background"}
-"""Columns that are means over pictures, and the metric of each."""
+"""Columns that are means over images, and the metric of each."""
 LIMIT = 200
 NUM_SHOWN = 10
 
@@ -64,7 +64,7 @@ def held_out() -> list[dict[str, str]]:
 
 
 def first_style(out: Path) -> Path:
-    """The held-out prompts in the first style, as pictures in a folder."""
+    """The held-out prompts in the first style, as images in a folder."""
     folder = out / "first_style"
     folder.mkdir(parents=True, exist_ok=True)
     for row in held_out():
@@ -79,25 +79,25 @@ def evaluate(model: Path, folder: Path, against: Path) -> dict[str, Any]:
         command = [sys.executable, "scripts/evaluate_images.py", "--config", CONFIG]
         command += ["--split", "held_out", "--limit", str(LIMIT), "--model", str(model)]
         command += ["--features", *(str(Path("assets/models") / name) for name in SPACES)]
-        command += ["--against", f"first_style={against}", "--pictures", str(folder / "pictures")]
+        command += ["--against", f"first_style={against}", "--images", str(folder / "images")]
         command += ["--out", str(found)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    figures: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
-    return figures
+    metrics: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
+    return metrics
 
 
-def figures_of(model: Path, folder: Path, against: Path) -> dict[str, float]:
+def metrics_of(model: Path, folder: Path, against: Path) -> dict[str, float]:
     """A row of the table, prompt agreement of the background included."""
     row = row_of(evaluate(model, folder, against))
     return row | {"background %": 100 * fmean(backgrounds(folder))}
 
 
-def row_of(figures: dict[str, Any]) -> dict[str, float]:
+def row_of(metrics: dict[str, Any]) -> dict[str, float]:
     """The figures that scripts/evaluate_images.py found."""
-    thing, style = (figures["sets"][name] for name in SPACES)
+    thing, style = (metrics["sets"][name] for name in SPACES)
     return {
-        "style %": 100 * figures["overall"]["style"]["mean"],
-        "thing %": 100 * figures["overall"]["concept"]["mean"],
+        "style %": 100 * metrics["overall"]["style"]["mean"],
+        "thing %": 100 * metrics["overall"]["concept"]["mean"],
         "FID second": thing["references"]["fid"],
         "FID first": thing["first_style"]["fid"],
         "KID second": thing["references"]["kid"],
@@ -115,7 +115,7 @@ def backgrounds(folder: Path) -> tuple[float, ...]:
     palette = np.array([COLOURS[name] for name in names], dtype=float)
     found = []
     for row in held_out():
-        with Image.open(folder / "pictures" / f"{row['id']}.png") as image:
+        with Image.open(folder / "images" / f"{row['id']}.png") as image:
             pixels = np.asarray(image.convert("RGB"), dtype=float)
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         distance = np.square(palette - np.median(border, axis=0)).sum(axis=1)
@@ -124,7 +124,7 @@ def backgrounds(folder: Path) -> tuple[float, ...]:
 
 
 def seen(folder: Path) -> Columns:
-    """What is known of every picture of a model."""
+    """What is known of every image of a model."""
     known = columns(folder, "figures", ["style", "concept"])
     return {**known, "background": backgrounds(folder)}
 
@@ -138,7 +138,7 @@ def rewards_of(folder: Path) -> tuple[float, float]:
 
 
 def changes_of(out: Path, side: str, seeds: list[int]) -> dict[str, str]:
-    """The changes of what is known picture by picture, with their intervals, over all seeds."""
+    """The changes of what is known image by image, with their intervals, over all seeds."""
     names = ["start", *(f"{side}-seed{seed}" for seed in seeds)]
     start, *ends = (seen(out / name / "held_out") for name in names)
     return {head: shown(change(start, ends, name), 100, 1) for head, name in PAIRED.items()}
@@ -172,7 +172,7 @@ def sheet(out: Path, names: list[str]) -> Image.Image:
     lines = []
     for row in picked:
         paths = [ASSETS / row["references"][0]]
-        paths += [out / name / "held_out/pictures" / f"{row['id']}.png" for name in names]
+        paths += [out / name / "held_out/images" / f"{row['id']}.png" for name in names]
         images = []
         for path in paths:
             with Image.open(path) as image:
@@ -184,7 +184,7 @@ def sheet(out: Path, names: list[str]) -> Image.Image:
 
 
 def main() -> int:
-    """Run what is missing, then write table and pictures."""
+    """Run what is missing, then write table and images."""
     parser = options(str(__doc__), "runs/style", "sides", SIDES)
     parser.add_argument("--over", action="append", default=[], help="a config over the common one")
     parser.add_argument("--start", type=Path, default=Path("assets/models/tiny_sd3"))
@@ -192,7 +192,7 @@ def main() -> int:
     out, model = args.out.resolve(), args.start.resolve()
     against = first_style(out)
     (out / "start").mkdir(exist_ok=True)
-    start = figures_of(model, out / "start/held_out", against)
+    start = metrics_of(model, out / "start/held_out", against)
     common = [f"policy.model={model}", "eval.before=false"]
     configs = [CONFIG, *args.over]
     rows: dict[str, list[dict[str, float]]] = {}
@@ -208,10 +208,10 @@ def main() -> int:
             if not args.table:
                 overrides = [*own, *args.overrides]
                 train(configs, overrides, out=out, name=name, seed=seed, ranks=args.ranks)
-            figures = figures_of(out / name / "model", out / name / "held_out", against)
+            metrics = metrics_of(out / name / "model", out / name / "held_out", against)
             first, last = rewards_of(out / name)
             rows.setdefault(side, []).append(
-                figures | {"own reward, start": first, "own reward, end": last}
+                metrics | {"own reward, start": first, "own reward, end": last}
             )
     (out / "table.json").write_text(json.dumps({"start": start, **rows}, indent=2), "utf-8")
     changes = {side: changes_of(out, side, args.seeds) for side in rows}
@@ -219,7 +219,7 @@ def main() -> int:
     text = table(start | nothing, rows, changes)
     (out / "table.md").write_text(text, encoding="utf-8")
     names = ["start", *(f"{side}-seed{seed}" for side in args.sides for seed in args.seeds)]
-    sheet(out, names).save(out / "pictures.png")
+    sheet(out, names).save(out / "images.png")
     print(text)
     return 0
 

@@ -15,7 +15,7 @@ Crop = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Ask:
-    """One call: an item's picture, or a window of it enlarged to the whole picture's size."""
+    """One call: an item's image, or a window of it enlarged to the whole image's size."""
 
     item: Item
     crop: Crop | None = None
@@ -24,7 +24,7 @@ class Ask:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Width and height of the picture that is sent, before the model's own resizing."""
+        """Width and height of the image that is sent, before the model's own resizing."""
         return int(self.item.frame.width), int(self.item.frame.height)
 
 
@@ -34,14 +34,14 @@ class Reply:
 
     output: str | None
     resized: Frame
-    """The picture's size as the model saw it, in pixels."""
+    """The image's size as the model saw it, in pixels."""
     error: str | None = None
     seconds: float = 0.0
     num_tokens: int = 0
 
 
 class Model(Protocol):
-    """Something that answers questions about pictures."""
+    """Something that answers questions about images."""
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply]:
         """One reply an ask, in order; a call that fails is a reply with an error."""

@@ -1,6 +1,6 @@
 """Any OpenAI-compatible endpoint (vLLM, SGLang, ...) as the model that is asked.
 
-The picture is resized here as the profile says, so that the server's own resizing changes nothing
+The image is resized here as the profile says, so that the server's own resizing changes nothing
 and coordinates are in a known frame. A call that fails in the end is a reply with its error.
 """
 
@@ -150,16 +150,16 @@ def host_of(url: str) -> str:
 
 
 def data_url(ask: Ask, resized: Frame) -> str:
-    """The picture, or its window, as the model shall see it: a PNG in a data URL."""
-    with Image.open(ask.item.image) as image:
-        picture = image.convert("RGB")
+    """The image, or its window, as the model shall see it: a PNG in a data URL."""
+    with Image.open(ask.item.image) as opened:
+        image = opened.convert("RGB")
     if ask.crop is not None:
-        picture = picture.crop(ask.crop)
+        image = image.crop(ask.crop)
     size = (int(resized.width), int(resized.height))
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of what is generated, pictures or shapes: answers, figures overall and by stratum."""
+"""Evaluation of what is generated, images or shapes: answers, metrics overall and by stratum."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def answers(
     return found
 
 
-def figures(
+def summary_of(
     task: Task, rollouts: Sequence[Rollout], metrics: Mapping[str, Reward], num_bootstrap: int
 ) -> dict[str, Any]:
     """Means with intervals, overall and by stratum (MME-3DR's categories, say).

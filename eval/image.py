@@ -1,4 +1,4 @@
-"""Evaluation of text to image: how near a set of pictures lies to sets of real ones."""
+"""Evaluation of text to image: how near a set of images lies to sets of real ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlrl.image.set_distances import frechet_distance, kernel_distance
 
 
 def nearness(made: np.ndarray, sets: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """FID and KID to every set, and the share of pictures whose nearest neighbour lies in it.
+    """FID and KID to every set, and the share of images whose nearest neighbour lies in it.
 
     made: features [N, D]; sets: features [M, D] by name, of one space with `made`. The shares add
     up to 1 and mean something only where the sets are of one size: DataError otherwise.

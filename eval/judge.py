@@ -89,17 +89,17 @@ def _share(value: Any, where: str) -> float:
 
 def summarise(judgements: Sequence[Judgement]) -> dict[str, Any]:
     """All figures, over everything and by each label."""
-    summary: dict[str, Any] = {"all": figures(judgements)}
+    summary: dict[str, Any] = {"all": metrics(judgements)}
     for label in sorted({name for one in judgements for name in one.labels}):
         groups: dict[str, list[Judgement]] = {}
         for one in judgements:
             if label in one.labels:
                 groups.setdefault(one.labels[label], []).append(one)
-        summary[label] = {name: figures(own) for name, own in sorted(groups.items())}
+        summary[label] = {name: metrics(own) for name, own in sorted(groups.items())}
     return summary
 
 
-def figures(judgements: Sequence[Judgement]) -> dict[str, Any]:
+def metrics(judgements: Sequence[Judgement]) -> dict[str, Any]:
     """What can be said of some judgements; what does not apply is left out."""
     masses = [one.mass for one in judgements if one.mass is not None]
     found: dict[str, Any] = {

@@ -50,8 +50,8 @@ class LocalModel:
 
     def _sample(self, ask: Ask) -> Sample:
         width, height = ask.size_px
-        picture = ImagePart(ask.item.image, width, height, ask.crop)
+        image = ImagePart(ask.item.image, width, height, ask.crop)
         text = TextPart(self.question.replace("{instruction}", ask.item.instruction))
         # The sample's id is the key of its random numbers: votes differ by their seed in it.
         own = ask.item.id if ask.greedy else f"{ask.item.id}#{ask.seed}"
-        return Sample(own, "gui_grounding", (Message("user", (picture, text)),), ask.item.target)
+        return Sample(own, "gui_grounding", (Message("user", (image, text)),), ask.item.target)

@@ -13,13 +13,13 @@ from vlrl.mesh.surface import surface_of
 from vlrl.types import Rollout
 
 Embed = Callable[[Sequence[np.ndarray]], np.ndarray]
-"""Pictures, uint8 [H, W, 3] each, to features [N, D]."""
+"""Images, uint8 [H, W, 3] each, to features [N, D]."""
 
 
 def set_distances(task: Any, rollouts: Sequence[Rollout], embed: Embed) -> dict[str, float]:
     """FID and KID of all answers' views against all references' views, drawn alike.
 
-    Answers that could not be read, or are empty, count as white pictures. DataError where fewer
+    Answers that could not be read, or are empty, count as white images. DataError where fewer
     than two samples have a reference.
     """
     made: list[np.ndarray] = []
@@ -28,7 +28,7 @@ def set_distances(task: Any, rollouts: Sequence[Rollout], embed: Embed) -> dict[
         shape = rollout.sample.target.shape
         if shape is None:
             continue
-        views = task.draw(surface_of(shape))
+        views = task.views_of(surface_of(shape))
         wanted += list(views)
         made += list(np.full_like(views, 255) if rollout.parsed is None else rollout.parsed.views)
     if len(wanted) < 2:

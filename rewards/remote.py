@@ -65,7 +65,7 @@ class RemoteOptions(BaseModel):
     columns: tuple[str, ...] = ()
     """Columns of the data that are sent too, for TRL-style rewards and rewards on texts."""
     references: Literal["send", "path"] = "send"
-    """Send reference pictures, or only their paths below the server's `references:` folder."""
+    """Send reference images, or only their paths below the server's `references:` folder."""
     token_env: str | None = None
     """Environment variable that holds the server's token."""
     timeout_s: float = Field(300.0, gt=0)

@@ -1,11 +1,11 @@
-"""Evaluate a text-to-image model: the config's metrics, FID and KID to sets of pictures.
+"""Evaluate a text-to-image model: the config's metrics, FID and KID to sets of images.
 
     python scripts/evaluate_images.py --config configs/image_generation/tiny.yaml \\
         --split held_out --model runs/tiny_images/model --features assets/models/judge_concept \\
-        --against first_style=pictures/of/it --pictures runs/tiny_images/held_out
+        --against first_style=images/of/it --images runs/tiny_images/held_out
 
-`references` are the samples' own (the first one of each); `--against` adds folders of pictures.
-`nearest` is the share of generated pictures whose nearest neighbour, of all sets, lies in that set.
+`references` are the samples' own (the first one of each); `--against` adds folders of images.
+`nearest` is the share of generated images whose nearest neighbour, of all sets, lies in that set.
 Figures of two feature spaces never compare: the output names the space.
 """
 
@@ -32,10 +32,10 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     against = sets_of(args)
     made = generate(args)
     drawn = [(one.sample, one.parsed.image) for one in made.rollouts if one.parsed is not None]
-    if args.pictures is not None:
-        args.pictures.mkdir(parents=True, exist_ok=True)
+    if args.images is not None:
+        args.images.mkdir(parents=True, exist_ok=True)
         for sample, image in drawn:
-            Image.fromarray(image).save(args.pictures / f"{sample.id}.png")
+            Image.fromarray(image).save(args.images / f"{sample.id}.png")
     if args.features:
         from vlrl.image.networks.pooled import PooledFeatures
 
@@ -55,7 +55,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def sets_of(args: argparse.Namespace) -> dict[str, list[np.ndarray]]:
-    """The pictures of --against by name; read first, so that no mistake costs a generation."""
+    """The images of --against by name; read first, so that no mistake costs a generation."""
     if args.against and not args.features:
         raise ConfigError("--against needs --features, which measure the distance")
     sets = {}
@@ -75,9 +75,9 @@ def opened(paths: Sequence[Path]) -> list[np.ndarray]:
             with Image.open(path) as image:
                 images.append(np.asarray(image.convert("RGB")))
         except OSError as error:
-            raise DataError(f"the picture {path} cannot be opened: {error}") from error
+            raise DataError(f"the image {path} cannot be opened: {error}") from error
     if len(images) < 2:
-        raise DataError("a distance between sets needs two pictures or more in each")
+        raise DataError("a distance between sets needs two images or more in each")
     return images
 
 
@@ -88,7 +88,7 @@ def main() -> int:
         "--features", nargs="+", default=[], help="vision models of transformers, for FID and KID"
     )
     parser.add_argument("--against", nargs="*", default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--pictures", type=Path, help="folder for the generated pictures")
+    parser.add_argument("--images", type=Path, help="folder for the generated images")
     return run(parser, evaluate)
 
 

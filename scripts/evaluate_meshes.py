@@ -33,7 +33,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     made = generate(args)
     if args.sheet is not None:
         picked = made.rollouts[:: max(1, len(made.rollouts) // NUM_SHOWN)][:NUM_SHOWN]
-        columns = [np.asarray(made.task.picture(one.sample, [one])) for one in picked]
+        columns = [np.asarray(made.task.draw(one.sample, [one])) for one in picked]
         sheet = Image.fromarray(side_by_side(columns))
         sheet.thumbnail((1600, 1600))
         sheet.save(args.sheet)
@@ -54,7 +54,7 @@ def main() -> int:
     """Command line entry."""
     parser = options(str(__doc__))
     parser.add_argument("--backbone", help="DINOv2-like folder or hub name, for FID and KID")
-    parser.add_argument("--sheet", type=Path, help="a picture of some answers, references on top")
+    parser.add_argument("--sheet", type=Path, help="an image of some answers, references on top")
     return run(parser, evaluate)
 
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from vlrl.build import build_metrics, build_task, check_plugins, options_of
 from vlrl.config.resolve import load_run_config
 from vlrl.errors import VlrlError
-from vlrl.eval.generation import answers, figures
+from vlrl.eval.generation import answers, summary_of
 from vlrl.types import Rollout
 
 
@@ -57,10 +57,10 @@ def generate(args: argparse.Namespace) -> Generated:
     task = build_task(config)
     policy_class, chosen = options_of("policy", config.policy)
     policy = policy_class(chosen, dtype=torch.float32, max_tokens_per_chunk=16_384)
-    task.check_policy(policy.picture_size, args.split)
+    task.check_policy(policy.image_size, args.split)
     samples = list(task.samples(args.split))[: args.limit or None]
     rollouts = answers(policy, task, samples, batch_size=args.batch_size, seed=args.seed)
-    found = figures(task, rollouts, build_metrics(config, type(task)), 2000)
+    found = summary_of(task, rollouts, build_metrics(config, type(task)), 2000)
     found |= {"model": config.policy["model"], "split": args.split, "seed": args.seed}
     return Generated(task, rollouts, found)
 

@@ -30,7 +30,7 @@ from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 log = logging.getLogger(__name__)
 NUM_CHECKED = 31
-"""Sizes of pictures of which the policy's resizing is compared with the task's, and the largest."""
+"""Sizes of images of which the policy's resizing is compared with the task's, and the largest."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class GuiGrounding:
         data: dict[str, OneOrMore[SourceOptions]]
         prompt: str = GUI_G2_QUESTION
         profile: str = "gui_g2"
-        """The coordinate profile: how the model sees pictures and writes places."""
+        """The coordinate profile: how the model sees images and writes places."""
         min_pixels: int | None = Field(default=None, gt=0)
-        """Least area of the resized picture; the profile's where not given."""
+        """Least area of the resized image; the profile's where not given."""
         max_pixels: int | None = Field(default=None, gt=0)
         limit: int | None = Field(default=None, gt=0)
         """At most so many rows of each split, the first ones."""
@@ -115,7 +115,7 @@ class GuiGrounding:
         return read_rows_of(source, on_bad_row=options.on_bad_row, limit=options.limit)
 
     def sample(self, row: GroundingRow) -> Sample:
-        """One checked row as a problem; the picture comes before the question."""
+        """One checked row as a problem; the image comes before the question."""
         frame = Frame(row.width_px, row.height_px)
         # Plain replacement: both texts may hold braces of their own.
         question = self.options.prompt.replace("{instruction}", row.instruction)
@@ -164,7 +164,7 @@ class GuiGrounding:
         return self.sample(check_row(raw, "xyxy_px", Path(), check_images=False))
 
     def resized(self, sample: Sample) -> Frame:
-        """The sample's picture as the model sees it, in pixels."""
+        """The sample's image as the model sees it, in pixels."""
         size = sample.target.box.frame
         return self.profile.resized(
             int(size.width), int(size.height), self.options.min_pixels, self.options.max_pixels
@@ -229,11 +229,11 @@ class GuiGrounding:
         return {key: value for key, value in groups.items() if value}
 
     def difficulty(self, sample: Sample) -> float:
-        """Area of the true box relative to the picture, in (0, 1]."""
+        """Area of the true box relative to the image, in (0, 1]."""
         x1, y1, x2, y2 = sample.target.box.to(Frame(1, 1)).xyxy
         return (x2 - x1) * (y2 - y1)
 
-    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
+    def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
         """The screenshot with the true box and the answers' boxes and clicks."""
         part = next(p for m in sample.prompt for p in m.parts if isinstance(p, ImagePart))
         marks = [
@@ -245,12 +245,12 @@ class GuiGrounding:
             return overlay(image, sample.target.box, marks)
 
     def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
-        """Compare this task's idea of the model's pictures with the policy's; ConfigError if not.
+        """Compare this task's idea of the model's images with the policy's; ConfigError if not.
 
-        resized: the size that a policy gives the sample's picture, width and height in pixels.
+        resized: the size that a policy gives the sample's image, width and height in pixels.
         Coordinates in another frame than the model's would train it towards wrong places. A sample
         of every size is tried, of many sizes some from the smallest to the largest: limits that
-        differ show only on pictures that they resize.
+        differ show only on images that they resize.
         """
         of_size = {sample.target.box.frame.extent: sample for sample in self.samples(split)}
         by_area = sorted(of_size.items(), key=lambda item: item[0][0] * item[0][1])
@@ -258,7 +258,7 @@ class GuiGrounding:
             mine, theirs = self.resized(sample).extent, tuple(resized(sample))
             if mine != theirs:
                 raise ConfigError(
-                    f"sample {sample.id!r}: the policy resizes its picture to {theirs}, the task's "
+                    f"sample {sample.id!r}: the policy resizes its image to {theirs}, the task's "
                     f"profile {self.profile.name!r} expects {mine}; set the same min_pixels and "
                     "max_pixels in task and policy, and the profile of the model's family"
                 )

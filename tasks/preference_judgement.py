@@ -1,4 +1,4 @@
-"""Judging as a task: two pictures and a caption, answered with reasoning and a verdict.
+"""Judging as a task: two images and a caption, answered with reasoning and a verdict.
 
 A judge is a vision-language model too: `policy: {use: vision_language}` is trained on this task
 with `verdict_match` and `format`, as UnifiedReward-Think is (arXiv 2505.03318).
@@ -25,7 +25,7 @@ from vlrl.judge.reasoned_answer import JudgeAnswer, parse_judge_answer
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 PROMPT = (
-    "Two pictures were made for the caption: {caption}\nImage 1: {first}\nImage 2: {second}\n"
+    "Two images were made for the caption: {caption}\nImage 1: {first}\nImage 2: {second}\n"
     "Judge them by: {criteria}. Inside <think> and </think> write one numbered line for each of "
     "these, with a score from 1 to 10 for both, as in: 1. Semantic consistency: Image 1 (8/10) - "
     "why; Image 2 (5/10) - why. Add up the scores. Then write nothing but "
@@ -36,7 +36,7 @@ CRITERIA = "semantic consistency, aesthetics, authenticity"
 
 @dataclass(frozen=True)
 class VerdictTarget:
-    """Which picture is better."""
+    """Which image is better."""
 
     verdict: int
     """1 or 2, in the order in which they are shown."""
@@ -57,14 +57,14 @@ class PreferenceJudgement:
 
         data: dict[str, OneOrMore[PreferenceSource]]
         prompt: str = PROMPT
-        """With {first} and {second} where the pictures go, {caption}, and maybe {criteria}."""
+        """With {first} and {second} where the images go, {caption}, and maybe {criteria}."""
         criteria: str = CRITERIA
         orders: Literal["both", "alternate"] = "both"
         """both: each pair is two samples, one in each order. alternate: one, the orders in turn."""
 
         @field_validator("prompt")
         @classmethod
-        def _has_pictures(cls, prompt: str) -> str:
+        def _has_images(cls, prompt: str) -> str:
             for mark in ("{first}", "{second}", "{caption}"):
                 if prompt.count(mark) != 1:
                     raise ValueError(f"the prompt needs {mark} exactly once")
@@ -96,19 +96,19 @@ class PreferenceJudgement:
         return Sample(pair.id, self.name, (), pair)
 
     def sample(self, pair: Preference, *, swap: bool) -> Sample:
-        """A pair as a problem; swapped, its second picture is shown first."""
+        """A pair as a problem; swapped, its second image is shown first."""
         if not isinstance(pair.first, Path) or not isinstance(pair.second, Path):
-            raise DataError(f"{pair.where}: this task compares pictures, not texts")
+            raise DataError(f"{pair.where}: this task compares images, not texts")
         first, second = (pair.second, pair.first) if swap else (pair.first, pair.second)
         verdict = 3 - pair.preferred if swap else pair.preferred
         texts = self.options.prompt.replace("{criteria}", self.options.criteria)
         before, rest = texts.split("{first}")
         between, after = rest.split("{second}")
         parts: list[ImagePart | TextPart] = []
-        for piece, picture in ((before, first), (between, second), (after, None)):
+        for piece, image in ((before, first), (between, second), (after, None)):
             text = piece.replace("{caption}", pair.caption.replace("<|", "< |"))
             parts += [TextPart(text)] if text else []
-            parts += [_image(picture, pair.where)] if picture is not None else []
+            parts += [_image(image, pair.where)] if image is not None else []
         return Sample(
             id=f"{pair.id}/{'21' if swap else '12'}",
             task=self.name,
@@ -140,7 +140,7 @@ class PreferenceJudgement:
         }
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
-        """The pair's kind and the place of the better picture."""
+        """The pair's kind and the place of the better image."""
         target: VerdictTarget = sample.target
         groups = {"kind": target.kind, "better": str(target.verdict)}
         return {key: value for key, value in groups.items() if value}
@@ -150,10 +150,10 @@ class PreferenceJudgement:
         return math.nan
 
     def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
-        """Nothing: a verdict does not hang on the pictures' size."""
+        """Nothing: a verdict does not hang on the images' size."""
 
-    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
-        """Both pictures, in the order in which they were shown."""
+    def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
+        """Both images, in the order in which they were shown."""
         images = []
         for part in sample.prompt[0].parts:
             if isinstance(part, ImagePart):
@@ -167,4 +167,4 @@ def _image(path: Path, where: str) -> ImagePart:
         with Image.open(path) as image:
             return ImagePart(str(path), *image.size)
     except OSError as error:
-        raise DataError(f"{where}: the picture {path} cannot be opened: {error}") from error
+        raise DataError(f"{where}: the image {path} cannot be opened: {error}") from error

@@ -60,7 +60,7 @@ class ShapeTarget:
 
 
 class ShapeAnswer:
-    """An object; mesh, views and picture are made when something first looks at them."""
+    """An object; mesh, views and image are made when something first looks at them."""
 
     def __init__(self, stage: VoxelStage, sample: Sample, task: TextTo3D) -> None:
         self.words, self.codes = stage.words, stage.codes
@@ -78,8 +78,8 @@ class ShapeAnswer:
 
     @cached_property
     def views(self) -> np.ndarray:
-        """Pictures around the object, the front first, uint8 [N, H, W, 3]."""
-        return self._task.draw(self.mesh)
+        """Images around the object, the front first, uint8 [N, H, W, 3]."""
+        return self._task.views_of(self.mesh)
 
     @cached_property
     def image(self) -> np.ndarray:
@@ -123,7 +123,7 @@ class TextTo3D:
         """Made when the first object is looked at."""
         return make_decoder(self.options.decoder, self.options.decoder_model)
 
-    def draw(self, mesh: ColouredMesh) -> np.ndarray:
+    def views_of(self, mesh: ColouredMesh) -> np.ndarray:
         """The views of a mesh, uint8 [N, H, W, 3]."""
         options = self.options
         cameras = around(options.num_views, options.elevation_deg)
@@ -169,26 +169,26 @@ class TextTo3D:
         outside the largest part. Answers that cannot be read count as empty objects.
         """
         names = ("iou", "f_score", "chamfer", "filled", "floaters", "well_formed")
-        rows = [self._figures(rollout) for rollout in rollouts]
+        rows = [self._metrics(rollout) for rollout in rollouts]
         return {name: [row.get(name, math.nan) for row in rows] for name in names}
 
-    def _figures(self, rollout: Rollout) -> dict[str, float]:
+    def _metrics(self, rollout: Rollout) -> dict[str, float]:
         answer, reference = rollout.parsed, rollout.sample.target.shape
         if answer is None:
             nothing = {"iou": 0.0, "f_score": 0.0, "chamfer": 1.0}
             against = {} if reference is None else nothing
             return {"filled": 0.0, "floaters": 1.0, "well_formed": 0.0, **against}
         grid = answer.occupancy
-        figures = {
+        metrics = {
             "filled": float(grid.mean()),
             "floaters": floater_share(grid, 26),
             "well_formed": float(answer.well_formed),
         }
         if reference is not None:
-            figures["iou"] = iou(grid, reference.occupancy)
+            metrics["iou"] = iou(grid, reference.occupancy)
             distances = surface_distances(grid, reference.occupancy)
-            figures["f_score"], figures["chamfer"] = distances.f_score(1.5), distances.chamfer
-        return figures
+            metrics["f_score"], metrics["chamfer"] = distances.f_score(1.5), distances.chamfer
+        return metrics
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
         """The fields named by `labels`, where the sample's row has them."""
@@ -238,7 +238,7 @@ class TextTo3D:
         frames = turntable(answer.mesh, TURNTABLE_PX, NUM_FRAMES)
         save_animation(frames, folder / "turntable.webp")
 
-    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
+    def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
         """The reference's sheet and those of the answers, one below the other; None without any."""
         sheets = []
         try:
@@ -246,7 +246,7 @@ class TextTo3D:
         except DataError:
             reference = None
         if reference is not None:
-            sheets.append(contact_sheet(self.draw(surface_of(reference)), SHEET_COLUMNS))
+            sheets.append(contact_sheet(self.views_of(surface_of(reference)), SHEET_COLUMNS))
         for rollout in rollouts:
             if rollout.parsed is not None:
                 for stage in rollout.parsed.stages:

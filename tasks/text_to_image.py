@@ -1,4 +1,4 @@
-"""Text to image: a caption in, a picture out."""
+"""Text to image: a caption in, an image out."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MAX_SHOWN_REFERENCES = 2
 
 @dataclass(frozen=True)
 class ImageTarget:
-    """What the picture should show."""
+    """What the image should show."""
 
     caption: str
     references: tuple[str, ...] = ()
-    """Paths of pictures of the same caption."""
+    """Paths of images of the same caption."""
     written: str | None = None
-    """The text that should stand in the picture."""
+    """The text that should stand in the image."""
     scene: Mapping[str, Any] | None = None
     """GenEval's description: `tag`, `include` and `exclude`."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -41,14 +41,14 @@ class ImageTarget:
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """A generated picture."""
+    """A generated image."""
 
     image: np.ndarray
     """uint8 [H, W, 3], sRGB."""
 
 
 class TextToImage:
-    """Prompts, and simple figures of the pictures that answer them.
+    """Prompts, and simple figures of the images that answer them.
 
     Example: TextToImage(TextToImage.Options(data={"train": {"path": "train.jsonl"}},
     width_px=64, height_px=64)).
@@ -59,7 +59,7 @@ class TextToImage:
 
         data: dict[str, OneOrMore[CaptionSource]]
         width_px: PositiveInt
-        """Width of the generated pictures; the policy's must be the same."""
+        """Width of the generated images; the policy's must be the same."""
         height_px: PositiveInt
         quoted_text: bool = False
         """What should be written is the first text in double quotes in the caption."""
@@ -107,7 +107,7 @@ class TextToImage:
         )
 
     def parse(self, sample: Sample, output: Any) -> ImageAnswer | None:
-        """The picture, if the output is a uint8 array [H, W, 3]; None for anything else."""
+        """The image, if the output is a uint8 array [H, W, 3]; None for anything else."""
         if not isinstance(output, np.ndarray) or output.dtype != np.uint8:
             return None
         if output.ndim != 3 or output.shape[2] != 3 or not output.size:
@@ -115,14 +115,14 @@ class TextToImage:
         return ImageAnswer(output)
 
     def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
-        """brightness, contrast and saturation of every picture; nan where there is none."""
-        figures = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        """brightness, contrast and saturation of every image; nan where there is none."""
+        functions = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         return {
             name: [
-                math.nan if rollout.parsed is None else figure(rollout.parsed.image)
+                math.nan if rollout.parsed is None else function(rollout.parsed.image)
                 for rollout in rollouts
             ]
-            for name, figure in figures.items()
+            for name, function in functions.items()
         }
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
@@ -134,28 +134,28 @@ class TextToImage:
         return math.nan
 
     def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
-        """Compare the policy's picture size with this task's; ConfigError if they differ.
+        """Compare the policy's image size with this task's; ConfigError if they differ.
 
-        resized: the size of the picture that a policy makes for a sample, width and height in
+        resized: the size of the image that a policy makes for a sample, width and height in
         pixels.
         """
         sample = self.samples(split)[0]
         mine, theirs = (self.options.width_px, self.options.height_px), tuple(resized(sample))
         if mine != theirs:
             raise ConfigError(
-                f"sample {sample.id!r}: the policy makes pictures of {theirs[0]} x {theirs[1]} px, "
+                f"sample {sample.id!r}: the policy makes images of {theirs[0]} x {theirs[1]} px, "
                 f"task.width_px and task.height_px say {mine[0]} x {mine[1]}; make them equal"
             )
 
-    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
-        """References (two at most) and the generated pictures in a row; None without any."""
+    def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
+        """References (two at most) and the generated images in a row; None without any."""
         images = [_open(path, sample) for path in sample.target.references[:MAX_SHOWN_REFERENCES]]
         images += [rollout.parsed.image for rollout in rollouts if rollout.parsed is not None]
         return Image.fromarray(side_by_side(images)) if images else None
 
 
 def _open(path: str, sample: Sample) -> np.ndarray:
-    """A reference picture, uint8 [H, W, 3]; raises DataError."""
+    """A reference image, uint8 [H, W, 3]; raises DataError."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))

@@ -247,13 +247,13 @@ class VideoGrounding:
         times are known or answered: t_iou in seconds and t_iou_above_0.3, 0.5 and 0.7, the others
         nan.
         """
-        figures: dict[str, list[float]] = {}
+        columns: dict[str, list[float]] = {}
         for rollout in rollouts:
-            for name, value in self._figures(rollout).items():
-                figures.setdefault(name, []).append(value)
-        return figures
+            for name, value in self._metrics_of(rollout).items():
+                columns.setdefault(name, []).append(value)
+        return columns
 
-    def _figures(self, rollout: Rollout) -> dict[str, float]:
+    def _metrics_of(self, rollout: Rollout) -> dict[str, float]:
         answer: VideoAnswer | None = rollout.parsed
         target: VideoTarget = rollout.sample.target
         score = self.score(rollout.sample, answer)
@@ -266,13 +266,13 @@ class VideoGrounding:
             above = [float(score.v_iou > least) for least in THRESHOLDS]
             boxes = [score.v_iou, score.gt_v_iou, *above]
         names = ("v_iou", "gt_v_iou", *(f"v_iou_above_{least}" for least in THRESHOLDS))
-        figures = {"t_iou": t_iou, **dict(zip(names, boxes, strict=True))}
+        metrics = {"t_iou": t_iou, **dict(zip(names, boxes, strict=True))}
         if not self.form.has_boxes:
-            figures |= {f"t_iou_above_{r}": float(t_iou > r) for r in (0.3, 0.5, 0.7)}
-        figures["well_formed"] = float(answer is not None and answer.well_formed)
+            metrics |= {f"t_iou_above_{r}": float(t_iou > r) for r in (0.3, 0.5, 0.7)}
+        metrics["well_formed"] = float(answer is not None and answer.well_formed)
         if self.form.has_boxes:
-            figures["consistent"] = float(answer is not None and answer.consistent)
-        return figures
+            metrics["consistent"] = float(answer is not None and answer.consistent)
+        return metrics
 
     def stage_starts(self, text: str, num_stages: int) -> list[tuple[int, int]]:
         """Where the span (stage 0) and the boxes begin in an answer: (first character, stage).
@@ -290,19 +290,19 @@ class VideoGrounding:
         return {key: value for key, value in sample.target.labels.items() if value}
 
     def difficulty(self, sample: Sample) -> float:
-        """Mean area of the true boxes relative to the picture; nan where only times are known."""
+        """Mean area of the true boxes relative to the image; nan where only times are known."""
         tube: Tube | None = sample.target.tube
         if tube is None:
             return math.nan
         sides = (tube.boxes[:, 2:] - tube.boxes[:, :2]) / tube.frame.extent
         return float(sides.prod(1).mean())
 
-    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
+    def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
         """Frames with the true and the answered boxes, and a bar of time for each."""
         target: VideoTarget = sample.target
         part = video_part(sample)
-        pictures = read_part(part)
-        places = shown(len(pictures))
+        images = read_part(part)
+        places = shown(len(images))
         natives = [part.frames[k] for k in places]
         here = Frame(part.width_px, part.height_px)
         true = None
@@ -322,7 +322,7 @@ class VideoGrounding:
                 strip = _strip(natives, (0, part.num_frames), thought)
                 answers.append(Strip(strip.inside, strip.boxes, dotted=True))
             answers.append(_strip(natives, found[0], found[1].boxes))
-        return contact_sheet(pictures[places], here, true, answers)
+        return contact_sheet(images[places], here, true, answers)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         return video_size(height, width, self.profile.factor, self.options.longer_side_px)

@@ -124,7 +124,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def screens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grounding dataset of twelve small pictures with one coloured box each."""
+    """A grounding dataset of twelve small images with one coloured box each."""
     from PIL import Image, ImageDraw
 
     folder = tmp_path_factory.mktemp("screens")

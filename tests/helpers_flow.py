@@ -144,9 +144,9 @@ def write_captions(folder: Path, num: int = 8) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for i, caption in enumerate(CAPTIONS[:num]):
-        picture = np.full((32, 32, 3), 20 * i, dtype=np.uint8)
-        picture[:, ::4] = 255 - 20 * i
-        Image.fromarray(picture).save(folder / f"{i}.png")
+        image = np.full((32, 32, 3), 20 * i, dtype=np.uint8)
+        image[:, ::4] = 255 - 20 * i
+        Image.fromarray(image).save(folder / f"{i}.png")
         rows.append({"id": f"c{i}", "caption": caption, "references": [f"{i}.png"]})
     path = folder / "captions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -193,5 +193,5 @@ def lean(rollout: Any) -> float:
 
 
 def lean_sometimes(rollout: Any) -> float:
-    """Of every second caption all pictures are worth the same: such a group teaches nothing."""
+    """Of every second caption all images are worth the same: such a group teaches nothing."""
     return lean(rollout) if int(rollout.sample.id.strip("c")) % 2 else 0.0

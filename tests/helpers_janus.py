@@ -50,7 +50,7 @@ def _tokenizer() -> Any:
 
 
 def save_janus(folder: Path, *, tied: bool = False) -> Path:
-    """Pictures of 16 x 16 pixels in 4 x 4 tokens of 64 codes, as a checkpoint."""
+    """Images of 16 x 16 pixels in 4 x 4 tokens of 64 codes, as a checkpoint."""
     tokenizer = _tokenizer()
     torch.manual_seed(0)
     config = transformers.JanusConfig(
@@ -114,7 +114,7 @@ def save_janus(folder: Path, *, tied: bool = False) -> Path:
 
 
 def _make_codes_visible(vq: Any) -> None:
-    """Codes of two kinds that show in the picture; a random decoder drowns them in its noise."""
+    """Codes of two kinds that show in the image; a random decoder drowns them in its noise."""
     codes = vq.quantize.embedding.weight
     torch.nn.init.normal_(codes)
     codes[:, 0] = torch.where(torch.arange(len(codes)) % 2 == 0, 4.0, -4.0)
@@ -149,7 +149,7 @@ def make_janus(folder: Path, **options: Any) -> ImageTokenPolicy:
 
 
 def theirs(folder: Path, caption: str, scale: float) -> tuple[torch.Tensor, np.ndarray]:
-    """Greedy tokens and picture of transformers' own generate."""
+    """Greedy tokens and image of transformers' own generate."""
     model = transformers.JanusForConditionalGeneration.from_pretrained(folder)
     processor = transformers.AutoProcessor.from_pretrained(folder)
     # Loading a generation config drops this.

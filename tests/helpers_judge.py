@@ -1,4 +1,4 @@
-"""Tiny judges of the real classes, whose tokenizer knows yes and no; pictures and rollouts."""
+"""Tiny judges of the real classes, whose tokenizer knows yes and no; images and rollouts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def with_words(checkpoint: Path, folder: Path, words: tuple[str, ...] = WORDS) -
     return folder
 
 
-def picture(seed: int, height: int = 56, width: int = 84) -> np.ndarray:
+def noise_image(seed: int, height: int = 56, width: int = 84) -> np.ndarray:
     """Noise over a colour of its own, uint8 [H, W, 3]."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(-60, 60, (height, width, 3)) + rng.integers(60, 196, 3)
@@ -42,12 +42,12 @@ def picture(seed: int, height: int = 56, width: int = 84) -> np.ndarray:
 def group(
     caption: str, seeds: tuple[int | None, ...], number: int = 0, references: tuple[str, ...] = ()
 ) -> list[Rollout]:
-    """One group of pictures; None stands for an answer that is no picture."""
+    """One group of images; None stands for an answer that is no image."""
     target = ImageTarget(caption, references)
     sample = Sample(f"s{number}", "text_to_image", (Message("user", (TextPart(caption),)),), target)
     rollouts = []
     for index, seed in enumerate(seeds):
-        image = None if seed is None else picture(seed)
+        image = None if seed is None else noise_image(seed)
         parsed = None if image is None else ImageAnswer(image)
         rollouts.append(Rollout(sample, number, index, image, Finish.STOP, 1, 0, parsed=parsed))
     return rollouts

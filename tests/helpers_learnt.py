@@ -34,15 +34,15 @@ def save_stripes(folder: Path, num: int = 6) -> list[str]:
     """Striped references; what `plain` generates is not striped."""
     paths = []
     for i in range(num):
-        picture = np.full((28, 28, 3), 30 * i, dtype=np.uint8)
-        picture[:, ::2] = 255 - 30 * i
+        image = np.full((28, 28, 3), 30 * i, dtype=np.uint8)
+        image[:, ::2] = 255 - 30 * i
         paths.append(str(folder / f"{i}.png"))
-        Image.fromarray(picture).save(paths[-1])
+        Image.fromarray(image).save(paths[-1])
     return paths
 
 
 def plain(references: Sequence[str], num: int = 6, seed: int = 0, each: int = 1) -> list[Rollout]:
-    """Pictures of one colour, two a group; `each` references a caption."""
+    """Images of one colour, two a group; `each` references a caption."""
     rng = np.random.default_rng(seed)
     rollouts = []
     for i in range(num):
@@ -78,12 +78,12 @@ def on_ranks(folder: Path, nodes: Mapping[str, dict], shares: Sequence[Rounds]) 
 def learn(node: dict, rounds: Rounds) -> dict[str, Any]:
     """Score and learn, round by round: figures, values of the last round after it, the state."""
     reward: Any = build_reward(node)
-    figures, values = [], []
+    metrics, values = [], []
     for rollouts in rounds:
         reward(rollouts)
-        figures.append(dict(reward.update(rollouts)))
+        metrics.append(dict(reward.update(rollouts)))
         values = [score.value for score in reward(rollouts)]
-    return {"figures": figures, "values": values, "state": reward.state_dict()}
+    return {"figures": metrics, "values": values, "state": reward.state_dict()}
 
 
 def _rank(rank: int, folder: str, nodes: dict[str, dict], shares: list[Rounds]) -> None:

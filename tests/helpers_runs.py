@@ -37,7 +37,7 @@ def run_config(out: Path, name: str, parts: dict[str, Any], over: dict[str, Any]
 
 
 def small_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dict[str, Any]:
-    """A run on the tiny pictures; `over` as in run_config."""
+    """A run on the tiny images; `over` as in run_config."""
     parts: dict[str, Any] = {
         "task": {
             "use": "gui_grounding",

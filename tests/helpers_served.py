@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from vlrl.image.image_reward import PictureReward
-from vlrl.reward.scorers import scorer
+from vlrl.image.image_reward import ImageReward
+from vlrl.reward.functions import reward_function
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
 from vlrl.types import Finish, ImagePart, Message, Rollout, Sample, Score, TextPart
 
@@ -19,8 +19,8 @@ CALLS: list[int] = []
 """Rollouts in every call of `PlaceInGroup`."""
 
 
-class Brightness(PictureReward):
-    """The mean of all bytes; a black picture does not apply."""
+class Brightness(ImageReward):
+    """The mean of all bytes; a black image does not apply."""
 
     needs = frozenset({"image"})
     range = (0.0, 1.0)
@@ -30,8 +30,8 @@ class Brightness(PictureReward):
         return [float(image.mean() / 255) if image.any() else None for image in images]
 
 
-class Fingerprint(PictureReward):
-    """Another number for every picture, caption, text, scene and reference file."""
+class Fingerprint(ImageReward):
+    """Another number for every image, caption, text, scene and reference file."""
 
     needs = frozenset({"image", "caption", "written", "scene", "references"})
     range = (0.0, 1.0)
@@ -75,7 +75,7 @@ class PlaceInGroup:
         return scores
 
 
-class Moody(PictureReward):
+class Moody(ImageReward):
     """Raises on the caption "bad"; slow on the caption "slow"."""
 
     needs = frozenset({"image", "caption"})
@@ -93,7 +93,7 @@ class Moody(PictureReward):
         return [1.0] * len(rollouts)
 
 
-class Learner(PictureReward):
+class Learner(ImageReward):
     """A trainable reward, which cannot be served."""
 
     range = (0.0, 1.0)
@@ -112,7 +112,7 @@ class Learner(PictureReward):
         pass
 
 
-@scorer(range=(0.0, 1.0), formula="1 / (1 + words)")
+@reward_function(range=(0.0, 1.0), formula="1 / (1 + words)")
 def brevity(rollout, *, per_word: float = 1.0) -> float:
     """Reads the output, the prompt and how the answer ended."""
     asked = sum(len(text) for text in rollout.sample.texts)
@@ -126,28 +126,28 @@ def solved(prompts, completions, solution, **columns):
     return [float(text == right["is"]) for text, right in zip(texts, solution, strict=True)]
 
 
-@scorer(range=(0.0, 1.0), formula="reads what it did not declare")
+@reward_function(range=(0.0, 1.0), formula="reads what it did not declare")
 def sneaky(rollout) -> float:
     """Works beside the task, not on a server."""
     return float(rollout.sample.target.written is None)
 
 
-@scorer(range=(0.0, 1.0), formula="not a number")
+@reward_function(range=(0.0, 1.0), formula="not a number")
 def not_a_number(rollout) -> float:
     """Gives nan, which the reward's own check refuses."""
     return float("nan")
 
 
-def picture(seed: int, height: int = 12, width: int = 17) -> np.ndarray:
+def noise_image(seed: int, height: int = 12, width: int = 17) -> np.ndarray:
     """Noise, which any lossy step would change."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def pictures(num_groups: int = 2, G: int = 3, seed: int = 0, **target) -> list[Rollout]:
-    """Groups of noise pictures."""
+def noise_groups(num_groups: int = 2, G: int = 3, seed: int = 0, **target) -> list[Rollout]:
+    """Groups of noise images."""
     out = []
     for group in range(num_groups):
-        fields = {"caption": f"picture {group}, “é”\n", **target}
+        fields = {"caption": f"image {group}, “é”\n", **target}
         sample = Sample(
             f"run{seed}/s{group}",
             "text_to_image",
@@ -155,7 +155,7 @@ def pictures(num_groups: int = 2, G: int = 3, seed: int = 0, **target) -> list[R
             ImageTarget(**fields),
         )
         for index in range(G):
-            image = picture(1000 * seed + 100 * group + index)
+            image = noise_image(1000 * seed + 100 * group + index)
             out.append(
                 Rollout(sample, group, index, image, Finish.STOP, 4, 7, parsed=ImageAnswer(image))
             )

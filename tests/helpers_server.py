@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import httpx2
 import numpy as np
-from helpers_served import picture
+from helpers_served import noise_image
 from PIL import Image
 
 from vlrl.reward.server.app import RewardApp, listen, make_server
@@ -101,5 +101,11 @@ def post(server: Running, body: object, kind: str = "application/json") -> httpx
 
 
 def one(**fields: object) -> dict:
-    row = {"id": "s", "group": 0, "image": png(picture(1)), "target": {"caption": "c"}, **fields}
+    row = {
+        "id": "s",
+        "group": 0,
+        "image": png(noise_image(1)),
+        "target": {"caption": "c"},
+        **fields,
+    }
     return {"reward": "moody", "rollouts": [row]}

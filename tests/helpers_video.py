@@ -51,7 +51,7 @@ def video_part(source: Any, num_frames: int, fps: float = 8, **over: Any) -> Vid
 def video_problem(
     number: int, num_frames: int = 16, image: str | None = None, **over: Any
 ) -> Sample:
-    """A question about an array of frames, with a picture before it where one is given."""
+    """A question about an array of frames, with an image before it where one is given."""
     part = video_part(moving_square(num_frames, seed=number), num_frames, **over)
     text = TextPart("Find: the square" + " please" * number)
     first = () if image is None else (ImagePart(image, 112, 84),)

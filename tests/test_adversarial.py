@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_images import save_dinov2
 from helpers_learnt import equal, plain, save_stripes
-from helpers_pictures import save_dinov2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,7 +82,7 @@ def test_the_head_learns_to_tell(
 
 
 def test_the_head_rests_while_the_policy_learns(backbone: str, references: list[str]) -> None:
-    """Scoring changes nothing, leaves no gradient, and one picture keeps its reward."""
+    """Scoring changes nothing, leaves no gradient, and one image keeps its reward."""
     reward = make(backbone)
     rollouts = plain(references)
     before = [s.value for s in reward(rollouts)]
@@ -96,13 +96,13 @@ def test_the_head_rests_while_the_policy_learns(backbone: str, references: list[
 
 
 def test_training_and_reward_see_the_same_features(backbone: str, references: list[str]) -> None:
-    reward = make(backbone, picture_weight=1.0, patch_weight=0.0, bound=1e6)
+    reward = make(backbone, image_weight=1.0, patch_weight=0.0, bound=1e6)
     rollouts = plain(references)
     scores = reward(rollouts)
     cls, patches = reward.backbone.features([r.parsed.image for r in rollouts])
     with torch.no_grad():
-        picture, patch = reward.head(cls, patches)
-    assert [s.value for s in scores] == pytest.approx(picture.tolist(), abs=1e-4)
+        image, patch = reward.head(cls, patches)
+    assert [s.value for s in scores] == pytest.approx(image.tolist(), abs=1e-4)
     assert [s.parts["adversarial_dino_patches"] for s in scores] == pytest.approx(
         patch.mean(1).tolist(), abs=1e-5
     )
@@ -146,9 +146,9 @@ def test_a_reward_that_stops_learning_is_fixed(backbone: str, references: list[s
     reward = make(backbone, learn_rounds=2, lr=1e-2)
     heads = []
     for seed in range(4):
-        figures = reward.update(plain(references, seed=seed))
+        metrics = reward.update(plain(references, seed=seed))
         heads.append(copy.deepcopy(reward.state_dict()["head"]))
-        assert figures["skipped"] == float(seed >= 2)
+        assert metrics["skipped"] == float(seed >= 2)
     assert not equal(heads[0], heads[1])
     assert equal(heads[1], heads[3])
 
@@ -221,6 +221,6 @@ def test_one_shared_head_is_one(seed: int) -> None:
     torch.manual_seed(seed)
     head = Discriminator(8, 4, shared=True, spectral=False)
     cls = torch.randn(3, 8)
-    picture, patch = head(cls, cls[:, None])
-    torch.testing.assert_close(picture[:, None], patch)
+    image, patch = head(cls, cls[:, None])
+    torch.testing.assert_close(image[:, None], patch)
     assert len(list(head.parameters())) == 4

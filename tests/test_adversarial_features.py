@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers_images import noise_image, save_dinov2
 from helpers_learnt import plain, save_stripes
-from helpers_pictures import picture, save_dinov2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from vlrl.errors import RewardError
 from vlrl.image.networks.backbone import Backbone
-from vlrl.image.networks.features import ReferenceFeatures, RoundedFeatures, read_picture
+from vlrl.image.networks.features import ReferenceFeatures, RoundedFeatures, read_image
 from vlrl.reward.tree import build_reward
 from vlrl.rewards.image.adversarial_dino import AdversarialDino
 
 DTYPES = ("fp32", "fp16")
 NUM_BYTES = {"fp32": 4 * 17 * 16, "fp16": 2 * 17 * 16}
-"""Of one picture: CLS and 4 x 4 patches of 16 numbers."""
+"""Of one image: CLS and 4 x 4 patches of 16 numbers."""
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,10 @@ def backbone(model: str) -> Backbone:
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     names = [str(folder / f"{i}.png") for i in range(5)]
     for i, name in enumerate(names):
-        Image.fromarray(picture(i)).save(name)
+        Image.fromarray(noise_image(i)).save(name)
     return names
 
 
@@ -57,7 +57,7 @@ def make(model: str, **options: object) -> AdversarialDino:
 def kept(
     backbone: Backbone, dtype: str = "fp32", folder: Path | None = None, num: float = 100
 ) -> ReferenceFeatures:
-    """With room for so many pictures."""
+    """With room for so many images."""
     limit = int(num * NUM_BYTES[dtype])
     return ReferenceFeatures(
         RoundedFeatures(backbone, dtype), None if folder is None else str(folder), limit
@@ -65,8 +65,8 @@ def kept(
 
 
 def alone(backbone: Backbone, path: str, dtype: str) -> tuple[Tensor, Tensor]:
-    """cls [D], patches [P, D] of one picture, kept nowhere."""
-    cls, patches = backbone.features([read_picture(path)])
+    """cls [D], patches [P, D] of one image, kept nowhere."""
+    cls, patches = backbone.features([read_image(path)])
     if dtype == "fp16":
         cls, patches = cls.half(), patches.half()
     return cls[0], patches[0]
@@ -161,9 +161,9 @@ def test_features_beyond_fp16_are_refused(model: str) -> None:
     large = Backbone(model, device="cpu")
     with torch.no_grad():
         large._loaded.module.layernorm.weight.fill_(1e6)
-    assert RoundedFeatures(large, "fp32").features([picture(0)])[0].abs().max() > 65504
+    assert RoundedFeatures(large, "fp32").features([noise_image(0)])[0].abs().max() > 65504
     with pytest.raises(RewardError, match="set feature_dtype: fp32"):
-        RoundedFeatures(large, "fp16").features([picture(0)])
+        RoundedFeatures(large, "fp16").features([noise_image(0)])
 
 
 # --- in the reward -----------------------------------------------------------------------------
@@ -171,16 +171,16 @@ def test_features_beyond_fp16_are_refused(model: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_head_learns_the_same_with_room_for_few(model: str, tmp_path: Path, dtype: str) -> None:
-    """With the default limit, with two pictures' worth of it, and from disk."""
+    """With the default limit, with two images' worth of it, and from disk."""
     references = save_stripes(tmp_path)
     few = {"cache_gib": 2.5 * NUM_BYTES[dtype] / 2**30}
     cases = ({}, few, {**few, "cache": str(tmp_path / "kept")}, {"cache": str(tmp_path / "kept")})
     found = []
     for case in cases:
         reward = make(model, feature_dtype=dtype, **case)
-        figures = [reward.update(plain(references, seed=seed, each=3)) for seed in range(4)]
+        metrics = [reward.update(plain(references, seed=seed, each=3)) for seed in range(4)]
         values = [score.value for score in reward(plain(references))]
-        found.append((figures, values))
+        found.append((metrics, values))
         limit = reward._references.limit_bytes
         assert 0 < reward._references.num_bytes <= limit
         assert limit == (2 * 2**30 if "cache_gib" not in case else int(2.5 * NUM_BYTES[dtype]))
@@ -192,7 +192,7 @@ def test_scoring_in_inference_mode_leaves_features_to_learn_on(model: str, tmp_p
     reward, other = (make(model, feature_dtype="fp16") for _ in range(2))
     with torch.inference_mode():
         reward(rollouts)
-        features = reward._features.features([picture(0)])
+        features = reward._features.features([noise_image(0)])
     assert not any(part.is_inference() for part in features)
     assert reward.update(rollouts) == other.update(rollouts)
 

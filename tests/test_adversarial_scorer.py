@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_images import noise_image, save_clip, save_dinov2
 from helpers_learnt import equal, learn, on_ranks, plain, save_stripes
-from helpers_pictures import picture, save_clip, save_dinov2
 from PIL import Image
 
 from vlrl.errors import RewardError
@@ -50,7 +50,7 @@ def values(reward: AdversarialScorer, rollouts: list[Rollout]) -> list[float | N
 
 
 def exchanged(rollouts: list[Rollout], folder: Path) -> list[Rollout]:
-    """References and generated pictures in each other's place."""
+    """References and generated images in each other's place."""
     out = []
     for i, rollout in enumerate(copy.deepcopy(rollouts)):
         path = folder / f"generated{i}.png"
@@ -64,7 +64,7 @@ def exchanged(rollouts: list[Rollout], folder: Path) -> list[Rollout]:
 
 
 def gap(clip: str, rollouts: list[Rollout]) -> float:
-    """References' mean minus generated pictures', before anything is learnt."""
+    """References' mean minus generated images', before anything is learnt."""
     return make(clip).update(rollouts)["gap"]
 
 
@@ -75,7 +75,7 @@ def test_before_its_first_step_it_is_pick_score(
     fixed = build_reward({"use": "pick_score", "model": clip, "processor": clip, "device": "cpu"})
     rollouts = plain(references)
     for i, rollout in enumerate(rollouts):
-        rollout.parsed = ImageAnswer(picture(i, 30 + i, 60))
+        rollout.parsed = ImageAnswer(noise_image(i, 30 + i, 60))
     reward = make(clip, num_layers=num_layers, trigger="generated_ahead")
     assert reward.range == fixed.range
     expected = [score.value for score in fixed(rollouts)]
@@ -116,7 +116,7 @@ def test_only_the_last_layers_learn(clip: str, references: list[str], num_layers
 def test_the_scorer_learns_to_prefer_references(
     clip: str, references: list[str], tmp_path: Path
 ) -> None:
-    """From either side: stripes over plain pictures, and plain pictures over stripes."""
+    """From either side: stripes over plain images, and plain images over stripes."""
     for rollouts in (plain(references), exchanged(plain(references), tmp_path)):
         reward = make(clip)
         first = reward.update(rollouts)
@@ -129,7 +129,7 @@ def test_the_scorer_learns_to_prefer_references(
         assert all(low <= value <= high for value in values(reward, rollouts))
 
 
-def test_figures_are_those_of_the_pairs(clip: str, references: list[str], tmp_path: Path) -> None:
+def test_metrics_are_those_of_the_pairs(clip: str, references: list[str], tmp_path: Path) -> None:
     rollouts = plain(references)
     reward = make(clip, divide_by=2.0, batch_size=4)
     made = np.array(values(reward, rollouts))
@@ -143,7 +143,7 @@ def test_figures_are_those_of_the_pairs(clip: str, references: list[str], tmp_pa
     assert (found["skipped"], found["steps"]) == (0.0, 1.0)
 
 
-def test_it_learns_only_while_generated_pictures_are_ahead(
+def test_it_learns_only_while_generated_images_are_ahead(
     clip: str, references: list[str], tmp_path: Path
 ) -> None:
     behind, ahead = plain(references), exchanged(plain(references), tmp_path)
@@ -161,7 +161,7 @@ def test_it_learns_only_while_generated_pictures_are_ahead(
     rounds = [reward.update(ahead) for _ in range(40)]
     assert rounds[-1]["gap"] > 0
     assert rounds[-1]["skipped"] == 1.0
-    # Once it rests on these pictures it rests: the first skipped step ends a round.
+    # Once it rests on these images it rests: the first skipped step ends a round.
     steps = [found["steps"] for found in rounds]
     assert steps == sorted(steps, reverse=True)
 
@@ -180,7 +180,7 @@ def test_kept_states_give_the_score_of_the_whole_model(clip: str, references: li
         reward.update(rollouts)
 
 
-def test_every_picture_goes_through_the_lower_layers_once(clip: str, references: list[str]) -> None:
+def test_every_image_goes_through_the_lower_layers_once(clip: str, references: list[str]) -> None:
     reward = make(clip, max_updates=3, batch_size=4)
     rollouts = plain(references, each=3)
     seen: list[int] = []
@@ -208,7 +208,7 @@ def test_every_picture_goes_through_the_lower_layers_once(clip: str, references:
 
 
 def test_between_updates_nothing_moves(clip: str, references: list[str]) -> None:
-    """One picture keeps its reward to the bit, and no gradient is left on."""
+    """One image keeps its reward to the bit, and no gradient is left on."""
     reward = make(clip)
     rollouts, others = plain(references), plain(references, seed=1)
     before = values(reward, rollouts)
@@ -303,8 +303,8 @@ def test_a_gradient_that_is_not_finite_stops(clip: str, references: list[str]) -
 
 
 def test_two_ranks_take_the_step_of_one(clip: str, references: list[str], tmp_path: Path) -> None:
-    """With unequal shares, a rank without pictures, a round without any, and ranks that differ
-    on whether generated pictures are ahead."""
+    """With unequal shares, a rank without images, a round without any, and ranks that differ
+    on whether generated images are ahead."""
     dino = str(save_dinov2(tmp_path / "dino"))
     head = {"use": "adversarial_dino", "model": dino, "device": "cpu", "num_patches": 0}
     nodes = {
@@ -339,6 +339,6 @@ def test_two_ranks_take_the_step_of_one(clip: str, references: list[str], tmp_pa
                 torch.testing.assert_close(found, weight, atol=2e-5, rtol=1e-4)
         assert other[name]["values"] == []
         assert one[name]["values"] == pytest.approx(single["values"], abs=2e-5), name
-    figures = one["trigger"]["figures"]
-    assert {found["skipped"] for found in figures if "gap" in found} == {0.0, 1.0}
-    assert figures[2] == {"skipped": 1.0, "steps": 0.0}
+    metrics = one["trigger"]["figures"]
+    assert {found["skipped"] for found in metrics if "gap" in found} == {0.0, 1.0}
+    assert metrics[2] == {"skipped": 1.0, "steps": 0.0}

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+from helpers_images import save_dinov2
 from helpers_learnt import equal, plain, save_stripes
-from helpers_pictures import save_dinov2
 from PIL import Image
 from torch import Tensor
 
@@ -62,7 +62,7 @@ def loaded(backbone: str) -> torch.nn.Module:
 
 @torch.no_grad()
 def raw_features(backbone: str, images: Sequence[np.ndarray], dtype: str = "fp32") -> Pair:
-    """The last tokens of pictures resized to 56 x 56, rounded to the dtype, float64."""
+    """The last tokens of images resized to 56 x 56, rounded to the dtype, float64."""
     pixels = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images]) / 255
     pixels = torch.nn.functional.interpolate(pixels, (56, 56), mode="bicubic", antialias=True)
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
@@ -74,7 +74,7 @@ def raw_features(backbone: str, images: Sequence[np.ndarray], dtype: str = "fp32
 def features_of(
     backbone: str, rollouts: Sequence[Rollout], dtype: str = "fp32"
 ) -> tuple[Pair, Pair]:
-    """References' and generated pictures'."""
+    """References' and generated images'."""
     paths = [rollout.sample.target.references[0] for rollout in rollouts]
     real = [np.array(Image.open(path)) for path in paths]
     made = [rollout.parsed.image for rollout in rollouts]
@@ -114,12 +114,12 @@ def stepped(
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The weights after one step of SGD, and the figures before it."""
     weights = {name: tensor.clone().requires_grad_() for name, tensor in before.items()}
-    patch_head = "picture" if o.shared_head else "patch"
-    cls = [logit(weights, "picture", pair[0]) for pair in (real, fake)]
+    patch_head = "image" if o.shared_head else "patch"
+    cls = [logit(weights, "image", pair[0]) for pair in (real, fake)]
     patches = [logit(weights, patch_head, pair[1]) for pair in (real, fake)]
     loss = two_sides(o.loss, *cls) + o.patch_loss * two_sides(o.loss, *patches)
     if o.regularise == "penalty":
-        penalty = squared_gradient(weights, "picture", real[0])
+        penalty = squared_gradient(weights, "image", real[0])
         if o.patch_loss > 0:
             penalty = penalty + squared_gradient(weights, patch_head, real[1].flatten(0, 1))
         loss = loss + o.penalty_weight * penalty
@@ -129,9 +129,9 @@ def stepped(
         for name, gradient in zip(weights, gradients, strict=True)
     }
     if o.shared_head:
-        after |= {f"patch{name[7:]}": after[name] for name in after if name.startswith("picture")}
+        after |= {f"patch{name[7:]}": after[name] for name in after if name.startswith("image")}
     cls, patches = [part.detach() for part in cls], [part.detach() for part in patches]
-    figures = {
+    metrics = {
         "loss": float(loss.detach()),
         "accuracy": float(((cls[0] > 0).double().mean() + (cls[1] < 0).double().mean()) / 2),
         "reference": float(cls[0].mean()),
@@ -139,7 +139,7 @@ def stepped(
         "gap": float(cls[0].mean() - cls[1].mean()),
         "patch_gap": float(patches[0].mean() - patches[1].mean()),
     }
-    return after, figures
+    return after, metrics
 
 
 def same(found: Weights, expected: Weights, before: Weights) -> None:
@@ -178,9 +178,9 @@ def test_the_step_is_the_plain_gradient(
     for _ in range(2):
         before = weights_of(reward)
         found = reward.update(rollouts)
-        after, figures = stepped(before, real, fake, reward.options)
+        after, metrics = stepped(before, real, fake, reward.options)
         same(weights_of(reward), after, before)
-        assert {name: found[name] for name in figures} == pytest.approx(figures, abs=1e-4)
+        assert {name: found[name] for name in metrics} == pytest.approx(metrics, abs=1e-4)
     assert not equal(before, after)
 
 
@@ -190,13 +190,13 @@ def test_the_cases_differ(backbone: str, references: list[str]) -> None:
     rollouts = plain(references)
     real, fake = features_of(backbone, rollouts)
     weights = weights_of(make(backbone))
-    logits = torch.stack([logit(weights, "picture", pair[0]) for pair in (real, fake)])
+    logits = torch.stack([logit(weights, "image", pair[0]) for pair in (real, fake)])
     assert float(logits.max()) > 1 or float(logits.min()) < -1
     assert float(logits.abs().min()) < 1
     penalty = AdversarialDinoOptions(regularise="penalty", patch_loss=1.7)
     none = AdversarialDinoOptions(patch_loss=1.7)
     one, other = (stepped(weights, real, fake, o)[0] for o in (penalty, none))
-    for head in ("picture", "patch"):
+    for head in ("image", "patch"):
         name = f"{head}.0.weight"
         moved = (one[name] - weights[name]).abs().max()
         assert float((one[name] - other[name]).abs().max()) > 0.1 * float(moved)
@@ -216,7 +216,7 @@ def test_it_learns_from_its_own_optimizer(backbone: str) -> None:
 def test_reward_and_step_hand_the_same_features_to_the_head(
     backbone: str, references: list[str], dtype: str
 ) -> None:
-    """To the bit, for generated pictures; references come the same way."""
+    """To the bit, for generated images; references come the same way."""
     reward = make(backbone, feature_dtype=dtype)
     rollouts = plain(references)
     calls: list[Pair] = []
@@ -234,7 +234,7 @@ def test_reward_and_step_hand_the_same_features_to_the_head(
             assert rounded == (dtype == "fp16")
 
 
-def test_some_patches_of_each_picture(backbone: str, references: list[str]) -> None:
+def test_some_patches_of_each_image(backbone: str, references: list[str]) -> None:
     """Drawn anew for each step, without repetition, for both sides; the step is that of these."""
     reward = make(backbone, num_patches=5, num_updates=2, regularise="penalty")
     rollouts = plain(references)
@@ -260,10 +260,10 @@ def test_some_patches_of_each_picture(backbone: str, references: list[str]) -> N
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_replayed_pictures_take_part_in_the_step(
+def test_replayed_images_take_part_in_the_step(
     backbone: str, references: list[str], share: float
 ) -> None:
-    """One old picture, six new ones that are alike: which of them it replaces does not matter."""
+    """One old image, six new ones that are alike: which of them it replaces does not matter."""
     reward = make(backbone, replay_size=4, replay_share=share)
     rollouts, old = plain(references), plain(references, num=1, seed=7)
     for rollout in rollouts:
@@ -280,11 +280,11 @@ def test_replayed_pictures_take_part_in_the_step(
         torch.cat([old_one.expand(6, *old_one.shape[1:])[:num], new[num:]])
         for old_one, new in zip(earlier, fake, strict=True)
     )
-    after, figures = stepped(before, real, (cls, patches), reward.options)
+    after, metrics = stepped(before, real, (cls, patches), reward.options)
     same(weights_of(reward), after, before)
-    assert {name: found[name] for name in figures} == pytest.approx(figures, abs=1e-4)
+    assert {name: found[name] for name in metrics} == pytest.approx(metrics, abs=1e-4)
     _, without = stepped(before, real, fake, reward.options)
-    assert (abs(without["generated"] - figures["generated"]) > 0.01) == (share > 0)
+    assert (abs(without["generated"] - metrics["generated"]) > 0.01) == (share > 0)
 
 
 def test_spectral_norm_takes_the_size_out_of_the_layers(
@@ -304,7 +304,7 @@ def test_spectral_norm_takes_the_size_out_of_the_layers(
     assert [score.value for score in reward(rollouts)] == pytest.approx(values, abs=1e-4)
     weights = {
         f"{head}.{i}.{kind}": getattr(getattr(reward.head, head)[i], kind).detach().double()
-        for head in ("picture", "patch")
+        for head in ("image", "patch")
         for i in (0, 2)
         for kind in ("weight", "bias")
     }
@@ -313,7 +313,7 @@ def test_spectral_norm_takes_the_size_out_of_the_layers(
         raw = next(originals).detach().double()
         weights[name] = raw / torch.linalg.svdvals(raw)[0]
     cls, patches = features_of(backbone, rollouts)[1]
-    expected = 0.7 * logit(weights, "picture", cls) + 0.3 * logit(weights, "patch", patches).mean(1)
+    expected = 0.7 * logit(weights, "image", cls) + 0.3 * logit(weights, "patch", patches).mean(1)
     assert values == pytest.approx(expected.tolist(), abs=0.02)
 
 
@@ -324,10 +324,10 @@ def test_the_cap_on_accuracy_ends_the_steps(backbone: str, references: list[str]
     real, fake = features_of(backbone, rollouts)
     start = weights_of(capped)
     expected, taken = start, 0
-    after, figures = stepped(start, real, fake, capped.options)
-    while figures["accuracy"] <= 0.8:
+    after, metrics = stepped(start, real, fake, capped.options)
+    while metrics["accuracy"] <= 0.8:
         expected, taken = after, taken + 1
-        after, figures = stepped(expected, real, fake, capped.options)
+        after, metrics = stepped(expected, real, fake, capped.options)
     assert 0 < taken < 200
     found = capped.update(rollouts)
     assert (found["steps"], found["skipped"]) == (taken, 0.0)
@@ -337,7 +337,7 @@ def test_the_cap_on_accuracy_ends_the_steps(backbone: str, references: list[str]
     assert equal(free.state_dict()["head"], capped.state_dict()["head"])
     again = capped.update(rollouts)
     assert (again["steps"], again["skipped"]) == (0.0, 1.0)
-    assert again["accuracy"] == pytest.approx(figures["accuracy"])
+    assert again["accuracy"] == pytest.approx(metrics["accuracy"])
     assert equal(free.state_dict()["head"], capped.state_dict()["head"])
     free.update(rollouts)
     assert not equal(free.state_dict()["head"], capped.state_dict()["head"])
@@ -350,7 +350,7 @@ def test_the_cap_on_accuracy_ends_the_steps(backbone: str, references: list[str]
     "options",
     [
         {},
-        {"picture_weight": 0.2, "patch_weight": 1.5, "bound": 0.7},
+        {"image_weight": 0.2, "patch_weight": 1.5, "bound": 0.7},
         {"num_patches": 2, "shared_head": True, "feature_dtype": "fp16"},
     ],
     ids=str,
@@ -362,19 +362,19 @@ def test_the_reward_is_cls_and_the_mean_of_all_patches(
     rollouts = plain(references)
     _, (cls, patches) = features_of(backbone, rollouts, str(options.get("feature_dtype", "fp32")))
     weights = weights_of(reward)
-    picture, patch = (
-        logit(weights, "picture", cls).numpy(),
+    image, patch = (
+        logit(weights, "image", cls).numpy(),
         logit(weights, "patch", patches).numpy(),
     )
     assert patch.shape == (6, 16)
     patch = patch.mean(1)
-    a, b = options.get("picture_weight", 0.7), options.get("patch_weight", 0.3)
+    a, b = options.get("image_weight", 0.7), options.get("patch_weight", 0.3)
     bound = options.get("bound", 10.0)
     scores = reward(rollouts)
-    expected = bound * np.tanh((a * picture + b * patch) / bound)
+    expected = bound * np.tanh((a * image + b * patch) / bound)
     assert [score.value for score in scores] == pytest.approx(expected, abs=1e-4)
     parts = [score.parts for score in scores]
-    assert [p["adversarial_dino_picture"] for p in parts] == pytest.approx(picture, abs=1e-4)
+    assert [p["adversarial_dino_image"] for p in parts] == pytest.approx(image, abs=1e-4)
     assert [p["adversarial_dino_patches"] for p in parts] == pytest.approx(patch, abs=1e-4)
     assert np.abs(patch).max() > 0.1  # so that the reward without them is another one
 

@@ -24,7 +24,7 @@ BOX_REWARDS = ("gaussian_point", "gaussian_coverage", "box_hit", "box_iou", "edg
 
 
 def sample(box=TRUE, frame=SCREEN) -> Sample:
-    """A problem whose picture has the frame's size in pixels."""
+    """A problem whose image has the frame's size in pixels."""
     part = ImagePart("a.png", int(frame.width), int(frame.height))
     prompt = (Message("user", (part, TextPart("Click: Inbox"))),)
     return Sample("s", "gui_grounding", prompt, GuiTarget(Box(*box, frame)))
@@ -48,7 +48,7 @@ def value_of(name, box, true=TRUE, frame=SCREEN, **options) -> float:
 
 
 def gui_task(profile="gui_g2") -> GuiGrounding:
-    """A task that only reads answers, at the picture's own size."""
+    """A task that only reads answers, at the image's own size."""
     source = {"t": {"path": "unused.jsonl"}}
     return GuiGrounding(GuiGrounding.Options(data=source, profile=profile))
 
@@ -132,7 +132,7 @@ def test_edge_cases_2_3_18_bad_true_box(true):
             build_reward({"use": name})([rollout(boxed(TRUE), bad)])
 
 
-# (what, answer, readable, hit, format) for GUI-G2's profile; the picture is not resized.
+# (what, answer, readable, hit, format) for GUI-G2's profile; the image is not resized.
 ANSWERS = [
     ("5 nan", "[nan,100,200,140]", False, 0, 0),
     ("5 inf", "[100,100,inf,140]", False, 0, 0),

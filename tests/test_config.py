@@ -29,7 +29,7 @@ SECTIONS = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in R
 # The others are laid over one of these.
 RUNNABLE = [path for path in RECIPES if "use" in SECTIONS[path].get("policy", {})]
 GUI = [path for path in RUNNABLE if path.parent.name == "gui_grounding"]
-# Rewards of generated pictures stand there too; they go on other tasks.
+# Rewards of generated images stand there too; they go on other tasks.
 REWARDS = [
     path
     for path in sorted((ROOT / "configs/rewards").glob("*.yaml"))
@@ -60,7 +60,7 @@ def test_an_infinite_option_survives_saving() -> None:
 
 
 def image_config(names: str) -> RunConfig:
-    """Recipes for pictures, each laid over those before it."""
+    """Recipes for images, each laid over those before it."""
     paths = [ROOT / f"configs/image_generation/{name}.yaml" for name in names.split()]
     return check_plugins(load_run_config(paths))
 

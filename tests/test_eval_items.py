@@ -149,13 +149,13 @@ def test_tables_with_a_column_mapping_name_their_convention(tmp_path: Path) -> N
         one(path, "screenspot_v2", format="rows", columns=columns)
 
 
-def test_a_reupload_as_parquet_with_the_pictures_inside(tmp_path: Path) -> None:
+def test_a_reupload_as_parquet_with_the_images_inside(tmp_path: Path) -> None:
     from datasets import Dataset, Features, Image, Sequence, Value
-    from PIL import Image as Pictures
+    from PIL import Image as PILImage
 
     columns = {"element_type": "data_type", "platform": "data_source"}
     rows = {
-        "image": [Pictures.new("RGB", (200, 100))],
+        "image": [PILImage.new("RGB", (200, 100))],
         "bbox": [[0.5, 0.5, 0.75, 1.0]],
         "instruction": ["go"],
         "data_type": ["text"],

@@ -51,7 +51,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 # Answers
 
 
-def test_boxes_about_targets_that_are_none_have_no_figures(tmp_path: Path) -> None:
+def test_boxes_about_targets_that_are_none_have_no_metrics(tmp_path: Path) -> None:
     words = given(tmp_path, ["[1,2,3,4]", "[-1,-1,-1,-1]"])
     assert main([*words, "--negatives"]) == 0
     summary = json.loads((tmp_path / "out/summary.json").read_text())
@@ -59,7 +59,7 @@ def test_boxes_about_targets_that_are_none_have_no_figures(tmp_path: Path) -> No
     assert summary["outcomes"] == {"correct": 1, "wrong": 1, "wrong_format": 0, "failed": 0}
 
 
-def test_boxes_about_polygons_have_no_figures(tmp_path: Path) -> None:
+def test_boxes_about_polygons_have_no_metrics(tmp_path: Path) -> None:
     row = {"id": "i0", "image_path": "x.png", "image_size": [100, 100], "instruction": "open",
            "GUI_types": ["Label"], "box_type": "polygon",
            "box_coordinates": [0, 0, 9, 0, 9, 9, 0, 9]}  # fmt: skip
@@ -96,25 +96,25 @@ def test_a_number_of_hundreds_of_digits_is_no_place(
     assert compare(tmp_path / "out", tmp_path / "out").num_items == 3
 
 
-def test_resumed_answers_belong_to_the_same_pictures_and_columns(
+def test_resumed_answers_belong_to_the_same_images_and_columns(
     tmp_path: Path, server: str, screens: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table, pictures = tmp_path / "t.jsonl", screens.parent
+    table, images = tmp_path / "t.jsonl", screens.parent
     rows = [json.loads(line) for line in screens.read_text(encoding="utf-8").splitlines()][:2]
     table.write_text("\n".join(json.dumps({**row, "other": "another"}) for row in rows))
     base = ["eval", "--benchmark", "custom", "--data", str(table), "--endpoint", server]
     base += ["--model", "m", "--profile", "gui_g2", "--quiet", "--max-tries", "1"]
     base += ["--format", "rows", "--box", "xyxy_px", "--out", str(tmp_path / "out")]
-    asked = [*base, "--images", str(pictures), "--columns", "image=image"]
+    asked = [*base, "--images", str(images), "--columns", "image=image"]
     assert main(asked) == 0
     assert main(asked) == 0
     capsys.readouterr()
     assert main([*asked, "instruction=other"]) == 2
     assert "columns = {'image': 'image'}" in capsys.readouterr().err
     elsewhere = tmp_path / "elsewhere"
-    elsewhere.symlink_to(pictures)
+    elsewhere.symlink_to(images)
     assert main([*asked, "--images", str(elsewhere)]) == 2
-    assert f"images = '{pictures}'" in capsys.readouterr().err
+    assert f"images = '{images}'" in capsys.readouterr().err
 
 
 def test_resumed_answers_of_a_checkpoint_belong_to_one_attention(
@@ -161,9 +161,9 @@ def test_a_proxy_is_not_asked_for_this_machines_own_address(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    picture = next(screens.parent.rglob("*.png"))
+    image = next(screens.parent.rglob("*.png"))
     frame = Frame(100, 100)
-    item = Item("a", str(picture), frame, "x", Box(1, 1, 2, 2, frame))
+    item = Item("a", str(image), frame, "x", Box(1, 1, 2, 2, frame))
 
     def ask(url: str) -> tuple[str | None, str | None]:
         options = EndpointOptions(url, "m", "{instruction}", max_tries=1)

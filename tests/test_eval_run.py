@@ -85,7 +85,7 @@ def test_a_window_lies_inside_and_keeps_its_size(
 def test_a_click_in_a_window_comes_back_to_its_place(name: str, x: float, y: float) -> None:
     profile, item = profile_named(name), blank()
     crop = (250, 150, 750, 450)
-    # The same place as the model writes it, in the window enlarged to the picture's size.
+    # The same place as the model writes it, in the window enlarged to the image's size.
     true = Point(x * 1000, y * 600, item.frame)
     inner = Frame(1000, 600)
     place = Point((true.x - 250) * 2, (true.y - 150) * 2, inner)
@@ -288,19 +288,17 @@ def endpoint(url: str, waits: list[float] | None = None, **options: object) -> E
     return Endpoint(settings, G2, sleep=(waits if waits is not None else []).append)
 
 
-def test_an_endpoint_gets_the_resized_picture_and_the_question(
-    server: Server, screens: Path
-) -> None:
+def test_an_endpoint_gets_the_resized_image_and_the_question(server: Server, screens: Path) -> None:
     item = items_of(screens)[0]
     with endpoint(server.url, api_key="secret") as asked:
         (reply,) = asked.answer([Ask(item)])
     assert (reply.output, reply.num_tokens, reply.error) == ("[1,2,3,4]", 7, None)
     (body,) = server.bodies
     assert server.keys == ["Bearer secret"]
-    picture, text = body["messages"][0]["content"]
+    part, text = body["messages"][0]["content"]
     assert text["text"] == f"Where: {item.instruction}"
     assert (body["temperature"], body["model"]) == (0.0, "some-model")
-    data = base64.b64decode(picture["image_url"]["url"].partition(",")[2])
+    data = base64.b64decode(part["image_url"]["url"].partition(",")[2])
     with Image.open(io.BytesIO(data)) as image:
         assert image.size == reply.resized.extent
 

@@ -55,8 +55,8 @@ def test_gui_g1_fits_the_cells_of_v2_and_not_of_v1() -> None:
     hits = [286, 181, 187, 113, 214, 167]
     (v2,) = LAYOUTS["screenspot"].tables(screenspot(hits, CELLS_V2))
     # One published cell is cut rather than rounded: 214 / 234 = 91.45 %.
-    figures = [cell(v2, column) for column in v2.columns[:6]]
-    assert figures == pytest.approx(published, abs=0.11)
+    metrics = [cell(v2, column) for column in v2.columns[:6]]
+    assert metrics == pytest.approx(published, abs=0.11)
     assert v2.rows[0][1][-1].cells == ((1148, 1272),), "90.25 %, printed as 90.3"
     impossible = [
         all(abs(100 * n / size - figure) > 0.06 for n in range(size + 1))

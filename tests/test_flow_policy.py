@@ -36,7 +36,7 @@ def make(folders: dict[str, Path], kind: str, **options: object) -> FlowPolicy:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_greedy_is_the_pipelines_own_picture(folders: dict[str, Path], kind: str) -> None:
+def test_greedy_is_the_pipelines_own_image(folders: dict[str, Path], kind: str) -> None:
     policy = make(folders, kind)
     problem = samples(CAPTIONS[1])
     (mine,), _ = policy.sample(problem, 1, seed=3, greedy=True)
@@ -114,7 +114,7 @@ def test_stacked_steps_and_chunks_change_nothing(folders: dict[str, Path]) -> No
         torch.testing.assert_close(other, gradients[0], rtol=1e-4, atol=1e-6)
 
 
-def test_a_picture_does_not_depend_on_its_batch(folders: dict[str, Path]) -> None:
+def test_a_image_does_not_depend_on_its_batch(folders: dict[str, Path]) -> None:
     policy = make(folders, "sd3")
     together, _ = policy.sample(samples(), 2, seed=5)
     for i, sample in enumerate(samples()):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers_flow import flow_run, save_sd3, write_captions
-from helpers_pictures import save_dinov2
+from helpers_images import save_dinov2
 from helpers_runs import curve, run_job
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,7 +87,7 @@ def test_optimality_is_a_probability(advantage: float, scale: float) -> None:
 
 
 @given(r=st.floats(0, 1), beta=st.floats(0.1, 2), seed=st.integers(0, 50))
-def test_nft_pulls_good_pictures_and_pushes_bad_ones(r: float, beta: float, seed: int) -> None:
+def test_nft_pulls_good_images_and_pushes_bad_ones(r: float, beta: float, seed: int) -> None:
     """At v = v_old the gradient is (2 r - 1) times that of plain regression, whatever beta."""
     torch.manual_seed(seed)
     clean, noise = torch.randn(2, 3, 2, 2), torch.randn(2, 3, 2, 2)
@@ -155,10 +155,10 @@ def test_groups_drawn_again_have_the_window_of_the_first(
     windows = set()
     for _ in range(6):
         experience = trainer.collect(meter := Meter())
-        figures = meter.reduce(trainer.world)
+        metrics = meter.reduce(trainer.world)
         windows.add(experience.trajectory.steps)
         trainer.policy.version += 1
-        assert figures["filter/resampled_groups"] > 0
+        assert metrics["filter/resampled_groups"] > 0
     assert len(windows) > 1
 
 
@@ -179,8 +179,8 @@ def test_old_log_probs_may_be_those_of_sampling(parts: dict[str, Path], tmp_path
         trainer.policy.evaluate = lambda *a, _e=evaluate, _s=seen, **k: (_s.append(1), _e(*a, **k))[
             1
         ]
-        figures = [trainer.train_step() for _ in range(2)]
-        found[choice], calls[choice] = figures, len(seen)
+        metrics = [trainer.train_step() for _ in range(2)]
+        found[choice], calls[choice] = metrics, len(seen)
     assert calls["recompute"] == 2 * calls["rollout"]
     for ours, plain in zip(found["rollout"], found["recompute"], strict=True):
         assert ours["update/loss"] == pytest.approx(plain["update/loss"], rel=1e-4, abs=1e-6)
@@ -192,8 +192,8 @@ def test_the_gap_to_sampling_is_nought_before_the_first_step(
     parts: dict[str, Path], tmp_path: Path, ratio: str
 ) -> None:
     job = config(parts, tmp_path, ratio, policy__ratio=ratio, policy__latent_dtype="fp32")
-    figures = build_trainer(check(RunConfig, job), None).train_step()
-    assert figures["update/sampling_gap"] < 1e-5
+    metrics = build_trainer(check(RunConfig, job), None).train_step()
+    assert metrics["update/sampling_gap"] < 1e-5
 
 
 def test_a_model_that_is_reward_and_metric_is_loaded_once(
@@ -284,7 +284,7 @@ def test_a_checkpoint_without_an_average_says_so(parts: dict[str, Path], tmp_pat
 def test_evaluation_is_of_the_average_and_export_loads(
     parts: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The pictures of `after` are those of the exported pipeline."""
+    """The images of `after` are those of the exported pipeline."""
     from diffusers import DiffusionPipeline
 
     from vlrl.cli.train import export
@@ -359,7 +359,7 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
             for name in wanted:
                 wish = pytest.approx(b[name], rel=tolerance, abs=1e-5)
                 assert a[name] == wish, (kind, stage, name)
-        # Drawn with the running average, from the first picture on.
+        # Drawn with the running average, from the first image on.
         for a, b in zip(evaluated(single[kind]), evaluated(job), strict=True):
             assert a == pytest.approx(b, abs=2e-4), (kind, stage)
         last = tmp_path / job["name"] / "checkpoints/step-000003"
@@ -372,7 +372,7 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
 
 
 def evaluated(job: dict[str, Any]) -> list[float]:
-    """What every sample's picture was worth after training."""
+    """What every sample's image was worth after training."""
     path = Path(job["out"]) / job["name"] / "evaluations/after/train.jsonl"
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return [row["metrics"]["lean"] for row in sorted(rows, key=lambda row: row["id"])]
@@ -384,8 +384,8 @@ def test_the_command_measures_a_model(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """scripts/evaluate_images.py: pictures of every sample, figures, distances to two sets."""
-    import evaluate_pictures
+    """scripts/evaluate_images.py: images of every sample, figures, distances to two sets."""
+    import evaluate_images
     import yaml
 
     job = config(parts, tmp_path, "measured", reward={"use": "jpeg_compressibility"})
@@ -395,11 +395,11 @@ def test_the_command_measures_a_model(
     split = next(iter(job["task"]["data"]))
 
     def run(*more: str) -> int:
-        sys.argv = ["evaluate_pictures.py", "--config", str(file), "--split", split, "--limit", "4"]
+        sys.argv = ["evaluate_images.py", "--config", str(file), "--split", split, "--limit", "4"]
         sys.argv += ["--features", str(judge), "--out", str(tmp_path / "figures.json"), *more]
-        return evaluate_pictures.main()
+        return evaluate_images.main()
 
-    assert run("--pictures", str(tmp_path / "drawn")) == 0
+    assert run("--images", str(tmp_path / "drawn")) == 0
     drawn = sorted((tmp_path / "drawn").iterdir())
     assert len(drawn) == 4
     assert run("--against", f"own={tmp_path / 'drawn'}", "--batch-size", "3") == 0
@@ -415,10 +415,10 @@ def test_the_command_measures_a_model(
     assert sets["own"]["nearest"] == 1.0
     assert sets["own"]["fid"] == pytest.approx(0, abs=1e-3)
     assert sets["references"]["fid"] > sets["own"]["fid"]
-    monkeypatch.setattr(evaluate_pictures, "generate", None)  # no mistake costs a generation
+    monkeypatch.setattr(evaluate_images, "generate", None)  # no mistake costs a generation
     for wrong in (str(tmp_path / "drawn"), "own=", f"own={tmp_path / 'nope'}"):
         assert run("--against", wrong) == 2
         assert "--against takes NAME=FOLDER" in capsys.readouterr().err
-    drawn[0].write_bytes(b"no picture")
+    drawn[0].write_bytes(b"no image")
     assert run("--against", f"own={tmp_path / 'drawn'}") == 2
     assert f"{drawn[0]} cannot be opened" in capsys.readouterr().err

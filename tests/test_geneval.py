@@ -1,4 +1,4 @@
-"""GenEval's rules on boxes that are given: hand-worked pictures, then properties."""
+"""GenEval's rules on boxes that are given: hand-worked images, then properties."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_hand_worked_pictures(name):
+def test_hand_worked_images(name):
     raw, objects, (score, released), correct, strict = TABLE[name]
     scene = scene_of(raw, "row 1")
     verdict = judge(scene, objects)
@@ -205,7 +205,7 @@ def scenes(draw):
 
 
 @given(scene=scenes(), found=objects)
-def test_the_three_figures_agree(scene, found):
+def test_the_three_metrics_agree(scene, found):
     verdict = judge(scene, found)
     assert 0 <= verdict.score <= 1
     assert verdict.strict == (verdict.score == 1)
@@ -250,7 +250,7 @@ def test_overall_is_the_mean_over_tasks():
     assert found["mean"] == pytest.approx(0.75)
     # One of two right or wrong, drawn anew: 0, 1/2 or 1 of them; the other task is always right.
     assert (found["low"], found["high"], found["num"]) == (0.5, 1.0, 3)
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         overall([], [])
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers_pictures import LABELS, SCENES, picture, rollout, save_clip, save_detr
+from helpers_images import LABELS, SCENES, noise_image, rollout, save_clip, save_detr
 from PIL import Image
 
 from vlrl.errors import RewardError
@@ -35,9 +35,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 @pytest.fixture(scope="module")
 def rollouts() -> list:
-    """Pictures of several sizes."""
+    """Images of several sizes."""
     sizes = ((40, 52), (64, 64), (40, 52), (30, 30), (97, 51))
-    return [rollout(picture(i, *size), i, scene=SCENES[i % 3]) for i, size in enumerate(sizes)]
+    return [rollout(noise_image(i, *size), i, scene=SCENES[i % 3]) for i, size in enumerate(sizes)]
 
 
 def test_geneval_is_the_judge_on_what_the_detector_finds(node, rollouts):
@@ -78,7 +78,7 @@ def test_geneval_names_the_colour_of_each_crop(node):
     from vlrl.image.networks.colours import ColourNamer, crop
 
     model = node["model"]
-    image = picture(5, 60, 60)
+    image = noise_image(5, 60, 60)
     boxes = ((0, 0, 30, 30), (20.4, 10.6, 59, 59.9), (-5, 40, 3, 300), (10, 10, 10, 10))
     crops = [crop(image, box) for box in boxes]
     assert [one.shape[:2] for one in crops] == [(30, 30), (49, 39), (20, 3), (1, 1)]
@@ -105,14 +105,14 @@ def test_geneval_names_the_colour_of_each_crop(node):
 def test_geneval_refuses_a_class_that_the_detector_does_not_know(node):
     scene = {"tag": "counting", "include": [{"class": "teapot", "count": 1}]}
     with pytest.raises(RewardError, match=r"'s0'.*knows no 'teapot'"):
-        build_reward(node)([rollout(picture(0), scene=scene)])
+        build_reward(node)([rollout(noise_image(0), scene=scene)])
     scene = {"tag": "counting", "include": [{"class": "dog", "count": 0}]}
     with pytest.raises(RewardError, match=r"'s0'.*count"):
-        build_reward(node)([rollout(picture(0), scene=scene)])
+        build_reward(node)([rollout(noise_image(0), scene=scene)])
 
 
 @pytest.mark.parametrize("value", ["score", "accuracy", "strict"])
-def test_geneval_has_the_other_figures_as_parts(node, rollouts, value):
+def test_geneval_has_the_other_metrics_as_parts(node, rollouts, value):
     reward = build_reward({**node, "value": value, "label": "scene"})
     others = {f"scene_{name}" for name in ("score", "accuracy", "strict") if name != value}
     for score in reward(rollouts):
@@ -132,7 +132,7 @@ def test_an_evaluation_has_overall_and_the_accuracy_of_each_tag(node, tmp_path):
     task = TextToImage(TextToImage.Options(data=data, width_px=64, height_px=64, labels=["tag"]))
     answers = [
         Rollout(sample, 0, 0, image, Finish.STOP, 0, 0, parsed=task.parse(sample, image))
-        for sample, image in zip(task.samples("test"), map(picture, range(9)), strict=True)
+        for sample, image in zip(task.samples("test"), map(noise_image, range(9)), strict=True)
     ]
     metrics = {
         "geneval": build_reward({**node, "value": "accuracy"}),
@@ -140,11 +140,11 @@ def test_an_evaluation_has_overall_and_the_accuracy_of_each_tag(node, tmp_path):
     }
     summary = summarise(json.loads(json.dumps(rows_of(task, answers, metrics))), 50)
     by_tag = summary["strata"]["tag"]
-    assert {tag: figures["geneval"]["num"] for tag, figures in by_tag.items()} == {
+    assert {tag: metrics["geneval"]["num"] for tag, metrics in by_tag.items()} == {
         "single_object": 5,
         "counting": 3,
     }
-    accuracies = [figures["geneval"]["mean"] for figures in by_tag.values()]
+    accuracies = [metrics["geneval"]["mean"] for metrics in by_tag.values()]
     assert accuracies[0] != accuracies[1]
     found = summary["overall"]["geneval_overall"]
     assert found["mean"] == pytest.approx(sum(accuracies) / 2)
@@ -160,9 +160,9 @@ def test_geneval_published_declares_its_range(node):
     assert build_reward({**node, "published": True, "value": "strict"}).range == (0, 1)
 
 
-def test_colours_reach_their_own_picture(node):
+def test_colours_reach_their_own_image(node):
     reward = build_reward(node)
-    images = [picture(i, 64, 64) for i in range(8)]
+    images = [noise_image(i, 64, 64) for i in range(8)]
     reward([rollout(images[0], scene=SCENES[0])])  # loads
     counts = [one.labels.count("person") for one in reward.detector.detect(images, 0.2)]
     peopled = [pair for pair in zip(images, counts, strict=True) if pair[1] > 0]
@@ -175,5 +175,5 @@ def test_colours_reach_their_own_picture(node):
             asked.append(rollout(image, scene=scene))
     # The count is right, so a score is (1 + share of that colour) / 2.
     shares = [2 * score.value - 1 for score in reward(asked)]
-    by_picture = np.reshape(shares, (len(peopled), len(COLOURS)))
-    assert by_picture.sum(1) == pytest.approx(1.0)  # every person has exactly one colour
+    by_image = np.reshape(shares, (len(peopled), len(COLOURS)))
+    assert by_image.sum(1) == pytest.approx(1.0)  # every person has exactly one colour

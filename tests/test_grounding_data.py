@@ -215,8 +215,8 @@ def test_images_are_checked_and_sized(tmp_path):
     ],
 )
 def test_conventions_and_column_mapping(tmp_path, box, numbers):
-    row = {"picture": "a.png", "size": [960, 540], "text": "close", "answer": numbers}
-    columns = {"image": "picture", "image_size": "size", "instruction": "text", "box": "answer"}
+    row = {"image": "a.png", "size": [960, 540], "text": "close", "answer": numbers}
+    columns = {"image": "image", "image_size": "size", "instruction": "text", "box": "answer"}
     (got,) = read(write(tmp_path, [row]), "rows", box=box, columns=columns).good
     assert got.box == pytest.approx((96, 54, 192, 108))
     assert got.id == "rows/1"
@@ -224,10 +224,10 @@ def test_conventions_and_column_mapping(tmp_path, box, numbers):
 
 def test_parquet_with_images_inside(tmp_path, monkeypatch):
     from datasets import Dataset, Features, Image, Sequence, Value
-    from PIL import Image as Picture
+    from PIL import Image as PILImage
 
     monkeypatch.setenv("HOME", str(tmp_path))
-    Picture.new("RGB", (960, 540)).save(tmp_path / "a.png")
+    PILImage.new("RGB", (960, 540)).save(tmp_path / "a.png")
     features = Features(
         {"image": Image(), "instruction": Value("string"), "bbox": Sequence(Value("float64"))}
     )

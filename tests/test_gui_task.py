@@ -56,7 +56,7 @@ def test_samples(tmp_path):
     assert sample.columns["image_size"] == [1920, 1080]
 
 
-def test_answers_are_read_in_the_resized_picture(tmp_path):
+def test_answers_are_read_in_the_resized_image(tmp_path):
     task = task_on(tmp_path)
     (sample,) = task.samples("train")
     # The model sees 1932 x 1092; unscaled answers would be off by 0.6 % and 1.1 %.
@@ -72,26 +72,26 @@ def test_a_written_answer_hits(tmp_path, profile):
     task = task_on(tmp_path, profile=profile)
     (sample,) = task.samples("train")
     text = write_answer(sample.target.box, task.profile, task.resized(sample))
-    figures = task.metrics([answered(task, sample, text)])
-    assert figures["hit"] == [1.0]
-    assert figures["well_formed"] == [1.0]
+    metrics = task.metrics([answered(task, sample, text)])
+    assert metrics["hit"] == [1.0]
+    assert metrics["well_formed"] == [1.0]
     if task.profile.kind == "box":
-        assert figures["iou"][0] > 0.9
-        assert figures["size_ratio"][0] == pytest.approx(1.0, abs=0.05)
+        assert metrics["iou"][0] > 0.9
+        assert metrics["size_ratio"][0] == pytest.approx(1.0, abs=0.05)
     else:
-        assert math.isnan(figures["iou"][0])
+        assert math.isnan(metrics["iou"][0])
 
 
 def test_metrics_by_hand(tmp_path):
     task = task_on(tmp_path, [{**ROW, "image_size": [1932, 1092]}])
     (sample,) = task.samples("train")
     texts = ["[100,100,200,140]", "[50,80,250,160]", "(150,120)", "no", "[200,140,100,100]"]
-    figures = task.metrics([answered(task, sample, text) for text in texts])
-    assert figures["hit"] == [1, 1, 1, 0, 1]
-    assert figures["iou"] == [1, 0.25, 0, 0, 0]
-    assert figures["size_ratio"][:2] == pytest.approx([1, 2])
-    assert all(math.isnan(ratio) for ratio in figures["size_ratio"][2:])
-    assert figures["well_formed"] == [1, 1, 0, 0, 1]
+    metrics = task.metrics([answered(task, sample, text) for text in texts])
+    assert metrics["hit"] == [1, 1, 1, 0, 1]
+    assert metrics["iou"] == [1, 0.25, 0, 0, 0]
+    assert metrics["size_ratio"][:2] == pytest.approx([1, 2])
+    assert all(math.isnan(ratio) for ratio in metrics["size_ratio"][2:])
+    assert metrics["well_formed"] == [1, 1, 0, 0, 1]
     assert task.parse(sample, None) is None
 
 
@@ -102,8 +102,8 @@ def test_polygon_hits(tmp_path):
     target = GuiTarget(Box(0, 0, 100, 100, frame), polygon=corners)
     sample = Sample("p", "gui_grounding", (), target)
     texts = ["(10,10)", "(90,90)", "(50,50)", "(100,0)", "(0,50)", "(-1,50)", "(101,0)"]
-    figures = task.metrics([answered(task, sample, text) for text in texts])
-    assert figures["hit"] == [1, 0, 1, 1, 1, 0, 0]
+    metrics = task.metrics([answered(task, sample, text) for text in texts])
+    assert metrics["hit"] == [1, 0, 1, 1, 1, 0, 0]
 
 
 def test_skipped_rows_are_listed(tmp_path):

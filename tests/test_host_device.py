@@ -13,19 +13,19 @@ import pytest
 import torch
 from helpers_flow import flow_run, save_flux, save_sd3, write_captions
 from helpers_host import host_device, on_device
+from helpers_images import save_dinov2
 from helpers_janus import janus_run, save_janus
 from helpers_janus import write_captions as write_words
-from helpers_learnt import plain as plain_pictures
+from helpers_learnt import plain as plain_images
 from helpers_learnt import save_stripes
-from helpers_pictures import save_dinov2
 from helpers_runs import ROOT, curve, run_job, small_run
 from helpers_video import credit_run
 from helpers_voxels import CAPTIONS as OBJECTS
 from helpers_voxels import save_voxel_model, voxel_run
 from test_adversarial_scorer import clip  # noqa: F401
 from test_adversarial_scorer import node as scorer_node
+from test_image_rewards import MODELS, nodes, rollouts, values  # noqa: F401
 from test_judge_train import config_of, parts  # noqa: F401
-from test_picture_rewards import MODELS, nodes, rollouts, values  # noqa: F401
 from test_yes_token import asked, judges  # noqa: F401
 
 from vlrl.cli.main import main
@@ -70,7 +70,7 @@ def untimed(row: dict[str, float]) -> dict[str, float]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("share", ["on", "off"])
-def test_answers_about_pictures(
+def test_answers_about_images(
     family: str,
     share: str,
     checkpoints: dict[str, Path],
@@ -115,7 +115,7 @@ def test_videos_paid_box_by_box(tmp_path: Path) -> None:
         {"algo__kl_beta": 0.04, "policy__lora": {"rank": 2}, "optim__ema_decay": 0.5},
     ],
 )
-def test_pictures(save: Any, over: dict[str, Any], tmp_path: Path) -> None:
+def test_images(save: Any, over: dict[str, Any], tmp_path: Path) -> None:
     """With a reward that learns, on the same device."""
     model, data = save(tmp_path / "model"), write_captions(tmp_path / "data")
     learnt = {"use": "adversarial_dino", "model": str(save_dinov2(tmp_path / "dino")), "width": 8}
@@ -172,18 +172,18 @@ def test_scores_of_models(nodes: dict[str, dict], rollouts: list) -> None:
 def test_rewards_learn_and_go_on(clip: str, tmp_path: Path) -> None:
     """Both learnt rewards: one update, and a second one that takes its state over."""
     second = host_device()
-    shown = plain_pictures(save_stripes(tmp_path))
+    shown = plain_images(save_stripes(tmp_path))
     dino = {"use": "adversarial_dino", "model": str(save_dinov2(tmp_path / "dino")), "width": 8}
     for node in (scorer_node(clip), dino):
         scores = []
         for device in (torch.device("cpu"), second):
             with on_device(device):
                 first, again = (build_reward({**node, "device": device.type}) for _ in range(2))
-                figures = first.update(shown)
+                metrics = first.update(shown)
                 again.load_state_dict(first.state_dict())
                 scores.append([score.value for score in again(shown)])
                 assert scores[-1] == pytest.approx([score.value for score in first(shown)])
-                assert figures
+                assert metrics
         assert scores[1] == pytest.approx(scores[0], abs=1e-3)
 
 

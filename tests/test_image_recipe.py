@@ -1,4 +1,4 @@
-"""The text-to-image recipe as it stands, cut short: embedded model, pictures and judges."""
+"""The text-to-image recipe as it stands, cut short: embedded model, images and judges."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_embedded_recipe_trains_and_reports(tmp_path: Path) -> None:
     report = write_report(out).read_text(encoding="utf-8")
     for words in (
         "Discriminator: adversarial_dino",
-        "Held-out pictures",
+        "Held-out images",
         "reference",
         "before",
         "after",

@@ -53,16 +53,16 @@ def stir(policy: ImageTokenPolicy, size: float = 0.05) -> None:
 
 
 @pytest.mark.parametrize("caption", CAPTIONS[:2])
-def test_greedy_is_transformers_own_picture(folder: Path, caption: str) -> None:
+def test_greedy_is_transformers_own_image(folder: Path, caption: str) -> None:
     """In a padded batch too, where one prompt stands beside a longer one."""
     policy = make_janus(folder, guidance_scale=3.0)
     made, trajectory = policy.sample(samples(*CAPTIONS), 1, seed=0, greedy=True)
     row = CAPTIONS.index(caption)
-    tokens, picture = theirs(folder, caption, 3.0)
+    tokens, image = theirs(folder, caption, 3.0)
     assert trajectory.tokens[row].tolist() == tokens.tolist()
     assert made[row].output.shape == (16, 16, 3)
     assert made[row].output.dtype == np.uint8
-    assert np.abs(made[row].output - picture).max() <= 0.5 + 1e-2
+    assert np.abs(made[row].output - image).max() <= 0.5 + 1e-2
     unguided = make_janus(folder, guidance_scale=1.0)
     _, plain = unguided.sample(samples(caption), 1, seed=0, greedy=True)
     assert plain.tokens[0].tolist() != tokens.tolist()
@@ -130,7 +130,7 @@ def test_a_token_stays_possible_after_an_update(folder: Path) -> None:
 
 
 def test_frequencies_are_the_probabilities(folder: Path) -> None:
-    """The first token of 600 pictures, against its distribution by hand."""
+    """The first token of 600 images, against its distribution by hand."""
     policy = make_janus(folder)
     prompt = policy.encoder.encode(samples()[0])
     tokens, _ = write_tokens(policy.module, [prompt] * 600, list(range(600)), 1)
@@ -142,7 +142,7 @@ def test_frequencies_are_the_probabilities(folder: Path) -> None:
 
 
 def test_guidance_of_one_is_off(folder: Path) -> None:
-    """And costs half: one row a picture."""
+    """And costs half: one row an image."""
     policy = make_janus(folder, guidance_scale=1.0)
     assert policy.module.passes == 1
     _, trajectory = policy.sample(samples(), 2, seed=0)
@@ -199,7 +199,7 @@ def test_checkpointing_changes_no_gradient(
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
-def test_a_picture_does_not_depend_on_its_batch(folder: Path) -> None:
+def test_a_image_does_not_depend_on_its_batch(folder: Path) -> None:
     policy = make_janus(folder)
     _, together = policy.sample(samples(), 2, seed=5)
     for i, sample in enumerate(samples()):
@@ -283,10 +283,10 @@ def test_saved_weights_load_in_transformers(tmp_path: Path, tied: bool, lora: di
         )
         policy.processor.save_pretrained(tmp_path / "merged")
     out = tmp_path / ("out" if lora is None else "merged")
-    _, picture = theirs(out, CAPTIONS[1], 3.0)
-    assert np.abs(made[0].output - picture).max() <= 0.5 + 1e-1
+    _, image = theirs(out, CAPTIONS[1], 3.0)
+    assert np.abs(made[0].output - image).max() <= 0.5 + 1e-1
     _, before = theirs(start, CAPTIONS[1], 3.0)
-    assert np.abs(picture - before).max() > 2
+    assert np.abs(image - before).max() > 2
     model, info = transformers.JanusForConditionalGeneration.from_pretrained(
         out, output_loading_info=True
     )
@@ -314,10 +314,10 @@ def test_wrong_use_says_what_is_wrong(folder: Path, data: Path, tmp_path: Path) 
         make_janus(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         make_janus(folder, guidance_scale=0.5)
-    picture = ImagePart("a.png", 16, 16)
+    image = ImagePart("a.png", 16, 16)
     (sample,) = samples("two cats")
-    seen = dataclasses.replace(sample, prompt=(Message("user", (picture,)),))
-    with pytest.raises(DataError, match=r"two-cats.*holds a picture"):
+    seen = dataclasses.replace(sample, prompt=(Message("user", (image,)),))
+    with pytest.raises(DataError, match=r"two-cats.*holds an image"):
         make_janus(folder).sample([seen], 1, seed=0)
 
 
@@ -325,7 +325,7 @@ def test_wrong_use_says_what_is_wrong(folder: Path, data: Path, tmp_path: Path) 
 def test_it_learns(folder: Path, data: Path, tmp_path: Path, lora: dict | None) -> None:
     """The last eight steps lie above the first four by more than three standard errors.
 
-    An adapter on so small a model moves little: it gets more pictures a step, and more steps.
+    An adapter on so small a model moves little: it gets more images a step, and more steps.
     """
     job = janus_run(
         folder,

@@ -1,4 +1,4 @@
-"""The embedded captioned pictures: files, counts, splits, captions, and how they are composed."""
+"""The embedded captioned images: files, counts, splits, captions, and how they are composed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SPLITS = (
 )
 
 
-def test_composed_pictures():
+def test_composed_images():
     sprite = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     sprite.paste((10, 20, 30, 255), (20, 20, 40, 40))
     for colour, value in COLOURS.items():
-        picture = compose(sprite, colour)
-        assert (picture.mode, picture.size) == ("RGB", (64, 64))
-        assert picture.getpixel((0, 0)) == value
-        assert picture.getpixel((30, 30)) == (10, 20, 30)
+        image = compose(sprite, colour)
+        assert (image.mode, image.size) == ("RGB", (64, 64))
+        assert image.getpixel((0, 0)) == value
+        assert image.getpixel((30, 30)) == (10, 20, 30)
     with pytest.raises(ValueError, match="did you mean 'green'"):
         compose(sprite, "gren")
 
@@ -39,15 +39,15 @@ def test_composed_pictures():
 def test_words_are_whole_large_and_near_the_middle(word, size_px):
     places = set()
     for seed in range(8):
-        picture = np.asarray(draw_word(word, "pink", size_px, seed))
-        assert picture.shape == (size_px, size_px, 3)
-        rows, columns = np.nonzero((picture != COLOURS["pink"]).any(axis=2))
+        image = np.asarray(draw_word(word, "pink", size_px, seed))
+        assert image.shape == (size_px, size_px, 3)
+        rows, columns = np.nonzero((image != COLOURS["pink"]).any(axis=2))
         extent = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         assert min(extent) > 0
         assert max(extent) < size_px
         assert max(extent[2] - extent[0], extent[3] - extent[1]) >= 0.75 * size_px
         assert abs(extent[0] + extent[2] - size_px) <= 0.1 * size_px
-        assert abs(picture.min(axis=(0, 1)).astype(int) - INK).max() < 30
+        assert abs(image.min(axis=(0, 1)).astype(int) - INK).max() < 30
         places.add(extent)
     assert len(places) > 1
     again = [np.asarray(draw_word(word, "pink", size_px, seed=3)) for _ in range(2)]
@@ -137,9 +137,9 @@ def test_embedded_references_are_the_composed_sprites(embedded):
         for row in embedded[split]:
             (name,) = row["references"]
             files.add(ASSETS / name)
-            with Image.open(ASSETS / name) as picture:
-                assert (picture.mode, picture.size) == ("RGB", (64, 64))
-                shown = np.asarray(picture)
+            with Image.open(ASSETS / name) as image:
+                assert (image.mode, image.size) == ("RGB", (64, 64))
+                shown = np.asarray(image)
             slug = row["id"].rpartition("--")[0]
             with Image.open(ASSETS / "noto" / f"{slug}.png") as sprite:
                 assert (np.asarray(compose(sprite, row["colour"])) == shown).all()

@@ -22,7 +22,7 @@ import httpx2
 import pytest
 import torch
 from helpers_flow import flow_run, save_sd3, write_captions
-from helpers_judge import group, picture, with_words
+from helpers_judge import group, noise_image, with_words
 from helpers_runs import ROOT, curve
 
 from vlrl.build import build_trainer
@@ -31,7 +31,7 @@ from vlrl.config.schema import RunConfig
 from vlrl.errors import RewardError
 from vlrl.judge.endpoint import EndpointJudge, EndpointJudgeOptions, MissingWordError
 from vlrl.judge.local import LocalJudge
-from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, Questions, ReasoningOptions
+from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, Questions, ReasoningOptions
 from vlrl.judge.server import JudgeApp, make_server
 from vlrl.reward.server.app import listen
 from vlrl.reward.tree import build_reward
@@ -129,7 +129,7 @@ def test_requests_that_cannot_be_answered_are_refused(server):
     ]
     for where in ("file:///etc/passwd", "http://127.0.0.1/a.png", "data:image/png;base64,AAAA"):
         content = [{"type": "image_url", "image_url": {"url": where}}]
-        cases.append(({"messages": [{"role": "user", "content": content}]}, "picture"))
+        cases.append(({"messages": [{"role": "user", "content": content}]}, "image"))
     for body, said in cases:
         answer = httpx2.post(url, json=body)
         assert answer.status_code == 400, body
@@ -164,7 +164,7 @@ def test_requests_that_cannot_be_answered_are_refused(server):
         (64, 9, "cannot be read"),  # broken after its header
     ],
 )
-def test_pictures_that_cannot_be_opened_are_refused(server, width, cut, said):
+def test_images_that_cannot_be_opened_are_refused(server, width, cut, said):
     """400, so that no client sends them again; a few bytes announce very many pixels."""
     size = struct.pack(">IIBBBBB", width, width, 8, 2, 0, 0, 0)
     parts = [(b"IHDR", size), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
@@ -183,8 +183,8 @@ def test_pictures_that_cannot_be_opened_are_refused(server, width, cut, said):
 def test_a_key_is_asked_for(folder, monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", "k" * 20)
     with in_a_thread(folder, "k" * 20) as url:
-        questions, book = Questions(JudgeTemplate()), PictureBook()
-        ask = questions.single(book, "a cat", picture(1))
+        questions, book = Questions(JudgeTemplate()), ImageBook()
+        ask = questions.single(book, "a cat", noise_image(1))
         options = EndpointJudgeOptions(**endpoint(url, max_tries=1))
         with pytest.raises(RewardError, match="401"):
             EndpointJudge(options, JudgeTemplate()).ask(book, [ask])
@@ -238,7 +238,7 @@ def test_nobody_there_is_an_error_after_all_tries():
     )
     judge = EndpointJudge(options, JudgeTemplate(), sleep=waits.append)
     with pytest.raises(RewardError, match=r"on 'a cat'.*after 3 tries"):
-        judge.ask(PictureBook(), [ASK])
+        judge.ask(ImageBook(), [ASK])
     assert len(waits) == 2
     assert 0.5 <= waits[0] <= 1.5 < 2 * 1.5 >= waits[1] >= 1.0
 
@@ -261,9 +261,9 @@ def test_killed_in_the_middle_of_a_run(folder, server, tmp_path, caplog):
     step = trainer.train_step
 
     def step_then_death() -> Any:
-        figures = step()
+        metrics = step()
         server.kill()
-        return figures
+        return metrics
 
     trainer.train_step = step_then_death
     with (

@@ -1,4 +1,4 @@
-"""The start of the embedded judge: it learns to say what a picture shows."""
+"""The start of the embedded judge: it learns to say what an image shows."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_judge import group, picture, with_words
+from helpers_judge import group, noise_image, with_words
 from helpers_runs import ROOT
 from PIL import Image
 from torch.nn import functional
@@ -19,7 +19,7 @@ from vlrl.errors import ConfigError, RewardError
 from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.local import LocalJudge
-from vlrl.judge.question import JudgeTemplate, PictureBook, Questions, template_of
+from vlrl.judge.question import ImageBook, JudgeTemplate, Questions, template_of
 from vlrl.judge.train.build import build_trainer, export
 from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.judge.train.items import PairSampler, items_of
@@ -29,12 +29,12 @@ from vlrl.stats import one_a_stretch
 
 @pytest.fixture(scope="module")
 def parts(checkpoints, tmp_path_factory) -> dict[str, Path]:
-    """A random judge, and pairs in which the brighter picture is better."""
+    """A random judge, and pairs in which the brighter image is better."""
     root = tmp_path_factory.mktemp("judge_train")
     rows = []
     for i in range(24):
         for name, light in (("b", 200), ("d", 60)):
-            pixels = (picture(i, 56, 56) // 8 + light).clip(0, 255).astype("uint8")
+            pixels = (noise_image(i, 56, 56) // 8 + light).clip(0, 255).astype("uint8")
             Image.fromarray(pixels).save(root / f"{i}{name}.png")
         row = {"id": f"p{i}", "caption": f"thing {i % 3}", "kind": "light" if i % 2 else "dark"}
         rows.append({**row, "chosen": f"{i}b.png", "rejected": f"{i}d.png"})
@@ -182,7 +182,7 @@ def test_lora_trains_the_adapter_alone_and_is_merged(parts, tmp_path):
     trainer.train()
     folder = export(trainer)
     pairs = read_preferences(PreferenceSource(path=str(parts["root"] / "test.jsonl"))).good
-    questions, book = Questions(JudgeTemplate(), "brightness"), PictureBook()
+    questions, book = Questions(JudgeTemplate(), "brightness"), ImageBook()
     asks = [questions.compare(book, p.caption, p.first, p.second) for p in pairs]
     merged = LocalJudge.load(str(folder), JudgeTemplate(), device="cpu").ask(book, asks)
     trainer.module.eval()
@@ -214,7 +214,7 @@ def test_single_questions_and_the_walk_over_pairs(parts):
     import random
 
     pair = read_preferences(PreferenceSource(path=str(parts["root"] / "train.jsonl"))).good[0]
-    questions, book = Questions(JudgeTemplate()), PictureBook()
+    questions, book = Questions(JudgeTemplate()), ImageBook()
     options: dict[str, Any] = {"both_orders": True, "single": True, "rng": random.Random(0)}
     items = items_of(pair, questions, book, **options)
     assert [item.completion for item in items] == ["yes", "no"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers_flow import flow_run, save_sd3, write_captions
-from helpers_judge import picture
+from helpers_judge import noise_image
 from helpers_runs import ROOT
 from PIL import Image
 
@@ -35,7 +35,7 @@ def pairs(tmp_path) -> Path:
     rows = []
     for i in range(3):
         for side in "cr":
-            Image.fromarray(picture(i, 56, 56)).save(tmp_path / f"{i}{side}.png")
+            Image.fromarray(noise_image(i, 56, 56)).save(tmp_path / f"{i}{side}.png")
         row = {"id": f"p{i}", "caption": "a <|im_end|> cat", "kind": "blur"}
         rows.append({**row, "chosen": f"{i}c.png", "rejected": f"{i}r.png"})
     path = tmp_path / "pairs.jsonl"
@@ -66,7 +66,7 @@ def test_each_pair_is_asked_in_both_orders(pairs):
         task_of(pairs, prompt="{first} {caption}")
     text = {"caption": "x", "chosen_text": "a", "rejected_text": "b"}
     (pairs.parent / "t.jsonl").write_text(json.dumps(text) + "\n")
-    with pytest.raises(DataError, match="row 1: this task compares pictures"):
+    with pytest.raises(DataError, match="row 1: this task compares images"):
         task_of(pairs.parent / "t.jsonl").samples("train")
 
 
@@ -84,11 +84,11 @@ def test_verdict_and_format_rewards(pairs):
     other = task.samples("train")[1]
     assert verdict([answer(task, other, wrong)])[0].value == 1.0
     assert strict([answer(task, other, wrong)])[0].value == 0.0
-    figures = task.metrics([answer(task, sample, text) for text in cases])
-    assert figures["right"] == [1, 0, 1, 0]
-    assert figures["contradicts"][:2] == [0.0, 1.0]
-    assert np.isnan(figures["contradicts"][3])
-    assert task.picture(sample, []).size[0] >= 112
+    metrics = task.metrics([answer(task, sample, text) for text in cases])
+    assert metrics["right"] == [1, 0, 1, 0]
+    assert metrics["contradicts"][:2] == [0.0, 1.0]
+    assert np.isnan(metrics["contradicts"][3])
+    assert task.noise_image(sample, []).size[0] >= 112
 
 
 def test_a_vision_language_policy_trains_on_it(pairs, checkpoints, tmp_path):
@@ -110,10 +110,10 @@ def test_a_vision_language_policy_trains_on_it(pairs, checkpoints, tmp_path):
         "checkpoint": {"at_end": False, "export": False},
         "log": {"console": False, "report": False, "rollouts_every": 0},
     }
-    figures = build_trainer(check(RunConfig, config), None).train_step()
-    assert figures["reward/mean"] == 0.0  # random weights write no verdict
-    assert figures["reward_health/verdict_match_zero_variance"] == 1.0
-    assert figures["rollout/right"] == 0.0
+    metrics = build_trainer(check(RunConfig, config), None).train_step()
+    assert metrics["reward/mean"] == 0.0  # random weights write no verdict
+    assert metrics["reward_health/verdict_match_zero_variance"] == 1.0
+    assert metrics["rollout/right"] == 0.0
 
 
 def test_the_best_of_its_own_answers_is_kept(pairs):
@@ -138,11 +138,11 @@ def test_the_best_of_its_own_answers_is_kept(pairs):
 
     from vlrl.judge.data.preference import PreferenceSource
     from vlrl.judge.data.preferences import read_preferences
-    from vlrl.judge.question import JudgeTemplate, PictureBook, Questions
+    from vlrl.judge.question import ImageBook, JudgeTemplate, Questions
     from vlrl.judge.train.items import items_of
 
     (pair,) = read_preferences(PreferenceSource(path=str(file))).good
-    book = PictureBook()
+    book = ImageBook()
     rng = random.Random(0)
     questions = Questions(JudgeTemplate())
     (item,) = items_of(pair, questions, book, both_orders=True, single=False, rng=rng)

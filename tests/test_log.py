@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics, evaluations, pictures, the report."""
+"""What a run leaves behind: metrics, evaluations, images, the report."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def test_means_are_sums_and_counts() -> None:
     meter.add("never", [])
     with meter.timed("work"):
         pass
-    figures = meter.reduce(ALONE)
-    assert figures.pop("time/work_s") >= 0
-    assert figures == {"a": 3.0, "b": 2.5, "c": 3.0}
+    metrics = meter.reduce(ALONE)
+    assert metrics.pop("time/work_s") >= 0
+    assert metrics == {"a": 3.0, "b": 2.5, "c": 3.0}
 
 
 def test_a_nan_is_not_lost_among_maxima() -> None:
@@ -73,7 +73,7 @@ def test_json_lines_go_on_where_a_run_resumes(tmp_path: Path) -> None:
     assert rows[2]["x"] == 30
 
 
-def test_tensorboard_gets_the_figures(tmp_path: Path) -> None:
+def test_tensorboard_gets_the_metrics(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     sinks = open_sinks(LogConfig(tensorboard=True), tmp_path, "run", {}, 0)
     for sink in sinks:
@@ -182,7 +182,7 @@ def test_summaries_leave_out_what_does_not_apply() -> None:
 def test_a_whole_run_with_its_report(
     checkpoints: dict[str, Path], screens: Path, tmp_path: Path
 ) -> None:
-    """Before and after, groups with pictures, curves; one file, nothing loaded from outside."""
+    """Before and after, groups with images, curves; one file, nothing loaded from outside."""
     config = small_run(
         checkpoints["qwen2_5_vl"],
         screens,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, Image
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from vlrl.errors import ConfigError, DataError
 from vlrl.gui.data.options import SourceOptions
@@ -31,7 +31,7 @@ def _caches_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def png(colour: str) -> bytes:
     file = io.BytesIO()
-    Picture.new("RGB", (64, 48), colour).save(file, "PNG")
+    PILImage.new("RGB", (64, 48), colour).save(file, "PNG")
     return file.getvalue()
 
 
@@ -58,13 +58,13 @@ def image_folder(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "image folder", "datasets name"])
-def test_pictures_inside_the_table(kind: str, tmp_path: Path) -> None:
+def test_images_inside_the_table(kind: str, tmp_path: Path) -> None:
     if kind == "parquet":
         path = tmp_path / "rows.parquet"
         table().to_parquet(str(path))
         rows = read(path=str(path), format="rows").good
     elif kind == "image folder":
-        rows = read(path=str(image_folder(tmp_path / "pictures")), format="rows").good
+        rows = read(path=str(image_folder(tmp_path / "images")), format="rows").good
     else:
         # What a hub repository holds, in a folder: `load_dataset` takes either.
         repository = tmp_path / "grounding" / "data"
@@ -74,9 +74,9 @@ def test_pictures_inside_the_table(kind: str, tmp_path: Path) -> None:
     assert [tuple(row.box) for row in rows] == BOXES
     assert [row.instruction for row in rows] == ["click Save", "click Open"]
     assert [row.fields["kind"] for row in rows] == ["label", "icon"]
-    with Picture.open(rows[1].image) as picture:
-        assert picture.size == (64, 48)
-        assert picture.convert("RGB").getpixel((0, 0)) == (0, 0, 255)
+    with PILImage.open(rows[1].image) as image:
+        assert image.size == (64, 48)
+        assert image.convert("RGB").getpixel((0, 0)) == (0, 0, 255)
 
 
 def test_a_name_that_is_nowhere_is_an_error_with_the_name(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_name_that_is_nowhere_is_an_error_with_the_name(tmp_path: Path) -> Non
 
 
 def test_an_unknown_column_and_a_missing_convention(tmp_path: Path) -> None:
-    folder = image_folder(tmp_path / "pictures")
+    folder = image_folder(tmp_path / "images")
     with pytest.raises(ConfigError, match="instruction"):
         read_rows_of(
             SourceOptions(

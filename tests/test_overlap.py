@@ -12,7 +12,7 @@ import torch
 from vlrl.errors import ConfigError, RewardError
 from vlrl.reward.tree import build_reward
 from vlrl.train.scoring import score_rollouts
-from vlrl.train.scoring_queue import ScoringQueue, scores_beside
+from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
 from vlrl.types import Finish, Rollout, Sample, Score
 
 
@@ -79,7 +79,7 @@ def test_as_scored_one_after_the_other():
 
 def test_after_sampling_all_at_once_and_on_the_callers_thread():
     reward = Recorder()
-    with ScoringQueue(Words(), reward, 2, beside=False) as queue:
+    with ScoringQueue(Words(), reward, 2, overlap=False) as queue:
         for numbers in BATCHES:
             queue.add(batch(*numbers))
         assert reward.batches == []
@@ -96,14 +96,14 @@ def test_only_rewards_that_wait_are_asked_meanwhile_and_none_beside_one_that_lea
 
     box, far = {"use": "gaussian_point"}, {"use": "remote"}
     learns = {"use": "adversarial_dino"}
-    assert not scores_beside(parts(box), "auto", 8)
-    assert scores_beside(parts(box, far), "auto", 8)
-    assert not scores_beside(parts(box, far), "off", 8)
-    assert scores_beside(parts(box), "on", 8)
-    assert not scores_beside(parts(far, learns), "auto", 2)
-    assert scores_beside(parts(far, learns), "auto", 1)
+    assert not overlaps_sampling(parts(box), "auto", 8)
+    assert overlaps_sampling(parts(box, far), "auto", 8)
+    assert not overlaps_sampling(parts(box, far), "off", 8)
+    assert overlaps_sampling(parts(box), "on", 8)
+    assert not overlaps_sampling(parts(far, learns), "auto", 2)
+    assert overlaps_sampling(parts(far, learns), "auto", 1)
     with pytest.raises(ConfigError, match="leave it on auto"):
-        scores_beside(parts(learns), "on", 2)
+        overlaps_sampling(parts(learns), "on", 2)
 
 
 def test_one_thread_of_its_own_without_gradients():

@@ -120,7 +120,7 @@ def test_pair_nodes_on_a_scalar_reward():
     fit = node_values({"pair": {"of": LENGTH, "reduce": "bradley_terry"}}, rollouts)
     assert fit[0] < fit[1] < fit[2]
     given_advantage = advantages(
-        torch.tensor([-1.0, 0.0, 1.0, math.nan]), torch.zeros(4, dtype=torch.long), "given"
+        torch.tensor([-1.0, 0.0, 1.0, math.nan]), torch.zeros(4, dtype=torch.long), "precomputed"
     )
     assert given_advantage.tolist() == [-1.0, 0.0, 1.0, 0.0]
 
@@ -266,10 +266,10 @@ def test_health_of_a_reward():
     meter = Meter()
     reward = build_reward({"use": "box_iou"})
     record_health(meter, reward, scored((0.0, 1.0), (0.5, 0.5), (0.2, None)))
-    figures = meter.reduce(world())
-    assert figures["reward_health/box_iou_group_std"] == pytest.approx(math.sqrt(0.5) / 2)
-    assert figures["reward_health/box_iou_zero_variance"] == 0.5
-    assert figures["reward_health/box_iou_saturated"] == pytest.approx(2 / 5)
+    metrics = meter.reduce(world())
+    assert metrics["reward_health/box_iou_group_std"] == pytest.approx(math.sqrt(0.5) / 2)
+    assert metrics["reward_health/box_iou_zero_variance"] == 0.5
+    assert metrics["reward_health/box_iou_saturated"] == pytest.approx(2 / 5)
     assert saturated([9.0, -9.0], (-math.inf, 9.0)) == [False, False]
 
 
@@ -278,7 +278,7 @@ def test_a_canary_that_sees_what_the_reward_sees_has_no_gap():
     same = [tuple(rng.random() for _ in range(8)) for _ in range(40)]
     rollouts = scored(*same)
     own = [value for group in same for value in group]
-    figures = {}
+    metrics = {}
     for name, canary in {
         "same": [3 * value + 1 for value in own],
         "noise": [rng.random() for _ in own],
@@ -287,14 +287,14 @@ def test_a_canary_that_sees_what_the_reward_sees_has_no_gap():
     }.items():
         meter = Meter()
         record_canary(meter, name, canary, rollouts)
-        figures |= meter.reduce(world())
-    assert figures["canary/same_agreement"] == 1.0
-    assert figures["canary/same_gap"] == pytest.approx(0.0, abs=1e-9)
-    assert 0.4 < figures["canary/noise_agreement"] < 0.6
-    assert abs(figures["canary/noise_gain"]) < 0.5 < 1 < figures["canary/noise_gap"]
-    assert figures["canary/against_agreement"] == 0.0
-    assert figures["canary/against_gap"] > 2.0
-    assert "canary/absent" not in figures
+        metrics |= meter.reduce(world())
+    assert metrics["canary/same_agreement"] == 1.0
+    assert metrics["canary/same_gap"] == pytest.approx(0.0, abs=1e-9)
+    assert 0.4 < metrics["canary/noise_agreement"] < 0.6
+    assert abs(metrics["canary/noise_gain"]) < 0.5 < 1 < metrics["canary/noise_gap"]
+    assert metrics["canary/against_agreement"] == 0.0
+    assert metrics["canary/against_gap"] > 2.0
+    assert "canary/absent" not in metrics
 
 
 def test_ties_and_flat_groups_tell_nothing():

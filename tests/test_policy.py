@@ -191,7 +191,7 @@ def test_greedy_answers_equal_transformers_generate(
         assert traj.tokens[row, traj.mask[row]].tolist() == out.tolist()
 
 
-def test_a_prompt_without_a_picture_trains_beside_one_with(
+def test_a_prompt_without_a_image_trains_beside_one_with(
     checkpoints: dict[str, Path], screens: Path
 ) -> None:
     policy = make_policy(checkpoints["qwen2_5_vl"])
@@ -201,7 +201,7 @@ def test_a_prompt_without_a_picture_trains_beside_one_with(
     touched = policy.module.core.model.visual.patch_embed.proj.weight.grad
     assert touched is not None
     assert not touched.any()
-    # The same beside a picture: the blank image of a rank without one changes nothing.
+    # The same beside an image: the blank image of a rank without one changes nothing.
     _, mixed = policy.sample([*problems(screens, 1), text_only], 2, seed=1)
     for share in (True, False):
         policy.share_prompt = share

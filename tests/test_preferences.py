@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_judge import picture
+from helpers_judge import noise_image
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -35,9 +35,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four pictures, and a function that writes rows as a file."""
+    """Four images, and a function that writes rows as a file."""
     for i in range(4):
-        Image.fromarray(picture(i)).save(tmp_path / f"{i}.png")
+        Image.fromarray(noise_image(i)).save(tmp_path / f"{i}.png")
 
     def write(rows, name="rows.jsonl"):
         if name.endswith(".jsonl"):
@@ -84,7 +84,7 @@ def test_hpd_v2_train_and_test(folder):
 
 def png(seed):
     buffer = io.BytesIO()
-    Image.fromarray(picture(seed)).save(buffer, format="PNG")
+    Image.fromarray(noise_image(seed)).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -104,11 +104,11 @@ def test_pick_a_pic_in_parquet(tmp_path):
     found = read(str(tmp_path / "pick.parquet"), "pick_a_pic", ties="keep").good
     assert [(row.id, row.preferred) for row in found] == [("7", 1), ("8", 0)]
     with Image.open(found[0].first) as image:
-        assert (np.asarray(image) == picture(0)).all()
+        assert (np.asarray(image) == noise_image(0)).all()
     assert found[0].second == found[1].first  # the same bytes are one file
 
 
-def test_image_reward_db_joins_the_pictures_of_a_prompt(folder):
+def test_image_reward_db_joins_the_images_of_a_prompt(folder):
     base = {"classification": "People", "image_amount_in_total": 3, "overall_rating": 4}
     rows = [
         {**base, "prompt_id": "p1", "prompt": "a cat", "image_path": "0.png", "rank": 2},
@@ -152,7 +152,7 @@ HPD = {"prompt": "a cat", "image_path": ["0.png", "1.png"], "human_preference": 
         ("pairs", {"chosen": "0.png", "rejected": "1.png"}, "row 2: field 'caption' is missing"),
         ("pairs", {**GOOD, "caption": "  "}, "row 2: field 'caption' is a text"),
         ("pairs", {**GOOD, "chosen": "9.png"}, r"row 2: field 'chosen'.*9.png; check `image_root`"),
-        ("pairs", {**GOOD, "rejected": 3}, "row 2: field 'rejected' is a picture's file or bytes"),
+        ("pairs", {**GOOD, "rejected": 3}, "row 2: field 'rejected' is an image's file or bytes"),
         ("pairs", {**GOOD, "tie": "no"}, "row 2: field 'tie'"),
         ("pairs", ["a"], "row 2: a row is a JSON object"),
         ("hpd_v2", {**HPD, "human_preference": [1]}, "row 2: field 'human_preference'"),
@@ -189,7 +189,7 @@ def test_a_bad_row_is_named(folder, format, row, said):
 @pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_damage_grows_with_severity_and_is_reproducible(kind):
     rows = read_rows(ROOT / "assets/images/held_out.jsonl")
-    image = PairMaker(ROOT / "assets/images", rows, 0).picture(rows[0], "noto")
+    image = PairMaker(ROOT / "assets/images", rows, 0).noise_image(rows[0], "noto")
     before = np.asarray(image, dtype=float)
     errors = []
     for severity in (0.0, 0.2, 0.5, 1.0):
@@ -248,8 +248,8 @@ def test_order_consistency():
         view(0.5, first_order=0.9, second_order=0.1),
         view(0.8, first_order=0.8, second_order=0.8),
     ]
-    figures = order_consistency(views)
-    assert figures == {"consistent": 0.5, "first_place": pytest.approx(0.2), "num": 2.0}
+    metrics = order_consistency(views)
+    assert metrics == {"consistent": 0.5, "first_place": pytest.approx(0.2), "num": 2.0}
     assert order_consistency([view(0.5)]) == {}
     # An exact tie is no verdict for the first.
     for orders in ((0.5, 0.6), (0.6, 0.5)):
@@ -261,9 +261,9 @@ def test_order_consistency():
 def test_one_against_many_sees_only_the_order(ps, power):
     """A constant judge has 0 and 1 / (1 + n); an increasing transform about 0.5 changes nothing."""
     flat = [Judgement(str(i), 1.0, 0.5, group="g") for i in range(len(ps))]
-    figures = one_against_many(flat, num_bootstrap=10)
-    assert figures["accuracy"]["mean"] == 0.0
-    assert figures["mrr"]["mean"] == pytest.approx(1 / (1 + len(ps)))
+    metrics = one_against_many(flat, num_bootstrap=10)
+    assert metrics["accuracy"]["mean"] == 0.0
+    assert metrics["mrr"]["mean"] == pytest.approx(1 / (1 + len(ps)))
     views = [Judgement(str(i), 1.0, p, group="g") for i, p in enumerate(ps)]
     bent = [
         Judgement(

@@ -16,7 +16,7 @@ import httpx2
 import numpy as np
 import pytest
 from helpers_runs import curve, run_job, small_run
-from helpers_served import CALLS, ImageAnswer, picture, pictures, texts
+from helpers_served import CALLS, ImageAnswer, noise_groups, noise_image, texts
 from helpers_server import EVERYTHING, NODES, Running, local_values, post, remote, running, values
 from PIL import Image
 
@@ -40,7 +40,7 @@ def server() -> Iterator[Running]:
 
 
 def test_scores_and_parts_equal_local_ones(server):
-    rollouts = pictures(num_groups=5, G=4)
+    rollouts = noise_groups(num_groups=5, G=4)
     rollouts[3].parsed = None
     rollouts[7].parsed.image[:] = 0
     options = {"url": server.url, "reward": "brightness", "needs": ["image"], "batch_size": 7}
@@ -54,7 +54,7 @@ def test_scores_and_parts_equal_local_ones(server):
 
 
 def test_a_tree_is_served_whole(server):
-    rollouts = pictures(num_groups=4)
+    rollouts = noise_groups(num_groups=4)
     options = {"range": build_reward(NODES["tree"]).range, "needs": EVERYTHING}
     reward = remote(server.url, "tree", **options)
     mine, theirs = score(build_reward(NODES["tree"]), rollouts), score(reward, rollouts)
@@ -64,13 +64,13 @@ def test_a_tree_is_served_whole(server):
 
 
 @pytest.mark.parametrize("send", ["send", "path"])
-def test_pictures_and_texts_arrive_bit_by_bit(tmp_path, send):
+def test_images_and_texts_arrive_bit_by_bit(tmp_path, send):
     paths = []
     for i, ending in enumerate((".png", ".jpg", ".webp")):
         paths.append(str(tmp_path / f"reference{i}{ending}"))
-        Image.fromarray(picture(i, 40, 30)).save(paths[-1])
+        Image.fromarray(noise_image(i, 40, 30)).save(paths[-1])
     scene = {"tag": "counting", "include": [{"class": "zebra", "count": 3}], "exclude": []}
-    rollouts = pictures(references=tuple(paths), written="“Öl” 50 %", scene=scene)
+    rollouts = noise_groups(references=tuple(paths), written="“Öl” 50 %", scene=scene)
     local = local_values("fingerprint", rollouts)
     assert len(set(local)) == len(local)
     nodes = {"fingerprint": NODES["fingerprint"]}
@@ -112,7 +112,7 @@ def test_numbers_survive_json():
 
 
 def test_a_group_is_never_split_nor_mixed(server):
-    rollouts = pictures(num_groups=5, G=3)
+    rollouts = noise_groups(num_groups=5, G=3)
     order = list(range(15))
     random.Random(1).shuffle(order)
     shuffled = [rollouts[i] for i in order]
@@ -145,7 +145,7 @@ def test_a_run_with_the_served_reward_is_the_same_run(checkpoints, screens, tmp_
         assert server.rewards.batchers["letters"].num_calls >= 2
     for mine, theirs in zip(*curves, strict=True):
         # Asked while other groups were being sampled, which changes no figure.
-        assert theirs.pop("scoring/beside_s") > 0
+        assert theirs.pop("scoring/overlapped_s") > 0
         for key in [key for key in mine if key.partition("/")[2].startswith("letters")]:
             mine[key.replace("/letters", "/remote/letters")] = mine.pop(key)
         # Parts of a served reward have no range of their own.
@@ -161,7 +161,7 @@ def test_a_run_with_the_served_reward_is_the_same_run(checkpoints, screens, tmp_
 
 def test_a_rewards_own_exception_is_final(server):
     waits: list[float] = []
-    bad = pictures(num_groups=1, caption="bad")
+    bad = noise_groups(num_groups=1, caption="bad")
     message = r"1:\d+ for 3 rollouts of samples 'run0/s0': reward 'moody' failed: ValueError"
     with pytest.raises(RewardError, match=message.replace("moody", r"\w+")):
         remote(server.url, "moody", waits)(bad)
@@ -176,16 +176,16 @@ def test_a_rewards_own_exception_is_final(server):
 
 def test_what_was_not_sent_is_an_error_not_a_default(server):
     with pytest.raises(RewardError, match=r"target\.written, which was not sent"):
-        remote(server.url, "sneaky", needs=())(pictures())
+        remote(server.url, "sneaky", needs=())(noise_groups())
     with pytest.raises(RewardError, match="nan"):
-        remote(server.url, "nan", needs=())(pictures())
+        remote(server.url, "nan", needs=())(noise_groups())
 
 
 def test_what_cannot_travel_names_the_sample():
     needs = frozenset({"image", "scene", "references"})
-    rollouts = pictures(num_groups=1, G=1)
+    rollouts = noise_groups(num_groups=1, G=1)
     rollouts[0].parsed = ImageAnswer(np.zeros((4, 4, 3), dtype=np.float32))
-    with pytest.raises(RewardError, match=r"'run0/s0': a picture is a uint8 array"):
+    with pytest.raises(RewardError, match=r"'run0/s0': an image is a uint8 array"):
         encode_request("a", rollouts, needs)
     for target, message in (
         ({"scene": {"count": np.int64(3)}}, r"target\.scene\.count: .*int64"),
@@ -194,22 +194,22 @@ def test_what_cannot_travel_names_the_sample():
         ({"references": ("/no/such.png",)}, r"'run0/s0': cannot read .*'/no/such\.png'"),
     ):
         with pytest.raises(RewardError, match=message):
-            encode_request("a", pictures(num_groups=1, G=1, **target), needs)
+            encode_request("a", noise_groups(num_groups=1, G=1, **target), needs)
 
 
 def test_the_declared_range_and_needs_are_compared(server):
     with pytest.raises(RewardError, match=r"range \[0, 1\], but the config says \[0, 2\]"):
-        remote(server.url, "brightness", range=(0.0, 2.0))(pictures())
+        remote(server.url, "brightness", range=(0.0, 2.0))(noise_groups())
     with pytest.raises(RewardError, match="needs caption, image, references, scene, written"):
-        remote(server.url, "fingerprint")(pictures())
+        remote(server.url, "fingerprint")(noise_groups())
 
 
 def test_an_unknown_reward_is_answered_with_the_nearest(server):
     assert "did you mean 'moody'?" in post(server, {"reward": "mody", "rollouts": []}).text
     with pytest.raises(RewardError, match=r"no reward 'brigthness'; did you mean 'brightness'"):
-        remote(server.url, "brigthness")(pictures())
+        remote(server.url, "brigthness")(noise_groups())
     with pytest.raises(RewardError, match=r"it serves brevity, brightness.*choose"):
-        remote(server.url, None)(pictures())
+        remote(server.url, None)(noise_groups())
 
 
 @contextmanager
@@ -237,8 +237,8 @@ def test_a_server_killed_in_the_middle(tmp_path, caplog):
     with process_at(tmp_path) as (process, url):
         waits: list[float] = []
         client = remote(url, "moody", waits, max_tries=3, backoff_s=2.0)
-        assert values(client, pictures()) == [1.0] * 6
-        slow = pictures(num_groups=2, caption="slow", seed=4)
+        assert values(client, noise_groups()) == [1.0] * 6
+        slow = noise_groups(num_groups=2, caption="slow", seed=4)
 
         def kill_when_asked() -> None:
             assert process.stdout.readline() == "slow caption arrived\n"
@@ -257,15 +257,15 @@ def test_a_server_killed_in_the_middle(tmp_path, caplog):
 
     # With a budget, rollouts go without a score until it is used up.
     client = remote(url, "moody", max_tries=1, failure_budget=10)
-    scores = client(pictures())
+    scores = client(noise_groups())
     assert [one.value for one in scores] == [None] * 6
     assert scores[0].parts == {"remote/given_up": 6.0}
     assert "6 of 10 that failure_budget allows" in caplog.text
     with pytest.raises(RewardError, match="6 rollouts went without a score before"):
-        client(pictures())
+        client(noise_groups())
     # The server comes back under the same address: scores again, the count is kept.
     with process_at(tmp_path, url.rpartition(":")[2]) as (process, _):
-        scores = client(pictures())
+        scores = client(noise_groups())
         assert [one.value for one in scores] == [1.0] * 6
         assert scores[0].parts["remote/given_up"] == 6.0
         process.terminate()
@@ -274,7 +274,7 @@ def test_a_server_killed_in_the_middle(tmp_path, caplog):
 
 def test_a_budget_also_covers_a_rewards_exception(server):
     client = remote(server.url, "moody", failure_budget=3, batch_size=3)
-    rollouts = pictures(num_groups=1) + pictures(num_groups=1, caption="bad")
+    rollouts = noise_groups(num_groups=1) + noise_groups(num_groups=1, caption="bad")
     for rollout in rollouts[3:]:
         rollout.group = 1
     assert values(client, rollouts) == [1.0] * 3 + [None] * 3
@@ -325,7 +325,7 @@ def test_retries_honour_retry_after_and_stop_at_refusals():
     waits: list[float] = []
     try:
         with pytest.raises(RewardError, match="HTTP 403 at /health: 'no entry'; is that a reward"):
-            remote(other.url, "a", waits, max_tries=9, backoff_s=0.01)(pictures())
+            remote(other.url, "a", waits, max_tries=9, backoff_s=0.01)(noise_groups())
     finally:
         other.close()
     assert other.left == []
@@ -346,7 +346,7 @@ def test_another_programs_answer_is_no_score():
         other = Scripted((200, {}, body))
         try:
             with pytest.raises(RewardError, match=message):
-                remote(other.url, "moody")(pictures())
+                remote(other.url, "moody")(noise_groups())
         finally:
             other.close()
 

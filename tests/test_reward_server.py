@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from helpers_served import CALLS, picture, pictures
+from helpers_served import CALLS, noise_groups, noise_image
 from helpers_server import NODES, Running, local_values, one, png, post, remote, running, values
 from PIL import Image
 
@@ -40,7 +40,7 @@ def server() -> Iterator[Running]:
 
 
 def test_two_clients_are_scored_together_and_stay_apart():
-    mine, yours = pictures(num_groups=2, G=2, seed=1), pictures(num_groups=1, G=4, seed=2)
+    mine, yours = noise_groups(num_groups=2, G=2, seed=1), noise_groups(num_groups=1, G=4, seed=2)
     local = [local_values("place", mine), local_values("place", yours)]
     with running({"place": NODES["place"]}, gather_ms=1500) as server:
         clients = [remote(server.url, None, needs=("image",)) for _ in range(2)]
@@ -58,7 +58,7 @@ def test_large_batches_are_cut_between_requests():
     with running({"place": node}, max_batch=5, gather_ms=100) as server:
         CALLS.clear()
         client = remote(server.url, None, needs=("image",), batch_size=3, concurrency=4)
-        rollouts = pictures(num_groups=4, G=2)
+        rollouts = noise_groups(num_groups=4, G=2)
         assert values(client, rollouts) == local_values("place", rollouts)
         assert sum(CALLS[:-1]) == 8
         assert max(CALLS[:-1]) == 4
@@ -70,8 +70,8 @@ def test_one_clients_failure_costs_the_others_nothing():
         for client in (good, bad):
             client._known(client._connected())
         with ThreadPoolExecutor(2) as pool:
-            fine = pool.submit(good, pictures(num_groups=1))
-            broken = pool.submit(bad, pictures(num_groups=1, caption="bad"))
+            fine = pool.submit(good, noise_groups(num_groups=1))
+            broken = pool.submit(bad, noise_groups(num_groups=1, caption="bad"))
             assert [one.value for one in fine.result()] == [1.0] * 3
             with pytest.raises(RewardError, match="ValueError: this caption is bad"):
                 broken.result()
@@ -81,7 +81,7 @@ def test_one_clients_failure_costs_the_others_nothing():
 def test_too_many_waiting_are_told_to_come_back():
     node = {"use": "helpers_served:PlaceInGroup", "seconds": 0.5}
     with running({"place": node}, max_waiting=4, max_batch=4, gather_ms=0) as server:
-        body = encode_request("place", pictures(num_groups=1, G=3), frozenset({"image"}))
+        body = encode_request("place", noise_groups(num_groups=1, G=3), frozenset({"image"}))
         with ThreadPoolExecutor(3) as pool:
             answers = list(pool.map(lambda _: post(server, body), range(3)))
         assert sorted(answer.status_code for answer in answers) == [200, 503, 503]
@@ -91,14 +91,14 @@ def test_too_many_waiting_are_told_to_come_back():
             url=server.url, needs=("image",), batch_size=3, max_tries=20, backoff_s=0.1
         )
         with closing(Remote(options)) as client:  # waits in earnest
-            rollouts = pictures(num_groups=3)
+            rollouts = noise_groups(num_groups=3)
             assert values(client, rollouts) == local_values("place", rollouts)
 
 
 def test_a_client_that_left_is_not_scored():
     node = {"use": "helpers_served:PlaceInGroup", "seconds": 1.0}
     with running({"place": node}, max_batch=1, gather_ms=0) as server:
-        body = encode_request("place", pictures(num_groups=1, G=3), frozenset({"image"}))
+        body = encode_request("place", noise_groups(num_groups=1, G=3), frozenset({"image"}))
         CALLS.clear()
         with ThreadPoolExecutor(1) as pool:
             patient = pool.submit(post, server, body)
@@ -129,11 +129,11 @@ def test_the_token_is_needed_everywhere(monkeypatch):
                 assert answer.json()["error"]["field"] == "authorization"
         waits: list[float] = []
         with pytest.raises(RewardError, match=r"401.*send the server's token"):
-            remote(server.url, None, waits, needs=("image",))(pictures())
+            remote(server.url, None, waits, needs=("image",))(noise_groups())
         assert waits == []
         monkeypatch.setenv("REWARD_TOKEN", TOKEN)
         client = remote(server.url, None, needs=("image",), token_env="REWARD_TOKEN")
-        assert values(client, pictures()) == local_values("brightness", pictures())
+        assert values(client, noise_groups()) == local_values("brightness", noise_groups())
         monkeypatch.setenv("REWARD_TOKEN", "too short")
         with pytest.raises(ConfigError, match="at least 16"):
             remote(server.url, None, token_env="REWARD_TOKEN")
@@ -195,11 +195,11 @@ PNG16 = base64.b64encode(
         (one(imgae="x"), 400, "rollouts[0].imgae"),
         (one(image=7), 400, "rollouts[0].image"),
         (one(image="not base64!"), 400, "rollouts[0].image"),
-        (one(image=png(picture(1), "JPEG")), 400, "rollouts[0].image"),
+        (one(image=png(noise_image(1), "JPEG")), 400, "rollouts[0].image"),
         (one(image=png(Image.new("RGBA", (4, 4)))), 400, "rollouts[0].image"),
         (one(image=png(Image.new("P", (4, 4)))), 400, "rollouts[0].image"),
         (one(image=PNG16), 400, "rollouts[0].image"),
-        (one(image=png(picture(1))[:-60] + "AAAA"), 400, "rollouts[0].image"),
+        (one(image=png(noise_image(1))[:-60] + "AAAA"), 400, "rollouts[0].image"),
         (one(image=None, parsed=True), 400, "rollouts[0].image"),
         (one(target={}), 400, "rollouts[0].target.caption"),
         (one(target={"caption": None}), 400, "rollouts[0].target.caption"),
@@ -227,7 +227,7 @@ def test_a_type_that_browsers_send_unasked_is_refused(server):
 
 def test_references_are_checked(tmp_path):
     (tmp_path / "own").mkdir()
-    (tmp_path / "secret.png").write_bytes(base64.b64decode(png(picture(3))))
+    (tmp_path / "secret.png").write_bytes(base64.b64decode(png(noise_image(3))))
     (tmp_path / "own" / "link.png").symlink_to(tmp_path / "secret.png")
     fields = {"target": {"caption": "c", "written": None, "scene": None}}
     nodes = {"moody": NODES["fingerprint"]}
@@ -241,7 +241,7 @@ def test_references_are_checked(tmp_path):
         (["path:none.png"], {}, "rollouts[0].references[0]"),
         (["path:a\0b"], {}, "rollouts[0].references[0]"),
         ([f"sha256:{digest}"], {}, "rollouts[0].references[0]"),
-        ([f"sha256:{digest}"], {digest: png(picture(1))}, f"files.{digest}"),
+        ([f"sha256:{digest}"], {digest: png(noise_image(1))}, f"files.{digest}"),
         ([f"sha256:{digest}"], {digest: "?"}, f"files.{digest}"),
     ]
     with running(nodes, references=str(tmp_path / "own")) as server:
@@ -262,7 +262,7 @@ def test_references_are_checked(tmp_path):
 def test_old_references_go_first_and_never_while_in_use(tmp_path):
     files = {}
     for i in range(3):
-        data = base64.b64decode(png(picture(i, 30, 30)))
+        data = base64.b64decode(png(noise_image(i, 30, 30)))
         files[hashlib.sha256(data).hexdigest()] = base64.b64encode(data).decode()
     size = max(len(base64.b64decode(text)) for text in files.values())
     store = ReferenceStore(tmp_path, None, int(1.5 * size), 10**6)
@@ -292,11 +292,11 @@ def test_size_limits():
         assert (answer.status_code, answer.json()["error"]["field"]) == (413, "rollouts")
         answer = post(s, {"reward": "moody", "rollouts": [row] * 4})
         assert (answer.status_code, answer.json()["error"]["field"]) == (413, "rollouts[2].image")
-        answer = post(s, one(image=png(picture(1, 21, 20))))
+        answer = post(s, one(image=png(noise_image(1, 21, 20))))
         assert (answer.status_code, answer.json()["error"]["field"]) == (413, "rollouts[0].image")
         with pytest.raises(RewardError, match=r"'run0/s0'.*5 rollouts is over its limit of 4"):
-            remote(s.url, None)(pictures(num_groups=1, G=5))
-        big = pictures(num_groups=1, G=4, caption="x" * (1 << 20))
+            remote(s.url, None)(noise_groups(num_groups=1, G=5))
+        big = noise_groups(num_groups=1, G=4, caption="x" * (1 << 20))
         with pytest.raises(RewardError, match="bytes is over its limit of 1048576; lower `batch_s"):
             remote(s.url, None)(big)
 

@@ -186,9 +186,9 @@ def test_an_exception_names_the_leaf():
 
 
 def test_a_value_outside_the_range_is_an_error():
-    from vlrl.reward.scorers import FunctionReward, scorer
+    from vlrl.reward.functions import FunctionReward, reward_function
 
-    @scorer(range=(0.0, 1.0), formula="2")
+    @reward_function(range=(0.0, 1.0), formula="2")
     def too_much(rollout):
         return 2.0
 

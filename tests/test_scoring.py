@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_pictures import (
-    picture,
+from helpers_images import (
+    noise_image,
     save_clip,
     save_detr,
     save_dinov2,
@@ -69,7 +69,7 @@ def test_features_are_the_models_own(folders, kind):
     one = backbone(folders, kind)
     size = {"dinov2": 56, "dinov3": 64, "timm": 56}[kind]
     assert (one.size_px, one.grid) == (size, 4)
-    images = [picture(i, size, size) for i in range(3)]
+    images = [noise_image(i, size, size) for i in range(3)]
     pixels = torch.stack([torch.tensor(image).permute(2, 0, 1) / 255 for image in images])
     cls, patches = own_tokens(folders[kind], kind, (pixels - MEAN) / STD)
     found_cls, found_patches = one.features(images)
@@ -77,12 +77,14 @@ def test_features_are_the_models_own(folders, kind):
     torch.testing.assert_close(found_patches, patches, atol=1e-5, rtol=1e-5)
     assert found_patches.shape == (3, 16, 16)
     assert found_cls.dtype == torch.float32
-    assert found_cls.std(0).mean() > 0.05  # three pictures, three features
+    assert found_cls.std(0).mean() > 0.05  # three images, three features
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_size_any_batch_any_order(folders, kind):
-    images = [picture(i, *size) for i, size in enumerate(((40, 52), (64, 64), (40, 52), (9, 200)))]
+    images = [
+        noise_image(i, *size) for i, size in enumerate(((40, 52), (64, 64), (40, 52), (9, 200)))
+    ]
     cls, patches = backbone(folders, kind).features(images)
     alone = backbone(folders, kind, batch_size=1)
     for row in (2, 0, 3, 1):
@@ -92,7 +94,7 @@ def test_any_size_any_batch_any_order(folders, kind):
 
 
 def test_resizing_is_antialiased(folders):
-    large = picture(7, 560, 560)
+    large = noise_image(7, 560, 560)
     one = backbone(folders, "dinov2")
     (cls,) = one.features([large])[0]
     pillow = Image.fromarray(large).resize((56, 56), Image.Resampling.BICUBIC)
@@ -104,7 +106,7 @@ def test_resizing_is_antialiased(folders):
 @pytest.mark.parametrize("kind", ["dinov2", "timm"])
 def test_another_size(folders, kind):
     one = backbone(folders, kind, size_px=28)
-    cls, patches = one.features([picture(0)])
+    cls, patches = one.features([noise_image(0)])
     assert (cls.shape, patches.shape) == ((1, 16), (1, 4, 16))
     with pytest.raises((ConfigError, RewardError), match="30"):
         backbone(folders, kind, size_px=30)
@@ -112,7 +114,7 @@ def test_another_size(folders, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_layers_side_by_side(folders, kind):
-    images = [picture(i, 56, 56) for i in range(3)]
+    images = [noise_image(i, 56, 56) for i in range(3)]
     both = backbone(folders, kind, layers=(1, 2))
     cls, patches = both.features(images)
     assert cls.shape == (3, 32)
@@ -141,7 +143,7 @@ def test_several_layers_side_by_side(folders, kind):
 def test_a_head_trains_on_features_made_in_inference_mode(folders, kind):
     with torch.inference_mode():
         one = backbone(folders, kind)
-        cls, patches = one.features([picture(i) for i in range(3)])
+        cls, patches = one.features([noise_image(i) for i in range(3)])
     assert not cls.is_inference()
     assert not cls.requires_grad
     assert not any(p.requires_grad for p in one._loaded.module.parameters())
@@ -176,7 +178,7 @@ def test_backbone_mistakes(folders, tmp_path):
         Backbone(str(folders["dinov2"]), "keras", "cpu")  # type: ignore[arg-type]
     with pytest.raises(RewardError, match="local copy"):
         Backbone("local-dir:/nowhere", "timm", "cpu")
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         backbone(folders, "dinov2").features([])
     # A checkpoint without some of its weights must not run on random ones.
     shutil.copytree(folders["dinov2"], tmp_path / "torn")
@@ -199,15 +201,17 @@ def test_clip_encodes_a_caption_once_and_alike(tmp_path):
     cut = clip.text_features([texts[3], texts[3] + "and a house"])
     torch.testing.assert_close(cut[0], cut[1])
     # Three pixels high: nothing may take the rows for channels.
-    flat = picture(0, 3, 40)
+    flat = noise_image(0, 3, 40)
     torch.testing.assert_close(
-        clip.image_features([flat])[0], clip.image_features([picture(1), flat])[1]
+        clip.image_features([flat])[0], clip.image_features([noise_image(1), flat])[1]
     )
 
 
 def test_detector_keeps_sizes_apart(tmp_path):
     detector = Detector(str(save_detr(tmp_path / "detr")), "cpu", batch_size=2)
-    images = [picture(i, *size) for i, size in enumerate(((64, 64), (40, 90), (64, 64), (64, 64)))]
+    images = [
+        noise_image(i, *size) for i, size in enumerate(((64, 64), (40, 90), (64, 64), (64, 64)))
+    ]
     together = detector.detect(images, threshold=0.2)
     for image, one in zip(images, together, strict=True):
         (alone,) = detector.detect([image], threshold=0.2)

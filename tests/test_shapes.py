@@ -1,4 +1,4 @@
-"""Voxels, meshes, pictures and files of shapes; the 3D edge cases."""
+"""Voxels, meshes, images and files of shapes; the 3D edge cases."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_counted_parts_of_captions() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(grids, grids)
-def test_grid_figures_are_what_they_say(a: np.ndarray, b: np.ndarray) -> None:
+def test_grid_metrics_are_what_they_say(a: np.ndarray, b: np.ndarray) -> None:
     assert voxels.iou(a, b) == voxels.iou(b, a)
     assert 0 <= voxels.iou(a, b) <= 1
     assert all(0 <= v <= 1 for v in voxels.silhouette_iou(a, b))
@@ -219,7 +219,7 @@ def test_grid_figures_are_what_they_say(a: np.ndarray, b: np.ndarray) -> None:
         assert surface_distances(a, b).chamfer == 1
 
 
-# Cameras and pictures
+# Cameras and images
 
 
 def asymmetric() -> tuple[np.ndarray, np.ndarray]:
@@ -271,10 +271,10 @@ def test_a_camera_is_a_rotation_at_its_distance() -> None:
         assert np.allclose(flat, 0)
         assert depth[0] == pytest.approx(camera.radius)
     edge, _ = Camera(0.0, 0.0).project(np.array([[0, 0, 2 * math.tan(math.radians(20))]]))
-    assert edge[0].tolist() == pytest.approx([0, 1]), "20 degrees up is the picture's upper edge"
+    assert edge[0].tolist() == pytest.approx([0, 1]), "20 degrees up is the image's upper edge"
 
 
-def test_pictures_do_not_depend_on_the_order_of_faces() -> None:
+def test_images_do_not_depend_on_the_order_of_faces() -> None:
     mesh = surface(*asymmetric())
     one = render(mesh, around(3), 64)
     rng = np.random.default_rng(0)

@@ -157,10 +157,10 @@ def test_the_ratio_is_exactly_one_on_the_first_update(
     for share in ("on", "off"):
         over = {"policy__share_prompt": share, "algo__kl_beta": 0.01}
         trainer = trainer_of(voxel_run(folder, data, tmp_path, share, **over))
-        figures = trainer.train_step()
-        assert figures["update/ratio"] == figures["update/ratio_max"] == 1.0
-        assert figures["update/kl"] == 0.0
-        assert figures["update/sampling_gap"] < 1e-4
+        metrics = trainer.train_step()
+        assert metrics["update/ratio"] == metrics["update/ratio_max"] == 1.0
+        assert metrics["update/kl"] == 0.0
+        assert metrics["update/sampling_gap"] < 1e-4
 
 
 def test_the_update_is_the_same_for_any_chunks(folder: Path, data: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from vlrl.cli.train import export
 from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, DataError
-from vlrl.eval.generation import answers, figures
+from vlrl.eval.generation import answers, summary_of
 from vlrl.eval.mesh import set_distances
 from vlrl.image.set_distances import frechet_distance, kernel_distance
 from vlrl.log.report.write import write_report
@@ -159,7 +159,7 @@ def answer(task: TextTo3D, sample, grid: np.ndarray | None, fault: str = "") -> 
     return Rollout(sample, 0, 0, output, Finish.STOP, 1, 0, parsed=parsed)
 
 
-def test_figures_by_hand(data: Path) -> None:
+def test_metrics_by_hand(data: Path) -> None:
     task = task_of(data)
     first, _, last = task.samples("train")
     empty = np.zeros((16, 16, 16), bool)
@@ -204,13 +204,13 @@ def test_policy_and_references_have_one_resolution(data: Path, tmp_path: Path) -
     assert meshes.samples("train")[0].target.shape.occupancy.shape == (20, 20, 20)
 
 
-def test_pictures_and_files(data: Path, tmp_path: Path) -> None:
+def test_images_and_files(data: Path, tmp_path: Path) -> None:
     task = task_of(data)
     first, _, last = task.samples("train")
     one = answer(task, first, boxes())
-    assert task.picture(first, []).size == (48, 16)
-    assert task.picture(first, [one]).size == (48, 32)
-    assert task.picture(last, []) is None
+    assert task.noise_image(first, []).size == (48, 16)
+    assert task.noise_image(first, [one]).size == (48, 32)
+    assert task.noise_image(last, []) is None
     task.save_files(one, tmp_path / "one")
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert names == {"object.glb", "object.ply", "object.obj", "voxels.ply", "codes-0.json",
@@ -250,18 +250,18 @@ def test_the_unbiased_kernel_distance_is_a_distance() -> None:
     same = [kernel_distance(rng.normal(size=(60, 8)), rng.normal(size=(60, 8))) for _ in range(40)]
     assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(40)
     assert kernel_distance(rng.normal(size=(60, 8)), rng.normal(1, 1, size=(60, 8))) > max(same)
-    with pytest.raises(ValueError, match="two pictures or more"):
+    with pytest.raises(ValueError, match="two images or more"):
         kernel_distance(np.zeros((1, 3)), np.zeros((5, 3)))
 
 
-def test_an_evaluation_has_figures_strata_and_distances(folder: Path, data: Path) -> None:
+def test_an_evaluation_has_metrics_strata_and_distances(folder: Path, data: Path) -> None:
     task, policy = task_of(data), make_voxel_policy(folder)
-    task.check_policy(policy.picture_size, "train")
+    task.check_policy(policy.image_size, "train")
     rollouts = answers(policy, task, task.samples("train"), batch_size=2, seed=None)
     again = answers(policy, task, task.samples("train"), batch_size=3, seed=None)
     assert [r.output[1].codes for r in rollouts] == [r.output[1].codes for r in again]
     metrics = {"whole": build_reward({"use": "no_floaters"})}
-    found = figures(task, rollouts, metrics, 50)
+    found = summary_of(task, rollouts, metrics, 50)
     assert found["num_samples"] == 3
     assert found["overall"]["iou"]["num"] == 2
     assert found["strata"]["kind"]["y"]["whole"]["num"] == 2
@@ -300,7 +300,7 @@ def test_a_run_leaves_sheets_files_turntables_and_a_viewer(
     export(trainer)
     write_report(trainer.folder)
     run = tmp_path / "shown"
-    first = run / "evaluations/after/pictures/train-00"
+    first = run / "evaluations/after/images/train-00"
     assert {"truth.webp", "answer-00.webp", "codes-0.json", "codes-1.json"} <= {
         path.name for path in first.iterdir()
     }

@@ -1,4 +1,4 @@
-"""The text-to-image task: readers of prompts, figures of pictures."""
+"""The text-to-image task: readers of prompts, figures of images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROW = {"id": "a", "caption": " a red apple ", "references": ["pics/a.webp"], "co
 
 
 def write(folder: Path, content, name: str) -> Path:
-    """A data file, beside a folder with two reference pictures."""
+    """A data file, beside a folder with two reference images."""
     (folder / "pics").mkdir(exist_ok=True)
     for number, letter in enumerate("ab"):
         Image.new("RGB", (64, 48), (200, 40 * number, 0)).save(
@@ -61,13 +61,13 @@ def read(path: Path, **options):
 
 
 def task_on(path: Path, **options) -> TextToImage:
-    """A task over one file, with pictures of 64 x 48 px."""
+    """A task over one file, with images of 64 x 48 px."""
     given_options = {"width_px": 64, "height_px": 48, **options}
     return TextToImage(TextToImage.Options(data={"train": {"path": str(path)}}, **given_options))
 
 
 def answered(task, sample, output) -> Rollout:
-    """A rollout with this picture, read."""
+    """A rollout with this image, read."""
     return Rollout(sample, 0, 0, output, Finish.STOP, 1, 0, parsed=task.parse(sample, output))
 
 
@@ -116,7 +116,7 @@ def test_prompts_with_their_files(tmp_path):
     (tmp_path / "twice.json").write_text('{"a cat": [], "a dog": [], "a cat": []}')
     with pytest.raises(DataError, match=r"twice\.json: not valid JSON: 'a cat' stands twice"):
         read(tmp_path / "twice.json")
-    with pytest.raises(DataError, match=r"entry 1: field 'references': there is no picture"):
+    with pytest.raises(DataError, match=r"entry 1: field 'references': there is no image"):
         read(write(tmp_path, {"a cat": ["none.png"]}, "references.json"))
     with pytest.raises(DataError, match=r"entry 1: field 'references' is a list"):
         read(write(tmp_path, {"a cat": "pics/a.webp"}, "references.json"))
@@ -150,16 +150,16 @@ def test_a_folder_of_references_that_cannot_be_used(tmp_path):
     style = tmp_path / "style"
     (style / "below").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(style / "below" / "a.png")
-    (style / "notes.txt").write_text("no picture", encoding="utf-8")
-    with pytest.raises(DataError, match=r"`references`: no picture in .*style; put some there"):
+    (style / "notes.txt").write_text("no image", encoding="utf-8")
+    with pytest.raises(DataError, match=r"`references`: no image in .*style; put some there"):
         read(path, references=str(style))
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     for name in ("b.png", "c.jpg"):
         Image.fromarray(noise).save(style / name)
         whole = (style / name).read_bytes()
-        for broken in (b"no picture", whole[: len(whole) // 2]):
+        for broken in (b"no image", whole[: len(whole) // 2]):
             (style / name).write_bytes(broken)
-            with pytest.raises(DataError, match=rf"the picture .*{name} cannot be read: .*; repl"):
+            with pytest.raises(DataError, match=rf"the image .*{name} cannot be read: .*; repl"):
                 read(path, references=str(style), on_bad_row="skip")
         (style / name).write_bytes(whole)
     rows = write(tmp_path, [ROW], "rows.jsonl")
@@ -224,8 +224,8 @@ BAD_ROWS = [
     ({"id": ""}, "'id' is a text"),
     ({"references": "pics/a.webp"}, "'references' is a list"),
     ({"references": [3]}, "'references' is a list"),
-    ({"references": ["pics/c.webp"]}, r"'references': there is no picture .*c\.webp"),
-    ({"references": ["pics"]}, "'references': there is no picture"),
+    ({"references": ["pics/c.webp"]}, r"'references': there is no image .*c\.webp"),
+    ({"references": ["pics"]}, "'references': there is no image"),
     ({"scene": 3}, "'scene' is an object"),
     ({"colour": ["blue"]}, "'colour' is a label"),
 ]
@@ -330,7 +330,7 @@ def test_a_label_that_no_row_has_is_told(tmp_path, caplog):
 def test_option_mistakes(tmp_path):
     path = write(tmp_path, [ROW], "rows.jsonl")
     with pytest.raises(ValidationError, match=r"needs \{caption\}"):
-        task_on(path, prompt_template="a picture")
+        task_on(path, prompt_template="an image")
     with pytest.raises(ValidationError, match="Extra inputs"):
         task_on(path, label=["colour"])
     with pytest.raises(ValidationError, match="width_px"):
@@ -339,7 +339,7 @@ def test_option_mistakes(tmp_path):
         task_on(path).samples("trian")
 
 
-def test_the_policy_has_to_make_pictures_of_the_same_size(tmp_path):
+def test_the_policy_has_to_make_images_of_the_same_size(tmp_path):
     task = task_on(write(tmp_path, [ROW], "rows.jsonl"))
     task.check_policy(lambda sample: (64, 48), "train")
     with pytest.raises(ConfigError, match=r"sample 'a': .* 48 x 64 px, .* say 64 x 48"):
@@ -350,7 +350,7 @@ def test_the_policy_has_to_make_pictures_of_the_same_size(tmp_path):
     "output",
     [
         None,
-        "a picture",
+        "an image",
         [[[0, 0, 0]]],
         np.zeros((4, 4, 3), np.float32),
         np.zeros((4, 4), np.uint8),
@@ -359,13 +359,13 @@ def test_the_policy_has_to_make_pictures_of_the_same_size(tmp_path):
         np.zeros((1, 4, 4, 3), np.uint8),
     ],
 )
-def test_only_pictures_are_read(tmp_path, output):
+def test_only_images_are_read(tmp_path, output):
     task = task_on(write(tmp_path, [ROW], "rows.jsonl"))
     (sample,) = task.samples("train")
     assert task.parse(sample, output) is None
-    figures = task.metrics([answered(task, sample, output)])
-    assert set(figures) == {"brightness", "contrast", "saturation"}
-    assert all(math.isnan(values[0]) for values in figures.values())
+    metrics = task.metrics([answered(task, sample, output)])
+    assert set(metrics) == {"brightness", "contrast", "saturation"}
+    assert all(math.isnan(values[0]) for values in metrics.values())
 
 
 def test_metrics_by_hand(tmp_path):
@@ -378,10 +378,10 @@ def test_metrics_by_hand(tmp_path):
     answer = task.parse(sample, red)
     assert isinstance(answer, ImageAnswer)
     assert answer.image is red
-    figures = task.metrics([answered(task, sample, image) for image in (halves, red)])
-    assert figures["brightness"] == pytest.approx([0.5, 0.2126])
-    assert figures["contrast"] == pytest.approx([0.5, 0.0])
-    assert figures["saturation"] == pytest.approx([0.0, 1.0])
+    metrics = task.metrics([answered(task, sample, image) for image in (halves, red)])
+    assert metrics["brightness"] == pytest.approx([0.5, 0.2126])
+    assert metrics["contrast"] == pytest.approx([0.5, 0.0])
+    assert metrics["saturation"] == pytest.approx([0.0, 1.0])
 
 
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))
@@ -390,12 +390,12 @@ IMAGES = arrays(np.uint8, SIDES)
 
 @settings(deadline=None)
 @given(image=IMAGES, grey=st.integers(0, 255))
-def test_properties_of_the_figures(image, grey):
+def test_properties_of_the_metrics(image, grey):
     ranges = {brightness: 1.0, contrast: 0.5, saturation: 1.0}
     for figure, high in ranges.items():
         value = figure(image)
         assert 0.0 <= value <= high
-        # Where a pixel stands does not matter, nor how large the picture is.
+        # Where a pixel stands does not matter, nor how large the image is.
         assert figure(image[::-1, ::-1]) == pytest.approx(value, abs=1e-9)
         assert figure(image.repeat(2, axis=0).repeat(3, axis=1)) == pytest.approx(value, abs=1e-9)
     assert brightness(255 - image) == pytest.approx(1 - brightness(image), abs=1e-9)
@@ -408,7 +408,7 @@ def test_properties_of_the_figures(image, grey):
 
 @settings(deadline=None)
 @given(images=st.lists(IMAGES, min_size=1, max_size=4), gap=st.integers(0, 5))
-def test_pictures_side_by_side(images, gap):
+def test_images_side_by_side(images, gap):
     row = side_by_side(images, least_height_px=20, gap_px=gap)
     factors = [math.ceil(20 / image.shape[0]) for image in images]
     heights = [image.shape[0] * k for image, k in zip(images, factors, strict=True)]
@@ -420,22 +420,22 @@ def test_pictures_side_by_side(images, gap):
     assert (last[:: factors[-1], :: factors[-1]] == images[-1]).all()
 
 
-def test_no_pictures_have_no_row():
+def test_no_images_have_no_row():
     with pytest.raises(ValueError, match="at least one"):
         side_by_side([])
 
 
-def test_picture(tmp_path):
+def test_image(tmp_path):
     row = {**ROW, "references": ["pics/a.webp", "pics/b.webp", "pics/a.webp"]}
     task = task_on(write(tmp_path, [row, {"caption": "a pear"}], "rows.jsonl"))
     first, second = task.samples("train")
     black = np.zeros((48, 64, 3), np.uint8)
-    shown = task.picture(first, [answered(task, first, black), answered(task, first, None)])
-    # Two references of three and one picture, 64 x 48 three times as large, 4 px between them.
+    shown = task.noise_image(first, [answered(task, first, black), answered(task, first, None)])
+    # Two references of three and one image, 64 x 48 three times as large, 4 px between them.
     assert shown.size == (3 * 192 + 2 * 4, 144)
     assert [shown.getpixel((x, 0)) for x in (0, 196, 392)] == [(200, 0, 0), (200, 40, 0), (0, 0, 0)]
-    assert task.picture(second, []) is None
-    assert task.picture(second, [answered(task, second, black)]).size == (192, 144)
-    (tmp_path / "pics" / "a.webp").write_bytes(b"no picture")
+    assert task.noise_image(second, []) is None
+    assert task.noise_image(second, [answered(task, second, black)]).size == (192, 144)
+    (tmp_path / "pics" / "a.webp").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"sample 'a': reference .*a\.webp cannot be opened"):
-        task.picture(first, [])
+        task.noise_image(first, [])

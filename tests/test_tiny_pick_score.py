@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers_clock import Counted
-from helpers_pictures import rollout
+from helpers_images import rollout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

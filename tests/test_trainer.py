@@ -57,36 +57,36 @@ def test_the_ratio_is_exactly_one_on_the_first_update(
 ) -> None:
     for share in ("on", "off"):
         trainer = trainer_of(config(share, policy__share_prompt=share, dist__precision=precision))
-        figures = trainer.train_step()
-        assert figures["update/ratio"] == 1.0
-        assert figures["update/ratio_max"] == 1.0
-        assert figures["update/clip_fraction"] == 0.0
-        assert figures["update/kl"] == 0.0
-        assert figures["update/sampling_gap"] < gap
+        metrics = trainer.train_step()
+        assert metrics["update/ratio"] == 1.0
+        assert metrics["update/ratio_max"] == 1.0
+        assert metrics["update/clip_fraction"] == 0.0
+        assert metrics["update/kl"] == 0.0
+        assert metrics["update/sampling_gap"] < gap
         # The next rollout is fresh too, and now the reference has been left.
-        figures = trainer.train_step()
-        assert figures["update/ratio"] == 1.0
-        assert figures["update/kl"] > 0.0
-        assert figures["rollout/staleness"] == 0.0
+        metrics = trainer.train_step()
+        assert metrics["update/ratio"] == 1.0
+        assert metrics["update/kl"] > 0.0
+        assert metrics["rollout/staleness"] == 0.0
 
 
-def test_scoring_beside_sampling_changes_no_figure(config: Any) -> None:
-    figures = {}
+def test_scoring_overlap_sampling_changes_no_figure(config: Any) -> None:
+    metrics = {}
     for choice in ("on", "off"):
-        over = {"scoring__beside_sampling": choice, "policy__sample_batch_size": 4}
+        over = {"scoring__overlap_sampling": choice, "policy__sample_batch_size": 4}
         trainer = trainer_of(config(choice, **over))
-        figures[choice] = [trainer.train_step() for _ in range(2)]
-    for one, other in zip(figures["on"], figures["off"], strict=True):
-        assert one.pop("scoring/beside_s") > 0
+        metrics[choice] = [trainer.train_step() for _ in range(2)]
+    for one, other in zip(metrics["on"], metrics["off"], strict=True):
+        assert one.pop("scoring/overlapped_s") > 0
         same = [name for name in other if not name.startswith("time/")]
         assert {name: one[name] for name in same} == {name: other[name] for name in same}
 
 
 def test_later_epochs_move_the_ratio_and_start_from_the_same_log_probs(config: Any) -> None:
     trainer = trainer_of(config(algo__num_epochs=2, algo__num_minibatches=2))
-    figures = trainer.train_step()
+    metrics = trainer.train_step()
     assert trainer.version == 4
-    assert figures["update/ratio_max"] > 1.0
+    assert metrics["update/ratio_max"] > 1.0
 
 
 def test_a_sample_drawn_twice_in_a_step_has_two_groups(config: Any) -> None:
@@ -132,8 +132,8 @@ def test_the_gradient_is_the_same_for_any_chunk_and_layout(config: Any, aggregat
             return step(suspects)
 
         trainer.engine.step = noted
-        figures = trainer.train_step()
-        assert figures["update/kl"] > 1e-4
+        metrics = trainer.train_step()
+        assert metrics["update/kl"] > 1e-4
         gradients.append(found)
     for other in gradients[1:]:
         assert other.keys() == gradients[0].keys()
@@ -163,10 +163,10 @@ def test_nothing_to_learn_from_is_no_step(config: Any) -> None:
     over = {"reward": {"use": "box_hit"}, "algo__drop_zero_variance": True}
     trainer = trainer_of(config(**over))
     before = weights_of(trainer)
-    figures = trainer.train_step()
-    assert figures["filter/zero_variance"] == 1.0
-    assert figures["filter/kept"] == 0.0
-    assert figures["update/skipped"] == 1.0
+    metrics = trainer.train_step()
+    assert metrics["filter/zero_variance"] == 1.0
+    assert metrics["filter/kept"] == 0.0
+    assert metrics["update/skipped"] == 1.0
     assert torch.equal(weights_of(trainer), before)
     assert trainer.version == 0
 
@@ -178,9 +178,9 @@ def test_resampling_draws_again_and_counts(config: Any) -> None:
         "algo__resample_rounds": 2,
     }
     trainer = trainer_of(config(**over))
-    figures = trainer.train_step()
+    metrics = trainer.train_step()
     assert trainer.sampler.position == 12
-    assert figures["filter/resampled_groups"] == 4.0
+    assert metrics["filter/resampled_groups"] == 4.0
     assert len({r.group for r in trainer.collect(Meter()).rollouts}) == 4
 
 
@@ -392,8 +392,8 @@ def test_a_broken_reward_is_an_error_and_never_a_zero(config: Any) -> None:
         trainer.train_step()
 
 
-def test_task_and_policy_must_see_the_same_picture(config: Any) -> None:
-    with pytest.raises(ConfigError, match="resizes its picture"):
+def test_task_and_policy_must_see_the_same_image(config: Any) -> None:
+    with pytest.raises(ConfigError, match="resizes its image"):
         trainer_of(config(policy__min_pixels=50_176))
 
 
@@ -404,8 +404,8 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(confi
         trainer_of(job)
 
 
-def test_every_size_of_picture_must_be_seen_alike(config: Any, screens: Path) -> None:
-    """Limits that differ show on pictures that they resize, not on the first one."""
+def test_every_size_of_image_must_be_seen_alike(config: Any, screens: Path) -> None:
+    """Limits that differ show on images that they resize, not on the first one."""
     rows = [json.loads(line) for line in screens.read_text(encoding="utf-8").splitlines()]
     large = screens.parent / "images/large.png"
     Image.new("RGB", (560, 420)).save(large)
@@ -415,7 +415,7 @@ def test_every_size_of_picture_must_be_seen_alike(config: Any, screens: Path) ->
     job = config(policy__max_pixels=50_176)
     trainer_of(job)  # small ones alone
     job["task"]["data"]["train"]["path"] = str(path)
-    with pytest.raises(ConfigError, match=r"'large'.* resizes its picture"):
+    with pytest.raises(ConfigError, match=r"'large'.* resizes its image"):
         trainer_of({**job, "name": "large"})
     rows[-1]["image_size"] = [1120, 840]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

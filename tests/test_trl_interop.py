@@ -155,7 +155,7 @@ def one_short(completions, **kwargs):
 
 def trl_values(name, **options):
     """The values of a function of this file, used from a config."""
-    from vlrl.reward.scorers import FunctionReward
+    from vlrl.reward.functions import FunctionReward
     from vlrl.reward.tree import spec_of
 
     reward = FunctionReward(name, spec_of(globals()[name]), options)

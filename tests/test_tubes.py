@@ -142,7 +142,7 @@ def test_a_bad_box_counts_as_missing(box):
 def test_l1_is_taken_in_the_unit_frame():
     true = tube(0, (20, 20, 60, 60))
     full = Track({0: (0.0, 0.0, 200.0, 100.0)}, PICTURE)
-    # IoU = 1600 / 20000, hull = the picture; |edges| = 0.1 + 0.2 + 0.7 + 0.4
+    # IoU = 1600 / 20000, hull = the image; |edges| = 0.1 + 0.2 + 0.7 + 0.4
     assert frame_scores(full, true, [0], missing=-2.0) == pytest.approx([0.08 - 1.4])
     huge = Track({0: (-500.0, -500.0, 700.0, 600.0)}, PICTURE)
     assert frame_scores(huge, true, [0], missing=-2.0) == pytest.approx([0.08 - 1.4])

@@ -185,11 +185,11 @@ def test_the_ratio_compares_with_what_the_config_names(source: str, ratio: float
     batch = batch_of(LENGTHS, [0, 0, 1, 1], policy.logp.detach() - 0.2)
     meter = Meter()
     assert update(policy, engine, batch, algo(old_logp=source), WORLD, meter) == 1
-    figures = meter.reduce(WORLD)
+    metrics = meter.reduce(WORLD)
     assert engine.num_backward == 1
-    assert figures["update/ratio"] == pytest.approx(ratio, rel=1e-5)
-    assert figures["update/ratio_max"] == pytest.approx(ratio, rel=1e-5)
-    assert figures["update/sampling_gap"] == pytest.approx(0.2, rel=1e-4)
+    assert metrics["update/ratio"] == pytest.approx(ratio, rel=1e-5)
+    assert metrics["update/ratio_max"] == pytest.approx(ratio, rel=1e-5)
+    assert metrics["update/sampling_gap"] == pytest.approx(0.2, rel=1e-4)
 
 
 @pytest.mark.parametrize(("source", "start"), [("rollout", 0.2), ("recompute", 0.0)])
@@ -202,12 +202,12 @@ def test_later_steps_compare_with_the_policy_before_the_first(source: str, start
     assert update(policy, Shifting(policy), batch, settings, WORLD, meter) == 4
     steps = [math.exp(start + 0.1 * n) for n in range(4)]
     mean = (4 * steps[0] + 6 * steps[1] + 4 * steps[2] + 6 * steps[3]) / 20
-    figures = meter.reduce(WORLD)
-    assert figures["update/ratio"] == pytest.approx(mean, rel=1e-5)
-    assert figures["update/ratio_max"] == pytest.approx(steps[3], rel=1e-5)
+    metrics = meter.reduce(WORLD)
+    assert metrics["update/ratio"] == pytest.approx(mean, rel=1e-5)
+    assert metrics["update/ratio_max"] == pytest.approx(steps[3], rel=1e-5)
 
 
-def test_figures_are_means_over_actions_alone() -> None:
+def test_metrics_are_means_over_actions_alone() -> None:
     """By hand, over two chunks of three and one actions; 99 stands where there is none."""
     x = 99.0
     meter = Meter()
@@ -237,8 +237,8 @@ def test_figures_are_means_over_actions_alone() -> None:
         logp=[[-1.0, x], [x, x]],
         noted=[[-1.5, 0.0], [0.0, 0.0]],
     )
-    figures = meter.reduce(WORLD)
-    assert figures == pytest.approx(
+    metrics = meter.reduce(WORLD)
+    assert metrics == pytest.approx(
         {
             "update/ratio": 4.0 / 4,
             "update/ratio_max": 2.0,

@@ -54,7 +54,7 @@ def summary_of(out: Path) -> dict[str, Any]:
 
 
 def mean(summary: dict[str, Any], name: str, kind: str | None = None, group: str = "all") -> float:
-    return float(summary["figures"][kind or summary["convention"]][group][name]["mean"])
+    return float(summary["metrics"][kind or summary["convention"]][group][name]["mean"])
 
 
 def given(data: Path, texts: list[str]) -> Path:
@@ -133,8 +133,8 @@ def test_given_tubes_in_the_official_form(tmp_path: Path) -> None:
     assert mean(summary, "t_iou") == pytest.approx((1 + 3 / 7) / 2)
     assert mean(summary, "v_iou") == pytest.approx((1 + 3 * iou / 7) / 2)
     for kind in ("official", "tubedetr", "cgstvg"):
-        figures = json.loads((out / "predictions.jsonl").read_text().splitlines()[0])["figures"]
-        assert figures[kind] == pytest.approx(dict.fromkeys(figures[kind], 1.0))
+        metrics = json.loads((out / "predictions.jsonl").read_text().splitlines()[0])["metrics"]
+        assert metrics[kind] == pytest.approx(dict.fromkeys(metrics[kind], 1.0))
     assert summary["num_published"] == 1160
 
 

@@ -16,7 +16,7 @@ from vlrl.types import ImagePart, Message, Sample, TextPart
 
 
 def asked(screens: Path) -> list[Sample]:
-    """Videos of several lengths, one beside a picture, one picture, one text."""
+    """Videos of several lengths, one beside an image, one image, one text."""
     image = str(screens.parent / "images/1.png")
     text_only = Sample("t", "x", (Message("user", (TextPart("Click: nothing"),)),), None)
     return [

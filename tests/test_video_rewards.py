@@ -65,7 +65,7 @@ def test_a_perfect_answer_has_the_papers_maximum():
 def test_the_published_loophole_and_the_floor_that_closes_it():
     """Missing in time beats a bad box: facts, section 8, case 2."""
     missed = answer_of((10, 13), *[track_of(still(10, 13))] * 2)
-    # Half the span right, but boxes as large as the picture around a small target.
+    # Half the span right, but boxes as large as the image around a small target.
     small = still(3, 6, (20, 20, 40, 30))
     full = Track(dict.fromkeys(range(3, 5), FULL), PICTURE)
     tried = answer_of((3, 4), full, full)

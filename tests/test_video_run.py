@@ -68,7 +68,7 @@ def test_a_run_on_videos(checkpoints: dict[str, Path], clips: Path, tmp_path: Pa
         )
         summary = json.loads((tmp_path / share / "evaluations/after/train.json").read_text())
         assert summary["num_samples"] == 6
-        assert list((tmp_path / share / "evaluations/after/pictures").glob("*.webp"))
+        assert list((tmp_path / share / "evaluations/after/images").glob("*.webp"))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert np.median(np.abs(weights[0] - weights[1])) < 1e-6
     assert "Held-out videos" in write_report(tmp_path / "on").read_text(encoding="utf-8")
@@ -105,8 +105,8 @@ def test_the_report_of_answers_before_and_after(clips: Path, tmp_path: Path) -> 
     samples = task.samples("held_out")
     folder = tmp_path / "run"
     folder.mkdir()
-    figures = {"reward/mean": 0.5, "rollout/v_iou": 0.2, "time/sampling_s": 1.0}
-    lines = "".join(json.dumps({"step": k, **figures}) + "\n" for k in (1, 2))
+    metrics = {"reward/mean": 0.5, "rollout/v_iou": 0.2, "time/sampling_s": 1.0}
+    lines = "".join(json.dumps({"step": k, **metrics}) + "\n" for k in (1, 2))
     (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
     (folder / "config.yaml").write_text("name: run\n", encoding="utf-8")
     lost = write_track(7, 9, [[1, 2, 30, 40]] * 3, [[50, 40, 100, 80]] * 3)

@@ -1,4 +1,4 @@
-"""The video task on a small video: prompts, reading of answers, figures, pictures, and reading."""
+"""The video task on a small video: prompts, reading of answers, figures, images, and reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlrl.config.resolve import load_run_config
 from vlrl.errors import ConfigError, DataError
 from vlrl.families.resize import smart_resize, video_size
 from vlrl.media.video import read_frames, video_info
-from vlrl.reward.scorers import as_chat
+from vlrl.reward.functions import as_chat
 from vlrl.tasks.video_grounding import VideoGrounding, video_part
 from vlrl.types import Finish, Rollout
 from vlrl.video.track_answers import write_track
@@ -131,11 +131,11 @@ def test_a_perfect_answer_in_every_unit(
     least = {"native_frame": 0.999, "sampled_frame": 0.9, "second": 0.7}[index]
     for sample in task.samples("train")[:2]:
         rollout = rollout_of(task, sample, perfect(task, sample, decimals=6))
-        figures = {name: column[0] for name, column in task.metrics([rollout]).items()}
-        assert figures["v_iou"] > least
-        assert figures["t_iou"] == pytest.approx(1.0)
-        assert figures["consistent"] == 1.0
-        assert figures["v_iou_above_0.5"] == 1.0
+        metrics = {name: column[0] for name, column in task.metrics([rollout]).items()}
+        assert metrics["v_iou"] > least
+        assert metrics["t_iou"] == pytest.approx(1.0)
+        assert metrics["consistent"] == 1.0
+        assert metrics["v_iou_above_0.5"] == 1.0
 
 
 def test_well_formed_and_consistent_are_two_things(clips: Path) -> None:
@@ -152,11 +152,11 @@ def test_well_formed_and_consistent_are_two_things(clips: Path) -> None:
         "": (0, 0),
     }
     for text, wanted in cases.items():
-        figures = task.metrics([rollout_of(task, sample, text)])
-        assert (figures["well_formed"][0], figures["consistent"][0]) == wanted, text
+        metrics = task.metrics([rollout_of(task, sample, text)])
+        assert (metrics["well_formed"][0], metrics["consistent"][0]) == wanted, text
         if wanted == (0, 0) and text != cut:
             assert task.parse(sample, text) is None
-            assert figures["t_iou"] == figures["v_iou"] == [0.0]
+            assert metrics["t_iou"] == metrics["v_iou"] == [0.0]
     # Three of four boxes came through: the last one stands for the rest of the span.
     assert task.metrics([rollout_of(task, sample, cut)])["v_iou"][0] > 0.5
     assert task.parse(sample, None) is None
@@ -180,23 +180,23 @@ def test_answers_with_times_only(clips: Path) -> None:
     assert sample.target.spans == ((1.0, 3.0),)
     rollout = rollout_of(task, sample, "<think>so</think><answer>1.0 to 4.0</answer>")
     assert rollout.parsed.spans == ((1.0, 4.0),)
-    figures = task.metrics([rollout])
-    assert figures["t_iou"] == [pytest.approx(2 / 3)]
-    assert figures["t_iou_above_0.5"] == [1.0]
-    assert figures["t_iou_above_0.7"] == [0.0]
-    assert all(math.isnan(figures[name][0]) for name in ("v_iou", "gt_v_iou", "v_iou_above_0.5"))
+    metrics = task.metrics([rollout])
+    assert metrics["t_iou"] == [pytest.approx(2 / 3)]
+    assert metrics["t_iou_above_0.5"] == [1.0]
+    assert metrics["t_iou_above_0.7"] == [0.0]
+    assert all(math.isnan(metrics[name][0]) for name in ("v_iou", "gt_v_iou", "v_iou_above_0.5"))
 
 
-def test_pictures(clips: Path) -> None:
+def test_images(clips: Path) -> None:
     task = task_of(clips)
     sample = task.samples("train")[0]
     true = rollout_of(task, sample, perfect(task, sample))
     wrong = rollout_of(task, sample, "<time>0-1</time><pred_bbox>0.[1,2,30,40]</pred_bbox>")
     lost = rollout_of(task, sample, "nothing")
-    image = task.picture(sample, [true, wrong, lost])
+    image = task.noise_image(sample, [true, wrong, lost])
     assert image.width == 10 * 114 - 2
     assert image.height == 84 + 3 * 10, "three bars: truth and two answers"
-    plain = task.picture(sample, [])
+    plain = task.noise_image(sample, [])
     assert plain.height == 84 + 10
     assert np.asarray(plain)[:84].tolist() != np.asarray(image)[:84].tolist()
 
@@ -204,10 +204,10 @@ def test_pictures(clips: Path) -> None:
 def test_the_policys_frames_are_the_tasks(clips: Path, checkpoints: dict[str, Path]) -> None:
     for family in ("qwen2_5_vl", "qwen3_vl"):
         policy = make_policy(checkpoints[family])
-        task_of(clips, profile=family).check_policy(policy.picture_size, "train")
-        task_of(clips, profile=family, longer_side_px=64).check_policy(policy.picture_size, "train")
+        task_of(clips, profile=family).check_policy(policy.image_size, "train")
+        task_of(clips, profile=family, longer_side_px=64).check_policy(policy.image_size, "train")
     with pytest.raises(ConfigError, match=r"resizes its video to .*profile"):
-        task_of(clips).check_policy(policy.picture_size, "train")
+        task_of(clips).check_policy(policy.image_size, "train")
 
 
 @pytest.mark.parametrize("reward", ["stvg_o1", "tube_iou"])

@@ -16,7 +16,7 @@ from vlrl.policy.vision_language.vision_features import features_of
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 GRIDS = {
-    "one picture": [[1, 16, 16]],
+    "one image": [[1, 16, 16]],
     "windows cut at the border": [[1, 10, 22]],
     "several sizes": [[1, 16, 16], [1, 4, 6], [1, 16, 16], [1, 10, 4]],
     "frames": [[3, 8, 12]],

@@ -217,9 +217,9 @@ def test_saved_weights_load_again(folder: Path, tmp_path: Path) -> None:
 
 def test_wrong_use_says_what_is_wrong(folder: Path, checkpoints: dict[str, Path]) -> None:
     policy = make_voxel_policy(folder)
-    picture = Sample("p", "text_to_3d", (Message("user", (ImagePart("a.png", 8, 8),)),), None)
-    with pytest.raises(DataError, match=r"'p'.*holds a picture"):
-        policy.sample([picture], 1, seed=0)
+    image = Sample("p", "text_to_3d", (Message("user", (ImagePart("a.png", 8, 8),)),), None)
+    with pytest.raises(DataError, match=r"'p'.*holds an image"):
+        policy.sample([image], 1, seed=0)
     plain_one = type(policy.processor.tokenizer).from_pretrained(checkpoints["qwen2_5_vl"])
     with pytest.raises(ConfigError, match="lacks <mesh0>"):
         mesh_tokens(plain_one, NUM_CODES, "plain")

@@ -23,7 +23,7 @@ from vlrl.mesh.store import save_shapes
 from vlrl.mesh.voxelise import Voxels
 from vlrl.protocols import NEEDS
 from vlrl.registry import REGISTRY
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.reward.tree import build_reward
 from vlrl.tasks.text_to_3d import ShapeTarget, TextTo3D
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
@@ -212,9 +212,9 @@ def test_every_reward_of_objects_is_tested_here() -> None:
 # Views
 
 
-@scorer(range=(0.0, 255.0), formula="mean brightness", needs=("image", "caption"))
+@reward_function(range=(0.0, 255.0), formula="mean brightness", needs=("image", "caption"))
 def bright(rollout: Rollout) -> float:
-    """What a picture reward is, in one line."""
+    """What an image reward is, in one line."""
     return 0.0 if rollout.parsed is None else float(rollout.parsed.image.mean())
 
 
@@ -261,8 +261,8 @@ def test_a_lucky_side_wins_under_max_alone() -> None:
     assert gain["max"] > 2.9 * gain["mean"] > 0
 
 
-def test_views_refuse_what_looks_at_no_picture() -> None:
-    with pytest.raises(ConfigError, match="looks at no picture"):
+def test_views_refuse_what_looks_at_no_image() -> None:
+    with pytest.raises(ConfigError, match="looks at no image"):
         build_reward({"views": {"pool": "max", "of": {"use": "voxel_iou"}}})
     with pytest.raises(ConfigError, match="did you mean 'mean'"):
         build_reward({"views": {"pool": "maen", "of": {"use": "this_test:bright"}}})
@@ -303,18 +303,18 @@ def test_a_judge_reads_the_sheet_of_all_views(
     value_of_sheet = build_reward(node)([one])[0].value
     assert value_of_sheet is not None
     assert 0 < value_of_sheet < 1
-    # The same sheet as the picture of a text-to-image answer is judged alike.
+    # The same sheet as the image of a text-to-image answer is judged alike.
     target = ImageTarget(one.sample.target.caption)
-    picture = Rollout(Sample("p", "text_to_image", (), target), 0, 0, None, Finish.STOP, 0, 0)
-    picture.parsed = ImageAnswer(one.parsed.image)
-    assert build_reward(node)([picture])[0].value == pytest.approx(value_of_sheet, abs=1e-5)
+    image = Rollout(Sample("p", "text_to_image", (), target), 0, 0, None, Finish.STOP, 0, 0)
+    image.parsed = ImageAnswer(one.parsed.image)
+    assert build_reward(node)([image])[0].value == pytest.approx(value_of_sheet, abs=1e-5)
     stages = build_reward({"stages": {"coarse": node, "refined": node}})([one])[0].stages
     assert stages is not None
     assert stages[1] == pytest.approx(value_of_sheet, abs=1e-5)
     assert stages[0] != pytest.approx(stages[1], abs=1e-7)
 
 
-def test_the_same_codes_give_the_same_pictures() -> None:
+def test_the_same_codes_give_the_same_images() -> None:
     one, two = rollout(boxes(), None), rollout(boxes(), None)
     assert np.array_equal(one.parsed.image, two.parsed.image)
     assert one.parsed.image.shape == (16, 48, 3)

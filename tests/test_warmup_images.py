@@ -14,12 +14,12 @@ from helpers_clock import Counted
 from scripts.assets.models.image import dino, judges
 from scripts.assets.models.image.augment import colours, crops, soften
 from scripts.assets.models.image.autoencoder import (
-    encode_pictures,
+    encode_images,
     scale_latents,
     train_autoencoder,
 )
 from scripts.assets.models.image.flow import flow_loss, train_flow
-from scripts.assets.models.image.pictures import all_captions, base_pictures, both_styles, labelled
+from scripts.assets.models.image.images import all_captions, base_images, both_styles, labelled
 from scripts.assets.models.image.pipeline import PipelineSize, new_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,12 +48,12 @@ def test_held_out_prompts_are_not_learnt_from() -> None:
         for name in ("held_out", "words_held_out")
         for line in (ASSETS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     }
-    base = base_pictures(ASSETS, 64)
+    base = base_images(ASSETS, 64)
     assert not held & set(base.captions)
     assert base.images.shape == (len(base.captions), 3, 64, 64)
     assert len(both_styles(ASSETS, 64)) == len(base.captions) + 1200
     assert base.weights.tolist() == [1.0] * len(base.captions)
-    mixed = base_pictures(ASSETS, 64, second_style=0.2)
+    mixed = base_images(ASSETS, 64, second_style=0.2)
     assert not held & set(mixed.captions)
     assert len(mixed.captions) == len(base.captions) + 1200
     assert float(mixed.weights.sum()) == pytest.approx(float(base.weights.sum()), rel=1e-4)
@@ -62,7 +62,7 @@ def test_held_out_prompts_are_not_learnt_from() -> None:
 
 def test_autoencoder_and_flow_learn(pipeline) -> None:
     torch.manual_seed(0)
-    images = base_pictures(ASSETS, 64).images[:16]
+    images = base_images(ASSETS, 64).images[:16]
     log = io.StringIO()
     with torch.no_grad():
         start = _error(pipeline.vae, images)
@@ -70,9 +70,9 @@ def test_autoencoder_and_flow_learn(pipeline) -> None:
     with torch.no_grad():
         assert _error(pipeline.vae, images) < 0.9 * start
     scale_latents(pipeline.vae, images)
-    latents = encode_pictures(pipeline.vae, images)
+    latents = encode_images(pipeline.vae, images)
     assert float(latents.std()) == pytest.approx(1, abs=0.1)
-    captions = base_pictures(ASSETS, 64).captions[:16]
+    captions = base_images(ASSETS, 64).captions[:16]
 
     def loss() -> float:
         torch.manual_seed(1)
@@ -105,17 +105,17 @@ def test_dino_and_judges_learn() -> None:
     assert float(right.float().mean()) > 0.6
 
 
-def test_views_stay_pictures() -> None:
+def test_views_stay_images() -> None:
     images = torch.rand(4, 3, 64, 64)
     small = crops(images, 32, 0.1, 0.4)
     assert small.shape == (4, 3, 32, 32)
     for view in (small, colours(images, 0.3), soften(images, 0.5)):
         assert float(view.min()) >= 0
         assert float(view.max()) <= 1
-    # A window as large as the picture is the picture, or its mirror image.
+    # A window as large as the image is the image, or its mirror image.
     whole = crops(images, 64, 1.0, 1.0)
-    for made, picture in zip(whole, images, strict=True):
-        gap = min(float((made - p).abs().max()) for p in (picture, picture.flip(-1)))
+    for made, image in zip(whole, images, strict=True):
+        gap = min(float((made - p).abs().max()) for p in (image, image.flip(-1)))
         assert gap < 1e-4
 
 

@@ -163,7 +163,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
         regression=config.algo.nft if config.algo.objective == "nft" else None,
     )
-    task.check_policy(policy.picture_size, config.train_split)
+    task.check_policy(policy.image_size, config.train_split)
     engine = Engine(policy.module, config, world)
     policy.bind(engine, engine.serving)
     # After the engine, which has moved the weights to where prompts are encoded too.

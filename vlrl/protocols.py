@@ -20,18 +20,18 @@ NEEDS: dict[str, str] = {
     "points": "parsed.points, tuple of vlrl.geometry.boxes.Point, best candidate first",
     "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
     "image": "parsed.image, uint8 array [H, W, 3], sRGB",
-    "caption": "target.caption, str: what the picture should show",
-    "references": "target.references, paths of pictures of the same caption, maybe none",
-    "written": "target.written, str or None: the text that should stand in the picture",
+    "caption": "target.caption, str: what the image should show",
+    "references": "target.references, paths of images of the same caption, maybe none",
+    "written": "target.written, str or None: the text that should stand in the image",
     "shape": "parsed.occupancy, bool array [R, R, R]; target.shape, the reference's or None; "
     "target.parts and target.colours; parsed.mesh",
-    "views": "parsed.views, uint8 array [N, H, W, 3]: pictures around the object",
+    "views": "parsed.views, uint8 array [N, H, W, 3]: images around the object",
     "stages": "parsed.stages, the parsed value of every stage of the answer, the last one last",
     "spans": "target.spans and parsed.spans, (start, end) pairs; target.closed: whole frames",
     "track": "target.track, vlrl.video.tubes.Tube; parsed.think and .final, Track or None",
     "consistent": "parsed.consistent, bool: the boxes cover exactly the answered span",
     "timed_boxes": "target.timed and parsed.timed, pairs of seconds and vlrl.geometry.boxes.Box",
-    "scene": "target.scene, the objects that should be in the picture, or None",
+    "scene": "target.scene, the objects that should be in the image, or None",
     "verdict": "target.verdict and parsed.verdict, 1 or 2: which of two is better",
 }
 """What a reward can ask of a task; a task lists what it gives in `provides`."""
@@ -65,8 +65,8 @@ class Task(Protocol):
     # programs; and `stage_starts(text, num_stages)`: where the stages of a written answer begin,
     # for rewards that pay them one by one.
 
-    def picture(self, sample: Sample, rollouts: Sequence[Rollout]) -> Any:
-        """A PIL image of the sample with its truth and the answers drawn in; None = no picture."""
+    def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Any:
+        """A PIL image of the sample with its truth and the answers drawn in; None = no image."""
 
 
 @runtime_checkable
@@ -159,8 +159,8 @@ class Policy(Protocol):
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Called once, before the first sampling, with every sample that the run may ask for."""
 
-    def picture_size(self, sample: Sample) -> tuple[int, int]:
-        """Width and height in pixels of the picture that the policy sees or makes."""
+    def image_size(self, sample: Sample) -> tuple[int, int]:
+        """Width and height in pixels of the image that the policy sees or makes."""
 
     def sample(
         self,

@@ -45,7 +45,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "multi_point": "vlrl.rewards.gui.multi_point:multi_point",
         "points_spread": "vlrl.rewards.gui.points_spread:points_spread",
         "format": "vlrl.rewards.gui.format:answer_format",
-        "picture_class": "vlrl.rewards.image.picture_class:PictureClass",
+        "image_class": "vlrl.rewards.image.image_class:ImageClass",
         "adversarial_dino": "vlrl.rewards.image.adversarial_dino:AdversarialDino",
         "adversarial_scorer": "vlrl.rewards.image.adversarial_scorer:AdversarialScorer",
         "clip_score": "vlrl.rewards.image.clip_score:ClipScore",

@@ -30,7 +30,7 @@ class Finish(Enum):
 
 @dataclass(frozen=True)
 class ImagePart:
-    """A picture in a prompt, opened only when a policy asks for it."""
+    """An image in a prompt, opened only when a policy asks for it."""
 
     path: str
     width_px: int
@@ -44,7 +44,7 @@ class VideoPart:
     """A video in a prompt: some of its frames, read only when a policy asks for them."""
 
     source: Any
-    """A video file, a folder of pictures in the order of their names, or uint8 [T, H, W, 3]."""
+    """A video file, a folder of images in the order of their names, or uint8 [T, H, W, 3]."""
     width_px: int
     height_px: int
     fps: float
@@ -102,7 +102,7 @@ class Sample:
 
     @property
     def texts(self) -> list[str]:
-        """The texts of the prompt in order, pictures left out."""
+        """The texts of the prompt in order, images left out."""
         return [p.text for m in self.prompt for p in m.parts if isinstance(p, TextPart)]
 
 

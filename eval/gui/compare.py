@@ -127,7 +127,7 @@ def to_json(result: Comparison) -> str:
         ("gained", result.gained),
         ("lost", result.lost),
     )
-    figures = {
+    metrics = {
         "first": result.first,
         "second": result.second,
         "num_items": result.num_items,
@@ -139,4 +139,4 @@ def to_json(result: Comparison) -> str:
         "failed": list(result.failed),
         **{name: [first["id"] for first, _ in found] for name, found in pairs},
     }
-    return json.dumps(figures, indent=2, ensure_ascii=False)
+    return json.dumps(metrics, indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The items that two runs answer differently, as one self-contained page with pictures."""
+"""The items that two runs answer differently, as one self-contained page with images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIRST_COLOUR, SECOND_COLOUR, TRUE_COLOUR = "#1f6feb", "#d1242f", "#12a150"
 
 
 def write_gallery(result: Comparison, path: Path) -> None:
-    """Write the page; pictures that are not on this machine are drawn as an empty screen."""
+    """Write the page; images that are not on this machine are drawn as an empty screen."""
     a, b = result.rates
     sections = [
         f"<h1>{escape(result.first)} &rarr; {escape(result.second)}</h1>",
@@ -79,27 +79,27 @@ def _card(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     )
     return (
         f'<div class="pair"><p><b>{escape(first["instruction"])}</b><br>'
-        f"<code>{escape(first['id'])}</code></p>{_picture(first, second)}"
+        f"<code>{escape(first['id'])}</code></p>{_image(first, second)}"
         f"<table>{rows}</table></div>"
     )
 
 
-def _picture(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+def _image(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     frame = Frame(*first["image_size"])
     shrink = min(1.0, MAX_SIDE_PX / max(frame.extent))
     size = (max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
     try:
-        with Image.open(first["image"]) as image:
-            picture = image.convert("RGB").resize(size)
+        with Image.open(first["image"]) as opened:
+            image = opened.convert("RGB").resize(size)
     except OSError:
-        picture = Image.new("RGB", size, "#eef1f4")
+        image = Image.new("RGB", size, "#eef1f4")
     target = first["target"]
     true: Box | None = None
     if "box_px" in target:
         true = _box(target["box_px"], frame)
     elif "polygon_px" in target:
         true = polygon_of(target["polygon_px"], frame).box
-    marked = overlay(picture, true, [_mark(row, frame) for row in (first, second)])
+    marked = overlay(image, true, [_mark(row, frame) for row in (first, second)])
     buffer = io.BytesIO()
     marked.save(buffer, format="WEBP", quality=80)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

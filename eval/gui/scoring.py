@@ -85,7 +85,7 @@ def summarise(
         "num_refusals": sum(is_refusal(one.item) for one in scored),
         "outcomes": {outcome.value: outcomes[outcome.value] for outcome in Outcome},
         "tables": [table_json(table) for table in plan.tables(scored)],
-        "boxes": box_figures(scored, boxes),
+        "boxes": box_metrics(scored, boxes),
         "cost": cost(passes),
         "settings": dict(settings),
     }
@@ -115,7 +115,7 @@ def table_json(table: Table) -> dict[str, Any]:
     }
 
 
-def box_figures(
+def box_metrics(
     scored: Sequence[Scored], boxes: Mapping[str, Box | None]
 ) -> dict[str, float | int] | None:
     """Mean IoU, precision and recall of answered boxes against true boxes; None without boxes.
@@ -126,19 +126,19 @@ def box_figures(
     """
     if not any(box is not None for box in boxes.values()):
         return None
-    figures = []
+    metrics = []
     for one in scored:
         true = one.item.target
         if not isinstance(true, Box):
             continue
         box = boxes.get(one.item.id)
-        figures.append(overlap(box, true) if box is not None else (0.0, 0.0, 0.0))
-    if not figures:
+        metrics.append(overlap(box, true) if box is not None else (0.0, 0.0, 0.0))
+    if not metrics:
         return None
-    means, spreads = np.mean(figures, axis=0), np.std(figures, axis=0)
+    means, spreads = np.mean(metrics, axis=0), np.std(metrics, axis=0)
     names = ("iou", "precision", "recall")
     return {
-        "num": len(figures),
+        "num": len(metrics),
         **{name: float(value) for name, value in zip(names, means, strict=True)},
         **{f"{name}_std": float(value) for name, value in zip(names, spreads, strict=True)},
     }

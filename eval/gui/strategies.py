@@ -81,7 +81,7 @@ class Single:
     num_rounds = 1
 
     def asks(self, item: Item, passes: Sequence[Pass], reading: Reading) -> list[Ask]:
-        """The item's whole picture."""
+        """The item's whole image."""
         return [Ask(item)]
 
     def final(self, passes: Sequence[Pass], reading: Reading) -> Final:
@@ -98,7 +98,7 @@ class Zoom:
     """A first click, then a second look at the window around it, enlarged to the full size."""
 
     share: float = 0.5
-    """Sides of the window relative to the picture's."""
+    """Sides of the window relative to the image's."""
     num_rounds = 2
 
     def __post_init__(self) -> None:
@@ -106,7 +106,7 @@ class Zoom:
             raise ConfigError(f"--zoom is the window's share of each side, in (0, 1): {self.share}")
 
     def asks(self, item: Item, passes: Sequence[Pass], reading: Reading) -> list[Ask]:
-        """The whole picture first; then the window, if the first answer names a place."""
+        """The whole image first; then the window, if the first answer names a place."""
         if not passes:
             return [Ask(item)]
         click, _ = reading.click(passes[0])
@@ -135,7 +135,7 @@ class Vote:
 
     num: int
     radius: float = 0.02
-    """What is near, relative to the picture's longer side."""
+    """What is near, relative to the image's longer side."""
     num_rounds = 1
 
     def __post_init__(self) -> None:
@@ -169,7 +169,7 @@ def _agree(one: Answer, other: Answer, reach: float) -> bool:
 
 
 def window(click: Point, frame: Frame, share: float) -> Crop:
-    """A window of the picture's own shape around a click, shifted to lie inside."""
+    """A window of the image's own shape around a click, shifted to lie inside."""
     width = max(1, round(frame.width * share))
     height = max(1, round(frame.height * share))
     left = min(max(round(click.x - width / 2), 0), int(frame.width) - width)
@@ -178,7 +178,7 @@ def window(click: Point, frame: Frame, share: float) -> Crop:
 
 
 def _point_on(ask: Ask, point: Point) -> Point:
-    """A point of the picture that was sent, on the original image in pixels."""
+    """A point of the image that was sent, on the original image in pixels."""
     frame = ask.item.frame
     if ask.crop is None:
         return point.to(frame)
@@ -188,7 +188,7 @@ def _point_on(ask: Ask, point: Point) -> Point:
 
 
 def _box_on(ask: Ask, box: Box) -> Box:
-    """A box of the picture that was sent, on the original image in pixels."""
+    """A box of the image that was sent, on the original image in pixels."""
     low = _point_on(ask, Point(box.x1, box.y1, box.frame))
     high = _point_on(ask, Point(box.x2, box.y2, box.frame))
     return Box(low.x, low.y, high.x, high.y, ask.item.frame)

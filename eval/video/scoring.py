@@ -43,14 +43,14 @@ class Found:
     error: str | None = None
 
 
-def figures_of(found: Found) -> dict[str, dict[str, float]]:
+def metrics_of(found: Found) -> dict[str, dict[str, float]]:
     """Figures of one answer by convention; one without a span scores 0 in each."""
     target = found.sample.target
     if target.tube is None or not target.closed:
         value = span_iou(found.spans_s, target.spans, closed=False) if found.spans_s else 0.0
         above = {f"t_iou_above_{least}": float(value > least) for least in TIME_THRESHOLDS}
         return {"seconds": {"t_iou": value, **above}}
-    figures = {}
+    metrics = {}
     for convention in CONVENTIONS:
         score = NOTHING
         if found.span is not None:
@@ -62,16 +62,16 @@ def figures_of(found: Found) -> dict[str, dict[str, float]]:
                 num_frames=target.timeline.num_frames,
                 fps=target.timeline.fps,
             )
-        figures[convention] = {
+        metrics[convention] = {
             "t_iou": score.t_iou,
             "v_iou": score.v_iou,
             **{f"v_iou_above_{least}": float(score.v_iou > least) for least in THRESHOLDS},
             "gt_v_iou": score.gt_v_iou,
         }
-    return figures
+    return metrics
 
 
-def prediction_row(found: Found, figures: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def prediction_row(found: Found, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """One line of predictions.jsonl."""
     target = found.sample.target
     return {
@@ -85,14 +85,14 @@ def prediction_row(found: Found, figures: Mapping[str, Mapping[str, float]]) -> 
         "true_span": None if target.tube is None else list(target.tube.span),
         "true_spans_s": None if target.closed else [list(span) for span in target.spans],
         "labels": dict(target.labels),
-        "figures": {name: dict(values) for name, values in figures.items()},
+        "metrics": {name: dict(values) for name, values in metrics.items()},
     }
 
 
 def summarise(
     title: str,
     found: Sequence[Found],
-    figures: Sequence[Mapping[str, Mapping[str, float]]],
+    metrics: Sequence[Mapping[str, Mapping[str, float]]],
     *,
     convention: str,
     cut_by: Sequence[str],
@@ -101,7 +101,7 @@ def summarise(
     cost: Mapping[str, float],
 ) -> dict[str, Any]:
     """The contents of summary.json: means with 95 % bootstrap intervals, groups apart."""
-    kinds = list(figures[0])
+    kinds = list(metrics[0])
     main = convention if convention in kinds else kinds[0]
     groups: dict[str, list[int]] = {"all": list(range(len(found)))}
     for label in cut_by:
@@ -118,11 +118,11 @@ def summarise(
             one.error is None and one.span is None and not one.spans_s for one in found
         ),
         "num_failed": sum(one.error is not None for one in found),
-        "figures": {
+        "metrics": {
             kind: {
                 group: {
-                    name: bootstrap_mean([figures[i][kind][name] for i in places], NUM_RESAMPLES)
-                    for name in figures[0][kind]
+                    name: bootstrap_mean([metrics[i][kind][name] for i in places], NUM_RESAMPLES)
+                    for name in metrics[0][kind]
                 }
                 for group, places in groups.items()
             }
@@ -136,8 +136,8 @@ def summarise(
 def markdown(summary: Mapping[str, Any]) -> str:
     """The summary as text: the chosen convention by group, then every convention side by side."""
     kind = summary["convention"]
-    figures = summary["figures"]
-    head = figures[kind]["all"]
+    metrics = summary["metrics"]
+    head = metrics[kind]["all"]
     name = "v_iou" if "v_iou" in head else "t_iou"
     whole = summary["num_published"]
     share = "" if whole in (None, summary["num_items"]) else f" of {whole} (**not the whole set**)"
@@ -146,14 +146,14 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"**{NAMES[name]}: {_percent(head[name])}** in the convention `{kind}`, n = "
         f"{summary['num_items']}{share}. Intervals: 95 %, bootstrap.",
         f"{summary['num_unreadable']} answers without a readable span count 0.",
-        f"## {kind}\n\n{_table(figures[kind])}",
+        f"## {kind}\n\n{_table(metrics[kind])}",
     ]
     if summary["num_failed"]:
         parts[2] += (
             f" **{summary['num_failed']} calls failed**: they count 0; run again to ask them."
         )
-    if len(figures) > 1:
-        together = {name: groups["all"] for name, groups in figures.items()}
+    if len(metrics) > 1:
+        together = {name: groups["all"] for name, groups in metrics.items()}
         parts.append(
             f"## The same answers in every convention\n\n{_table(together)}\n\n"
             "Which frames are scored and whether a span's last frame belongs to it differ: compare "

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from vlrl.geometry.boxes import centres, contains
-from vlrl.gui.box_scorers import box_scorer
+from vlrl.gui.box_rewards import box_reward
 
 
-@box_scorer(
+@box_reward(
     range=(0.0, 1.0),
     formula="1 if the centre of the box lies in the true box, all four edges included, else 0",
     units="any, both boxes in one frame",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from vlrl.geometry.boxes import iou
-from vlrl.gui.box_scorers import box_scorer
+from vlrl.gui.box_rewards import box_reward
 
 
-@box_scorer(
+@box_reward(
     range=(0.0, 1.0),
     formula="area of the intersection / area of the union",
     units="any, both boxes in one frame",

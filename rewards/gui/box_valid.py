@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlrl.gui.box_scorers import box_scorer
+from vlrl.gui.box_rewards import box_reward
 
 
-@box_scorer(
+@box_reward(
     range=(0.0, 1.0),
     formula="1 if the box is finite, ordered, not empty and at least partly on the image, else 0",
     units="none",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlrl.gui.box_scorers import box_scorer
+from vlrl.gui.box_rewards import box_reward
 
 
-@box_scorer(
+@box_reward(
     range=(0.0, 1.0),
     formula=(
         "4 / sum_i 1/a_i, a_i = max(0, 1 - |edge_p - edge_g| / L_i), L = image width for the x "

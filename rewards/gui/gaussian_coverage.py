@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from vlrl.geometry.boxes import centres
-from vlrl.gui.box_scorers import box_scorer
+from vlrl.gui.box_rewards import box_reward
 
 RELEASED_EPS = 1e-8
 
 
-@box_scorer(
+@box_reward(
     range=(0.0, 1.0),
     formula=(
         "exp sum_d [-(c_p - c_g)^2 / (8 v_d) + 1/2 ln(s_p s_g / v_d)], s = alpha * size, "

@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from vlrl.geometry.boxes import centres
-from vlrl.gui.box_scorers import box_scorer
+from vlrl.gui.box_rewards import box_reward
 
 
-@box_scorer(
+@box_reward(
     range=(0.0, 1.0),
     formula="exp(-1/2 sum_d (c_p - c_g)^2 / (alpha * size_g)^2), d over x and y",
     units="any, both boxes in one frame",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from vlrl.geometry.boxes import Box, Point
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(-1.0, 1.0),
     formula="1 / sqrt(N k) if the k-th of N points is the first in the true box, -1 / N if none is",
     units="any, points and box in one frame",

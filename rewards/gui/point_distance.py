@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from vlrl.geometry.boxes import centres, contains
-from vlrl.gui.box_scorers import point_scorer
+from vlrl.gui.box_rewards import point_reward
 
 
-@point_scorer(
+@point_reward(
     range=(0.0, 2.0),
     formula=(
         "1[point in true box] + max(0, 1 - (d / d_max)^2), d to the true centre in units of the "

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from vlrl.geometry.boxes import contains
-from vlrl.gui.box_scorers import point_scorer
+from vlrl.gui.box_rewards import point_reward
 
 
-@point_scorer(
+@point_reward(
     range=(0.0, 1.0),
     formula="1 if the first point (of a box: its centre) lies in the true box, edges included",
     units="any, point and box in one frame",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import combinations
 
 from vlrl.geometry.boxes import Frame
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 MAX_POINTS = 32
 """Beyond it the answer is a scan anyway; also bounds the cubic number of triples."""
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="0 if there is no point, if three points lie on one line, or if there are over 32",
     units="any; the test is exact for whole numbers in the frame of the answer",

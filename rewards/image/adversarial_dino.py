@@ -28,7 +28,7 @@ class AdversarialDinoOptions(LearntOptions):
     """timm: `vit_base_patch14_dinov2.lvd142m`, say, or `local-dir:<folder>`."""
     library: Literal["transformers", "timm"] = "transformers"
     size_px: PositiveInt | None = None
-    """Side that pictures are resized to, a multiple of the patch; the checkpoint's if not set."""
+    """Side that images are resized to, a multiple of the patch; the checkpoint's if not set."""
     layers: tuple[PositiveInt, ...] = ()
     """Blocks (1 = first) whose tokens the head sees side by side; none: the last one's alone, as
     published. Strokes, colours and texture are in the early ones."""
@@ -38,14 +38,14 @@ class AdversarialDinoOptions(LearntOptions):
     """One head for CLS and patches, as published."""
     loss: Literal["hinge", "logistic"] = "hinge"
     lr: float = Field(1e-4, gt=0)
-    picture_weight: float = 0.7
+    image_weight: float = 0.7
     """Of the CLS logit in the reward."""
     patch_weight: float = 0.3
     """Of the mean patch logit in the reward; all patches count there."""
     patch_loss: NonNegativeFloat = 0.3
     """Weight of the patches in the head's loss."""
     num_patches: NonNegativeInt = 64
-    """Random patches a picture in the head's loss; 0 = all."""
+    """Random patches an image in the head's loss; 0 = all."""
     num_updates: PositiveInt = 1
     """Steps of the head on each batch of rollouts; patches and references are drawn anew."""
     regularise: Literal["none", "spectral", "penalty"] = "none"
@@ -57,12 +57,12 @@ class AdversarialDinoOptions(LearntOptions):
     """The head rests, to the end of the round, where its CLS logits tell more than this share
     apart, as in the published measure; patches do not count."""
     replay_size: NonNegativeInt = 0
-    """Generated pictures of earlier batches that are kept, as features, and saved with the head;
+    """Generated images of earlier batches that are kept, as features, and saved with the head;
     for the size of one see `cache_gib`."""
     replay_share: float = Field(0.5, ge=0, le=1)
-    """Share of the generated pictures in a step of the head that come from there, once there."""
+    """Share of the generated images in a step of the head that come from there, once there."""
     bound: float = Field(10.0, gt=0)
-    """The reward is bound * tanh(logit / bound), so that no picture's reward runs away."""
+    """The reward is bound * tanh(logit / bound), so that no image's reward runs away."""
     cache: str | None = None
     """Folder for features of references, kept between runs."""
     cache_gib: NonNegativeFloat = 2.0
@@ -70,11 +70,11 @@ class AdversarialDinoOptions(LearntOptions):
     One takes 4 bytes x (1 + patches) x features: 4.2 MB for DINOv2-base at 518 px (1370 x 768),
     so 510 of them here; times the number of `layers`; half with feature_dtype: fp16."""
     feature_dtype: Literal["fp32", "fp16"] = "fp32"
-    """What features are rounded to and kept in, of references and generated pictures alike."""
+    """What features are rounded to and kept in, of references and generated images alike."""
 
 
 class AdversarialDino(LearntReward[Pair]):
-    """How much a picture looks like a reference, to a head that learns along with the policy.
+    """How much an image looks like a reference, to a head that learns along with the policy.
 
     Differs from the released code: one feature path for training and reward, all patches in the
     reward, one head on all ranks, no rollout thrown away unless `policy_every` says so, and the
@@ -131,23 +131,23 @@ class AdversarialDino(LearntReward[Pair]):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | Score | None]:
-        """The bounded logits, with the raw ones of picture and patches as parts."""
+        """The bounded logits, with the raw ones of image and patches as parts."""
         import torch
 
         o = self.options
         cls, patches = self._stacked(self.seen(images, rollouts))
         with torch.no_grad():
-            picture, patch = self.head(cls, patches)
+            image, patch = self.head(cls, patches)
             patch = patch.mean(1)
-            logit = o.picture_weight * picture + o.patch_weight * patch
+            logit = o.image_weight * image + o.patch_weight * patch
             value = o.bound * torch.tanh(logit / o.bound)
-        columns = zip(value.tolist(), picture.tolist(), patch.tolist(), strict=True)
-        return [Score(v, {"picture": a, "patches": b}) for v, a, b in columns]
+        columns = zip(value.tolist(), image.tolist(), patch.tolist(), strict=True)
+        return [Score(v, {"image": a, "patches": b}) for v, a, b in columns]
 
     def learn(
         self, rollouts: Sequence[Rollout], seen: Sequence[Pair], num: float
     ) -> dict[str, float]:
-        """Hinge or logistic loss on CLS and some patches, of references and generated pictures.
+        """Hinge or logistic loss on CLS and some patches, of references and generated images.
 
         Without a rollout the head still runs, on no rows: spectral norm counts its passes.
         """
@@ -161,17 +161,19 @@ class AdversarialDino(LearntReward[Pair]):
         fake = self._some_patches(self._mixed(self._stacked(seen)))
         if o.regularise == "penalty":
             real = (real[0].detach().requires_grad_(), real[1].detach().requires_grad_())
-        true, sham = self.head(*real), self.head(*fake)
+        real_logits, fake_logits = self.head(*real), self.head(*fake)
         self.head.eval()
-        joint, P = LOSSES[o.loss], true[1].shape[1]
-        loss = joint(true[0], sham[0], num, num)
-        loss = loss + o.patch_loss * joint(true[1], sham[1], num * P, num * P)
+        joint, P = LOSSES[o.loss], real_logits[1].shape[1]
+        loss = joint(real_logits[0], fake_logits[0], num, num)
+        loss = loss + o.patch_loss * joint(real_logits[1], fake_logits[1], num * P, num * P)
         if o.regularise == "penalty":
-            loss = loss + o.penalty_weight * self._penalty(true, real, num)
-        right = ((true[0] > 0).sum() + (sham[0] < 0).sum()) / 2
-        sums = (right, true[0].sum(), sham[0].sum(), true[1].sum() / P, sham[1].sum() / P)
-        total, *figures = summed([float(x.detach()) for x in (loss, *sums)], self.device)
-        accuracy, reference, generated, true_patch, sham_patch = (x / num for x in figures)
+            loss = loss + o.penalty_weight * self._penalty(real_logits, real, num)
+        right = ((real_logits[0] > 0).sum() + (fake_logits[0] < 0).sum()) / 2
+        means = [one[0].sum() for one in (real_logits, fake_logits)]
+        means += [one[1].sum() / P for one in (real_logits, fake_logits)]
+        sums = (right, *means)
+        total, *metrics = summed([float(x.detach()) for x in (loss, *sums)], self.device)
+        accuracy, reference, generated, real_patch, fake_patch = (x / num for x in metrics)
         rests = accuracy > o.max_accuracy
         if not rests:
             loss.backward()
@@ -182,7 +184,7 @@ class AdversarialDino(LearntReward[Pair]):
             "reference": reference,
             "generated": generated,
             "gap": reference - generated,
-            "patch_gap": true_patch - sham_patch,
+            "patch_gap": real_patch - fake_patch,
             "skipped": float(rests),
         }
 

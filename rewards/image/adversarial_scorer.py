@@ -29,7 +29,7 @@ class AdversarialScorerOptions(LearntOptions):
     model: str = "yuvalkirstain/PickScore_v1"
     processor: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
     divide_by: PositiveFloat = 26.0
-    """As in pick_score: good pictures come near 1, before anything is learnt."""
+    """As in pick_score: good images come near 1, before anything is learnt."""
     logit_scale: PositiveFloat = 100.0
     """Most that the checkpoint may multiply cosines by: CLIP's own limit. Sets the range."""
     num_layers: PositiveInt = 2
@@ -38,12 +38,12 @@ class AdversarialScorerOptions(LearntOptions):
     """Of Adam on float32 weights. Published in bf16, where neighbouring numbers near 0.02 lie
     1.2e-4 apart: there most steps of this size round to nothing."""
     trigger: Literal["generated_ahead", "always"] = "generated_ahead"
-    """generated_ahead: it learns only while it scores generated pictures higher than
+    """generated_ahead: it learns only while it scores generated images higher than
     references, on the mean over all ranks."""
     max_updates: PositiveInt = 1
     """Steps on each batch of rollouts while the trigger holds; references are drawn anew."""
     kept_references: NonNegativeInt = 2000
-    """Reference pictures whose hidden states stay in memory: 1.3 MB each with PickScore."""
+    """Reference images whose hidden states stay in memory: 1.3 MB each with PickScore."""
 
 
 class AdversarialScorer(LearntReward["Tensor"]):
@@ -73,7 +73,7 @@ class AdversarialScorer(LearntReward["Tensor"]):
         import torch
 
         from vlrl.image.networks.clip import scale_within
-        from vlrl.image.networks.features import read_picture
+        from vlrl.image.networks.features import read_image
         from vlrl.image.networks.ranks import rank
         from vlrl.image.networks.split_clip import SplitClip
 
@@ -87,7 +87,7 @@ class AdversarialScorer(LearntReward["Tensor"]):
         # other references and captions first.
         self._text = lru_cache(MAX_CAPTIONS)(clip.text)
         self._reference = lru_cache(o.kept_references)(
-            lambda path: clip.hidden([read_picture(path)])[0].cpu()
+            lambda path: clip.hidden([read_image(path)])[0].cpu()
         )
 
     def look(self, images: Sequence[np.ndarray]) -> Sequence[Tensor]:
@@ -97,7 +97,7 @@ class AdversarialScorer(LearntReward["Tensor"]):
         return [row for i in starts for row in self.clip.hidden(images[i : i + size])]
 
     def values(self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]) -> Sequence[float]:
-        """One scaled cosine a picture."""
+        """One scaled cosine an image."""
         import torch
 
         with torch.no_grad():
@@ -148,9 +148,9 @@ class AdversarialScorer(LearntReward["Tensor"]):
         }
 
     def _cosines(self, hidden: Sequence[Tensor], rollouts: Sequence[Rollout]) -> Tensor:
-        """[N], picture i with the caption of rollout i."""
+        """[N], image i with the caption of rollout i."""
         import torch
 
         texts = torch.stack([self._text(rollout.sample.target.caption) for rollout in rollouts])
-        pictures = torch.stack([states.to(self.device) for states in hidden])
-        return (self.clip.embed(pictures) * texts).sum(-1)
+        images = torch.stack([states.to(self.device) for states in hidden])
+        return (self.clip.embed(images) * texts).sum(-1)

@@ -1,4 +1,4 @@
-"""LAION's aesthetic predictor v2: how much people like a picture, whatever it shows."""
+"""LAION's aesthetic predictor v2: how much people like an image, whatever it shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vlrl.errors import RewardError
-from vlrl.image.image_reward import ClipOptions, PictureReward
+from vlrl.image.image_reward import ClipOptions, ImageReward
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class AestheticOptions(ClipOptions):
     """unit: the rating over 10, in [0, 1]. rating: as the predictor gives it, in [0, 10]."""
 
 
-class Aesthetic(PictureReward):
-    """A rating from 1 to 10, by default over 10; cut at 0 and 10, where no picture should be.
+class Aesthetic(ImageReward):
+    """A rating from 1 to 10, by default over 10; cut at 0 and 10, where no image should be.
 
     The predictor has no activations: it is one affine map of the normalised embedding, with the
     released weights 5.24 + w.e with |w| = 18.
@@ -37,7 +37,7 @@ class Aesthetic(PictureReward):
     Options = AestheticOptions
     options: AestheticOptions
     range = (0.0, 1.0)
-    formula = "clip(MLP(e / |e|), 0, 10) / 10, e the picture's CLIP ViT-L/14 embedding"
+    formula = "clip(MLP(e / |e|), 0, 10) / 10, e the image's CLIP ViT-L/14 embedding"
     units = "rating over 10; rating from 0 to 10 with scale: rating"
     source = "improved-aesthetic-predictor, sac+logos+ava1-l14-linearMSE (christophschuhmann)"
 
@@ -74,11 +74,11 @@ class Aesthetic(PictureReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One rating a picture."""
+        """One rating an image."""
         features = self.clip.image_features(images)
         if features.shape[1] != WIDTH:
             raise RewardError(
-                f"{self.name}: {self.options.model!r} gives {features.shape[1]} numbers a picture, "
+                f"{self.name}: {self.options.model!r} gives {features.shape[1]} numbers an image, "
                 f"the predictor takes {WIDTH}; it was trained on CLIP ViT-L/14 of OpenAI"
             )
         rating = self.predictor(features)[:, 0].clamp(0, 10)

@@ -1,4 +1,4 @@
-"""CLIP score: how near the picture lies to its caption."""
+"""CLIP score: how near the image lies to its caption."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlrl.image.image_reward import ClipOptions, PictureReward
+from vlrl.image.image_reward import ClipOptions, ImageReward
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
     from vlrl.image.networks.clip import Clip
 
 
-class ClipScore(PictureReward):
-    """Cosine of the picture's and the caption's embeddings, as it is.
+class ClipScore(ImageReward):
+    """Cosine of the image's and the caption's embeddings, as it is.
 
     Others multiply it: CLIPScore by 2.5 and cuts it at 0, torchmetrics by 100, Flow-GRPO by
-    100 / 30. Good pictures lie near 0.3, so under `sum` give it a weight.
+    100 / 30. Good images lie near 0.3, so under `sum` give it a weight.
     """
 
     Options = ClipOptions
@@ -37,6 +37,6 @@ class ClipScore(PictureReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One cosine a picture."""
+        """One cosine an image."""
         captions = [rollout.sample.target.caption for rollout in rollouts]
         return self.clip.cosines(images, captions).tolist()

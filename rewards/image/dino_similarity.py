@@ -1,4 +1,4 @@
-"""How like the picture is to reference pictures of the same caption."""
+"""How like the image is to reference images of the same caption."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import Field
 
 from vlrl.errors import RewardError
-from vlrl.image.image_reward import ModelOptions, PictureReward
+from vlrl.image.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ class DinoOptions(ModelOptions):
     """timm: `vit_base_patch14_dinov2.lvd142m`, say, or `local-dir:<folder>`."""
     library: Literal["transformers", "timm"] = "transformers"
     size_px: Annotated[int | None, Field(gt=0)] = None
-    """Side that pictures are resized to, a multiple of the patch; the checkpoint's if not set."""
+    """Side that images are resized to, a multiple of the patch; the checkpoint's if not set."""
     over: Literal["max", "mean"] = "max"
     """The nearest reference, or the mean over all."""
 
 
-class DinoSimilarity(PictureReward):
+class DinoSimilarity(ImageReward):
     """Cosine of CLS features to those of the references; does not apply where there are none.
 
     Features of a reference are kept in memory by path for the whole run (3 kB each for a
@@ -65,7 +65,7 @@ class DinoSimilarity(PictureReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One similarity a picture."""
+        """One similarity an image."""
         features = self._features(images)
         self._read_references(rollouts)
         return [

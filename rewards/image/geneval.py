@@ -19,7 +19,7 @@ from vlrl.image.geneval import (
     to_be_coloured,
     with_colours,
 )
-from vlrl.image.image_reward import ClipOptions, PictureReward
+from vlrl.image.image_reward import ClipOptions, ImageReward
 from vlrl.types import Rollout, Score
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class GenevalOptions(ClipOptions):
     position_threshold: Annotated[float, Field(ge=0)] = 0.1
 
 
-class Geneval(PictureReward):
+class Geneval(ImageReward):
     """Mean of the credits for count, colour and position; does not apply without a scene.
 
     What differs from GenEval: there the detector is Mask2Former (Swin-S) and objects are cut
@@ -106,7 +106,7 @@ class Geneval(PictureReward):
         return str(scene["tag"])
 
     def values(self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]) -> Sequence[Score]:
-        """One score a picture, with the two verdicts as parts."""
+        """One score an image, with the two verdicts as parts."""
         scenes = [self._scene(rollout) for rollout in rollouts]
         least = min(self.options.threshold, self.options.counting_threshold)
         detected = self.detector.detect(images, least)
@@ -124,13 +124,13 @@ class Geneval(PictureReward):
         return [self._as_score(verdict) for verdict in verdicts]
 
     def _as_score(self, verdict: Verdict) -> Score:
-        figures = {
+        metrics = {
             "score": verdict.score,
             "accuracy": float(verdict.correct),
             "strict": float(verdict.strict),
         }
-        value = figures.pop(self.options.value)
-        return Score(value, figures)
+        value = metrics.pop(self.options.value)
+        return Score(value, metrics)
 
     def _scene(self, rollout: Rollout) -> Scene:
         """The sample's scene; raises RewardError if it cannot be judged by this detector."""
@@ -162,7 +162,7 @@ class Geneval(PictureReward):
     def _colour(
         self, images: Sequence[np.ndarray], scenes: Sequence[Scene], objects: Sequence[Objects]
     ) -> list[Objects]:
-        """The objects with the colours that matter, all pictures in one go."""
+        """The objects with the colours that matter, all images in one go."""
         from vlrl.image.networks.colours import crop
 
         asked = [

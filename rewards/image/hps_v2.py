@@ -1,4 +1,4 @@
-"""HPS v2.1: an open_clip ViT-H-14 finetuned on human rankings of pictures."""
+"""HPS v2.1: an open_clip ViT-H-14 finetuned on human rankings of images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlrl.image.image_reward import ModelOptions, PictureReward
+from vlrl.image.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ class HpsOptions(ModelOptions):
     model: str = "ViT-H-14"
 
 
-class HpsV2(PictureReward):
-    """Cosine of picture and caption under the HPS v2.1 weights.
+class HpsV2(ImageReward):
+    """Cosine of image and caption under the HPS v2.1 weights.
 
     The benchmark prints it times 100: the 31.34 of SDXL Refiner 0.9 is 0.3134 here. As
     published, the longer side is resized and the rest is black. The published code runs in
@@ -52,6 +52,6 @@ class HpsV2(PictureReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One cosine a picture."""
+        """One cosine an image."""
         captions = [rollout.sample.target.caption for rollout in rollouts]
         return self.clip.cosines(images, captions).tolist()

@@ -1,4 +1,4 @@
-"""How small, or how large, the picture is as a JPEG file: DDPO's toy reward."""
+"""How small, or how large, the image is as a JPEG file: DDPO's toy reward."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, PositiveFloat
 
-from vlrl.image.image_reward import PictureOptions, PictureReward
+from vlrl.image.image_reward import ImageOptions, ImageReward
 from vlrl.types import Rollout
 
 
-class JpegOptions(PictureOptions):
+class JpegOptions(ImageOptions):
     """Which way is better, and the size that counts as 1."""
 
     direction: Literal["compressible", "incompressible"] = "compressible"
@@ -23,7 +23,7 @@ class JpegOptions(PictureOptions):
     """A file of so many kilobytes (1000 bytes) counts 1; a larger one counts no more."""
 
 
-class JpegCompressibility(PictureReward):
+class JpegCompressibility(ImageReward):
     """Minus the size in kilobytes over scale_kb, in [-1, 0]; plus, in [0, 1], if incompressible.
 
     DDPO gives the kilobytes themselves, Flow-GRPO minus kilobytes over 500. Noise of 512 x 512
@@ -44,7 +44,7 @@ class JpegCompressibility(PictureReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One size a picture."""
+        """One size an image."""
         sign = -1.0 if self.options.direction == "compressible" else 1.0
         sizes_kb = [jpeg_size_kb(image, self.options.quality) for image in images]
         return [sign * min(size_kb / self.options.scale_kb, 1.0) for size_kb in sizes_kb]

@@ -1,4 +1,4 @@
-"""Whether the asked text can be read in the picture."""
+"""Whether the asked text can be read in the image."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from PIL import Image
 from pydantic import Field, PositiveInt
 
 from vlrl.errors import MissingExtraError, RewardError
-from vlrl.image.image_reward import PictureOptions, PictureReward
+from vlrl.image.image_reward import ImageOptions, ImageReward
 from vlrl.image.written import plain, written_score
 from vlrl.types import Rollout
 
 
-class OcrOptions(PictureOptions):
-    """How the picture is read."""
+class OcrOptions(ImageOptions):
+    """How the image is read."""
 
     upscale: PositiveInt = 1
-    """Enlarge so many times (bicubic) before reading, for small pictures."""
+    """Enlarge so many times (bicubic) before reading, for small images."""
     recognise_only: bool = False
     """Look for no lines: read the middle band as one line. Ten times faster, for one word."""
     band: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """With recognise_only: height of that band over the picture's; 1 = the whole picture."""
+    """With recognise_only: height of that band over the image's; 1 = the whole image."""
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Lines that the reader is less sure of are left out; Flow-GRPO leaves out none above 0."""
     threads: PositiveInt = 1
     """CPU threads of the reader; it never uses a GPU."""
 
 
-class OcrMatch(PictureReward):
+class OcrMatch(ImageReward):
     """1 - distance / length of the asked text; 1 where it stands anywhere in the read text.
 
     White space and case do not count. At most the text's own length is lost, so a page of
-    other words costs no more than an empty picture. Does not apply without `target.written`.
-    One picture takes 0.1 to 0.5 s on one core, 0.015 s with recognise_only.
+    other words costs no more than an empty image. Does not apply without `target.written`.
+    One image takes 0.1 to 0.5 s on one core, 0.015 s with recognise_only.
     """
 
     Options = OcrOptions
@@ -74,14 +74,14 @@ class OcrMatch(PictureReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One match a picture."""
+        """One match an image."""
         return [
             written_score(self.read(image), rollout.sample.target.written)
             for image, rollout in zip(images, rollouts, strict=True)
         ]
 
     def read(self, image: np.ndarray) -> str:
-        """All text of a picture, top to bottom and left to right, without separators."""
+        """All text of an image, top to bottom and left to right, without separators."""
         if self.options.recognise_only:
             height = image.shape[0]
             half = max(1, round(height * self.options.band / 2))

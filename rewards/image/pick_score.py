@@ -1,4 +1,4 @@
-"""PickScore: a CLIP finetuned on which of two pictures people picked."""
+"""PickScore: a CLIP finetuned on which of two images people picked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import PositiveFloat
 
-from vlrl.image.image_reward import ModelOptions, PictureReward
+from vlrl.image.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ class PickOptions(ModelOptions):
     model: str = "yuvalkirstain/PickScore_v1"
     processor: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
     divide_by: PositiveFloat = 26.0
-    """Flow-GRPO's 26 brings good pictures near 1; with 1 the score is PickScore's own."""
+    """Flow-GRPO's 26 brings good images near 1; with 1 the score is PickScore's own."""
     logit_scale: PositiveFloat = 100.0
     """Most that the checkpoint may multiply cosines by: CLIP's own limit. Sets the range."""
 
 
-class PickScore(PictureReward):
+class PickScore(ImageReward):
     """exp(logit_scale) * cosine / divide_by, in float32 and with 77 tokens.
 
     Typical values lie between 0.7 and 0.95: a paper's PickScore of 23.8 is 0.915 here.
@@ -56,6 +56,6 @@ class PickScore(PictureReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One scaled cosine a picture."""
+        """One scaled cosine an image."""
         captions = [rollout.sample.target.caption for rollout in rollouts]
         return (self.factor * self.clip.cosines(images, captions).double()).tolist()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from vlrl.image.image_reward import ModelOptions, PictureReward
+from vlrl.image.image_reward import ImageReward, ModelOptions
 from vlrl.judge.question import (
     DEFAULT_CRITERIA,
+    ImageBook,
     JudgeTemplate,
-    PictureBook,
     Questions,
     template_of,
 )
@@ -33,7 +33,7 @@ class PreferenceHeadOptions(ModelOptions):
     max_tokens: PositiveInt = 8192
 
 
-class PreferenceHead(PictureReward):
+class PreferenceHead(ImageReward):
     """A linear score of the last hidden state of a vision-language model, trained on pairs.
 
     Only differences mean something: sigmoid(a - b) is the probability that a is preferred to b.
@@ -43,7 +43,7 @@ class PreferenceHead(PictureReward):
     options: PreferenceHeadOptions
     needs = frozenset({"image", "caption"})
     range = (-20.0, 20.0)
-    formula = "w . h + b, h the last hidden state after caption and picture"
+    formula = "w . h + b, h the last hidden state after caption and image"
     units = "logits of preference"
     source = "Bradley-Terry reward models, e.g. Skywork-Reward-V2 (arXiv 2507.01352); no reference"
 
@@ -65,8 +65,8 @@ class PreferenceHead(PictureReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One score a picture."""
-        book = PictureBook()
+        """One score an image."""
+        book = ImageBook()
         asks = [
             self.questions.single(book, rollout.sample.target.caption, image)
             for image, rollout in zip(images, rollouts, strict=True)

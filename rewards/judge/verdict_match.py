@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="1 if the verdict is the true one, else 0",
     source="UnifiedReward-Think (arXiv 2505.03318)",

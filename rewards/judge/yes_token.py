@@ -1,7 +1,7 @@
 """A vision-language model as the reward: the probability that it answers "yes".
 
-pointwise   is this picture good?                        caption, picture
-compared    is it better than this one?  (both orders)   caption, picture, reference
+pointwise   is this image good?                        caption, image
+compared    is it better than this one?  (both orders)   caption, image, reference
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from vlrl.errors import RewardError
-from vlrl.image.image_reward import picture_of
+from vlrl.image.image_reward import image_of
 from vlrl.judge.endpoint import EndpointJudge, EndpointJudgeOptions
 from vlrl.judge.question import (
     DEFAULT_CRITERIA,
     Ask,
     Content,
     Example,
+    ImageBook,
     JudgeTemplate,
-    PictureBook,
     Questions,
     ReasoningOptions,
     template_of,
@@ -51,12 +51,12 @@ class YesTokenOptions(BaseModel):
     examples: tuple[Example, ...] = ()
     """Questions with answers, shown before the real one."""
     references: Literal["none", "dataset", "cache", "group"] = "none"
-    """none: pointwise. dataset: the sample's references. cache: pictures of the policy before
+    """none: pointwise. dataset: the sample's references. cache: images of the policy before
     training or the best of N (`vlrl references`). group: the other answers to the same caption."""
     cache: str | None = None
     """The file that `vlrl references` wrote."""
     num_references: NonNegativeInt = 1
-    """References that each picture is compared with, the same for a whole group; 0 = all.
+    """References that each image is compared with, the same for a whole group; 0 = all.
     For the group itself always all."""
     value: Form = "probability"
     """probability: of yes over the whole vocabulary. odds: of yes against no. logit_difference."""
@@ -69,7 +69,7 @@ class YesTokenOptions(BaseModel):
     device: str = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     min_pixels: PositiveInt | None = None
-    """Area of a picture as the judge sees it; the checkpoint's own where not given."""
+    """Area of an image as the judge sees it; the checkpoint's own where not given."""
     max_pixels: PositiveInt | None = None
     max_tokens: PositiveInt = 8192
     """Of one forward pass; the shared beginning counts once."""
@@ -82,11 +82,11 @@ class YesTokenOptions(BaseModel):
 
 
 class YesToken:
-    """What a judge thinks of a picture: the probability of "yes", gathered over its spellings.
+    """What a judge thinks of an image: the probability of "yes", gathered over its spellings.
 
     Log-probs come from the raw logits, before any temperature or filter. A word that the judge's
     vocabulary, or an endpoint's list, does not have is an error, never a 0. An answer that is no
-    picture scores the low end; a sample without a reference does not apply.
+    image scores the low end; a sample without a reference does not apply.
     """
 
     Options = YesTokenOptions
@@ -112,7 +112,7 @@ class YesToken:
         """One score a rollout, in order."""
         if self.options.references == "group":
             return self._against_mates(rollouts)
-        book = PictureBook()
+        book = ImageBook()
         asks: list[Ask] = []
         places: list[list[int]] = [[] for _ in rollouts]
         applies = [True] * len(rollouts)
@@ -123,7 +123,7 @@ class YesToken:
                 continue
             for opponent in opponents:
                 places[i].append(len(asks))
-                asks += self._asked(book, rollout, picture_of(rollout), opponent)
+                asks += self._asked(book, rollout, image_of(rollout), opponent)
         readings = self.judge.ask(book, asks) if asks else []
         scores = []
         for i in range(len(rollouts)):
@@ -140,7 +140,7 @@ class YesToken:
     def preferences(self, pairs: Sequence[tuple[Rollout, Rollout]]) -> list[float]:
         """How much the first of each pair is preferred, signed: 2 p - 1, or the logit difference.
 
-        An answer that is no picture loses; two of them are even.
+        An answer that is no image loses; two of them are even.
         """
         return [2 * p - 1 if self._is_share else p for p, _ in self._compared(pairs)]
 
@@ -186,14 +186,14 @@ class YesToken:
         return o.template or own, criteria
 
     def _asked(
-        self, book: PictureBook, rollout: Rollout, picture: Content, opponent: Content | None
+        self, book: ImageBook, rollout: Rollout, image: Content, opponent: Content | None
     ) -> list[Ask]:
         caption = rollout.sample.target.caption
         if opponent is None:
-            return [self.questions.single(book, caption, picture)]
-        asks = [self.questions.compare(book, caption, picture, opponent)]
+            return [self.questions.single(book, caption, image)]
+        asks = [self.questions.compare(book, caption, image, opponent)]
         if self.options.both_orders:
-            asks.append(self.questions.compare(book, caption, opponent, picture))
+            asks.append(self.questions.compare(book, caption, opponent, image))
         return asks
 
     def _opponents(self, rollout: Rollout) -> list[Content | None]:
@@ -222,31 +222,31 @@ class YesToken:
     def _pair(
         self, readings: Sequence[Reading], place: int, compared: bool
     ) -> tuple[float, dict[str, float]]:
-        """The value of one comparison, or of one picture alone, and figures about it."""
+        """The value of one comparison, or of one image alone, and figures about it."""
         o = self.options
         first = readings[place]
         value = value_of(first, o.value)
         used = [first]
-        figures = {}
+        metrics = {}
         if compared and o.both_orders:
             second = readings[place + 1]
             used.append(second)
             other = value_of(second, o.value)
             value = in_both_orders(value, other, o.value)
             # How much the first place helps, whoever stands there; 0 = no leaning.
-            figures["first_place"] = 0.5 * (
+            metrics["first_place"] = 0.5 * (
                 value_of(first, "odds") + value_of(second, "odds") - 1.0
             )
-        figures["mass"] = fmean(one.mass for one in used)
+        metrics["mass"] = fmean(one.mass for one in used)
         if o.reasoning is not None:
-            figures["reasoning_cut"] = fmean(float(one.cut) for one in used)
+            metrics["reasoning_cut"] = fmean(float(one.cut) for one in used)
         low, high = self.range
-        return min(max(value, low), high), figures
+        return min(max(value, low), high), metrics
 
     def _score(self, pairs: Sequence[tuple[float, dict[str, float]]]) -> Score:
         value = fmean(value for value, _ in pairs)
         parts = {
-            f"{self.name}_{name}": fmean(figures[name] for _, figures in pairs)
+            f"{self.name}_{name}": fmean(metrics[name] for _, metrics in pairs)
             for name in pairs[0][1]
         }
         return Score(value, {self.name: value, **parts})
@@ -255,7 +255,7 @@ class YesToken:
         self, pairs: Sequence[tuple[Rollout, Rollout]]
     ) -> list[tuple[float, dict[str, float]]]:
         """Value and figures of each pair of rollouts of one caption."""
-        book = PictureBook()
+        book = ImageBook()
         asks: list[Ask] = []
         places: list[int | None] = []
         for a, b in pairs:
@@ -263,7 +263,7 @@ class YesToken:
                 places.append(None)
                 continue
             places.append(len(asks))
-            asks += self._asked(book, a, picture_of(a), picture_of(b))
+            asks += self._asked(book, a, image_of(a), image_of(b))
         readings = self.judge.ask(book, asks) if asks else []
         found = []
         for (a, b), place in zip(pairs, places, strict=True):
@@ -281,9 +281,9 @@ class YesToken:
         compared = self._compared([(rollouts[i], rollouts[j]) for i, j in pairs])
         low, high = self.range
         mine: list[list[tuple[float, dict[str, float]]]] = [[] for _ in rollouts]
-        for (i, j), (value, figures) in zip(pairs, compared, strict=True):
-            mine[i].append((value, figures))
-            mine[j].append((low + high - value, figures))
+        for (i, j), (value, metrics) in zip(pairs, compared, strict=True):
+            mine[i].append((value, metrics))
+            mine[j].append((low + high - value, metrics))
         scores = []
         for found in mine:
             told = [pair for pair in found if pair[1]] or found

@@ -6,11 +6,11 @@ import math
 
 from vlrl.mesh.mesh_reward import OBJECT, grid_of, reference_of
 from vlrl.mesh.point_sets import surface_distances
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="exp(-d / scale), d = mean of the two one-way mean distances; 0 for an empty object",
     units="d and scale in sides of the cube, 1 = the object's longest side",

@@ -8,11 +8,11 @@ import numpy as np
 
 from vlrl.mesh.colour_names import COLOURS, nearest_colour
 from vlrl.mesh.mesh_reward import OBJECT, grid_of
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="sum over the n named colours of min(share of the surface in it, 1 / n)",
     units="shares of the vertices, each given to the nearest of eleven colour words in CIELAB",

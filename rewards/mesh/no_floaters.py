@@ -6,11 +6,11 @@ from typing import Literal
 
 from vlrl.mesh.mesh_reward import OBJECT, grid_of
 from vlrl.mesh.voxels import floater_share
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(-1.0, 0.0),
     formula="-(share of the voxels outside the largest connected part); -1 for an empty object",
     units="voxels",

@@ -7,11 +7,11 @@ from typing import Literal
 
 from vlrl.mesh.mesh_reward import OBJECT, grid_of
 from vlrl.mesh.voxels import num_parts, slab
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="mean over the caption's parts of (1[found] + max(0, 1 - |found - asked| / asked)) / 2",
     units="connected parts of the lowest or highest `share` of the height, or of the whole",

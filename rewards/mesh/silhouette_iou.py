@@ -7,11 +7,11 @@ from typing import Literal
 
 from vlrl.mesh.mesh_reward import OBJECT, grid_of, reference_of
 from vlrl.mesh.voxels import silhouette_iou as along_axes
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="pool over the axes x, y, z of IoU(silhouette, reference's); 0 for an empty object",
     units="voxels, both of one resolution",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from vlrl.mesh.mesh_reward import OBJECT, grid_of, reference_of
 from vlrl.mesh.point_sets import surface_distances
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="2 P R / (P + R), P, R = shares of voxels within `threshold` of the other's",
     units="threshold in voxels; 1.5 = a neighbour, corners included",

@@ -6,11 +6,11 @@ from typing import Literal
 
 from vlrl.mesh.mesh_reward import OBJECT, grid_of
 from vlrl.mesh.voxels import mirror_iou
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="IoU of the object and its mirror image about its own middle; 0 for an empty object",
     units="voxels",

@@ -1,4 +1,4 @@
-"""A picture reward over all views of an object, pooled."""
+"""An image reward over all views of an object, pooled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYS = ("pool", "of")
 
 @dataclass(frozen=True)
 class View:
-    """What a picture reward sees of an object."""
+    """What an image reward sees of an object."""
 
     image: np.ndarray
     """uint8 [H, W, 3]"""
@@ -33,7 +33,7 @@ class View:
 class Views:
     """The child's value on every view, pooled by max (the default), mean or min.
 
-    Example: {views: {pool: max, of: {use: hps_v2}}}. The child is any reward of pictures, and sees
+    Example: {views: {pool: max, of: {use: hps_v2}}}. The child is any reward of images, and sees
     one view as if it was the answer. `max` is as AR3D-R1 has it, and rewards one lucky side; `mean`
     and `min` do not. The order of the views changes nothing. An object without a view (an answer
     that could not be read) gets what the child gives for that.
@@ -45,7 +45,7 @@ class Views:
     def __init__(self, child: Reward, pool: str) -> None:
         if "image" not in child.needs:
             raise ConfigError(
-                f"views: {getattr(child, 'name', child)!r} looks at no picture, so it is the same "
+                f"views: {getattr(child, 'name', child)!r} looks at no image, so it is the same "
                 "on every view; take it out of `views`"
             )
         self.pool = pool

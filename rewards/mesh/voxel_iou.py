@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from vlrl.mesh.mesh_reward import OBJECT, grid_of, reference_of
 from vlrl.mesh.voxels import iou
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="|object and reference| / |object or reference| in voxels; 0 for an empty object",
     units="voxels, both of one resolution",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 from vlrl.video.spans import span_iou
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="time in both / time in either; whole frames count with both ends",
     units="the task's index (frames, both ends included) or seconds",

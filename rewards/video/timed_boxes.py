@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from vlrl.geometry.boxes import Box, iou
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 LAST_SIGMA_S = 1.0
@@ -15,7 +15,7 @@ LAST_SIGMA_S = 1.0
 KEY_FRAME_WITHIN_S = 1.0
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="mean over boxes of exp(-dt^2 / (2 sigma^2)), dt to the nearest true box in time",
     units="seconds",
@@ -38,7 +38,7 @@ def time_proximity(
     return sum(nearness) / len(nearness) if nearness else 0.0
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="mean over boxes of exp(-dt^2 / (2 sigma^2)) * IoU with the true box nearest in time",
     units="seconds",

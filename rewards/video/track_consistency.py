@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="1 if every list of boxes numbers exactly t_s, t_s + 1, ..., t_e, in order, else 0",
     source="STVG-o1 (arXiv 2511.21375), R_c",

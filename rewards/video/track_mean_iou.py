@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 from vlrl.video.track_reward import true_track
 from vlrl.video.tubes import frame_ious
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="mean IoU over the true frames; 0 if the number of boxes is another one",
     units="the task's index",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vlrl.reward.scorers import scorer
+from vlrl.reward.functions import reward_function
 from vlrl.types import Rollout
 from vlrl.video.track_reward import Which, tube_overlap
 
 
-@scorer(
+@reward_function(
     range=(0.0, 1.0),
     formula="sum of IoU over frames of both spans / number of frames of either span",
     units="the task's index",

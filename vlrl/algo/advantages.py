@@ -10,7 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ADVANTAGES = ("group_zscore", "group_centre", "batch_std", "global_std", "leave_one_out", "given")
+ADVANTAGES = (
+    "group_zscore",
+    "group_centre",
+    "batch_std",
+    "global_std",
+    "leave_one_out",
+    "precomputed",
+)
 
 
 def group_statistics(rewards: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,7 +55,7 @@ def advantages(
         std: Flow-GRPO, arXiv 2505.05470, as released. It grows with what sets prompts apart.
     `leave_one_out` r - mean of the others: RLOO, arXiv 2402.14740; equals G / (G - 1) times
         `group_centre`.
-    `given` r itself: a `pair` node has made an advantage of it (Think-RM, arXiv 2505.16265).
+    `precomputed` r itself: a `pair` node has made an advantage of it (Think-RM, arXiv 2505.16265).
     """
     mean, std, count = group_statistics(rewards, group)
     centred = torch.where(rewards.isnan() | (count < 2), 0.0, rewards.double() - mean)
@@ -62,7 +69,7 @@ def advantages(
         result = centred / (batch_std + eps)
     elif kind == "leave_one_out":
         result = centred * count / (count - 1).clamp(min=1)
-    elif kind == "given":
+    elif kind == "precomputed":
         result = rewards.double().nan_to_num(0.0)
     else:
         raise ValueError(f"unknown advantage {kind!r}; one of {ADVANTAGES}")

@@ -116,7 +116,7 @@ def logp_divisor(name: str, num_dims: int, std: Tensor) -> Tensor:
 
     dims: the mean over dimensions (Flow-GRPO, Flow-Factory). one: the true density, whose ratio
     leaves every clip range at once. sqrt_dims: the ratio's spread no longer depends on the
-    picture's size. cps_published: num_dims / (2 std^2), flow_grpo's CPS code, which leaves out
+    image's size. cps_published: num_dims / (2 std^2), flow_grpo's CPS code, which leaves out
     the variance and so weights late steps more.
     """
     if name == "cps_published":

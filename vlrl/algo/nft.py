@@ -1,7 +1,7 @@
-"""DiffusionNFT: learn from rewards by regression on noised final pictures, without log-probs.
+"""DiffusionNFT: learn from rewards by regression on noised final images, without log-probs.
 
 The velocity of now is mixed with the one that sampled into two implicit policies, a better and a
-worse one, and each is fitted to the pictures in proportion to how good, or bad, they are:
+worse one, and each is fitted to the images in proportion to how good, or bad, they are:
 
     v+ = (1 - beta) v_old + beta v,    v- = (1 + beta) v_old - beta v
     loss = scale / beta * (r e(v+) + (1 - r) e(v-))
@@ -17,7 +17,7 @@ MIN_ERROR = 1e-5
 
 
 def optimality(advantage: Tensor, scale: float) -> Tensor:
-    """r: probability of being good, 0.5 for the average picture; [R] -> [R] in [0, 1]."""
+    """r: probability of being good, 0.5 for the average image; [R] -> [R] in [0, 1]."""
     return (0.5 + advantage / (2 * scale)).clamp(0, 1)
 
 
@@ -32,10 +32,10 @@ def nft_loss(
     beta: float,
     scale: float,
 ) -> Tensor:
-    """Loss of each noised picture, [R].
+    """Loss of each noised image, [R].
 
     v, v_old, x, clean: [R, C, H, W], with x = (1 - sigma) clean + sigma noise; sigma, r: [R].
-    Errors are those of the predicted clean picture, divided by their own mean size without
+    Errors are those of the predicted clean image, divided by their own mean size without
     gradient, so that every noise level weighs alike.
     """
     level = sigma.view(-1, *([1] * (x.dim() - 1)))

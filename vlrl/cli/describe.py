@@ -20,7 +20,7 @@ from vlrl.errors import ConfigError, VlrlError, did_you_mean
 from vlrl.families.profiles import PROFILES, Profile, profile_named
 from vlrl.protocols import NEEDS
 from vlrl.registry import REGISTRY, resolve
-from vlrl.reward.scorers import RewardSpec
+from vlrl.reward.functions import RewardSpec
 from vlrl.reward.tree import spec_of
 
 KINDS = ("reward", "combinator", "task", "policy", "run", "profile")

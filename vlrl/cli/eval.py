@@ -17,8 +17,8 @@ from vlrl.config.recipe import Recipe, read_recipe
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError, VlrlError, did_you_mean, is_missing_path
 from vlrl.eval.gui.benchmarks import BENCHMARKS, Benchmark
-from vlrl.eval.gui.given import GivenOptions, read_given
 from vlrl.eval.gui.items import Item, Source, load_items
+from vlrl.eval.gui.precomputed import PrecomputedOptions, read_precomputed
 from vlrl.eval.gui.prompts import question_for
 from vlrl.eval.gui.rates import Scored
 from vlrl.eval.gui.render import markdown
@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args, source, profile, question, recipe, strategy)
     out = out_folder(args.out or Path("runs/eval") / f"{benchmark.name}-{_label(args)}")
     if args.predictions is not None:
-        given = GivenOptions(
+        given = PrecomputedOptions(
             args.predictions, args.answer_field, args.id_field, args.allow_missing, *limits
         )
-        passes = read_given(given, items, profile)
+        passes = read_precomputed(given, items, profile)
         return _write(out, benchmark, items, passes, strategy, reading, settings)
     from vlrl.distributed.comm import shutdown
 
@@ -149,7 +149,7 @@ def _pixels(args: argparse.Namespace, recipe: Recipe, name: str) -> int | None:
 def _limits(
     args: argparse.Namespace, recipe: Recipe, profile: Profile
 ) -> tuple[int | None, int | None]:
-    """Pixel limits as they were given; raises ConfigError where no picture lies between them."""
+    """Pixel limits as they were given; raises ConfigError where no image lies between them."""
     low, high = _pixels(args, recipe, "min_pixels"), _pixels(args, recipe, "max_pixels")
     # A checkpoint asked here has limits of its own in place of the one that is not given.
     is_local = args.predictions is None and args.endpoint is None

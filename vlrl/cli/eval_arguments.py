@@ -81,8 +81,8 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it is asked and read (default: the model's vlrl.json)")
     group.add_argument("--profile", metavar="NAME", help="coordinate profile of the family")
     group.add_argument("--prompt", help="the question, with {instruction}")
-    group.add_argument("--min-pixels", type=whole(1), help="least area of the resized picture")
-    group.add_argument("--max-pixels", type=whole(1), help="largest area of the resized picture")
+    group.add_argument("--min-pixels", type=whole(1), help="least area of the resized image")
+    group.add_argument("--max-pixels", type=whole(1), help="largest area of the resized image")
     group.add_argument(
         "--refusal-words", nargs="*", default=[], help="texts that say the target is not there"
     )

@@ -22,7 +22,7 @@ from vlrl.eval.video.benchmarks import (
     video_folder,
 )
 from vlrl.eval.video.runner import ask_all, found_of, read_texts, read_tubes, write_lines
-from vlrl.eval.video.scoring import Found, figures_of, markdown, prediction_row, summarise
+from vlrl.eval.video.scoring import Found, markdown, metrics_of, prediction_row, summarise
 from vlrl.registry import resolve
 from vlrl.stats import evenly
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
     world = init(timeout_s=7200)
     model = _model(args, recipe, world)
-    task.check_policy(model.picture_size, "eval")
+    task.check_policy(model.image_size, "eval")
     answers = ask_all(
         samples, model, Store(out, world.rank), settings, world, args.batch_size, _told(args, world)
     )
@@ -197,15 +197,15 @@ def _write(
     convention: str,
 ) -> int:
     """predictions.jsonl, summary.json, summary.md; status 1 where calls failed."""
-    figures = [figures_of(one) for one in found]
+    metrics = [metrics_of(one) for one in found]
     # First of all, so that nothing that goes wrong in the tables loses an answer.
     out.mkdir(parents=True, exist_ok=True)
-    rows = [prediction_row(*pair) for pair in zip(found, figures, strict=True)]
+    rows = [prediction_row(*pair) for pair in zip(found, metrics, strict=True)]
     write_lines(out / "predictions.jsonl", rows)
     summary = summarise(
         benchmark.title,
         found,
-        figures,
+        metrics,
         convention=convention,
         cut_by=benchmark.cut_by,
         num_published=benchmark.num_items,

@@ -15,8 +15,8 @@ from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.protocol import Judge
 from vlrl.judge.question import (
     DEFAULT_CRITERIA,
+    ImageBook,
     JudgeTemplate,
-    PictureBook,
     Questions,
     ReasoningOptions,
     template_of,
@@ -148,7 +148,7 @@ def _by_head(args: argparse.Namespace, pairs: list[Preference]) -> list[Judgemen
     questions = Questions(template, args.criteria or criteria or DEFAULT_CRITERIA)
     scores: list[tuple[float, float]] = []
     for start in range(0, len(pairs), 64):
-        book, asks = PictureBook(), []
+        book, asks = ImageBook(), []
         for pair in pairs[start : start + 64]:
             for content in (pair.first, pair.second):
                 asks.append(questions.single(book, pair.caption, content))

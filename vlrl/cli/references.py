@@ -1,4 +1,4 @@
-"""`vlrl references`: pictures of the policy before training, or the best of N, to compare with."""
+"""`vlrl references`: images of the policy before training, or the best of N, to compare with."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `vlrl references`."""
     parser = commands.add_parser(
         "references",
-        help="make reference pictures with the policy as it is (see docs/judge.md)",
+        help="make reference images with the policy as it is (see docs/judge.md)",
         description="For `yes_token` with `references: cache`.",
     )
     parser.add_argument("--config", nargs="+", required=True, metavar="FILE", help="a run's config")
     parser.add_argument("--split", help="default: the training split")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--num", type=int, default=1, help="pictures drawn for each prompt")
+    parser.add_argument("--num", type=int, default=1, help="images drawn for each prompt")
     parser.add_argument("--keep", type=int, default=1, help="of them, the best by --score")
     parser.add_argument(
         "--score", metavar="FILE", help="a reward file (`reward:`); the first ones without it"
@@ -35,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Sample, choose, write pictures and `references.jsonl`."""
+    """Sample, choose, write images and `references.jsonl`."""
     if not 1 <= args.keep <= args.num:
         raise ConfigError(f"--keep {args.keep} is not between 1 and --num {args.num}")
     if args.score is None and args.num != args.keep:
@@ -48,12 +48,12 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{file} is there already; remove it or choose another --out")
     args.out.mkdir(parents=True, exist_ok=True)
     make(config, task, samples, args, file)
-    print(f"{file}: {len(samples)} prompts, {args.keep} of {args.num} pictures each")
+    print(f"{file}: {len(samples)} prompts, {args.keep} of {args.num} images each")
     return 0
 
 
 def make(config: Any, task: Any, samples: Any, args: argparse.Namespace, file: Path) -> None:
-    """The pictures of all samples, batch by batch; the file is whole when it has its name."""
+    """The images of all samples, batch by batch; the file is whole when it has its name."""
     from vlrl.config.loader import read_yaml
     from vlrl.reward.tree import build_reward
     from vlrl.train.scoring import score_rollouts
@@ -105,7 +105,7 @@ def _write(rollout: Any, folder: Path, number: int, place: int) -> str:
     from vlrl.errors import RewardError
 
     if getattr(rollout.output, "ndim", 0) != 3:
-        raise RewardError(f"sample {rollout.sample.id!r}: the policy made no picture")
+        raise RewardError(f"sample {rollout.sample.id!r}: the policy made no image")
     name = f"{number:06d}-{place}.png"
     Image.fromarray(rollout.output).save(folder / name)
     return name

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from vlrl.config.renamed import with_current_names
 from vlrl.errors import ConfigError
 
 REPLACED_WHOLE = ("reward", "metrics")
@@ -146,7 +147,7 @@ def compose(
     config |= replaced or {}
     for assignment in [*assigned, *overrides]:
         apply_override(config, assignment)
-    return config
+    return with_current_names(config)
 
 
 def to_yaml(config: Mapping[str, Any]) -> str:

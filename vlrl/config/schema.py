@@ -37,7 +37,7 @@ class NftConfig(Section):
     advantage_scale: float = Field(
         5.0, gt=0, description="an advantage of this size counts as wholly good or bad"
     )
-    num_levels: PositiveInt = Field(2, description="noise levels a picture is trained at")
+    num_levels: PositiveInt = Field(2, description="noise levels an image is trained at")
 
 
 class AlgoConfig(Section):
@@ -46,11 +46,11 @@ class AlgoConfig(Section):
     num_prompts: PositiveInt = Field(8, description="prompts a step, over all ranks")
     group_size: int = Field(8, ge=2, description="answers to each prompt")
     advantage: Literal[
-        "group_zscore", "group_centre", "batch_std", "global_std", "leave_one_out", "given"
+        "group_zscore", "group_centre", "batch_std", "global_std", "leave_one_out", "precomputed"
     ] = Field(
         "group_zscore",
         description="batch_std: of the centred rewards; global_std: of the rewards themselves "
-        "(Flow-GRPO); given: the reward is one already (a `pair` node)",
+        "(Flow-GRPO); precomputed: the reward is one already (a `pair` node)",
     )
     advantage_eps: NonNegativeFloat = 1e-4
     advantage_clip: NonNegativeFloat = Field(0.0, description="largest size; 0 = no limit")
@@ -149,7 +149,7 @@ class CheckpointConfig(Section):
 class ScoringConfig(Section):
     """When rollouts are scored."""
 
-    beside_sampling: Literal["auto", "on", "off"] = Field(
+    overlap_sampling: Literal["auto", "on", "off"] = Field(
         "auto",
         description="score groups while the next are sampled; auto = where a reward waits for "
         "another machine",

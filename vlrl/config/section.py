@@ -15,7 +15,7 @@ class Section(BaseModel):
 
 
 def check_limits(min_pixels: int | None, max_pixels: int | None) -> None:
-    """ValueError where no picture can lie between the two."""
+    """ValueError where no image can lie between the two."""
     if min_pixels is not None and max_pixels is not None and min_pixels > max_pixels:
         raise ValueError(f"min_pixels ({min_pixels}) is larger than max_pixels ({max_pixels})")
 

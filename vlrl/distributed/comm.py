@@ -50,7 +50,7 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
     if use_cuda:
         torch.cuda.set_device(local_rank)
     device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
-    # DeepSpeed's launcher says LOCAL_SIZE, torchrun LOCAL_WORLD_SIZE. Pictures are made ready on
+    # DeepSpeed's launcher says LOCAL_SIZE, torchrun LOCAL_WORLD_SIZE. Images are made ready on
     # the CPU, so ranks share its cores on GPUs as well.
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["LOCAL_SIZE"])
     cores = len(os.sched_getaffinity(0))

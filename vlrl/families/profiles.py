@@ -1,4 +1,4 @@
-"""How a model family sees pictures and writes places: resize limits, coordinate frame, syntax.
+"""How a model family sees images and writes places: resize limits, coordinate frame, syntax.
 
 The scale is a fact about a family, named here; nothing reads it off the size of a number.
 Source: the families' released code.
@@ -26,7 +26,7 @@ GUI_G2_QUESTION = (
 
 @dataclass(frozen=True)
 class Profile:
-    """One model family's conventions; pixel limits count the resized picture's pixels."""
+    """One model family's conventions; pixel limits count the resized image's pixels."""
 
     name: str
     scale: Scale
@@ -44,7 +44,7 @@ class Profile:
     def resized(
         self, width: int, height: int, min_pixels: int | None = None, max_pixels: int | None = None
     ) -> Frame:
-        """The frame of the picture as the model sees it; arguments in pixels, width first.
+        """The frame of the image as the model sees it; arguments in pixels, width first.
 
         Raises ConfigError as `limits` does.
         """
@@ -53,7 +53,7 @@ class Profile:
         return Frame(resized_width, resized_height)
 
     def limits(self, min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
-        """Least and largest area of the resized picture, the family's own where None is given.
+        """Least and largest area of the resized image, the family's own where None is given.
 
         Raises ConfigError where no area lies between them.
         """
@@ -62,12 +62,12 @@ class Profile:
         if low > high:
             raise ConfigError(
                 f"min_pixels {_named(low, min_pixels)} is above max_pixels "
-                f"{_named(high, max_pixels)} in profile {self.name!r}: no picture fits; set both"
+                f"{_named(high, max_pixels)} in profile {self.name!r}: no image fits; set both"
             )
         return low, high
 
     def frame(self, resized: Frame) -> Frame:
-        """The frame that the model's numbers are in, for a picture resized so."""
+        """The frame that the model's numbers are in, for an image resized so."""
         return {
             "resized_px": resized,
             "thousand": Frame(1000, 1000),

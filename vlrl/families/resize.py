@@ -1,4 +1,4 @@
-"""The size that Qwen-family processors give a picture before they cut it into patches."""
+"""The size that Qwen-family processors give an image before they cut it into patches."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def smart_resize(
     The order is height first, in and out. Ties round to even (70 / 28 = 2.5 -> 56 pixels), as
     Python does. Source: Qwen2-VL's processor in transformers 5, the one that resizes for us;
     qwen_vl_utils differs for sides below factor / 2, which it lifts to `factor` first.
-    Raises ValueError for an empty picture and for an aspect ratio above 200.
+    Raises ValueError for an empty image and for an aspect ratio above 200.
     """
     if height <= 0 or width <= 0:
-        raise ValueError(f"a picture has a positive size, not {width} x {height}")
+        raise ValueError(f"an image has a positive size, not {width} x {height}")
     if max(height, width) / min(height, width) > MAX_ASPECT:
         raise ValueError(f"the aspect ratio of {width} x {height} is above {MAX_ASPECT}")
     new_height = round(height / factor) * factor

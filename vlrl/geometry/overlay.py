@@ -1,4 +1,4 @@
-"""Boxes and clicks drawn on a picture; a pure function from an image to an image."""
+"""Boxes and clicks drawn on an image; a pure function from an image to an image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANSWER_COLOURS = ("#1f6feb", "#d1242f", "#bf8700", "#8250df")
 
 @dataclass(frozen=True)
 class Mark:
-    """One answer on the picture: a box, or only a click."""
+    """One answer on the image: a box, or only a click."""
 
     box: Box | None
     click: Point | None
@@ -27,10 +27,10 @@ def overlay(image: Image, true: Box | None, answers: Sequence[Mark]) -> Image:
     """A copy of `image` with the true box, if any, in green and each answer in its own colour."""
     from PIL import ImageDraw
 
-    picture = image.convert("RGB").copy()
-    draw = ImageDraw.Draw(picture)
-    pixels = Frame(*picture.size)
-    scale = max(1, round(max(picture.size) / 600))
+    canvas = image.convert("RGB").copy()
+    draw = ImageDraw.Draw(canvas)
+    pixels = Frame(*canvas.size)
+    scale = max(1, round(max(canvas.size) / 600))
     if true is not None:
         draw.rectangle(true.to(pixels).xyxy, outline=TRUE_COLOUR, width=2 * scale)
     for number, mark in enumerate(answers):
@@ -47,4 +47,4 @@ def overlay(image: Image, true: Box | None, answers: Sequence[Mark]) -> Image:
             if abs(x) < 1e5 and abs(y) < 1e5:
                 r = 3 * scale
                 draw.ellipse((x - r, y - r, x + r, y + r), fill=colour, outline="white")
-    return picture
+    return canvas

@@ -80,7 +80,7 @@ def read_places(text: str, join_pairs: bool = True) -> list[Candidate]:
 def parse_answer(text: str, profile: Profile, resized: Frame) -> list[Box | Point]:
     """The places of an answer, best first, in the profile's frame.
 
-    `resized` is the picture's size as the model sees it (`Profile.resized`); a profile with
+    `resized` is the image's size as the model sees it (`Profile.resized`); a profile with
     `pick: last` has the last place first.
     """
     frame = profile.frame(resized)
@@ -96,19 +96,19 @@ def candidates(text: str, profile: Profile) -> list[Candidate]:
 def self_check(profile: Profile, width: int, height: int, **limits: int | None) -> None:
     """Raises ConfigError unless written answers read back as what was written.
 
-    Boxes over a picture of `width` x `height` pixels are written in the profile's format, read
+    Boxes over an image of `width` x `height` pixels are written in the profile's format, read
     and compared; what is lost may be at most the rounding of the written numbers. `limits` are
     `min_pixels` and `max_pixels` of the resize.
     """
     syntax = SYNTAXES.get(profile.syntax)
     if syntax is None or syntax.kind != profile.kind:
         raise ConfigError(f"profile {profile.name!r}: {profile.syntax!r} writes no {profile.kind}")
-    picture = Frame(width, height)
+    image = Frame(width, height)
     resized = profile.resized(width, height, **limits)
     own = profile.frame(resized)
     tolerance = 0.5 * 10.0**-profile.decimals + 1e-6
     for left, top, right, bottom in ((0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.4, 0.25), (0.7, 0.8, 1, 1)):
-        box = Box(left * width, top * height, right * width, bottom * height, picture)
+        box = Box(left * width, top * height, right * width, bottom * height, image)
         text = write_answer(box, profile, resized)
         places = parse_answer(text, profile, resized)
         wanted = box.to(own).xyxy if profile.kind == "box" else _xy(box.to(own).centre)

@@ -93,7 +93,7 @@ def syntax_of(profile: Profile) -> Syntax:
 def write_answer(box: Box, profile: Profile, resized: Frame) -> str:
     """A box of the image as the profile's own model would write it (its centre, for points).
 
-    `resized` is the picture's size as the model sees it (`Profile.resized`). Whole numbers,
+    `resized` is the image's size as the model sees it (`Profile.resized`). Whole numbers,
     except in the unit frame.
     """
     own = box.to(profile.frame(resized))

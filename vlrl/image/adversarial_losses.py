@@ -44,6 +44,6 @@ def gradient_penalty(logits: Tensor, inputs: Tensor) -> Tensor:
 def pair_preference(preferred: Tensor, other: Tensor) -> Tensor:
     """Bradley-Terry: -log sigmoid(preferred - other), one a pair; any shapes that agree.
 
-    The two-way cross-entropy of PickScore's training, label on the preferred picture.
+    The two-way cross-entropy of PickScore's training, label on the preferred image.
     """
     return functional.softplus(other - preferred)

@@ -1,6 +1,6 @@
 """Rewards that learn beside the policy: the part that is alike for all of them.
 
-scoring: pictures ──> look (frozen), remembered ──> values ──> reward, for the policy's step
+scoring: images ──> look (frozen), remembered ──> values ──> reward, for the policy's step
 update:  the same again, and drawn references ────> learn ───> the reward's own steps, after it
 
 A subclass loads its networks in `load` and has `look`, `values` and `learn`. torch is imported
@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from vlrl.errors import RewardError
-from vlrl.image.image_reward import ModelOptions, PictureReward, picture_of
+from vlrl.image.image_reward import ImageReward, ModelOptions, image_of
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 Seen = TypeVar("Seen")
-"""What the frozen part makes of one picture."""
+"""What the frozen part makes of one image."""
 MAX_REMEMBERED = 4096
-"""Pictures of which that is kept from scoring to learning."""
+"""Images of which that is kept from scoring to learning."""
 
 
 class LearntOptions(ModelOptions):
@@ -45,11 +45,11 @@ class LearntOptions(ModelOptions):
     seed: NonNegativeInt = 0
 
 
-class LearntReward(PictureReward, Generic[Seen]):
-    """Tells references from generated pictures of the same caption, and learns to.
+class LearntReward(ImageReward, Generic[Seen]):
+    """Tells references from generated images of the same caption, and learns to.
 
     Does not apply to samples without references. Between updates nothing in it changes, and no
-    gradient is left on. All ranks take the same steps, also those without a picture.
+    gradient is left on. All ranks take the same steps, also those without an image.
     """
 
     Options = LearntOptions
@@ -73,7 +73,7 @@ class LearntReward(PictureReward, Generic[Seen]):
 
     @abstractmethod
     def look(self, images: Sequence[np.ndarray]) -> Sequence[Seen]:
-        """What the frozen part makes of pictures, one entry each; maybe none."""
+        """What the frozen part makes of images, one entry each; maybe none."""
 
     @abstractmethod
     def learn(
@@ -111,7 +111,7 @@ class LearntReward(PictureReward, Generic[Seen]):
             for rollout in rollouts
             if rollout.parsed is not None and rollout.sample.target.references
         ]
-        seen = self.seen([picture_of(rollout) for rollout in mine], mine)
+        seen = self.seen([image_of(rollout) for rollout in mine], mine)
         (num,) = summed([len(mine)], self.device)
         steps: list[dict[str, float]] = []
         is_fixed = self.round >= (self.options.learn_rounds or self.round + 1)
@@ -132,7 +132,7 @@ class LearntReward(PictureReward, Generic[Seen]):
         return {**means, "skipped": float(not taken), "steps": taken, **more}
 
     def seen(self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]) -> list[Seen]:
-        """What `look` makes of pictures; what was seen in this round is not computed again."""
+        """What `look` makes of images; what was seen in this round is not computed again."""
         new = [i for i, rollout in enumerate(rollouts) if id(rollout) not in self._remembered]
         found = dict(zip(new, self.look([images[i] for i in new]), strict=True))
         for i in new:
@@ -164,7 +164,7 @@ class LearntReward(PictureReward, Generic[Seen]):
             if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
                 raise RewardError(
                     f"reward {self.name!r}: in its round {self.round} the gradient of {name} is "
-                    "not finite; lower its lr, or look at that round's pictures and references"
+                    "not finite; lower its lr, or look at that round's images and references"
                 )
         self.optimizer.step()
 

@@ -1,4 +1,4 @@
-"""GenEval: are the asked objects in the picture, as many, of that colour, in that place?
+"""GenEval: are the asked objects in the image, as many, of that colour, in that place?
 
 Works on boxes, class names and colours that others have found; see vlrl/image/networks/detector.py.
 Source: arXiv 2310.11513 and its code (right or wrong), Flow-GRPO's server (partial credit).
@@ -43,7 +43,7 @@ class Clause:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture should show, and what it should not."""
+    """What an image should show, and what it should not."""
 
     tag: str
     include: tuple[Clause, ...]
@@ -62,7 +62,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one picture is worth."""
+    """What one image is worth."""
 
     score: float
     """Mean of the partial credits."""
@@ -83,7 +83,7 @@ def scene_of(raw: Mapping[str, Any], where: str) -> Scene:
         _clause(one, f"{where}, include[{i}]", i) for i, one in enumerate(raw.get("include", ()))
     )
     if not include:
-        raise DataError(f"{where}: `include` names no object, so every picture would be right")
+        raise DataError(f"{where}: `include` names no object, so every image would be right")
     exclude = tuple(
         _clause(one, f"{where}, exclude[{i}]", 0) for i, one in enumerate(raw.get("exclude", ()))
     )
@@ -279,20 +279,20 @@ def _is_placed(
 def overall(
     tags: Sequence[str], correct: Sequence[bool], num_resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """GenEval's Overall: the mean over the tasks of each task's share of right pictures.
+    """GenEval's Overall: the mean over the tasks of each task's share of right images.
 
-    {"mean", "low", "high", "num"} with a 95 % bootstrap interval: pictures are drawn anew within
-    each task, whose numbers are fixed. `num` counts pictures.
+    {"mean", "low", "high", "num"} with a 95 % bootstrap interval: images are drawn anew within
+    each task, whose numbers are fixed. `num` counts images.
     """
     if not tags:
-        raise ValueError("the overall score of no pictures")
+        raise ValueError("the overall score of no images")
     by_task: dict[str, list[float]] = {}
     for tag, right in zip(tags, correct, strict=True):
         by_task.setdefault(tag, []).append(float(right))
     rng = np.random.default_rng(seed)
     drawn = np.zeros(num_resamples)
     for one in by_task.values():
-        # Right pictures among as many drawn with replacement: no need to draw them one by one.
+        # Right images among as many drawn with replacement: no need to draw them one by one.
         drawn += rng.binomial(len(one), np.mean(one), num_resamples) / len(one)
     low, high = np.quantile(drawn / len(by_task), [0.025, 0.975])
     return {

@@ -1,4 +1,4 @@
-"""Rewards that look at pictures: the part that is alike for all of them.
+"""Rewards that look at images: the part that is alike for all of them.
 
 A subclass says what it is (`range`, `needs`, `Options`), loads its model in `load` on first use,
 and gives numbers for a batch in `values`. Nothing heavy is imported before the first call, so a
@@ -19,16 +19,16 @@ from vlrl.errors import RewardError
 from vlrl.types import Rollout, Score
 
 
-class PictureOptions(BaseModel):
-    """What every picture reward can be told."""
+class ImageOptions(BaseModel):
+    """What every image reward can be told."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     batch_size: PositiveInt = 32
-    """Pictures scored together."""
+    """Images scored together."""
 
 
-class ModelOptions(PictureOptions):
+class ModelOptions(ImageOptions):
     """And what every reward with a model can be told."""
 
     device: str = "auto"
@@ -60,10 +60,10 @@ class ClipOptions(ModelOptions):
         return pretrained
 
 
-class PictureReward(ABC):
-    """One number a picture; an answer that is no picture scores the low end of the range."""
+class ImageReward(ABC):
+    """One number an image; an answer that is no image scores the low end of the range."""
 
-    Options: type[PictureOptions] = PictureOptions
+    Options: type[ImageOptions] = ImageOptions
     needs: frozenset[str] = frozenset({"image"})
     range: tuple[float, float]
     formula: str
@@ -76,7 +76,7 @@ class PictureReward(ABC):
         self._loaded = False
 
     def load(self) -> None:  # noqa: B027 (plain formulas have nothing to load)
-        """Load the model, once, before the first picture; nothing to do for plain formulas."""
+        """Load the model, once, before the first image; nothing to do for plain formulas."""
 
     def applies(self, rollout: Rollout) -> bool:
         """Whether the sample has what is scored; asked before the answer is looked at."""
@@ -86,7 +86,7 @@ class PictureReward(ABC):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | Score | None]:
-        """Numbers for some pictures (uint8 [H, W, 3]) and their rollouts; None: does not apply.
+        """Numbers for some images (uint8 [H, W, 3]) and their rollouts; None: does not apply.
 
         A Score adds parts, logged under this reward's name: `geneval_strict`.
         """
@@ -107,7 +107,7 @@ class PictureReward(ABC):
         for start in range(0, len(rows), self.options.batch_size):
             part = rows[start : start + self.options.batch_size]
             chosen = [rollouts[i] for i in part]
-            values = self.values([picture_of(rollout) for rollout in chosen], chosen)
+            values = self.values([image_of(rollout) for rollout in chosen], chosen)
             for i, value in zip(part, values, strict=True):
                 found[i] = value
         return [self._score(*pair) for pair in zip(rollouts, found, strict=True)]
@@ -129,12 +129,12 @@ class PictureReward(ABC):
         return Score(value, {self.name: value, **parts})
 
 
-def picture_of(rollout: Rollout) -> np.ndarray:
-    """The generated picture; raises RewardError if it is no uint8 [H, W, 3]."""
+def image_of(rollout: Rollout) -> np.ndarray:
+    """The generated image; raises RewardError if it is no uint8 [H, W, 3]."""
     image = rollout.parsed.image
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise RewardError(
-            f"the picture of sample {rollout.sample.id!r} is {image.dtype} {list(image.shape)}; "
+            f"the image of sample {rollout.sample.id!r} is {image.dtype} {list(image.shape)}; "
             "the task has to give uint8 [H, W, 3]"
         )
     return image

@@ -11,7 +11,7 @@ import numpy as np
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)), unbiased covariances; [N, D], [M, D].
 
-    Source: FID (Heusel et al., arXiv 1706.08500), for any features. With fewer pictures than
+    Source: FID (Heusel et al., arXiv 1706.08500), for any features. With fewer images than
     dimensions the covariances are singular and the figure is biased upwards: report N.
     """
     a, b = _checked(a), _checked(b)
@@ -44,5 +44,5 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def _checked(x: np.ndarray) -> np.ndarray:
     if x.ndim != 2 or len(x) < 2:
-        raise ValueError(f"features are [N, D] of two pictures or more, not {list(x.shape)}")
+        raise ValueError(f"features are [N, D] of two images or more, not {list(x.shape)}")
     return x.astype(np.float64)

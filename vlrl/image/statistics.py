@@ -1,4 +1,4 @@
-"""Figures of a picture that need no model, and pictures side by side.
+"""Figures of an image that need no model, and images side by side.
 
 A policy that has collapsed often shows it here first: all grey, all white, washed out.
 """
@@ -39,12 +39,12 @@ def saturation(image: np.ndarray) -> float:
 def side_by_side(
     images: Sequence[np.ndarray], least_height_px: int = 128, gap_px: int = 4
 ) -> np.ndarray:
-    """Pictures (uint8 [H, W, 3]) in a row, each enlarged by a whole factor to be high enough.
+    """Images (uint8 [H, W, 3]) in a row, each enlarged by a whole factor to be high enough.
 
-    No pixel is blended: what looks like a fault is one. Raises ValueError without pictures.
+    No pixel is blended: what looks like a fault is one. Raises ValueError without images.
     """
     if not images:
-        raise ValueError("side_by_side needs at least one picture")
+        raise ValueError("side_by_side needs at least one image")
     factors = [max(1, -(-least_height_px // image.shape[0])) for image in images]
     large = [
         image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -25,7 +25,7 @@ def written_score(read: str, target: str) -> float:
     """
     read, target = plain(read), plain(target)
     if not target:
-        raise ValueError("the text that should stand in the picture has no characters")
+        raise ValueError("the text that should stand in the image has no characters")
     if target in read:
         return 1.0
     return 1 - min(levenshtein(read, target), len(target)) / len(target)

@@ -1,1 +1,1 @@
-"""A vision-language model that judges pictures: asked here or behind HTTP, and trained here."""
+"""A vision-language model that judges images: asked here or behind HTTP, and trained here."""

@@ -1,4 +1,4 @@
-"""From a question and its pictures to what a vision-language model reads."""
+"""From a question and its images to what a vision-language model reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlrl.judge.question import Ask
 
 
 class AskEncoder:
-    """Chat template, picture patches and M-RoPE positions of one checkpoint."""
+    """Chat template, image patches and M-RoPE positions of one checkpoint."""
 
     def __init__(self, processor: Any, rope_index: Any, min_pixels: int, max_pixels: int) -> None:
         self.processor, self.rope_index = processor, rope_index
@@ -28,7 +28,7 @@ class AskEncoder:
         self.image_id = int(processor.tokenizer.convert_tokens_to_ids(self.image_token))
 
     def patches(self, images: Sequence[Image.Image]) -> list[tuple[Tensor, Tensor]]:
-        """Patches [N, D] and grid [1, 3] of each picture, resized by the family's rule."""
+        """Patches [N, D] and grid [1, 3] of each image, resized by the family's rule."""
         if not images:
             return []
         made = self.processor.image_processor(
@@ -55,7 +55,7 @@ class AskEncoder:
     def encode(self, ask: Ask, grids: Sequence[Tensor]) -> EncodedAsk:
         """Tokens and positions of a question up to where the judge answers.
 
-        grids: [1, 3] of each picture of the book.
+        grids: [1, 3] of each image of the book.
         """
         content = [
             {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
@@ -68,7 +68,7 @@ class AskEncoder:
         pieces = text.split(self.image_token)
         if len(pieces) != len(shown) + 1:
             raise RewardError(
-                f"the judge's chat template shows {len(pieces) - 1} pictures for {len(shown)}"
+                f"the judge's chat template shows {len(pieces) - 1} images for {len(shown)}"
             )
         counts = [int(grids[i].prod()) // self.merge**2 for i in shown]
         whole = pieces[0] + "".join(
@@ -81,7 +81,7 @@ class AskEncoder:
         positions, _ = self.rope_index(ids[None], is_image[None].int(), image_grid_thw=grid)
         columns = is_image.nonzero()[:, 0].tolist()
         images, place = [], 0
-        for picture, count in zip(shown, counts, strict=True):
-            images.append((picture, columns[place], columns[place + count - 1] + 1))
+        for image, count in zip(shown, counts, strict=True):
+            images.append((image, columns[place], columns[place + count - 1] + 1))
             place += count
         return EncodedAsk(ids, positions[:, 0], tuple(images), ask.about)

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from vlrl.errors import RewardError
 from vlrl.http.access import is_loopback
-from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, ReasoningOptions
+from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
 from vlrl.judge.yes_token import Reading, spellings
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ class EndpointJudge:
         self._key = _key(options.api_key_env)
         self._http: httpx2.Client | None = None
 
-    def ask(self, book: PictureBook, asks: Sequence[Ask]) -> list[Reading]:
+    def ask(self, book: ImageBook, asks: Sequence[Ask]) -> list[Reading]:
         """One reading a question, in order."""
         if not asks:
             return []
         client = self._client()
-        urls = [data_url(image) for image in book.pictures]
+        urls = [data_url(image) for image in book.images]
         pool = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="judge")
         try:
             calls = [pool.submit(self._one, client, urls, ask) for ask in asks]
@@ -251,7 +251,7 @@ def _by_text(listed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def data_url(image: Image.Image) -> str:
-    """The picture as a PNG in a data URL; the server resizes it as its own processor does."""
+    """The image as a PNG in a data URL; the server resizes it as its own processor does."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""A regression head as a judge: one number a picture, Bradley-Terry's reward model."""
+"""A regression head as a judge: one number an image, Bradley-Terry's reward model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vlrl.judge.encoder import AskEncoder
 from vlrl.judge.local import load_vlm, pixel_bounds
 from vlrl.judge.module import JudgeModule
 from vlrl.judge.packing import batches, pack
-from vlrl.judge.question import Ask, PictureBook
+from vlrl.judge.question import Ask, ImageBook
 
 HEAD_FILE = "head.safetensors"
 
 
 class HeadJudge:
-    """Scores of questions about single pictures; made by `kind: bradley_terry`."""
+    """Scores of questions about single images; made by `kind: bradley_terry`."""
 
     def __init__(
         self,
@@ -62,17 +62,17 @@ class HeadJudge:
         return cls(module.to(place), processor, **options)
 
     @torch.no_grad()
-    def scores(self, book: PictureBook, asks: Sequence[Ask]) -> list[float]:
+    def scores(self, book: ImageBook, asks: Sequence[Ask]) -> list[float]:
         """One number a question, in order."""
         if not asks:
             return []
         device = next(self.module.parameters()).device
-        patches = self.encoder.patches(book.pictures)
+        patches = self.encoder.patches(book.images)
         encoded = [self.encoder.encode(ask, [grid for _, grid in patches]) for ask in asks]
         found: dict[int, float] = {}
         for members in batches(encoded, self.max_tokens):
             row = pack([encoded[i] for i in members])
-            pixels, grid, shown = gathered(row.pictures, patches, self.encoder.merge)
+            pixels, grid, shown = gathered(row.images, patches, self.encoder.merge)
             values: Tensor = self.module(
                 row.input_ids.to(device),
                 row.positions.to(device),
@@ -90,13 +90,13 @@ class HeadJudge:
 
 
 def gathered(
-    pictures: Sequence[int], patches: Sequence[tuple[Tensor, Tensor]], merge: int
+    images: Sequence[int], patches: Sequence[tuple[Tensor, Tensor]], merge: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Patches and grids of the distinct pictures of a row, and the feature of each image token."""
-    distinct = list(dict.fromkeys(pictures))
+    """Patches and grids of the distinct images of a row, and the feature of each image token."""
+    distinct = list(dict.fromkeys(images))
     counts = [int(patches[p][1].prod()) // merge**2 for p in distinct]
     starts = dict(zip(distinct, [sum(counts[:i]) for i in range(len(counts))], strict=True))
     sizes = dict(zip(distinct, counts, strict=True))
-    shown = [torch.arange(starts[p], starts[p] + sizes[p]) for p in pictures]
+    shown = [torch.arange(starts[p], starts[p] + sizes[p]) for p in images]
     pixels = torch.cat([patches[p][0] for p in distinct])
     return pixels, torch.cat([patches[p][1] for p in distinct]), torch.cat(shown)

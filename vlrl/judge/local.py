@@ -1,6 +1,6 @@
 """A vision-language model of this process as a judge.
 
-pictures ──> vision tower, each once ──┐
+images ──> vision tower, each once ──┐
 questions ──> tokens, packed ──────────┴─> one forward a batch ─> logits where it answers ─> yes, no
 """
 
@@ -20,7 +20,7 @@ from vlrl.families.family import family_of
 from vlrl.hub import freeze, loading, local_path, pick_device
 from vlrl.judge.encoder import AskEncoder
 from vlrl.judge.packing import EncodedAsk, batches, pack
-from vlrl.judge.question import Ask, JudgeTemplate, PictureBook, ReasoningOptions
+from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
 from vlrl.judge.spellings import check_apart, token_ids
 from vlrl.judge.yes_token import Reading
 from vlrl.policy.distribution import Sampling
@@ -32,7 +32,7 @@ from vlrl.policy.vision_language.vision_features import features_of
 from vlrl.types import Finish
 
 MAX_KEPT_PICTURES = 512
-"""Pictures from files whose features stay in memory: references and examples come again."""
+"""Images from files whose features stay in memory: references and examples come again."""
 PICTURE_BATCH_PATCHES = 16_384
 
 
@@ -57,7 +57,7 @@ class LocalJudge:
         self.processor = processor
         place = next(core.parameters()).device
         nothing = torch.zeros(0, dtype=torch.long, device=place)
-        # It is handed features, as a policy with a frozen tower is: no blank pictures.
+        # It is handed features, as a policy with a frozen tower is: no blank images.
         self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
         low, high = pixel_bounds(processor)
         self.encoder = AskEncoder(
@@ -69,7 +69,7 @@ class LocalJudge:
         self.yes = token_ids(processor.tokenizer, template.yes, "yes")
         self.no = token_ids(processor.tokenizer, template.no, "no")
         check_apart(self.yes, self.no)
-        self.keeps_pictures = False
+        self.keeps_images = False
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
 
     @classmethod
@@ -90,7 +90,7 @@ class LocalJudge:
             core, processor = load_vlm(model, dtype)
             freeze(core)
         judge = cls(core.to(place), processor, template, **options)
-        judge.keeps_pictures = True
+        judge.keeps_images = True
         return judge
 
     @property
@@ -99,11 +99,11 @@ class LocalJudge:
         return next(self.module.parameters()).device
 
     @torch.no_grad()
-    def ask(self, book: PictureBook, asks: Sequence[Ask]) -> list[Reading]:
+    def ask(self, book: ImageBook, asks: Sequence[Ask]) -> list[Reading]:
         """One reading a question, in order."""
         if not asks:
             return []
-        patches = self.encoder.patches(book.pictures)
+        patches = self.encoder.patches(book.images)
         features = self.features(book, patches)
         grids = [grid for _, grid in patches]
         encoded = [self.encoder.encode(ask, grids) for ask in asks]
@@ -121,7 +121,7 @@ class LocalJudge:
     ) -> list[tuple[float, float]]:
         """Log-probs of yes and no at the end of some questions, from the raw logits."""
         row = pack([encoded[i] for i in members], share=self.share)
-        seen = [features[p] for p in row.pictures]
+        seen = [features[p] for p in row.images]
         mask = None if row.attention_mask is None else row.attention_mask.to(self.device)
         hidden = self.module.hidden(
             row.input_ids.to(self.device),
@@ -138,8 +138,8 @@ class LocalJudge:
         found = dict(zip(row.order, zip(yes, no, strict=True), strict=True))
         return [found[i] for i in range(len(members))]
 
-    def features(self, book: PictureBook, patches: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """What the tower makes of each picture, [1 + K, N, D]; files seen before are not run
+    def features(self, book: ImageBook, patches: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """What the tower makes of each image, [1 + K, N, D]; files seen before are not run
         again."""
         found: dict[int, Tensor] = {}
         new: list[int] = []
@@ -156,7 +156,7 @@ class LocalJudge:
             counts = [int(patches[i][1].prod()) // self.encoder.merge**2 for i in part]
             for i, own in zip(part, made.split(counts, 1), strict=True):
                 found[i] = own
-                if self.keeps_pictures and book.from_file[i]:
+                if self.keeps_images and book.from_file[i]:
                     self._kept[book.keys[i]] = own.clone()
         while len(self._kept) > MAX_KEPT_PICTURES:
             self._kept.popitem(last=False)
@@ -222,14 +222,14 @@ def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def pixel_bounds(processor: Any) -> tuple[int, int]:
-    """Least and largest area of a picture that the checkpoint's processor states."""
+    """Least and largest area of an image that the checkpoint's processor states."""
     size = processor.image_processor.size
     return int(size["shortest_edge"]), int(size["longest_edge"])
 
 
 def _as_prompt(ask: EncodedAsk, patches: Sequence[tuple[Tensor, Tensor]]) -> EncodedPrompt:
     prompt = EncodedPrompt(ask.input_ids, ask.positions, None, None)
-    shown = [picture for picture, _, _ in ask.images]
+    shown = [image for image, _, _ in ask.images]
     if not shown:
         return prompt
     pixels = torch.cat([patches[i][0] for i in shown])

@@ -34,7 +34,7 @@ class JudgeModule(TokenLogProbs):
     ) -> Tensor:
         """Log-probs of `targets` at the places `predictor` [2, A], [A]; with a head scores there.
 
-        pixel_values, grid_thw: the distinct pictures. shown: the feature of each image token of the
+        pixel_values, grid_thw: the distinct images. shown: the feature of each image token of the
         row, an index into the features of all of them.
         """
         features = features_of(self.core, pixel_values, grid_thw)[:, shown]

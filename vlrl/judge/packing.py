@@ -27,7 +27,7 @@ class EncodedAsk:
     positions: Tensor
     """[3, L]"""
     images: tuple[tuple[int, int, int], ...]
-    """(picture, first column, column after the last) of each picture's tokens, in order."""
+    """(image, first column, column after the last) of each image's tokens, in order."""
     about: str = ""
     num_asked: int = 0
     """Tokens before the answer; 0 = all."""
@@ -71,8 +71,8 @@ class Packed:
     """What attends to what in a shared row."""
     attention_mask: Tensor | None
     """[R, L] of padded rows, 1 = real token."""
-    pictures: tuple[int, ...]
-    """The picture of each run of image tokens, in order of the rows."""
+    images: tuple[int, ...]
+    """The image of each run of image tokens, in order of the rows."""
     last: Tensor
     """Row and column of the last token before each answer, [2, A]."""
     order: tuple[int, ...]
@@ -95,7 +95,7 @@ class Packed:
 
 
 def common_prefix(asks: Sequence[EncodedAsk]) -> int:
-    """Tokens that all of them begin with, pictures alike; at least one token of each is left
+    """Tokens that all of them begin with, images alike; at least one token of each is left
     over."""
     first = asks[0]
     length = min(one.length for one in asks) - 1
@@ -106,7 +106,7 @@ def common_prefix(asks: Sequence[EncodedAsk]) -> int:
             if mine != theirs:
                 length = min(length, mine[1], theirs[1])
                 break
-    # A picture is never cut in two.
+    # An image is never cut in two.
     for _, start, stop in first.images:
         if start < length < stop:
             length = start
@@ -137,8 +137,8 @@ def padded(asks: Sequence[EncodedAsk]) -> Packed:
         ids[row, :length], mask[row, :length] = one.input_ids, 1
         positions[:, row, :length] = one.positions
     last = torch.stack([torch.arange(num), torch.tensor([one.length - 1 for one in asks])])
-    pictures = tuple(picture for one in asks for picture, _, _ in one.images)
-    return Packed(ids, positions, None, mask, pictures, last, tuple(range(num)))
+    images = tuple(image for one in asks for image, _, _ in one.images)
+    return Packed(ids, positions, None, mask, images, last, tuple(range(num)))
 
 
 def batches(asks: Sequence[EncodedAsk], max_tokens: int) -> list[list[int]]:
@@ -169,7 +169,7 @@ def _pack(asks: Sequence[EncodedAsk], plan: Sequence[Sequence[int]]) -> Packed:
     ids: list[Tensor] = []
     positions: list[Tensor] = []
     spans: list[GroupSpan] = []
-    pictures: list[int] = []
+    images: list[int] = []
     last: list[int] = []
     order: list[int] = []
     end = 0
@@ -180,12 +180,12 @@ def _pack(asks: Sequence[EncodedAsk], plan: Sequence[Sequence[int]]) -> Packed:
         spans.append(span)
         ids.append(group[0].input_ids[:shared])
         positions.append(group[0].positions[:, :shared])
-        pictures += [picture for picture, start, _ in group[0].images if start < shared]
+        images += [image for image, start, _ in group[0].images if start < shared]
         end = span.end_of_prompt
         for i, one in zip(members, group, strict=True):
             ids.append(one.input_ids[shared:])
             positions.append(one.positions[:, shared:])
-            pictures += [picture for picture, start, _ in one.images if start >= shared]
+            images += [image for image, start, _ in one.images if start >= shared]
             last.append(end + one.length - shared - 1)
             end += len(one.input_ids) - shared
             order.append(i)
@@ -194,7 +194,7 @@ def _pack(asks: Sequence[EncodedAsk], plan: Sequence[Sequence[int]]) -> Packed:
         torch.cat(positions, 1)[:, None],
         PackedGroups(tuple(spans)),
         None,
-        tuple(pictures),
+        tuple(images),
         torch.stack([torch.zeros(len(last), dtype=torch.long), torch.tensor(last)]),
         tuple(order),
     )

@@ -1,4 +1,4 @@
-"""What a judge is asked: texts from the config, pictures in their places; imports no torch.
+"""What a judge is asked: texts from the config, images in their places; imports no torch.
 
 [ instruction with the criteria | examples ] [ caption, candidates, question ]
   shared by all questions: encoded once        one a question
@@ -72,7 +72,7 @@ class Example(BaseModel):
 
     caption: str
     first: str
-    """A picture's file."""
+    """An image's file."""
     second: str | None = None
     """A second file for comparisons."""
     answer: Literal["yes", "no"]
@@ -95,43 +95,43 @@ def _needs(text: str, marks: tuple[str, ...]) -> str:
 
 
 Content = np.ndarray | Image.Image | Path | str
-"""A candidate: pixels uint8 [H, W, 3], a picture, a picture's file, or a text that is judged."""
+"""A candidate: pixels uint8 [H, W, 3], an image, an image's file, or a text that is judged."""
 
 
 @dataclass
-class PictureBook:
-    """The distinct pictures of a batch of questions; each is prepared and encoded once."""
+class ImageBook:
+    """The distinct images of a batch of questions; each is prepared and encoded once."""
 
-    pictures: list[Image.Image] = field(default_factory=list)
+    images: list[Image.Image] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     """The path of a file, else a hash of the pixels."""
     from_file: list[bool] = field(default_factory=list)
     _place: dict[str, int] = field(default_factory=dict)
 
-    def add(self, picture: np.ndarray | Image.Image | Path) -> int:
-        """The place of a picture; RewardError where its file cannot be read."""
-        if isinstance(picture, Path):
-            key = str(picture)
+    def add(self, source: np.ndarray | Image.Image | Path) -> int:
+        """The place of an image; RewardError where its file cannot be read."""
+        if isinstance(source, Path):
+            key = str(source)
             if key not in self._place:
-                return self._keep(key, _open(picture), from_file=True)
+                return self._keep(key, _open(source), from_file=True)
             return self._place[key]
-        image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+        image = source if isinstance(source, Image.Image) else Image.fromarray(source)
         key = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
         if key in self._place:
             return self._place[key]
         return self._keep(key, image.convert("RGB"), from_file=False)
 
     def _keep(self, key: str, image: Image.Image, *, from_file: bool) -> int:
-        self.pictures.append(image)
+        self.images.append(image)
         self.keys.append(key)
         self.from_file.append(from_file)
-        self._place[key] = len(self.pictures) - 1
+        self._place[key] = len(self.images) - 1
         return self._place[key]
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One question: texts and places of pictures in a book, in order."""
+    """One question: texts and places of images in a book, in order."""
 
     parts: tuple[str | int, ...]
     about: str = ""
@@ -143,7 +143,7 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except OSError as error:
-        raise RewardError(f"the picture {str(path)!r} cannot be read: {error}") from error
+        raise RewardError(f"the image {str(path)!r} cannot be read: {error}") from error
 
 
 class Questions:
@@ -162,7 +162,7 @@ class Questions:
 
     def compare(
         self,
-        book: PictureBook,
+        book: ImageBook,
         caption: str,
         first: Content,
         second: Content,
@@ -171,17 +171,17 @@ class Questions:
     ) -> Ask:
         """Is the first better than the second?
 
-        context: pictures that the caption, a question then, is about; they stand before it.
+        context: images that the caption, a question then, is about; they stand before it.
         """
         return self._ask(book, caption, first, second, context)
 
-    def single(self, book: PictureBook, caption: str, first: Content) -> Ask:
+    def single(self, book: ImageBook, caption: str, first: Content) -> Ask:
         """Is it good?"""
         return self._ask(book, caption, first, None, ())
 
     def _ask(
         self,
-        book: PictureBook,
+        book: ImageBook,
         caption: str,
         first: Content,
         second: Content | None,
@@ -198,7 +198,7 @@ class Questions:
         return Ask(_joined(parts), caption)
 
     def _question(
-        self, book: PictureBook, caption: str, first: Content, second: Content | None
+        self, book: ImageBook, caption: str, first: Content, second: Content | None
     ) -> list[str | int]:
         t = self.template
         text = t.single if second is None else t.comparison
@@ -215,7 +215,7 @@ class Questions:
                 parts.append(piece)
         return parts
 
-    def _example(self, book: PictureBook, example: Example) -> list[str | int]:
+    def _example(self, book: ImageBook, example: Example) -> list[str | int]:
         second = None if example.second is None else Path(example.second)
         question = self._question(book, example.caption, Path(example.first), second)
         answer: str = example.answer

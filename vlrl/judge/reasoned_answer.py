@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-NOUNS = ("Image", "Video", "Answer", "Response", "Picture")
+NOUNS = ("Image", "Video", "Answer", "Response", "Image")
 """What is compared, as written before its number."""
 _SHAPE = re.compile(
     r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL

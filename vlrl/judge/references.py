@@ -1,4 +1,4 @@
-"""The file that says which pictures a caption's new pictures are compared with."""
+"""The file that says which images a caption's new images are compared with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vlrl.errors import RewardError, VlrlError
 
 
 def read_reference_cache(path: Path) -> Mapping[str, Sequence[Path]]:
-    """Sample id to picture files, from JSON lines {id, references}; RewardError.
+    """Sample id to image files, from JSON lines {id, references}; RewardError.
 
     Paths are relative to the file.
     """
@@ -30,9 +30,9 @@ def read_reference_cache(path: Path) -> Mapping[str, Sequence[Path]]:
             or not all(isinstance(name, str) for name in names)
         ):
             raise RewardError(f"{path}, line {number}: needs `id` and a list `references`")
-        pictures = [path.parent / name for name in names]
-        for picture in pictures:
-            if not picture.is_file():
-                raise RewardError(f"{path}, line {number}: there is no picture {picture}")
-        found[row["id"]] = pictures
+        images = [path.parent / name for name in names]
+        for image in images:
+            if not image.is_file():
+                raise RewardError(f"{path}, line {number}: there is no image {image}")
+        found[row["id"]] = images
     return found

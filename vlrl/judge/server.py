@@ -1,7 +1,7 @@
 """A judge behind OpenAI's chat completions, log-probs included: POST /v1/chat/completions.
 
 For other machines' `yes_token: {endpoint: ...}`, and to test that path against a real server. It
-answers what a judge is asked: one user message of texts and pictures, a few tokens with their
+answers what a judge is asked: one user message of texts and images, a few tokens with their
 log-probs. The log-probs are the model's own, before temperature and filters, whatever the request
 samples with.
 """
@@ -31,7 +31,7 @@ from starlette.routing import Route
 
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.packing import EncodedAsk, pack
-from vlrl.judge.question import Ask, PictureBook
+from vlrl.judge.question import Ask, ImageBook
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ MAX_TOP_LOGPROBS = 1024
 _BROKEN = (
     binascii.Error, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError
 )  # fmt: skip
-"""What base64 and Pillow raise on data URLs that hold no picture."""
+"""What base64 and Pillow raise on data URLs that hold no image."""
 
 
 class BadRequestError(Exception):
@@ -120,7 +120,7 @@ class JudgeApp:
             raise BadRequestError("one completion a request, without `stream`")
         num_tokens = _integer(asked, "max_tokens", 16, 1, MAX_NEW_TOKENS)
         num_listed = _integer(asked, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS)
-        book = PictureBook()
+        book = ImageBook()
         ask = Ask(_parts(asked.get("messages"), book))
         with self._lock, torch.no_grad():
             tokens, rows = self._decode(ask, book, num_tokens)
@@ -147,11 +147,11 @@ class JudgeApp:
         }
 
     def _decode(
-        self, ask: Ask, book: PictureBook, num_tokens: int
+        self, ask: Ask, book: ImageBook, num_tokens: int
     ) -> tuple[list[int], list[torch.Tensor]]:
         """The likeliest tokens, one after the other, and the log-probs at each place, [V]."""
         judge = self.judge
-        patches = judge.encoder.patches(book.pictures)
+        patches = judge.encoder.patches(book.images)
         features = judge.features(book, patches)
         encoded = judge.encoder.encode(ask, [grid for _, grid in patches])
         tokens: list[int] = []
@@ -166,7 +166,7 @@ class JudgeApp:
     def _next(self, encoded: EncodedAsk, features: list[torch.Tensor]) -> torch.Tensor:
         judge = self.judge
         row = pack([encoded])
-        seen = [features[p] for p in row.pictures]
+        seen = [features[p] for p in row.images]
         hidden = judge.module.hidden(
             row.input_ids.to(judge.device),
             row.positions.to(judge.device),
@@ -179,8 +179,8 @@ class JudgeApp:
         return judge.module.logits(hidden[0, row.last[1]]).float().log_softmax(-1)[0].cpu()
 
 
-def _parts(messages: Any, book: PictureBook) -> tuple[str | int, ...]:
-    """The one user message as texts and places of pictures; raises BadRequestError."""
+def _parts(messages: Any, book: ImageBook) -> tuple[str | int, ...]:
+    """The one user message as texts and places of images; raises BadRequestError."""
     if (
         not isinstance(messages, list)
         or len(messages) != 1
@@ -199,24 +199,24 @@ def _parts(messages: Any, book: PictureBook) -> tuple[str | int, ...]:
         if kind == "text" and isinstance(part.get("text"), str):
             parts.append(part["text"])
         elif kind == "image_url" and isinstance(part.get("image_url"), Mapping):
-            parts.append(book.add(_picture(part["image_url"].get("url"))))
+            parts.append(book.add(_image(part["image_url"].get("url"))))
         else:
             raise BadRequestError("a part is {type: text, text} or {type: image_url, image_url}")
     return tuple(parts)
 
 
-def _picture(url: Any) -> Image.Image:
-    """A picture out of a data URL; nothing is fetched and no file is opened for a client."""
+def _image(url: Any) -> Image.Image:
+    """An image out of a data URL; nothing is fetched and no file is opened for a client."""
     if not isinstance(url, str) or not url.startswith("data:image/") or ";base64," not in url:
-        raise BadRequestError("a picture is a data URL: data:image/png;base64,...")
+        raise BadRequestError("an image is a data URL: data:image/png;base64,...")
     try:
         raw = base64.b64decode(url.partition(";base64,")[2], validate=True)
         with Image.open(io.BytesIO(raw)) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise BadRequestError(f"a picture of more than {MAX_PIXELS} pixels")
+                raise BadRequestError(f"an image of more than {MAX_PIXELS} pixels")
             return image.convert("RGB")
     except _BROKEN as error:
-        raise BadRequestError(f"a picture cannot be read: {error}") from error
+        raise BadRequestError(f"an image cannot be read: {error}") from error
 
 
 def _listed(tokenizer: Any, token: int, logp: torch.Tensor, count: int) -> dict[str, Any]:

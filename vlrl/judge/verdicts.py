@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vlrl.judge.agreement import Judgement, p_of_scores
 from vlrl.judge.data.preference import Preference
 from vlrl.judge.protocol import Judge
-from vlrl.judge.question import Ask, PictureBook, Questions
+from vlrl.judge.question import Ask, ImageBook, Questions
 from vlrl.judge.yes_token import in_both_orders, value_of
 
 PAIRS_A_CALL = 64
@@ -20,7 +20,7 @@ def judged(
     found = []
     for start in range(0, len(pairs), PAIRS_A_CALL):
         part = pairs[start : start + PAIRS_A_CALL]
-        book = PictureBook()
+        book = ImageBook()
         asks: list[Ask] = []
         for pair in part:
             asks.append(_compared(questions, book, pair, swap=False))
@@ -64,6 +64,6 @@ def labels_of(pair: Preference) -> dict[str, str]:
     return {k: v for k, v in (("kind", pair.kind), ("criterion", pair.criterion)) if v}
 
 
-def _compared(questions: Questions, book: PictureBook, pair: Preference, *, swap: bool) -> Ask:
+def _compared(questions: Questions, book: ImageBook, pair: Preference, *, swap: bool) -> Ask:
     first, second = (pair.second, pair.first) if swap else (pair.first, pair.second)
     return questions.compare(book, pair.caption, first, second, context=pair.context)

@@ -44,7 +44,7 @@ class StepConsole:
                 TextColumn("{task.fields[figures]}"),
                 console=self.console,
             )
-            self.task = self.bar.add_task(title, total=total, completed=done, figures="")
+            self.task = self.bar.add_task(title, total=total, completed=done, metrics="")
 
     def __enter__(self) -> StepConsole:
         if self.bar is not None:
@@ -60,15 +60,15 @@ class StepConsole:
         if self.bar is not None:
             self.bar.stop()
 
-    def advance(self, count: int = 1, figures: Mapping[str, float] | None = None) -> None:
+    def advance(self, count: int = 1, metrics: Mapping[str, float] | None = None) -> None:
         """Some units of work are done; figures are those of a training step."""
         self.done += count
         if not self.show:
             return
-        text = describe(figures) if figures else ""
+        text = describe(metrics) if metrics else ""
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.done, figures=text)
-        elif figures or self.done >= self.total or time.monotonic() - self.last_line > 10:
+            self.bar.update(self.task, completed=self.done, metrics=text)
+        elif metrics or self.done >= self.total or time.monotonic() - self.last_line > 10:
             self.last_line = time.monotonic()
             self.console.print(
                 f"{self.title} {self.done}/{self.total}  left {self._left()}  {text}",
@@ -83,12 +83,12 @@ class StepConsole:
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
-def describe(figures: Mapping[str, float]) -> str:
+def describe(metrics: Mapping[str, float]) -> str:
     """A step in one line: the figures that tell whether it learns, and where its time went."""
     parts = [
-        f"{label} {form.format(figures[name])}" for label, name, form in COLUMNS if name in figures
+        f"{label} {form.format(metrics[name])}" for label, name, form in COLUMNS if name in metrics
     ]
     times = [
-        f"{name} {figures[f'time/{name}_s']:.1f}" for name in TIMES if f"time/{name}_s" in figures
+        f"{name} {metrics[f'time/{name}_s']:.1f}" for name in TIMES if f"time/{name}_s" in metrics
     ]
     return "  ".join(parts) + (f"  | s: {', '.join(times)}" if times else "")

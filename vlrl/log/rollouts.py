@@ -1,4 +1,4 @@
-"""The best and the worst answer of some groups, with pictures: what the model really does."""
+"""The best and the worst answer of some groups, with images: what the model really does."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vlrl.log.answer_pictures import SMALL_PX, save_answers
+from vlrl.log.answer_images import SMALL_PX, save_answers
 from vlrl.protocols import Task
 from vlrl.types import Rollout
 
 MAX_ANSWER_PICTURES = 10
-"""Of a group whose answers are pictures; the best and the worst are among them."""
+"""Of a group whose answers are images; the best and the worst are among them."""
 MAX_ANSWER_HEIGHT_PX = SMALL_PX
 
 
 def record_groups(
     folder: Path, step: int, task: Task, rollouts: Sequence[Rollout], num_groups: int
 ) -> None:
-    """Write `rollouts/step-000010/group-<n>.json` and its picture for the first groups.
+    """Write `rollouts/step-000010/group-<n>.json` and its image for the first groups.
 
-    Answers that are pictures stand by themselves too, in `group-<n>/`, from best to worst.
+    Answers that are images stand by themselves too, in `group-<n>/`, from best to worst.
     """
     out = folder / "rollouts" / f"step-{step:06d}"
     out.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def record_groups(
         }
         path = out / f"group-{number}.json"
         path.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-        image = task.picture(members[0].sample, [members[0], members[-1]])
+        image = task.draw(members[0].sample, [members[0], members[-1]])
         if image is not None:
             image.save(out / f"group-{number}.webp", quality=85)
         shown = {place: members[place] for place in _places(len(members))}

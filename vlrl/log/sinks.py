@@ -15,7 +15,7 @@ from vlrl.errors import ConfigError, MissingExtraError, first_line
 class Sink(Protocol):
     """Something that takes a step's figures."""
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None: ...
+    def write(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -32,9 +32,9 @@ class JsonLines:
         self.path = path
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one step; nan and inf, which JSON lacks, become null."""
-        clean = {k: v if math.isfinite(v) else None for k, v in figures.items()}
+        clean = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
         # Opened for each line: a run that fails half-way leaves no open file.
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **clean}) + "\n")
@@ -57,9 +57,9 @@ class TensorBoard:
             raise _missing("log.tensorboard", "tensorboard") from error
         self.writer: Any = SummaryWriter(str(folder))
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """One scalar a name."""
-        for name, value in figures.items():
+        for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
@@ -87,9 +87,9 @@ class Tracker:
                 f"log.{module_name}=false"
             ) from error
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """All figures of a step at once."""
-        self.module.log(dict(figures), step=step)
+        self.module.log(dict(metrics), step=step)
 
     def close(self) -> None:
         """Finish the run."""

@@ -1,4 +1,4 @@
-"""Frames of a video file, of a folder of pictures or of an array, read when they are needed."""
+"""Frames of a video file, of a folder of images or of an array, read when they are needed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class VideoInfo:
 def read_frames(source: Any, frames: Sequence[int]) -> np.ndarray:
     """Frames by native index (rising), uint8 [n, H, W, 3], sRGB; raises DataError.
 
-    source: a file that PyAV decodes, a folder of pictures in the order of their names, or a
+    source: a file that PyAV decodes, a folder of images in the order of their names, or a
     uint8 array [T, H, W, 3]. Files are decoded from their start, so an index means the frame
     itself and not a key frame near it. Up to two frames missing at the end repeat the last one.
     """
@@ -39,7 +39,7 @@ def read_frames(source: Any, frames: Sequence[int]) -> np.ndarray:
         return np.stack([source[_inside(i, len(source), "the array")] for i in frames])
     path = Path(source)
     if path.is_dir():
-        files = picture_files(path)
+        files = image_files(path)
         return np.stack([_open(files[_inside(i, len(files), str(path))]) for i in frames])
     if not path.is_file():
         # Never handed to the decoder as it is: it would open an address too.
@@ -53,7 +53,7 @@ def video_info(source: Any) -> VideoInfo:
         return VideoInfo(len(source), source.shape[2], source.shape[1], None)
     path = Path(source)
     if path.is_dir():
-        files = picture_files(path)
+        files = image_files(path)
         first = _open(files[0])
         return VideoInfo(len(files), first.shape[1], first.shape[0], None)
     if not path.is_file():
@@ -70,11 +70,11 @@ def video_info(source: Any) -> VideoInfo:
         raise DataError(f"{path}: cannot be read as a video: {error}") from error
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of their names; raises DataError without any."""
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder in the order of their names; raises DataError without any."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     if not files:
-        raise DataError(f"{folder}: there is no picture in it")
+        raise DataError(f"{folder}: there is no image in it")
     return files
 
 
@@ -83,7 +83,7 @@ def _open(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read as a picture: {error}") from error
+        raise DataError(f"{path}: cannot be read as an image: {error}") from error
 
 
 def _inside(index: int, count: int, where: str) -> int:

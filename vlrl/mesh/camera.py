@@ -22,7 +22,7 @@ class Camera:
     elevation_deg: float = 20.0
     radius: float = 2.0
     fov_deg: float = 40.0
-    """Vertical; pictures are square, so the horizontal one is the same."""
+    """Vertical; images are square, so the horizontal one is the same."""
 
     @property
     def position(self) -> np.ndarray:
@@ -41,9 +41,9 @@ class Camera:
         return np.stack([right, np.cross(back, right), back])
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """World points [N, 3] -> picture coordinates [N, 2] and distances along the axis [N].
+        """World points [N, 3] -> image coordinates [N, 2] and distances along the axis [N].
 
-        Both coordinates run from -1 to 1 over the picture, x to the right, y up.
+        Both coordinates run from -1 to 1 over the image, x to the right, y up.
         """
         seen = (points - self.position) @ self.rotation.T
         depth = -seen[:, 2]

@@ -2,7 +2,7 @@
 
 A decoder is any `f(occupancy, words, caption, seed) -> ColouredMesh`: bool [R, R, R], the answer's
 own words, what was asked for, and the seed of whatever it draws, so that the same codes always
-give the same picture. `palette` is this project's own and needs nothing. `trellis` calls TRELLIS,
+give the same image. `palette` is this project's own and needs nothing. `trellis` calls TRELLIS,
 which a user installs (CUDA only): vlrl/mesh/trellis.py.
 """
 

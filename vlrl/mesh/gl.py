@@ -1,8 +1,8 @@
-"""The same pictures by OpenGL without a screen: EGL through moderngl, on a GPU or Mesa on a CPU.
+"""The same images by OpenGL without a screen: EGL through moderngl, on a GPU or Mesa on a CPU.
 
     pip install moderngl==5.13.0
 
-It is not among this project's requirements. Same camera, same flat shading a triangle, so pictures
+It is not among this project's requirements. Same camera, same flat shading a triangle, so images
 differ from the software renderer's only along edges: benchmarks/render_views.py states by how much.
 """
 

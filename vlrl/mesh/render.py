@@ -1,4 +1,4 @@
-"""Pictures of meshes: a z-buffer in numpy, the same bits on every machine, and OpenGL where it is.
+"""Images of meshes: a z-buffer in numpy, the same bits on every machine, and OpenGL where it is.
 
 Shading: Lambert with a light at the camera, so that what looks at the camera is bright; white
 background; no anti-aliasing unless `supersample` asks for it.
@@ -57,9 +57,9 @@ def _shrink(views: np.ndarray, factor: int) -> np.ndarray:
 
 def _view(mesh: ColouredMesh, camera: Camera, side: int) -> np.ndarray:
     """One view, uint8 [side, side, 3]."""
-    picture = np.full((side, side, 3), BACKGROUND, np.uint8)
+    image = np.full((side, side, 3), BACKGROUND, np.uint8)
     if mesh.is_empty:
-        return picture
+        return image
     flat, depth = camera.project(mesh.vertices)
     # Pixel (column, row) has its centre at (column + 0.5, row + 0.5), rows downwards.
     screen = np.stack([(flat[:, 0] + 1) / 2 * side, (1 - flat[:, 1]) / 2 * side], 1)
@@ -86,8 +86,8 @@ def _view(mesh: ColouredMesh, camera: Camera, side: int) -> np.ndarray:
         buffer[pixel[nearer]] = distance[nearer]
         owner[pixel[nearer]] = face[nearer]
     drawn = owner >= 0
-    picture.reshape(-1, 3)[drawn] = colour[owner[drawn]]
-    return picture
+    image.reshape(-1, 3)[drawn] = colour[owner[drawn]]
+    return image
 
 
 def _portions(faces: np.ndarray, span: np.ndarray) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from vlrl.mesh.render import render
 
 
 def contact_sheet(views: np.ndarray, columns: int) -> np.ndarray:
-    """uint8 [N, H, W, 3] -> one picture, row by row, the last row filled up with white."""
+    """uint8 [N, H, W, 3] -> one image, row by row, the last row filled up with white."""
     N, H, W, _ = views.shape
     rows = -(-N // columns)
     page = np.full((rows * H, columns * W, 3), 255, np.uint8)
@@ -30,5 +30,5 @@ def turntable(mesh: ColouredMesh, size_px: int, num_frames: int = 36) -> list[Im
 
 
 def save_animation(frames: list[Image.Image], path: Path, frame_ms: int = 80) -> None:
-    """An animated picture; the ending says which kind: .webp or .gif."""
+    """An animated image; the ending says which kind: .webp or .gif."""
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=frame_ms, loop=0)

@@ -15,7 +15,7 @@ from typing import Any
 from vlrl.errors import ConfigError, RewardError, did_you_mean
 from vlrl.protocols import Reward
 from vlrl.registry import REGISTRY, resolve
-from vlrl.reward.scorers import FunctionReward, RewardSpec, validate_options
+from vlrl.reward.functions import FunctionReward, RewardSpec, validate_options
 from vlrl.types import Rollout, Score
 
 NODE_KEYS = ("weight", "label")

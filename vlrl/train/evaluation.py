@@ -24,7 +24,7 @@ def evaluate(
     """One greedy answer a sample -> a row each, in the order of the samples, on every rank.
 
     metrics: rewards that are only measured, by name. The second value is this rank's own
-    rollouts, for pictures.
+    rollouts, for images.
     """
     # Alike on every rank: under ZeRO-3 each batch gathers the weights from all ranks.
     num_batches = math.ceil(math.ceil(len(samples) / world.size) / batch_size)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves on disk: every answer, the summary, and pictures of some answers."""
+"""What an evaluation leaves on disk: every answer, the summary, and images of some answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlrl.log.answer_pictures import SMALL_PX, save_answers
+from vlrl.log.answer_images import SMALL_PX, save_answers
 from vlrl.protocols import Task
 from vlrl.types import Rollout
 
@@ -24,9 +24,9 @@ def write_evaluation(
     task: Task,
     rollouts: Sequence[Rollout],
 ) -> None:
-    """`<split>.jsonl`, `<split>.json` and `pictures/<split>-<n>.webp`.
+    """`<split>.jsonl`, `<split>.json` and `images/<split>-<n>.webp`.
 
-    Answers that are pictures stand by themselves too, in `pictures/<split>-<n>/`.
+    Answers that are images stand by themselves too, in `images/<split>-<n>/`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
@@ -34,32 +34,32 @@ def write_evaluation(
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     (folder / f"{split}.json").write_text(text, encoding="utf-8")
-    pictures = folder / "pictures"
+    images = folder / "images"
     # The same samples every time, so that before and after can be laid side by side.
-    limit = _num_pictures(task, rollouts)
+    limit = _num_images(task, rollouts)
     step = max(1, len(rollouts) // limit)
     for number, rollout in enumerate(list(rollouts)[::step][:limit]):
-        image = task.picture(rollout.sample, [rollout])
+        image = task.draw(rollout.sample, [rollout])
         if image is None:
             continue
-        pictures.mkdir(exist_ok=True)
+        images.mkdir(exist_ok=True)
         name = f"{split}-{number:02d}"
-        image.save(pictures / f"{name}.webp", quality=85)
-        save_answers(pictures / name, task, rollout.sample, {0: rollout}, MAX_ANSWER_HEIGHT_PX)
+        image.save(images / f"{name}.webp", quality=85)
+        save_answers(images / name, task, rollout.sample, {0: rollout}, MAX_ANSWER_HEIGHT_PX)
         save_files = getattr(task, "save_files", None)
         if save_files is not None:
-            save_files(rollout, pictures / name)
+            save_files(rollout, images / name)
         caption = {
             "id": rollout.sample.id,
             "output": rollout.output if isinstance(rollout.output, str) else None,
             "prompt": " ".join(rollout.sample.texts),
         }
-        path = pictures / f"{name}.json"
+        path = images / f"{name}.json"
         path.write_text(json.dumps(caption, ensure_ascii=False), encoding="utf-8")
 
 
-def _num_pictures(task: Task, rollouts: Sequence[Rollout]) -> int:
-    """More where the first picture is a small one."""
-    pictures = (task.picture(rollout.sample, [rollout]) for rollout in rollouts)
-    first = next((picture for picture in pictures if picture is not None), None)
+def _num_images(task: Task, rollouts: Sequence[Rollout]) -> int:
+    """More where the first image is a small one."""
+    images = (task.draw(rollout.sample, [rollout]) for rollout in rollouts)
+    first = next((image for image in images if image is not None), None)
     return NUM_PICTURES if first is None or first.height >= SMALL_PX else NUM_SMALL_PICTURES

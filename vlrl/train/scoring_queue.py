@@ -1,4 +1,4 @@
-"""Scoring beside sampling: a group's answers are scored while the next group's are drawn."""
+"""Scoring overlapped with sampling: a group's answers are scored while the next group's are drawn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlrl.train.scoring import score_rollouts
 from vlrl.types import Rollout
 
 
-def scores_beside(reward: Reward, choice: Literal["auto", "on", "off"], num_ranks: int) -> bool:
+def overlaps_sampling(reward: Reward, choice: Literal["auto", "on", "off"], num_ranks: int) -> bool:
     """Whether to score while sampling; raises ConfigError where `on` could hang.
 
     auto: where a part of the reward waits for another machine. Rewards that learn talk to other
@@ -29,7 +29,7 @@ def scores_beside(reward: Reward, choice: Literal["auto", "on", "off"], num_rank
     learns = any(isinstance(node, TrainableReward) for node in nodes) and num_ranks > 1
     if choice == "on" and learns:
         raise ConfigError(
-            "scoring.beside_sampling: on, but a part of the reward learns and there are several "
+            "scoring.overlap_sampling: on, but a part of the reward learns and there are several "
             "ranks; leave it on auto"
         )
     waits = any(getattr(node, "waits", False) for node in nodes)
@@ -43,7 +43,7 @@ class ScoringQueue:
         policy.sample(samples, group_size, seed, ready=queue.add)
         rewards = queue.result()
 
-    Each batch is parsed and scored in place, by itself. With `beside: false` all of them together,
+    Each batch is parsed and scored in place, by itself. With `overlap=False` all of them together,
     in `result` and on the caller's thread: models like large batches.
 
     The thread runs without gradients and on the caller's GPU: torch keeps both for each thread,
@@ -51,9 +51,11 @@ class ScoringQueue:
     nor a reward should draw from that.
     """
 
-    def __init__(self, task: Task, reward: Reward, group_size: int, *, beside: bool = True) -> None:
+    def __init__(
+        self, task: Task, reward: Reward, group_size: int, *, overlap: bool = True
+    ) -> None:
         self.task, self.reward, self.group_size = task, reward, group_size
-        self.beside = beside
+        self.overlap = overlap
         self._waiting: list[Rollout] = []
         self.scoring_s = 0.0
         """Seconds that the thread was busy."""
@@ -83,7 +85,7 @@ class ScoringQueue:
                     f"group {group} has {count} of {self.group_size} rollouts; rewards see whole "
                     "groups only"
                 )
-        if self.beside:
+        if self.overlap:
             self._batches.append(self._pool.submit(self._score, list(rollouts)))
         else:
             self._waiting += rollouts
@@ -93,7 +95,7 @@ class ScoringQueue:
 
         Raises the first exception of a reward as it was raised; what came after is not scored.
         """
-        if not self.beside:
+        if not self.overlap:
             return score_rollouts(self.task, self.reward, self._waiting)
         start = time.perf_counter()
         try:

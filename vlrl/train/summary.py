@@ -19,7 +19,7 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """A row a rollout: the task's metrics and `metrics` (by name), None where one does not apply.
 
-    Pictures and shapes are not written into rows: `output` is text or None. A metric whose
+    Images and shapes are not written into rows: `output` is text or None. A metric whose
     benchmark counts every task once, however many samples it has, says so by `task_of(rollout)`,
     the task's name: it stands in the row's `tasks`.
     """
@@ -62,13 +62,13 @@ def summarise(rows: Sequence[Mapping[str, Any]], num_bootstrap: int) -> dict[str
                 verdicts[name].append((row["tasks"][name], bool(value)))
             for key, group in row["strata"].items():
                 strata[key][group][name].append(value)
-    figures = {name: bootstrap_mean(values, num_bootstrap) for name, values in columns.items()}
+    metrics = {name: bootstrap_mean(values, num_bootstrap) for name, values in columns.items()}
     for name, pairs in verdicts.items():
         tags, right = zip(*pairs, strict=True)
-        figures[f"{name}_overall"] = overall(tags, right, num_bootstrap)
+        metrics[f"{name}_overall"] = overall(tags, right, num_bootstrap)
     return {
         "num_samples": len(rows),
-        "overall": figures,
+        "overall": metrics,
         "strata": {
             key: {
                 group: {

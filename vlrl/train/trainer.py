@@ -8,7 +8,7 @@
          v
     task.parse ──> reward tree ──> rewards [B, S], nan = does not apply        time/scoring
          │                │         one column, or one a stage of the answer
-         │                ├── beside sampling, where a reward waits for another machine
+         │                ├── overlapped with sampling, where a reward waits for another machine
          │                └── groups of equal rewards: counted, dropped, drawn again (optional)
          v
     carry a later stage's reward back ──> advantages [B, S], within groups, no collective
@@ -60,7 +60,7 @@ from vlrl.train.evaluation_files import write_evaluation
 from vlrl.train.health import IdleWatch, record_canary, record_health
 from vlrl.train.sampler import PromptSampler
 from vlrl.train.scoring import measured, record, stage_rewards
-from vlrl.train.scoring_queue import ScoringQueue, scores_beside
+from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
 from vlrl.train.summary import summarise
 from vlrl.train.update import Batch, stage_of, update, with_reference
 from vlrl.types import Finish, Rollout
@@ -105,7 +105,7 @@ class Trainer:
         self.trainable: list[TrainableReward] = [
             node for node in walk(reward) if isinstance(node, TrainableReward)
         ]
-        self.beside = scores_beside(reward, config.scoring.beside_sampling, world.size)
+        self.overlap = overlaps_sampling(reward, config.scoring.overlap_sampling, world.size)
         self.idle = IdleWatch(reward)
         self.step = 0
         self.version = 0
@@ -120,8 +120,8 @@ class Trainer:
             config.name, config.num_steps, self.step, show=show, quiet=config.log.quiet
         ) as console:
             while self.step < config.num_steps:
-                figures = self.train_step()
-                console.advance(1, figures)
+                metrics = self.train_step()
+                console.advance(1, metrics)
                 if self._due(config.eval.every):
                     self.evaluate(f"step-{self.step:06d}")
                 if self._due(config.checkpoint.every):
@@ -151,14 +151,14 @@ class Trainer:
         if every and (self.step == 1 or self.step % every == 0) and self.world.is_main:
             limit = self.config.log.num_rollout_groups
             record_groups(self.folder, self.step, self.task, experience.rollouts, limit)
-        figures = meter.reduce(self.world)
-        figures["progress/epoch"] = self.sampler.epoch
+        metrics = meter.reduce(self.world)
+        metrics["progress/epoch"] = self.sampler.epoch
         for sink in self.sinks:
-            sink.write(self.step, figures)
+            sink.write(self.step, metrics)
         if not rests:
             first = experience.rollouts[0].sample.id
-            self.idle.see(self.step, figures["reward/not_applicable"], first, self.world.is_main)
-        return figures
+            self.idle.see(self.step, metrics["reward/not_applicable"], first, self.world.is_main)
+        return metrics
 
     def _collect_or_save(self, meter: Meter) -> Experience:
         """Scored rollouts; where a reward fails for good, what was learnt so far is saved first."""
@@ -182,14 +182,16 @@ class Trainer:
         per_rank = algo.num_prompts // self.world.size
         experience = self._sample(per_rank, meter)
         for _ in range(algo.resample_rounds):
-            dull = _dull(experience.rewards, experience.trajectory.group)
-            num_dull = int(dull.sum()) // algo.group_size
+            zero_variance = _zero_variance_rows(experience.rewards, experience.trajectory.group)
+            num_zero_variance = int(zero_variance.sum()) // algo.group_size
             # All ranks draw alike, so that the walk over the data stays the same on all.
-            wanted = int(all_max(num_dull, self.world))
+            wanted = int(all_max(num_zero_variance, self.world))
             if not wanted:
                 break
-            meter.add("filter/resampled_groups", [float(num_dull)])
-            experience = _replace_dull(experience, self._sample(wanted, meter), algo.group_size)
+            meter.add("filter/resampled_groups", [float(num_zero_variance)])
+            experience = _replace_zero_variance(
+                experience, self._sample(wanted, meter), algo.group_size
+            )
         record(meter, self.task, experience.rollouts)
         record_health(meter, self.reward, experience.rollouts)
         health = self.config.health
@@ -208,13 +210,13 @@ class Trainer:
         ]
         seed = row_seed(self.config.seed, "rollout", self.sampler.position)
         G = self.config.algo.group_size
-        with ScoringQueue(self.task, self.reward, G, beside=self.beside) as queue:
+        with ScoringQueue(self.task, self.reward, G, overlap=self.overlap) as queue:
             with meter.timed("sampling"):
                 rollouts, trajectory = self.policy.sample(samples, G, seed, ready=queue.add)
             with meter.timed("scoring"):
                 self._on_all(queue.result)
-        if self.beside:
-            meter.maximum("scoring/beside_s", queue.scoring_s)
+        if self.overlap:
+            meter.maximum("scoring/overlapped_s", queue.scoring_s)
         rewards = stage_rewards(rollouts, num_stages(self.reward))
         return Experience(rollouts, trajectory, rewards)
 
@@ -237,14 +239,14 @@ class Trainer:
         group, trajectory = experience.trajectory.group, experience.trajectory
         rewards = carry_back(experience.rewards, algo.stage_carry)
         advantage = self._advantage(rewards, group)
-        dull = _dull(rewards, group)
+        zero_variance = _zero_variance_rows(rewards, group)
         truncated = torch.tensor([r.finish is Finish.LENGTH for r in experience.rollouts])
         kept = ~rewards.isnan().all(1)
         if algo.drop_zero_variance:
-            kept &= ~dull
+            kept &= ~zero_variance
         if algo.mask_truncated:
             kept &= ~truncated
-        meter.add("filter/zero_variance", dull.tolist())
+        meter.add("filter/zero_variance", zero_variance.tolist())
         meter.add("filter/kept", kept.tolist())
         for column in rewards.unbind(1):
             meter.add("reward/group_std", group_statistics(column, group)[1].tolist())
@@ -350,13 +352,15 @@ class Trainer:
         return bool(every) and self.step % every == 0
 
 
-def _replace_dull(old: Experience, new: Experience, G: int) -> Experience:
+def _replace_zero_variance(old: Experience, new: Experience, G: int) -> Experience:
     """`old` with its equal-reward groups replaced by groups of `new` that do teach."""
     num_groups = len(old.rollouts) // G
     everything = [(old, g) for g in range(num_groups)]
     everything += [(new, g) for g in range(len(new.rollouts) // G)]
     # A stable sort: groups that teach first, the old ones before the new.
-    picks = sorted(everything, key=lambda pick: _is_dull(pick[0].rewards[_rows(pick[1], G)]))
+    picks = sorted(
+        everything, key=lambda pick: _has_zero_variance(pick[0].rewards[_rows(pick[1], G)])
+    )
     picks = picks[:num_groups]
     rollouts: list[Rollout] = []
     for place, (source, g) in enumerate(picks):
@@ -372,10 +376,10 @@ def _rows(group: int, G: int) -> slice:
     return slice(group * G, (group + 1) * G)
 
 
-def _dull(rewards: Tensor, group: Tensor) -> Tensor:
+def _zero_variance_rows(rewards: Tensor, group: Tensor) -> Tensor:
     """True for the rows of groups that teach nothing in any stage, [B, S] -> bool [B]."""
     return torch.stack([zero_variance(column, group) for column in rewards.unbind(1)]).all(0)
 
 
-def _is_dull(rewards: Tensor) -> bool:
-    return bool(_dull(rewards, torch.zeros(len(rewards), dtype=torch.long)).all())
+def _has_zero_variance(rewards: Tensor) -> bool:
+    return bool(_zero_variance_rows(rewards, torch.zeros(len(rewards), dtype=torch.long)).all())

@@ -1,4 +1,4 @@
-"""A video on one picture: frames with true and answered boxes, and a bar of time for each."""
+"""A video on one image: frames with true and answered boxes, and a bar of time for each."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def contact_sheet(
     )
     draw = ImageDraw.Draw(sheet)
     pixels = Frame(width, height)
-    for place, picture in enumerate(frames):
+    for place, frame in enumerate(frames):
         left = place * (width + GAP_PX)
-        image = Image.fromarray(picture)
+        image = Image.fromarray(frame)
         if scale > 1:
             image = image.resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(image, (left, 0))

@@ -161,22 +161,22 @@ def questions_of(scene: Scene, drawn: Rendered) -> list[Question]:
 
 def _actor(pool: Pool, rng: random.Random, name: str, script: Script) -> tuple[Actor, Motion]:
     size = rng.randint(28, 42)
-    picture = rng.choice(pool.sprites[name])
+    image = rng.choice(pool.sprites[name])
     big = round(size * BIG)
     room = SIDE_PX - (big if script is growing else size)
     motion = script(rng, float(room))
     looks = {
-        "plain": _pixels(picture, size),
-        "flipped": _pixels(picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM), size),
-        "big": _pixels(picture, big),
+        "plain": _pixels(image, size),
+        "flipped": _pixels(image.transpose(Image.Transpose.FLIP_TOP_BOTTOM), size),
+        "big": _pixels(image, big),
     }
     centres = native_path(motion.path, FRAMES_A_STEP) + (SIDE_PX - room) / 2
     shown = tuple(looks[motion.looks[frame // FRAMES_A_STEP]] for frame in range(NUM_FRAMES))
     return Actor(name, shown, centres), motion
 
 
-def _pixels(picture: Image.Image, size: int) -> np.ndarray:
-    resized = picture.resize((size, size), Image.Resampling.LANCZOS)
+def _pixels(image: Image.Image, size: int) -> np.ndarray:
+    resized = image.resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(resized, dtype=np.float32) / 255
 
 

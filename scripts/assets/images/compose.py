@@ -1,7 +1,7 @@
-"""The pictures of the embedded text-to-image set: a sprite or a word on a plain colour.
+"""The images of the embedded text-to-image set: a sprite or a word on a plain colour.
 
-Scripts that write the set and training that draws further pictures both call this file, so that
-one caption always means one kind of picture.
+Scripts that write the set and training that draws further images both call this file, so that
+one caption always means one kind of image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 
 INK = (24, 24, 24)
 MARGIN = 1 / 16
-"""Least free border around a word, as a share of the picture's side."""
+"""Least free border around a word, as a share of the image's side."""
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
@@ -41,9 +41,9 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 def compose(sprite: Image.Image, colour: str) -> Image.Image:
     """The RGBA sprite on a plain background, RGB and as large as the sprite."""
-    picture = Image.new("RGBA", sprite.size, (*rgb(colour), 255))
-    picture.alpha_composite(sprite.convert("RGBA"))
-    return picture.convert("RGB")
+    image = Image.new("RGBA", sprite.size, (*rgb(colour), 255))
+    image.alpha_composite(sprite.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def draw_word(word: str, colour: str, size_px: int = 64, seed: int = 0) -> Image.Image:
@@ -57,13 +57,13 @@ def draw_word(word: str, colour: str, size_px: int = 64, seed: int = 0) -> Image
     left, top, right, bottom = _ink(font, word)
     generator = random.Random(seed)
     away = [generator.randint(-(margin // 2), margin // 2) for _ in range(2)]
-    picture = Image.new("RGB", (size_px, size_px), rgb(colour))
+    image = Image.new("RGB", (size_px, size_px), rgb(colour))
     corner = (
         (size_px - (right - left)) // 2 - left + away[0],
         (size_px - (bottom - top)) // 2 - top + away[1],
     )
-    ImageDraw.Draw(picture).text(corner, word, fill=INK, font=font)
-    return picture
+    ImageDraw.Draw(image).text(corner, word, fill=INK, font=font)
+    return image
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,6 @@
-"""Pictures made worse by a known amount, so that the truth about a preference needs no annotator.
+"""Images made worse by a known amount, so that the truth about a preference needs no annotator.
 
-severity: 0 leaves a picture as it is, 1 is the worst. A picture's own gold score is -severity.
+severity: 0 leaves an image as it is, 1 is the worst. An image's own gold score is -severity.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ HELD_OUT_KINDS = ("pixelate", "washed_out", "streaks")
 
 
 def degrade(kind: str, image: Image.Image, severity: float, seed: int) -> Image.Image:
-    """The picture made worse, RGB and of the same size; the same for the same seed.
+    """The image made worse, RGB and of the same size; the same for the same seed.
 
     Raises ValueError for an unknown kind and for a severity outside [0, 1].
     """

@@ -1,8 +1,8 @@
-"""Draws the embedded captioned pictures' references: each Noto sprite on each colour, lossless.
+"""Draws the embedded captioned images' references: each Noto sprite on each colour, lossless.
 
     python scripts/assets/images/draw_references.py        # `make setup` calls it
 
-5 MB of files that 1 MB of sprites decides are not kept in the repository. Pictures that are there
+5 MB of files that 1 MB of sprites decides are not kept in the repository. Images that are there
 already stay as they are.
 """
 
@@ -19,7 +19,7 @@ from scripts.assets.images.compose import COLOURS, compose
 
 
 def draw_references(images: Path) -> int:
-    """Write what is missing of `images`/references; the number of pictures written."""
+    """Write what is missing of `images`/references; the number of images written."""
     folder, num_written = images / "references", 0
     folder.mkdir(exist_ok=True)
     for sprite in sorted((images / "noto").glob("*.png")):
@@ -29,7 +29,7 @@ def draw_references(images: Path) -> int:
             continue
         with Image.open(sprite) as drawn:
             for colour, path in missing.items():
-                # Under another name first: a run beside this one never meets half a picture.
+                # Under another name first: a run beside this one never meets half an image.
                 staged = path.with_suffix(".partial")
                 compose(drawn, colour).save(staged, "WEBP", lossless=True, quality=20, method=0)
                 staged.replace(path)
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--images", type=Path, default=ROOT / "assets/images")
     num_written = draw_references(parser.parse_args().images)
     if num_written:
-        print(f"setup: drew {num_written} reference pictures")
+        print(f"setup: drew {num_written} reference images")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Writes README.md and LICENSES.md of the embedded captioned pictures from what was built."""
+"""Writes README.md and LICENSES.md of the embedded captioned images from what was built."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,13 +24,13 @@ Every concept is drawn in two styles, Microsoft's Fluent Flat and Google's Noto:
   lossless. They are not kept in the repository: `make setup` draws them from the sprites
   (`scripts/assets/images/draw_references.py`, two seconds).
 
-Only Noto pictures are references. The same pictures in Fluent style, and pictures of words, are
+Only Noto images are references. The same images in Fluent style, and images of words, are
 composed when they are needed, by the same functions (`scripts/assets/images/compose.py`).
 
-Each line of `train.jsonl`, `held_out.jsonl` and `new_concepts.jsonl` is one picture: `id`,
+Each line of `train.jsonl`, `held_out.jsonl` and `new_concepts.jsonl` is one image: `id`,
 `caption`, `concept`, `category`, `colour`, `references` (paths from this folder). Each line of
 `words_train.jsonl`, `words_practice.jsonl` and `words_held_out.jsonl` is one prompt for a word
-that should stand in the picture: `id`, `caption`, `written`, `colour`, `novelty`; they have no
+that should stand in the image: `id`, `caption`, `written`, `colour`, `novelty`; they have no
 references.
 """
 
@@ -67,15 +67,15 @@ SOFTWARE.
 
 def write_docs(out: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """README.md with the counts of what was written, and LICENSES.md."""
-    pictures = [row for rows in splits.values() for row in rows if "concept" in row]
+    images = [row for rows in splits.values() for row in rows if "concept" in row]
     words = [row for rows in splits.values() for row in rows if "written" in row]
     size = sum(path.stat().st_size for path in out.rglob("*") if path.suffix in (".png", ".webp"))
     lines = [
-        "# Embedded captioned pictures",
+        "# Embedded captioned images",
         "",
-        f"{len({row['concept'] for row in pictures})} concepts in two styles, {len(pictures)} "
-        f"captions with a reference picture, {len(words)} prompts for "
-        f"{len({row['written'] for row in words})} written words, {size / 1e6:.1f} MB of pictures.",
+        f"{len({row['concept'] for row in images})} concepts in two styles, {len(images)} "
+        f"captions with a reference image, {len(words)} prompts for "
+        f"{len({row['written'] for row in words})} written words, {size / 1e6:.1f} MB of images.",
         ABOUT.format(resvg=RESVG),
         "| file | rows | concepts or words | what |",
         "|---|---|---|---|",
@@ -86,8 +86,8 @@ def write_docs(out: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
         lines.append(f"| `{split}.jsonl` | {len(rows)} | {things} | {what} |")
     lines += ["", "| category | concepts | of them new |", "|---|---|---|"]
     new = {row["concept"] for row in splits["new_concepts"]}
-    for category in dict.fromkeys(row["category"] for row in pictures):
-        names = {row["concept"] for row in pictures if row["category"] == category}
+    for category in dict.fromkeys(row["category"] for row in images):
+        names = {row["concept"] for row in images if row["category"] == category}
         lines.append(f"| {category} | {len(names)} | {len(names & new)} |")
     lines += ["", "| colour | sRGB | rows held out |", "|---|---|---|"]
     for colour, value in COLOURS.items():
@@ -99,23 +99,23 @@ def write_docs(out: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
 
 def licences() -> str:
     """Packages, versions, licences and their notices."""
-    return f"""# Sources of the embedded captioned pictures
+    return f"""# Sources of the embedded captioned images
 
 | files | package | art | licence |
 |---|---|---|---|
 | `fluent/*.png` | npm {FLUENT} | Fluent Emoji (Flat), Microsoft Corporation | MIT |
 | `noto/*.png`, `references/*.webp` | npm {NOTO} | Noto Emoji v2.048, Google | Apache-2.0 |
 
-Changes made: the vector art was rasterised, the pictures were cropped to what is drawn, scaled,
+Changes made: the vector art was rasterised, the images were cropped to what is drawn, scaled,
 centred, and for the references put on a plain background.
 
-Words are drawn at run time with the font that Pillow carries; no picture of one lies here.
+Words are drawn at run time with the font that Pillow carries; no image of one lies here.
 
 ## Noto Emoji
 
 Copyright Google Inc. The package states for its Google images: "Android/Google/Noto images, are
 available under the Apache License 2.0". The text of that licence is the file `LICENSE` at the top
-of this repository; a copy of these pictures must be accompanied by it.
+of this repository; a copy of these images must be accompanied by it.
 
 ## Fluent Emoji
 
@@ -128,7 +128,7 @@ Copyright (c) Microsoft Corporation.
 {MIT}
 ## emoji-datasource
 
-Its `emoji.json` says which picture shows which code point; nothing of it is copied here.
+Its `emoji.json` says which image shows which code point; nothing of it is copied here.
 
 The MIT License (MIT)
 

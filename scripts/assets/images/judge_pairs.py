@@ -1,9 +1,9 @@
 """Preference pairs whose truth is known, out of the embedded sprites.
 
-    quality    the same picture, made worse by two known amounts (scripts/assets/images/degrade.py)
-    caption    the right picture against one of another thing, background or number
+    quality    the same image, made worse by two known amounts (scripts/assets/images/degrade.py)
+    caption    the right image against one of another thing, background or number
 
-Each row names the severity of both: the gold score of a picture is -severity.
+Each row names the severity of both: the gold score of an image is -severity.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ TRAINED_KINDS = (*(k for k in DEGRADATIONS if k not in HELD_OUT_KINDS), *CAPTION
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 PLACES = {1: ((16, 16),), 2: ((2, 16), (34, 16)), 3: ((2, 2), (34, 2), (18, 34)),
           4: ((2, 2), (34, 2), (2, 34), (34, 34))}  # fmt: skip
-"""Left and top of each 28 px sprite of a picture of 64 px."""
+"""Left and top of each 28 px sprite of an image of 64 px."""
 
 
 @dataclass(frozen=True)
 class MadePair:
-    """A pair with its pictures."""
+    """A pair with its images."""
 
     caption: str
     chosen: Image.Image
     rejected: Image.Image
     kind: str
     severity: tuple[float, float]
-    """Of the chosen and of the rejected picture."""
+    """Of the chosen and of the rejected image."""
     fields: Mapping[str, Any]
 
 
@@ -64,7 +64,7 @@ class PairMaker:
         fields = {"concept": row["concept"], "style": style}
         if kind == "wrong_count":
             return self._count(row, style, fields)
-        right = self.picture(row, style)
+        right = self.image(row, style)
         if kind in CAPTION_KINDS:
             wrong, severity = self._wrong(kind, row, style)
             return MadePair(row["caption"], right, wrong, kind, (0.0, severity), fields)
@@ -73,7 +73,7 @@ class PairMaker:
         better, worse = (degrade(kind, right, severity, seed) for severity in (low, high))
         return MadePair(row["caption"], better, worse, kind, (low, high), fields)
 
-    def picture(self, row: Mapping[str, Any], style: str) -> Image.Image:
+    def image(self, row: Mapping[str, Any], style: str) -> Image.Image:
         """The row's thing on its background."""
         return compose(self.sprite(row, style), row["colour"])
 
@@ -117,15 +117,15 @@ class PairMaker:
 
     def _several(self, row: Mapping[str, Any], style: str, count: int) -> Image.Image:
         small = self.sprite(row, style).resize((28, 28), Image.Resampling.LANCZOS)
-        picture = Image.new("RGBA", (64, 64), (*rgb(row["colour"]), 255))
+        image = Image.new("RGBA", (64, 64), (*rgb(row["colour"]), 255))
         for place in PLACES[count]:
-            picture.alpha_composite(small, place)
-        return picture.convert("RGB")
+            image.alpha_composite(small, place)
+        return image.convert("RGB")
 
 
 def write_pairs(pairs: Iterator[MadePair], file: Path, prefix: str) -> int:
-    """JSON lines in the `pairs` layout, with the pictures in a folder beside them; how many."""
-    folder = file.parent / f"{file.stem}_pictures"
+    """JSON lines in the `pairs` layout, with the images in a folder beside them; how many."""
+    folder = file.parent / f"{file.stem}_images"
     folder.mkdir(parents=True, exist_ok=True)
     num = 0
     with file.open("w", encoding="utf-8") as lines:

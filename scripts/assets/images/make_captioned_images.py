@@ -1,4 +1,4 @@
-"""Builds the embedded captioned pictures from two npm packages of emoji art.
+"""Builds the embedded captioned images from two npm packages of emoji art.
 
     uv pip install --no-deps resvg-py==0.5.0
     python scripts/assets/images/make_captioned_images.py --out assets/images
@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 
 def svg_drawer() -> Callable[[str], Image.Image]:
-    """A function from an SVG text to a picture of 512 px; ends the program without resvg-py."""
+    """A function from an SVG text to an image of 512 px; ends the program without resvg-py."""
     try:
         import resvg_py
     except ModuleNotFoundError:
@@ -87,7 +87,7 @@ def noto_sprites(noto: Path, fluent: Path, wanted: Iterable[Concept]) -> dict[st
     sprites = {}
     for concept in wanted:
         if concept.icon not in image_of:
-            raise SystemExit(f"{concept.name!r}: {NOTO} has no picture of {concept.icon!r}")
+            raise SystemExit(f"{concept.name!r}: {NOTO} has no image of {concept.icon!r}")
         with Image.open(image_of[concept.icon]) as image:
             sprites[concept.slug] = centred(image.convert("RGBA"))
     return sprites
@@ -128,7 +128,7 @@ def held_out_colours(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def concept_rows(all_concepts: list[Concept]) -> Iterator[tuple[str, Row]]:
-    """(split, row) of every picture: each concept on each colour."""
+    """(split, row) of every image: each concept on each colour."""
     new = new_concepts(all_concepts)
     held_out = held_out_colours(c.slug for c in all_concepts if c.slug not in new)
     for concept in all_concepts:
@@ -152,7 +152,7 @@ def concept_rows(all_concepts: list[Concept]) -> Iterator[tuple[str, Row]]:
 
 
 def word_rows() -> Iterator[tuple[str, Row]]:
-    """(split, row) of every prompt that asks for a written word; they have no pictures."""
+    """(split, row) of every prompt that asks for a written word; they have no images."""
     words = WORDS.split()
     new = {
         word

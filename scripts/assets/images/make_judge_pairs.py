@@ -1,4 +1,4 @@
-"""Write preference pairs of known truth out of the embedded pictures; needs no annotator.
+"""Write preference pairs of known truth out of the embedded images; needs no annotator.
 
     python scripts/assets/images/make_judge_pairs.py --out runs/judge_pairs
 

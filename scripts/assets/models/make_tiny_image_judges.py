@@ -1,8 +1,8 @@
-"""Make what looks at the embedded pictures: a DINO backbone for rewards, and two judges.
+"""Make what looks at the embedded images: a DINO backbone for rewards, and two judges.
 
     python scripts/assets/models/make_tiny_image_judges.py --out assets/models
 
-tiny_dinov2: trained without labels on training pictures of both styles; the adversarial reward
+tiny_dinov2: trained without labels on training images of both styles; the adversarial reward
 stands on it. judge_style and judge_concept: classifiers of the style (fluent or noto) and of the
 concept; no reward uses them, they measure. They see training prompts alone too, except that the
 concept judge is shown all 240 concepts, in both styles.
@@ -23,7 +23,7 @@ from vlrl.distributed.memory import keep_freed_memory
 from scripts.assets.models.image import dino
 from scripts.assets.models.image import judges
 from scripts.assets.models.image.clock import Clock
-from scripts.assets.models.image.pictures import both_styles, labelled
+from scripts.assets.models.image.images import both_styles, labelled
 
 
 def main() -> None:
@@ -43,9 +43,9 @@ def main() -> None:
         folder = args.out / "tiny_dinov2"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "warmup_log.jsonl").open("w", encoding="utf-8") as log:
-            pictures = both_styles(args.assets, dino.SIZE_PX)
+            images = both_styles(args.assets, dino.SIZE_PX)
             clock = Clock(args.dino_minutes)
-            model = dino.train_dino(pictures, clock, batch=48, lr=1e-3, log=log)
+            model = dino.train_dino(images, clock, batch=48, lr=1e-3, log=log)
         model.half().save_pretrained(folder)
         dino.processor().save_pretrained(folder)
     if args.judge_minutes:
@@ -70,7 +70,7 @@ def judge(args: argparse.Namespace, by: str) -> None:
             ]
         right = float((torch.cat(guesses) == new.labels).float().mean())
         log.write(json.dumps({"held_out_accuracy": right, "num": len(new.labels)}) + "\n")
-    print(f"judge of {by}: {100 * right:.1f} % of {len(new.labels)} held-out pictures", flush=True)
+    print(f"judge of {by}: {100 * right:.1f} % of {len(new.labels)} held-out images", flush=True)
     model.half().save_pretrained(folder)
     judges.processor().save_pretrained(folder)
 

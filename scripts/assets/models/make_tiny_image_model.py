@@ -19,10 +19,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from vlrl.distributed.memory import keep_freed_memory
-from scripts.assets.models.image.autoencoder import encode_pictures, scale_latents, train_autoencoder
+from scripts.assets.models.image.autoencoder import encode_images, scale_latents, train_autoencoder
 from scripts.assets.models.image.clock import Clock
 from scripts.assets.models.image.flow import train_flow
-from scripts.assets.models.image.pictures import all_captions, base_pictures, both_styles
+from scripts.assets.models.image.images import all_captions, base_images, both_styles
 from scripts.assets.models.image.pipeline import PipelineSize, new_pipeline, num_parameters
 
 LOOK_AT = (
@@ -54,14 +54,14 @@ def main() -> None:
     print(num_parameters(pipeline), flush=True)
     with (args.out / "warmup_log.jsonl").open("a", encoding="utf-8") as log:
         if args.vae_minutes:
-            pictures = both_styles(args.assets, size.image_px)
+            images = both_styles(args.assets, size.image_px)
             clock = Clock(args.vae_minutes)
-            train_autoencoder(pipeline.vae, pictures, clock, batch=16, lr=args.vae_lr, log=log)
-            scale_latents(pipeline.vae, pictures)
+            train_autoencoder(pipeline.vae, images, clock, batch=16, lr=args.vae_lr, log=log)
+            scale_latents(pipeline.vae, images)
             save(pipeline, args.out)
         if args.flow_minutes:
-            base = base_pictures(args.assets, size.image_px, args.second_style)
-            latents = encode_pictures(pipeline.vae, base.images)
+            base = base_images(args.assets, size.image_px, args.second_style)
+            latents = encode_images(pipeline.vae, base.images)
             clock = Clock(args.flow_minutes)
             train_flow(
                 pipeline,
@@ -104,8 +104,8 @@ def sheet(pipeline: object, guidance: float) -> Image.Image:
         )
     page = Image.new("RGB", (4 * 130, len(rows) * 130), "white")
     for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            page.paste(picture.resize((128, 128), Image.Resampling.NEAREST), (130 * x, 130 * y))
+        for x, image in enumerate(row):
+            page.paste(image.resize((128, 128), Image.Resampling.NEAREST), (130 * x, 130 * y))
     return page
 
 
@@ -121,7 +121,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument(
-        "--second-style", type=float, default=0.0, help="share of pictures in the second style"
+        "--second-style", type=float, default=0.0, help="share of images in the second style"
     )
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--threads", type=int, default=2)

@@ -43,12 +43,12 @@ def main() -> None:
     asked = ["Caption: ", "\nA: ", "\nB: ", "\nIs A better than B?", "\nIs it good?", QUESTION]
     texts = [row["caption"] for row in rows] * 3 + asked * 200
     texts += [f"{word} times {row['caption']}" for row in rows for word in NUMBERS.values()]
-    # Names of new things are spelt with the same tokens, but no picture of them is shown.
+    # Names of new things are spelt with the same tokens, but no image of them is shown.
     processor = judge_processor(texts + [row["caption"] for row in new])
     args.out.mkdir(parents=True, exist_ok=True)
     new_judge(processor, args.seed, args.out)
     maker = PairMaker(args.assets, rows, args.seed)
-    shown = [(row["caption"], maker.picture(row, style)) for row in rows for style in STYLES]
+    shown = [(row["caption"], maker.image(row, style)) for row in rows for style in STYLES]
     counted = maker.draw(NUM_COUNTED, ("wrong_count",))
     shown += [(made.caption, made.chosen) for made in counted]
     with (args.out / "naming_log.jsonl").open("w", encoding="utf-8") as log:

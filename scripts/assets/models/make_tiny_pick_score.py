@@ -5,7 +5,7 @@
         configs/image_generation/tiny_pick_score.yaml
 
 A CLIPModel that `use: pick_score` loads. The pairs are those of scripts/assets/images/make_judge_pairs.py:
-damaged pictures, and wrong things, backgrounds and numbers; of training captions alone.
+damaged images, and wrong things, backgrounds and numbers; of training captions alone.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from scripts.assets.screens.screen_docs import write_docs
 from scripts.assets.screens.screen_store import load_found, save_found
 
 from vlrl.gui.capture.browser import Browser
-from vlrl.gui.capture.capture import Shot, load, make_shot, picture, scroll_to
+from vlrl.gui.capture.capture import Shot, load, make_shot, screenshot, scroll_to
 from vlrl.gui.capture.dataset import Deduper, slug, split_of_page
 from vlrl.gui.capture.extract import ExtractOptions, read_page
 from vlrl.gui.capture.records import Screen
@@ -87,7 +87,7 @@ def click_all(page: Any, selectors: tuple[str, ...], dropped: Counter[str]) -> b
 
 def tiles(page: Any, window: tuple[int, int], key: str) -> Iterator[tuple[Shot, str]]:
     """Native-scale tiles of a desktop window, without overlap."""
-    raw, image = read_page(page), picture(page)
+    raw, image = read_page(page), screenshot(page)
     width, height = DESKTOP
     for row in range(window[1] // height):
         for column in range(window[0] // width):
@@ -195,7 +195,7 @@ class Collector:
                 where = f"{name}@{i}" if app.scrolls > 6 else name
                 screen = screen_for(app, platform, size, where, label, at, theme)
                 raw = read_page(page)
-                shot = make_shot(raw, picture(page), f"{SEED}/{screen.id}", OPTIONS, scroll=at)
+                shot = make_shot(raw, screenshot(page), f"{SEED}/{screen.id}", OPTIONS, scroll=at)
                 self.keep(app, shot, screen)
 
     def windows(

@@ -54,8 +54,8 @@ def load_found(folder: Path) -> tuple[list[Found], Counter[str]] | None:
     contents = CONTENTS.validate_json(file.read_bytes())
     found: list[Found] = []
     for number, kept in enumerate(contents.screens):
-        with Image.open(folder / f"{number:04d}.png") as image:
-            picture = image.convert("RGB")
+        with Image.open(folder / f"{number:04d}.png") as opened:
+            picture = opened.convert("RGB")
         shot = Shot(picture, kept.elements, kept.instructions, kept.screen.scroll, kept.height)
         found.append((shot, kept.screen))
     return found, Counter(contents.dropped)

@@ -65,7 +65,7 @@ def scroll_to(page: Any, offset: int) -> int:
     return round(top)
 
 
-def picture(page: Any) -> Image.Image:
+def screenshot(page: Any) -> Image.Image:
     """The viewport as an RGB image, one image pixel a CSS pixel.
 
     On a busy machine Chromium now and then answers that it is unable to capture: asked again.
@@ -86,7 +86,7 @@ def picture(page: Any) -> Image.Image:
 def shoot(page: Any, seed: str, options: ExtractOptions, *, scroll: int = 0) -> Shot:
     """Reads and photographs the page as it stands."""
     raw = read_page(page)
-    image = picture(page)
+    image = screenshot(page)
     return make_shot(raw, image, seed, options, scroll=scroll)
 
 

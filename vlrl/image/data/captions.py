@@ -1,4 +1,4 @@
-"""Prompts for pictures, with what is known of the picture: JSON, JSON lines or plain text."""
+"""Prompts for images, with what is known of the image: JSON, JSON lines or plain text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CaptionSource(BaseModel):
     - `.jsonl`, `.json` with a list: rows with `caption` (or else `prompt`) and maybe `id`,
       `references`, `written`, `scene`. Rows with `include` are GenEval's: {tag, include, exclude?,
       prompt}.
-    - `.json` with an object: Adv-GRPO's {prompt: [files of reference pictures]}.
+    - `.json` with an object: Adv-GRPO's {prompt: [files of reference images]}.
     - `.txt`: one prompt a line, as Flow-GRPO has them.
     """
 
@@ -37,10 +37,10 @@ class CaptionSource(BaseModel):
 
     path: str
     references: str | None = None
-    """A folder whose pictures, in the order of their names, are the references of every prompt: a
+    """A folder whose images, in the order of their names, are the references of every prompt: a
     style to come near. What rows name themselves is then not looked at."""
     references_root: str | None = None
-    """Folder of the pictures that rows name as references; the data file's own folder where it is
+    """Folder of the images that rows name as references; the data file's own folder where it is
     not given."""
     limit: int | None = Field(default=None, gt=0)
     """At most so many rows, the first good ones."""
@@ -57,7 +57,7 @@ class CaptionRow:
     id: str
     caption: str
     references: tuple[str, ...] = ()
-    """Paths of pictures of the same caption, or of the same style; the files are there."""
+    """Paths of images of the same caption, or of the same style; the files are there."""
     written: str | None = None
     scene: Mapping[str, Any] | None = None
     """GenEval's `tag`, `include` and `exclude`, checked."""
@@ -78,7 +78,7 @@ def read_captions(
     labels: names of row fields to keep as groups, where a row has them. quoted_text: what
     should be written stands in the caption, in its first pair of double quotes. A bad row raises
     DataError, or with `skip` is listed in `skipped`; a file without a good row always raises, and
-    so does a folder of references without a picture or with one that cannot be read.
+    so does a folder of references without an image or with one that cannot be read.
     """
     path = Path(source.path)
     root = path.parent if source.references_root is None else Path(source.references_root)
@@ -178,7 +178,7 @@ def _id(value: Any, where: str, default: str) -> str:
 
 
 def _references(value: Any, root: Path, where: str) -> tuple[str, ...]:
-    """Paths of the pictures, each of which must be there."""
+    """Paths of the images, each of which must be there."""
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
@@ -187,30 +187,30 @@ def _references(value: Any, root: Path, where: str) -> tuple[str, ...]:
     for path in paths:
         if not path.is_file():
             raise DataError(
-                f"{where}: field 'references': there is no picture {path}; check "
+                f"{where}: field 'references': there is no image {path}; check "
                 "`references_root` (`make setup` draws those of assets/images)"
             )
     return tuple(map(str, paths))
 
 
 def _style(source: CaptionSource, path: Path) -> tuple[str, ...]:
-    """The pictures of the source's folder; each is read once, before anything is trained on it."""
+    """The images of the source's folder; each is read once, before anything is trained on it."""
     assert source.references is not None
     if source.references_root is not None or "references" in source.columns:
         raise ConfigError(
-            f"{path}: `references` names the pictures of all prompts, `references_root` and "
+            f"{path}: `references` names the images of all prompts, `references_root` and "
             "`columns.references` those of single rows; remove one or the other"
         )
     folder = Path(source.references)
     if not folder.is_dir():
         raise DataError(
-            f"{path}: `references`: there is no folder {folder}; name one that holds pictures "
+            f"{path}: `references`: there is no folder {folder}; name one that holds images "
             "(a list of files for each prompt stands in the rows instead)"
         )
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
     if not files:
         raise DataError(
-            f"{path}: `references`: no picture in {folder}; put some there "
+            f"{path}: `references`: no image in {folder}; put some there "
             f"({', '.join(PICTURES)}; folders below it are not looked into)"
         )
     for file in files:
@@ -219,7 +219,7 @@ def _style(source: CaptionSource, path: Path) -> tuple[str, ...]:
                 image.load()  # opening reads the head alone
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(
-                f"{path}: `references`: the picture {file} cannot be read: {error}; replace or "
+                f"{path}: `references`: the image {file} cannot be read: {error}; replace or "
                 "remove it"
             ) from error
     return tuple(map(str, files))

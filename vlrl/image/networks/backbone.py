@@ -1,4 +1,4 @@
-"""A frozen vision backbone: one CLS token and a grid of patch tokens a picture."""
+"""A frozen vision backbone: one CLS token and a grid of patch tokens an image."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Loaded:
 class Backbone:
     """DINOv2- and DINOv3-like transformers as fixed features; nothing in it ever trains.
 
-    Every picture is resized as a whole to size_px x size_px (bicubic, antialiased): no border
-    is cropped away, and a picture that is not square is squeezed. The published processors
-    crop the centre instead; for square pictures that is the only difference.
+    Every image is resized as a whole to size_px x size_px (bicubic, antialiased): no border
+    is cropped away, and an image that is not square is squeezed. The published processors
+    crop the centre instead; for square images that is the only difference.
 
     `layers` are blocks, the first one is 1: their tokens, each of mean 0 and variance 1, side by
     side in one row of features. Without them it is the last block's, after the last norm.
@@ -82,7 +82,7 @@ class Backbone:
         Plain tensors, also where the caller is in inference mode: a head may train on them.
         """
         if not images:
-            raise ValueError("the features of no pictures")
+            raise ValueError("the features of no images")
         with torch.inference_mode(False), torch.no_grad():
             tokens = torch.cat(
                 [
@@ -120,7 +120,7 @@ class Backbone:
         return seen.hexdigest()[:16]
 
     def _pixels(self, images: Sequence[np.ndarray]) -> Tensor:
-        """[N, 3, size, size], normalised; pictures of one size are resized together."""
+        """[N, 3, size, size], normalised; images of one size are resized together."""
         out = torch.empty(len(images), 3, self.size_px, self.size_px, device=self.device)
         rows_of: dict[tuple[int, ...], list[int]] = {}
         for row, image in enumerate(images):
@@ -179,7 +179,7 @@ def _from_transformers(name: str, size_px: int | None, layers: tuple[int, ...]) 
 
 
 def _size_of(processor: Any, config: Any) -> int:
-    """The side of the picture that the checkpoint's own processor hands over, in pixels."""
+    """The side of the image that the checkpoint's own processor hands over, in pixels."""
     crop = getattr(processor, "crop_size", None)
     if crop is not None and getattr(processor, "do_center_crop", False):
         return int(crop["height"])

@@ -32,7 +32,7 @@ class Clip(ABC):
 
     @torch.no_grad()
     def image_features(self, images: Sequence[np.ndarray]) -> Tensor:
-        """[N, D] of uint8 pictures [H, W, 3] of any size."""
+        """[N, D] of uint8 images [H, W, 3] of any size."""
         return unit(self._image(images))
 
     @torch.no_grad()
@@ -43,7 +43,7 @@ class Clip(ABC):
         return unit(self._text(once))[[rows[text] for text in texts]]
 
     def cosines(self, images: Sequence[np.ndarray], texts: Sequence[str]) -> Tensor:
-        """[N], picture i with text i."""
+        """[N], image i with text i."""
         pairs = self.image_features(images) * self.text_features(texts)
         return pairs.sum(-1).clamp(-1, 1)
 
@@ -71,7 +71,7 @@ class TransformersClip(Clip):
 
     def pixels(self, images: Sequence[np.ndarray]) -> Tensor:
         """[N, 3, S, S] as the vision tower takes them."""
-        # The last axis is said: of a picture three pixels high it could not be guessed.
+        # The last axis is said: of an image three pixels high it could not be guessed.
         inputs = self.processor.image_processor(
             list(images),
             return_tensors="pt",

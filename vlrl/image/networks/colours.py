@@ -54,7 +54,7 @@ class ColourNamer:
 
 
 def crop(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """The part of a picture inside a box (xyxy, pixels), at least one pixel each way."""
+    """The part of an image inside a box (xyxy, pixels), at least one pixel each way."""
     height, width = image.shape[:2]
     left, top = (min(max(round(box[i]), 0), size - 1) for i, size in ((0, width), (1, height)))
     right = max(min(round(box[2]), width), left + 1)

@@ -1,4 +1,4 @@
-"""An object detector: boxes, class names and scores of many pictures."""
+"""An object detector: boxes, class names and scores of many images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vlrl.hub import load_pretrained, loading, local_path, pick_device
 
 @dataclass(frozen=True)
 class Detected:
-    """What was found in one picture, in no order."""
+    """What was found in one image, in no order."""
 
     boxes: np.ndarray
-    """[N, 4] float64, xyxy in pixels of the picture."""
+    """[N, 4] float64, xyxy in pixels of the image."""
     scores: np.ndarray
     """[N] float64 in [0, 1]."""
     labels: tuple[str, ...]
@@ -41,10 +41,10 @@ class Detector:
         }
 
     def detect(self, images: Sequence[np.ndarray], threshold: float) -> list[Detected]:
-        """Everything with a score above `threshold`, picture by picture."""
+        """Everything with a score above `threshold`, image by image."""
         found: list[Detected | None] = [None] * len(images)
         rows_of: dict[tuple[int, ...], list[int]] = {}
-        # Only pictures of one size share a batch: padding would change what is found.
+        # Only images of one size share a batch: padding would change what is found.
         for row, image in enumerate(images):
             rows_of.setdefault(image.shape, []).append(row)
         for rows in rows_of.values():

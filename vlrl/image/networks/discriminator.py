@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class Discriminator(nn.Module):
-    """Logits of whole pictures (CLS) and of their patches.
+    """Logits of whole images (CLS) and of their patches.
 
     Source: Adv-GRPO (arXiv 2511.20256): D -> width -> GELU -> 1. There one head serves both; here
     each has its own unless `shared`. Features are normalised without affine part first, so that
@@ -18,12 +18,12 @@ class Discriminator(nn.Module):
     def __init__(self, dim: int, width: int, *, shared: bool, spectral: bool) -> None:
         super().__init__()
         self.dim = dim
-        self.picture = _head(dim, width, spectral)
-        self.patch = self.picture if shared else _head(dim, width, spectral)
+        self.image = _head(dim, width, spectral)
+        self.patch = self.image if shared else _head(dim, width, spectral)
 
     def forward(self, cls: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """cls [N, D], patches [N, P, D] -> logits [N] and [N, P]."""
-        return self.picture(self.normal(cls))[..., 0], self.patch(self.normal(patches))[..., 0]
+        return self.image(self.normal(cls))[..., 0], self.patch(self.normal(patches))[..., 0]
 
     def normal(self, features: Tensor) -> Tensor:
         """Features of mean 0 and variance 1, row by row."""

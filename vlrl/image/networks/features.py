@@ -1,6 +1,6 @@
 """Features in the precision they are kept in; references' are computed once and kept.
 
-pictures ───> backbone ─> rounded ────────────────────────> head
+images ───> backbone ─> rounded ────────────────────────> head
 references ─> backbone ─> rounded ─> memory, maybe disk ──> head
 """
 
@@ -29,7 +29,7 @@ FILE_FORMAT = 2
 
 
 class Features(Protocol):
-    """What makes cls [N, D] and patches [N, P, D] of pictures, and never changes."""
+    """What makes cls [N, D] and patches [N, P, D] of images, and never changes."""
 
     fingerprint: str
 
@@ -39,8 +39,8 @@ class Features(Protocol):
 class RoundedFeatures:
     """A backbone's features, rounded to the dtype in which they are kept.
 
-    Pictures and references go through here alike, whether they are kept or not: were references
-    alone rounded, their missing bits would tell them from generated pictures.
+    Images and references go through here alike, whether they are kept or not: were references
+    alone rounded, their missing bits would tell them from generated images.
     """
 
     def __init__(self, backbone: Features, dtype: Literal["fp32", "fp16"]) -> None:
@@ -59,7 +59,7 @@ class RoundedFeatures:
             cls, patches = cls.to(self.dtype), patches.to(self.dtype)
             if not bool(cls.isfinite().all() & patches.isfinite().all()):
                 raise RewardError(
-                    "a picture's features lie beyond 65504, the largest number in fp16; set "
+                    "an image's features lie beyond 65504, the largest number in fp16; set "
                     "feature_dtype: fp32"
                 )
         return cls, patches
@@ -68,7 +68,7 @@ class RoundedFeatures:
 class ReferenceFeatures:
     """CLS and patch features by path; in memory the least recently used make room.
 
-    The files are named by backbone, dtype and the picture's bytes: a changed picture or another
+    The files are named by backbone, dtype and the image's bytes: a changed image or another
     backbone is computed afresh.
     """
 
@@ -102,7 +102,7 @@ class ReferenceFeatures:
             return _read(file)
         # One by one: what else is in a batch moves the last bits, and a resumed run meets
         # the references in another company.
-        cls, patches = self.backbone.features([read_picture(path)])
+        cls, patches = self.backbone.features([read_image(path)])
         pair = (cls[0].cpu().clone(), patches[0].cpu().clone())
         self.num_computed += 1
         if file is not None:
@@ -115,7 +115,7 @@ class ReferenceFeatures:
         return self.folder / f"{hashlib.sha256(_bytes(path)).hexdigest()[:32]}.safetensors"
 
 
-def read_picture(path: str) -> np.ndarray:
+def read_image(path: str) -> np.ndarray:
     """uint8 [H, W, 3]; raises RewardError that names the file."""
     try:
         with Image.open(path) as image:
@@ -144,7 +144,7 @@ def _read(file: Path) -> tuple[Tensor, Tensor]:
 
 
 def _write(file: Path, cls: Tensor, patches: Tensor) -> None:
-    """Whole or not at all: ranks, on other hosts too, may write the same picture meanwhile."""
+    """Whole or not at all: ranks, on other hosts too, may write the same image meanwhile."""
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_suffix(f".{secrets.token_hex(4)}")
     save_file({"cls": cls, "patches": patches}, aside)

@@ -1,4 +1,4 @@
-"""Pooled features of a frozen vision model, for distances between sets of pictures."""
+"""Pooled features of a frozen vision model, for distances between sets of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlrl.hub import freeze, load_pretrained, loading, local_path, pick_device
 
 
 class PooledFeatures:
-    """Pictures to one vector each, by any vision model of transformers that pools (ResNet, ViT).
+    """Images to one vector each, by any vision model of transformers that pools (ResNet, ViT).
 
     Raises RewardError where the model cannot be loaded or has no pooled output.
     """

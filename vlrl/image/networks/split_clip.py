@@ -13,7 +13,7 @@ from vlrl.image.networks.clip import TransformersClip, unit
 
 
 class SplitClip(TransformersClip):
-    """Pictures ──> `hidden` (frozen) ──> `embed`: the last layers, and what is frozen behind them.
+    """Images ──> `hidden` (frozen) ──> `embed`: the last layers, and what is frozen behind them.
 
     Both together are the vision tower of the model; its layers stay where they are in it.
     """

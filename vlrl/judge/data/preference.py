@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vlrl.errors import DataError
 
 Content = Path | str
-"""A candidate: a picture's file, or a text."""
+"""A candidate: an image's file, or a text."""
 
 
 PreferenceFormat = Literal[
@@ -36,9 +36,9 @@ class PreferenceSource(BaseModel):
     """A .json, .jsonl or .parquet file; or a `datasets` name, with `hub: true`."""
     format: PreferenceFormat = "pairs"
     image_root: str | None = None
-    """Folder of the pictures; the file's own folder where it is not given."""
+    """Folder of the images; the file's own folder where it is not given."""
     unpack: str | None = None
-    """Folder for pictures that stand inside the file as bytes; beside the file by default."""
+    """Folder for images that stand inside the file as bytes; beside the file by default."""
     hub: bool = False
     subset: str | None = None
     split: str = "train"
@@ -48,7 +48,7 @@ class PreferenceSource(BaseModel):
     on_bad_row: Literal["error", "skip"] = "error"
 
     def folder(self) -> Path:
-        """Where relative picture paths begin."""
+        """Where relative image paths begin."""
         return Path(self.image_root) if self.image_root else Path(self.path).parent
 
 
@@ -64,7 +64,7 @@ class Preference:
     preferred: int
     """1 or 2; 0 = a tie."""
     context: tuple[Path, ...] = ()
-    """Pictures that belong to the question, where texts are judged."""
+    """Images that belong to the question, where texts are judged."""
     criterion: str = ""
     kind: str = ""
     """What it is reported by: the degradation, the category."""
@@ -103,7 +103,7 @@ class Reader:
                 return value.strip()
         raise DataError(f"{self.where}: field {names[0]!r} is missing; the row has {sorted(row)}")
 
-    def picture(self, value: Any, name: str) -> Path:
+    def image_file(self, value: Any, name: str) -> Path:
         """A file that is there; bytes are unpacked into one, named by their hash."""
         if isinstance(value, Mapping) and (value.get("bytes") or value.get("path")):
             value = value.get("bytes") or value.get("path")
@@ -111,13 +111,11 @@ class Reader:
             return self._unpacked(bytes(value))
         if not isinstance(value, str) or not value:
             kind = type(value).__name__
-            raise DataError(
-                f"{self.where}: field {name!r} is a picture's file or bytes, not {kind}"
-            )
+            raise DataError(f"{self.where}: field {name!r} is an image's file or bytes, not {kind}")
         path = self.source.folder() / value
         if not path.is_file():
             raise DataError(
-                f"{self.where}: field {name!r}: there is no picture {path}; check `image_root`"
+                f"{self.where}: field {name!r}: there is no image {path}; check `image_root`"
             )
         return path
 

@@ -18,14 +18,14 @@ def pairs(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     """Ours: caption (or prompt), chosen and rejected (files), maybe tie, criterion, kind,
     reasoning.
 
-    Texts instead of pictures: chosen_text and rejected_text, with maybe `images` for the question.
+    Texts instead of images: chosen_text and rejected_text, with maybe `images` for the question.
     """
     if "chosen_text" in row:
         chosen: Content = reader.text(row, "chosen_text")
         rejected: Content = reader.text(row, "rejected_text")
     else:
-        chosen = reader.picture(row.get("chosen"), "chosen")
-        rejected = reader.picture(row.get("rejected"), "rejected")
+        chosen = reader.image_file(row.get("chosen"), "chosen")
+        rejected = reader.image_file(row.get("rejected"), "rejected")
     tie = row.get("tie", False)
     if not isinstance(tie, bool):
         raise DataError(f"{reader.where}: field 'tie' is true or false, not {tie!r}")
@@ -37,7 +37,7 @@ def pairs(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
             chosen,
             rejected,
             0 if tie else 1,
-            _pictures(row.get("images"), reader),
+            _images(row.get("images"), reader),
             str(row.get("criterion", "")),
             str(row.get("kind", "")),
             str(row.get("reasoning", "")),
@@ -51,20 +51,20 @@ def hpd_v2(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     """HPDv2: train {prompt, file_path: [a, b], human_preference: [1, 0]}; test {prompt,
     image_path, rank}.
 
-    The benchmark's training file calls the pictures image_path too. Ranks: lower is better; all
+    The benchmark's training file calls the images image_path too. Ranks: lower is better; all
     pairs of a prompt, equal ranks are ties.
     """
     caption = reader.text(row, "prompt")
     names = row.get("file_path") if row.get("file_path") is not None else row.get("image_path")
     if not isinstance(names, list) or len(names) < 2:
-        raise DataError(f"{reader.where}: field 'image_path' is a list of pictures, not {names!r}")
-    pictures = [reader.picture(name, "image_path") for name in names]
+        raise DataError(f"{reader.where}: field 'image_path' is a list of images, not {names!r}")
+    images = [reader.image_file(name, "image_path") for name in names]
     if row.get("rank") is not None:
-        ranks = _numbers(row, "rank", len(pictures), reader)
-        return _ranked(reader, caption, pictures, ranks, row)
-    votes = _numbers(row, "human_preference", len(pictures), reader)
+        ranks = _numbers(row, "rank", len(images), reader)
+        return _ranked(reader, caption, images, ranks, row)
+    votes = _numbers(row, "human_preference", len(images), reader)
     # As scores, 1 for the preferred: a rank of their negatives.
-    return _ranked(reader, caption, pictures, [-vote for vote in votes], row)
+    return _ranked(reader, caption, images, [-vote for vote in votes], row)
 
 
 def pick_a_pic(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
@@ -74,7 +74,7 @@ def pick_a_pic(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     labels = [_number(row.get(name), name, reader) for name in ("label_0", "label_1")]
     if labels not in ([0.0, 1.0], [1.0, 0.0], [0.5, 0.5]):
         raise DataError(f"{reader.where}: fields 'label_0', 'label_1' are 0 and 1, not {labels}")
-    first, second = (reader.picture(row.get(name), name) for name in ("jpg_0", "jpg_1"))
+    first, second = (reader.image_file(row.get(name), name) for name in ("jpg_0", "jpg_1"))
     preferred = 0 if labels[0] == labels[1] else 1 if labels[0] > labels[1] else 2
     caption = reader.text(row, "caption")
     own = str(row.get("ranking_id", reader.id))
@@ -87,17 +87,17 @@ def image_reward_db(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     rank: lower is better, equal ranks are ties.
     """
     members: Sequence[tuple[Any, str]] = row["rows"]
-    captions, pictures, ranks = [], [], []
+    captions, images, ranks = [], [], []
     for member, where in members:
         own = Reader(reader.source, where, reader.id)
         captions.append(own.text(member, "prompt"))
         image = member.get("image") if member.get("image") is not None else member.get("image_path")
-        pictures.append(own.picture(image, "image_path"))
+        images.append(own.image(image, "image_path"))
         ranks.append(_number(member.get("rank"), "rank", own))
     if len(set(captions)) > 1:
         raise DataError(f"{reader.where}: prompt {row['key']!r} has two texts: {captions[:2]}")
     named = Reader(reader.source, reader.where, f"{Path(reader.source.path).stem}/{row['key']}")
-    return _ranked(named, captions[0], pictures, ranks, {"prompt_id": row["key"]})
+    return _ranked(named, captions[0], images, ranks, {"prompt_id": row["key"]})
 
 
 def genai_bench(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
@@ -111,7 +111,7 @@ def genai_bench(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
         raise DataError(
             f"{reader.where}: field 'vote_type' is one of {sorted(votes)}, not {vote!r}"
         )
-    first, second = (reader.picture(row.get(n), n) for n in ("left_image", "right_image"))
+    first, second = (reader.image_file(row.get(n), n) for n in ("left_image", "right_image"))
     caption = reader.text(row, "prompt")
     return [
         Preference(
@@ -137,7 +137,7 @@ def vl_reward_bench(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     for text in (first, second):
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{reader.where}: field 'response' holds two texts, not {text!r}")
-    context = () if row.get("image") is None else (reader.picture(row["image"], "image"),)
+    context = () if row.get("image") is None else (reader.image_file(row["image"], "image"),)
     preferred = 0 if ranks[0] == ranks[1] else 1 if ranks[0] < ranks[1] else 2
     return [
         Preference(
@@ -196,7 +196,7 @@ LAYOUTS: dict[str, RowReader] = {
     "reward_bench": reward_bench,
 }
 GROUPED = {"image_reward_db": "prompt_id"}
-"""Layouts with a row a picture, and the field that joins the pictures of a prompt."""
+"""Layouts with a row an image, and the field that joins the images of a prompt."""
 
 
 def grouped_rows(rows: Iterator[tuple[Any, str, int]], key: str) -> Iterator[tuple[Any, str, int]]:
@@ -213,23 +213,23 @@ def grouped_rows(rows: Iterator[tuple[Any, str, int]], key: str) -> Iterator[tup
 def _ranked(
     reader: Reader,
     caption: str,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     ranks: Sequence[float],
     row: Mapping[str, Any],
 ) -> list[Preference]:
-    """All pairs of ranked pictures, lower is better."""
-    many = len(pictures) > 2
+    """All pairs of ranked images, lower is better."""
+    many = len(images) > 2
     return [
         Preference(
             reader.where,
             f"{reader.id}#{i}-{j}" if many else reader.id,
             caption,
-            pictures[i],
-            pictures[j],
+            images[i],
+            images[j],
             0 if ranks[i] == ranks[j] else 1 if ranks[i] < ranks[j] else 2,
             fields=row,
         )
-        for i, j in combinations(range(len(pictures)), 2)
+        for i, j in combinations(range(len(images)), 2)
     ]
 
 
@@ -237,12 +237,12 @@ def _id(row: Mapping[str, Any], reader: Reader) -> str:
     return str(row["id"]) if row.get("id") is not None else reader.id
 
 
-def _pictures(value: Any, reader: Reader) -> tuple[Path, ...]:
+def _images(value: Any, reader: Reader) -> tuple[Path, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise DataError(f"{reader.where}: field 'images' is a list of pictures, not {value!r}")
-    return tuple(reader.picture(one, "images") for one in value)
+        raise DataError(f"{reader.where}: field 'images' is a list of images, not {value!r}")
+    return tuple(reader.image_file(one, "images") for one in value)
 
 
 def _number(value: Any, name: str, reader: Reader) -> float:
@@ -255,7 +255,7 @@ def _numbers(row: Mapping[str, Any], name: str, count: int, reader: Reader) -> l
     value = row.get(name)
     if not isinstance(value, list) or len(value) != count:
         raise DataError(
-            f"{reader.where}: field {name!r} is a list of {count} numbers, one a picture, "
+            f"{reader.where}: field {name!r} is a list of {count} numbers, one an image, "
             f"not {value!r}"
         )
     return [_number(one, name, reader) for one in value]

@@ -1,4 +1,4 @@
-"""Preferences between two pictures (or two texts), out of the common layouts; errors name the
+"""Preferences between two images (or two texts), out of the common layouts; errors name the
 row."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vlrl.judge.data.preference import Preference, PreferenceSource, Reader, Row
 def read_preferences(source: PreferenceSource) -> Rows[Preference]:
     """The preferences of a source in order; a bad row raises DataError, or is listed as skipped.
 
-    Layouts whose rows are single rated pictures (ImageRewardDB) give all pairs of a prompt.
+    Layouts whose rows are single rated images (ImageRewardDB) give all pairs of a prompt.
     """
     from vlrl.judge.data.preference_layouts import GROUPED, LAYOUTS, grouped_rows
 

@@ -38,7 +38,7 @@ class JudgeTrainConfig(Section):
     seed: NonNegativeInt = 0
     model: str
     kind: Literal["yes_token", "bradley_terry"] = Field(
-        "yes_token", description="bradley_terry: a regression head on single pictures, the baseline"
+        "yes_token", description="bradley_terry: a regression head on single images, the baseline"
     )
     criteria: str = DEFAULT_CRITERIA
     template: JudgeTemplate = JudgeTemplate()

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlrl.errors import DataError
 from vlrl.judge.data.preference import Preference
-from vlrl.judge.question import Ask, PictureBook, Questions
+from vlrl.judge.question import Ask, ImageBook, Questions
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Item:
 def items_of(
     pair: Preference,
     questions: Questions,
-    book: PictureBook,
+    book: ImageBook,
     *,
     both_orders: bool,
     single: bool,

@@ -1,6 +1,6 @@
 """Trains a judge: preferences in, "yes" and "no" (or scores) out.
 
-stage ──> PairSampler ──> this rank's pairs ──> questions, pictures once each ──> packed chunks
+stage ──> PairSampler ──> this rank's pairs ──> questions, images once each ──> packed chunks
                                                                       │
           one optimizer step <── backward <── -log p(word), or Bradley-Terry's loss
 """
@@ -29,7 +29,7 @@ from vlrl.judge.head import HeadJudge, gathered
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.module import JudgeModule
 from vlrl.judge.packing import EncodedAsk, batches, pack, padded
-from vlrl.judge.question import PictureBook, Questions
+from vlrl.judge.question import ImageBook, Questions
 from vlrl.judge.train.config import JudgeTrainConfig, StageConfig
 from vlrl.judge.train.items import PairSampler, encode_completion, items_of
 from vlrl.judge.verdicts import judged, judged_by_scores
@@ -92,9 +92,9 @@ class JudgeTrainer:
         if self.step == 0:
             self.evaluate()
         while self.step < config.num_steps_total:
-            figures = self.train_step()
+            metrics = self.train_step()
             if self.step % config.log_every == 0 or self.step == config.num_steps_total:
-                self.write(figures)
+                self.write(metrics)
             if config.eval_every and self.step % config.eval_every == 0:
                 self.evaluate()
             if config.save_every and self.step % config.save_every == 0:
@@ -131,9 +131,9 @@ class JudgeTrainer:
         norm = self.engine.step(batch.ids)
         self.step += 1
         loss_all, hits_all = all_sum([loss_sum, hits], self.world)
-        figures = {"loss": loss_all / total, "accuracy": hits_all / total}
+        metrics = {"loss": loss_all / total, "accuracy": hits_all / total}
         # DeepSpeed tells no norm where it shards nothing.
-        return figures if norm != norm else {**figures, "grad_norm": norm}
+        return metrics if norm != norm else {**metrics, "grad_norm": norm}
 
     def draw(self) -> Batch:
         """This rank's share of the next pairs, as questions with what is to be said."""
@@ -143,7 +143,7 @@ class JudgeTrainer:
         sampler = PairSampler(len(pairs), f"{config.seed}/{stage}")
         drawn = sampler.at(done * config.batch_size, config.batch_size)
         mine = drawn[self.world.rank :: self.world.size] or drawn[:1]
-        book, asked, said, ids = PictureBook(), [], [], []
+        book, asked, said, ids = ImageBook(), [], [], []
         for i in mine:
             rng = random.Random(f"{config.seed}/{self.step}/{i}")
             single = config.kind == "bradley_terry" or (
@@ -160,7 +160,7 @@ class JudgeTrainer:
             asked += [item.ask for item in items]
             said += [item.completion for item in items]
             ids.append(pairs[i].id)
-        patches = self.encoder.patches(book.pictures)
+        patches = self.encoder.patches(book.images)
         grids = [grid for _, grid in patches]
         tokenizer = self.processor.tokenizer
         encoded = [
@@ -184,7 +184,7 @@ class JudgeTrainer:
         """Loss and rightness, one a question; or with a head one a pair."""
         mine = [batch.encoded[i] for i in rows]
         row = pack(mine) if self.config.share_prompt else padded(mine)
-        pixels, grid, shown = gathered(row.pictures, batch.patches, self.encoder.merge)
+        pixels, grid, shown = gathered(row.images, batch.patches, self.encoder.merge)
         places, targets = (row.last, row.last[1]) if bradley_terry else row.answer_places(mine)
         lengths = [len(mine[i].input_ids) - mine[i].length for i in row.order]
         device = self.world.device
@@ -214,23 +214,23 @@ class JudgeTrainer:
     def evaluate(self) -> dict[str, float]:
         """Pairwise accuracy on every held-out set, by kind, written to the log."""
         self.module.eval()
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         with torch.no_grad(), self.engine.serving():
             for name, pairs in self.held_out.items():
                 mine = pairs[self.world.rank :: self.world.size]
                 found = [one for part in all_gather(self._judged(mine), self.world) for one in part]
-                figures |= {f"{name}/{key}": value for key, value in summary(found).items()}
+                metrics |= {f"{name}/{key}": value for key, value in summary(found).items()}
         self.module.train()
-        if figures:
-            self.write(figures)
-        return figures
+        if metrics:
+            self.write(metrics)
+        return metrics
 
     def _judged(self, pairs: Sequence[Preference]) -> list[Judgement]:
         if self.judge is not None:
             return judged(self.judge, self.questions, pairs)
         scores = []
         for start in range(0, len(pairs), 64):
-            book, asks = PictureBook(), []
+            book, asks = ImageBook(), []
             for pair in pairs[start : start + 64]:
                 for content in (pair.first, pair.second):
                     asks.append(self.questions.single(book, pair.caption, content))
@@ -238,16 +238,16 @@ class JudgeTrainer:
             scores += list(zip(flat[::2], flat[1::2], strict=True))
         return judged_by_scores(pairs, scores)
 
-    def write(self, figures: dict[str, float]) -> None:
+    def write(self, metrics: dict[str, float]) -> None:
         """One line of metrics.jsonl, and one on the screen."""
         if not self.world.is_main:
             return
         minutes = round((time.monotonic() - self.started) / 60, 2)
-        line = {"step": self.step, "minutes": minutes, "lr": self.engine.lr, **figures}
+        line = {"step": self.step, "minutes": minutes, "lr": self.engine.lr, **metrics}
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
+        shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
         print(f"step {self.step}/{self.config.num_steps_total}: {shown}", flush=True)
 
     def save(self) -> None:
@@ -269,9 +269,9 @@ def summary(judgements: Sequence[Judgement]) -> dict[str, float]:
             groups.setdefault("accuracy", []).append(value)
             if "kind" in one.labels:
                 groups.setdefault(f"accuracy_{one.labels['kind']}", []).append(value)
-    figures = {name: sum(values) / len(values) for name, values in sorted(groups.items())}
+    metrics = {name: sum(values) / len(values) for name, values in sorted(groups.items())}
     consistency = order_consistency(judgements)
-    return {**figures, **({"consistent": consistency["consistent"]} if consistency else {})}
+    return {**metrics, **({"consistent": consistency["consistent"]} if consistency else {})}
 
 
 def _pairs_of(stage: StageConfig) -> list[Preference]:

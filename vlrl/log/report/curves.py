@@ -22,7 +22,7 @@ class Chart(NamedTuple):
 FROM_TASK = (
     Chart("Sampled answers", "", ("rollout/hit", "rollout/iou")),
     Chart(
-        "Sampled pictures",
+        "Sampled images",
         "mean",
         ("rollout/brightness", "rollout/contrast", "rollout/saturation"),
     ),
@@ -48,7 +48,7 @@ FROM_DISCRIMINATOR = (
     Chart("Accuracy", "share told apart", ("accuracy",), True),
     Chart("Loss", "", ("loss",), True),
     Chart("Steps skipped", "share", ("skipped",)),
-    Chart("Earlier pictures kept", "pictures", ("replayed",)),
+    Chart("Earlier images kept", "images", ("replayed",)),
 )
 HEALTH, CANARY = "reward_health/", "canary/"
 FROM_HEALTH = (
@@ -109,16 +109,16 @@ def _learners(names: Iterable[str], metrics: Sequence[Mapping[str, Any]]) -> str
     """A section for every reward that learns; figures of an unknown kind get a chart each."""
     # Longest first: `patch_gap` is no `gap` of a reward whose name ends in `_patch`.
     known = sorted((k for chart in FROM_DISCRIMINATOR for k in chart.keys), key=len, reverse=True)
-    figures: dict[str, list[str]] = {}
+    endings: dict[str, list[str]] = {}
     rest = []
     for name in (n.removeprefix(LEARNER) for n in names if n.startswith(LEARNER)):
         ending = next((k for k in known if name.endswith(f"_{k}")), None)
         if ending is None:
             rest.append(name)
         else:
-            figures.setdefault(name.removesuffix(f"_{ending}"), []).append(ending)
+            endings.setdefault(name.removesuffix(f"_{ending}"), []).append(ending)
     sections = []
-    for node in figures:
+    for node in endings:
         prefix = f"{LEARNER}{node}_"
         mine = [name for name in rest if name.startswith(f"{node}_")]
         rest = [name for name in rest if name not in mine]

@@ -100,7 +100,7 @@ class Run:
             found[self.metrics[-1]["step"]] = after
         return tuple(sorted(found.items()))
 
-    def main_figures(self, comparison: Comparison) -> list[str]:
+    def main_metrics(self, comparison: Comparison) -> list[str]:
         """A grounding task's own main figures, else every reward that was only measured."""
         both = [name for name in comparison.before.values if comparison.pairs(name)[0]]
         own = next((names for names in MAIN if names[0] in both), self.measured)

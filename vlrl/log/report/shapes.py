@@ -7,7 +7,7 @@ import json
 from html import escape
 from pathlib import Path
 
-from vlrl.log.answer_pictures import answer_file
+from vlrl.log.answer_images import answer_file
 from vlrl.log.report.files import Run
 
 VIEWER = "view3d.html"
@@ -38,7 +38,7 @@ def turntables(run: Run) -> str:
         link = f' Turn them yourself, offline: <a href="{VIEWER}">{VIEWER}</a>.'
     return (
         '<h2>Objects all around</h2><p class="note">The first held-out ones, before and after. '
-        f"GLB, PLY, OBJ and codes lie in evaluations/*/pictures/.{link}</p>"
+        f"GLB, PLY, OBJ and codes lie in evaluations/*/images/.{link}</p>"
         f'<div class="gallery">{"".join(cards)}</div>'
     )
 
@@ -68,8 +68,8 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     """Folders of the same samples' answers before and after."""
     evaluations = folder / "evaluations"
     pairs = []
-    for path in sorted((evaluations / "before" / "pictures").glob("*/" + answer_file(0))):
-        later = evaluations / "after" / "pictures" / path.parent.name
+    for path in sorted((evaluations / "before" / "images").glob("*/" + answer_file(0))):
+        later = evaluations / "after" / "images" / path.parent.name
         if later.is_dir():
             pairs.append((path.parent, later))
     return pairs

@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from vlrl.log.report import figures as report_figures
-from vlrl.log.report import pictures as report_pictures
+from vlrl.log.report import images as report_images
 from vlrl.log.report import shapes as report_shapes
+from vlrl.log.report import tables as report_tables
 from vlrl.log.report.curves import curves
 from vlrl.log.report.files import read_run
 from vlrl.log.report.style import STYLE
@@ -18,13 +18,13 @@ def write_report(folder: Path) -> Path:
     run = read_run(folder)
     body = [
         f"<h1>{escape(folder.name)}</h1>",
-        report_figures.tiles(run),
-        report_figures.tables(run),
-        report_figures.lines(run),
+        report_tables.tiles(run),
+        report_tables.tables(run),
+        report_tables.lines(run),
         curves(run.metrics),
-        report_pictures.held_out(run),
+        report_images.held_out(run),
         report_shapes.turntables(run),
-        report_pictures.groups(run),
+        report_images.groups(run),
     ]
     if run.config:
         body.append("<h2>Configuration</h2><details><summary>as it ran</summary>")

@@ -75,14 +75,14 @@ class FlowConfig(Section):
     prompt_cache: str | None = Field(
         None, description="folder of encoded prompts, kept between runs; none = in memory"
     )
-    sample_batch_size: PositiveInt = Field(32, description="pictures denoised together")
-    decode_batch_size: PositiveInt = Field(8, description="pictures decoded together")
+    sample_batch_size: PositiveInt = Field(32, description="images denoised together")
+    decode_batch_size: PositiveInt = Field(8, description="images decoded together")
 
     def unused_under(self, objective: str) -> list[str]:
         """Options that were set and would do nothing under an objective.
 
-        DiffusionNFT follows the ODE and trains finished pictures at noise levels of its own; with
-        one noise a group all its pictures would be the same one.
+        DiffusionNFT follows the ODE and trains finished images at noise levels of its own; with
+        one noise a group all its images would be the same one.
         """
         names = ("dynamics", "noise_level", "window", "logp_scale", "kl", "ratio", "guard_by_dt",
                  "same_noise") if objective == "nft" else ()  # fmt: skip

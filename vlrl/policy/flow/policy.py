@@ -19,7 +19,7 @@ from vlrl.policy.flow.captions import CaptionStore
 from vlrl.policy.flow.loading import load_flow, load_transformer
 from vlrl.policy.flow.module import Velocity
 from vlrl.policy.flow.options import FlowConfig
-from vlrl.policy.flow.rollout import DTYPES, Denoised, decode_pictures, denoise, noised
+from vlrl.policy.flow.rollout import DTYPES, Denoised, decode_images, denoise, noised
 from vlrl.policy.flow.saving import save_flow
 from vlrl.policy.flow.schedule import noise_levels, steps_of, trained_steps
 from vlrl.policy.flow.trajectory import EncodedCaption, FlowTrajectory
@@ -95,8 +95,8 @@ class FlowPolicy(Bound):
         gc.collect()
         self.vae.to(device)
 
-    def picture_size(self, sample: Sample) -> tuple[int, int]:
-        """Width and height in pixels of every picture that this policy makes."""
+    def image_size(self, sample: Sample) -> tuple[int, int]:
+        """Width and height in pixels of every image that this policy makes."""
         return self.options.width_px, self.options.height_px
 
     def sample(
@@ -108,7 +108,7 @@ class FlowPolicy(Bound):
         greedy: bool = False,
         ready: Ready | None = None,
     ) -> tuple[list[Rollout], FlowTrajectory]:
-        """`num_each` pictures for each sample, from noise that depends on seed, sample and place in
+        """`num_each` images for each sample, from noise that depends on seed, sample and place in
         the group alone; `greedy` follows the ODE to the end."""
         plain = greedy or self.nft is not None
         window = [] if plain else trained_steps(self.options, self.version)
@@ -144,19 +144,19 @@ class FlowPolicy(Bound):
         logp = done.logp
         if self.options.ratio == "guard" and window:
             logp = logp * torch.tensor([self._steps[i].std for i in window])  # guarded_logp's unit
-        pictures = decode_pictures(self.vae, done.latents, self.options.decode_batch_size)
+        images = decode_images(self.vae, done.latents, self.options.decode_batch_size)
         group = torch.arange(len(samples)).repeat_interleave(num_each)
         rollouts = [
             Rollout(
                 sample=samples[row // num_each],
                 group=first + row // num_each,
                 index=row % num_each,
-                output=picture.numpy(),
+                output=image.numpy(),
                 finish=Finish.STOP,
                 num_actions=done.logp.shape[1],
                 policy_version=self.version,
             )
-            for row, picture in enumerate(pictures)
+            for row, image in enumerate(images)
         ]
         trajectory = FlowTrajectory(
             before=done.before,
@@ -188,7 +188,7 @@ class FlowPolicy(Bound):
         scale = self.options.logp_scale
         shared = 0
         if self.options.same_noise and num_each > 1:
-            # Until the first stochastic step a group is one picture: denoised once.
+            # Until the first stochastic step a group is one image: denoised once.
             shared = window[0] if window else len(steps)
         starts = [_generator(seed, f"{s.seed_name}/start", 0) for s in samples]
         if shared or self.options.same_noise:
@@ -264,7 +264,7 @@ class FlowPolicy(Bound):
     def regression(
         self, trajectory: FlowTrajectory, advantage: Tensor, old: Tensor | None
     ) -> Regression:
-        """DiffusionNFT on the final pictures; the KL is |v - v_reference|^2, as published."""
+        """DiffusionNFT on the final images; the KL is |v - v_reference|^2, as published."""
         assert self.nft is not None
         assert trajectory.levels is not None
         R, T = trajectory.logp.shape
@@ -284,7 +284,7 @@ class FlowPolicy(Bound):
 
     @torch.no_grad()
     def regression_target(self, trajectory: FlowTrajectory) -> Tensor:
-        """Velocities of now at the noised pictures, [B, T, C, H, W]."""
+        """Velocities of now at the noised images, [B, T, C, H, W]."""
         v = self._velocities(self._call, trajectory)
         return v.view(trajectory.before.shape).cpu()
 
@@ -384,5 +384,5 @@ def _text(sample: Sample) -> str:
 
 
 def _generator(seed: int, name: str, index: int) -> torch.Generator:
-    """A picture's own noise, on CPU."""
+    """An image's own noise, on CPU."""
     return torch.Generator().manual_seed(row_seed(seed, name, index))

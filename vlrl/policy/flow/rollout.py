@@ -45,7 +45,7 @@ def denoise(
 
     Every state is rounded to `dtype` before its density is taken and before the next step reads
     it, so that what is stored is what happened, and the update meets the very same numbers.
-    generators: one a row, on CPU, so that a picture does not depend on its batch.
+    generators: one a row, on CPU, so that an image does not depend on its batch.
     """
     x = start.to(dtype)
     before, after, means, logps = [], [], [], []
@@ -77,7 +77,7 @@ def noised(
 ) -> tuple[Denoised, Tensor]:
     """The final latents at `num` noise levels of the schedule each, and the levels [R, T].
 
-    A picture's levels are drawn without repetition while there are enough.
+    An image's levels are drawn without repetition while there are enough.
     """
     levels, states = [], []
     clean = done.latents.cpu()
@@ -103,13 +103,13 @@ def _stack(parts: list[Tensor], like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def decode_pictures(vae: object, latents: Tensor, batch_size: int) -> list[Tensor]:
-    """Latents [R, C, H, W] -> uint8 pictures [H, W, 3] on CPU, some at a time."""
+def decode_images(vae: object, latents: Tensor, batch_size: int) -> list[Tensor]:
+    """Latents [R, C, H, W] -> uint8 images [H, W, 3] on CPU, some at a time."""
     config = vae.config  # type: ignore[attr-defined]
     shift = config.shift_factor or 0.0
-    pictures: list[Tensor] = []
+    images: list[Tensor] = []
     for part in latents.float().split(batch_size):
         decoded = vae.decode(part / config.scaling_factor + shift, return_dict=False)[0]  # type: ignore[attr-defined]
         unit = (decoded / 2 + 0.5).clamp(0, 1)
-        pictures += list((unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
-    return pictures
+        images += list((unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+    return images

@@ -21,7 +21,7 @@ class EncodedCaption:
 
 @dataclass(frozen=True)
 class FlowTrajectory:
-    """The trained steps of several pictures; T of them each, legend in vlrl/types.py."""
+    """The trained steps of several images; T of them each, legend in vlrl/types.py."""
 
     before: Tensor
     """Latents before each trained step, [B, T, C, H, W], in the storage dtype."""
@@ -38,7 +38,7 @@ class FlowTrajectory:
     prompts: tuple[EncodedCaption, ...]
     """One a group."""
     levels: Tensor | None = None
-    """Noise level of every entry, [B, T], where it is not that of `steps`: noised final pictures,
+    """Noise level of every entry, [B, T], where it is not that of `steps`: noised final images,
     for objectives without log-probs. `before` is then noised, `after` clean."""
     mean: Tensor | None = None
     """Mean of each step when it was sampled, [B, T, C, H, W]; kept for `ratio: guard` only."""

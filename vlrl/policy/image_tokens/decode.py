@@ -1,4 +1,4 @@
-"""Sampling the tokens of pictures with a cache, and turning them into pictures."""
+"""Sampling the tokens of images with a cache, and turning them into images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_tokens(
 ) -> tuple[Tensor, Tensor]:
     """Image tokens and their log-probs, [R, T] each, on CPU; a prompt and a seed a row.
 
-    Every row draws with numbers of its own seed, so a picture does not depend on its batch.
+    Every row draws with numbers of its own seed, so an image does not depend on its batch.
     """
     device = module.kept.device
     uniforms = uniform_rows(seeds, num_tokens).to(device)
@@ -55,16 +55,16 @@ def stacked(prompts: Sequence[EncodedPrompt], pad_id: int) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
-def decode_pictures(
+def decode_images(
     decoder: nn.Module, image_processor: Any, tokens: Tensor, batch_size: int, device: torch.device
 ) -> list[Tensor]:
-    """Tokens [R, T] -> uint8 pictures [H, W, 3] on CPU, some at a time."""
+    """Tokens [R, T] -> uint8 images [H, W, 3] on CPU, some at a time."""
     decoder.to(device)
     mean = torch.tensor(image_processor.image_mean, device=device)
     std = torch.tensor(image_processor.image_std, device=device)
-    pictures: list[Tensor] = []
+    images: list[Tensor] = []
     for part in tokens.split(batch_size):
         decoded = decoder.decode(part.to(device)).permute(0, 2, 3, 1)  # type: ignore[operator]
         unit = (decoded * std + mean).clamp(0, 1)
-        pictures += list((unit * 255).round().to(torch.uint8).cpu())
-    return pictures
+        images += list((unit * 255).round().to(torch.uint8).cpu())
+    return images

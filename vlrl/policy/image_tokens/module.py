@@ -50,7 +50,7 @@ class ImageTokenLogProbs(nn.Module):
 
     @property
     def passes(self) -> int:
-        """Rows of the language model for each picture: two with guidance."""
+        """Rows of the language model for each image: two with guidance."""
         return 2 if self.guidance_scale > 1 else 1
 
     def forward(

@@ -1,4 +1,4 @@
-"""Options of `policy: {use: image_tokens}`: a model whose actions are the tokens of a picture."""
+"""Options of `policy: {use: image_tokens}`: a model whose actions are the tokens of an image."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ class ImageTokensConfig(Section):
         5.0, ge=1, description="classifier-free guidance, in sampling and training; 1 = off"
     )
     sample_batch_size: PositiveInt = Field(
-        32, description="pictures sampled together; guidance takes two rows a picture"
+        32, description="images sampled together; guidance takes two rows an image"
     )
-    decode_batch_size: PositiveInt = Field(8, description="pictures decoded together")
+    decode_batch_size: PositiveInt = Field(8, description="images decoded together")

@@ -1,4 +1,4 @@
-"""An autoregressive image model as a policy: every token of a picture is an action."""
+"""An autoregressive image model as a policy: every token of an image is an action."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlrl.errors import ConfigError
 from vlrl.policy.base import Bound
 from vlrl.policy.batches import in_batches
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.image_tokens.decode import decode_pictures, stacked, write_tokens
+from vlrl.policy.image_tokens.decode import decode_images, stacked, write_tokens
 from vlrl.policy.image_tokens.loading import load_generator, load_image_model
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
 from vlrl.policy.image_tokens.options import ImageTokensConfig
@@ -74,8 +74,8 @@ class ImageTokenPolicy(Bound):
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Nothing: prompts are encoded when they are asked."""
 
-    def picture_size(self, sample: Sample) -> tuple[int, int]:
-        """Width and height in pixels of every picture that this policy makes."""
+    def image_size(self, sample: Sample) -> tuple[int, int]:
+        """Width and height in pixels of every image that this policy makes."""
         return self.side_px, self.side_px
 
     def sample(
@@ -87,7 +87,7 @@ class ImageTokenPolicy(Bound):
         greedy: bool = False,
         ready: Ready | None = None,
     ) -> tuple[list[Rollout], TokenTrajectory]:
-        """`num_each` pictures for each sample, group by group; `greedy` takes likeliest tokens."""
+        """`num_each` images for each sample, group by group; `greedy` takes likeliest tokens."""
 
         def batch(some: Sequence[Sample], first: int) -> tuple[list[Rollout], TokenTrajectory]:
             return self._sample_batch(some, num_each, seed, greedy, first)
@@ -110,7 +110,7 @@ class ImageTokenPolicy(Bound):
             self.num_image_tokens,
             greedy=greedy,
         )
-        pictures = decode_pictures(
+        images = decode_images(
             self.decoder,
             self.processor.image_processor,
             tokens,
@@ -122,12 +122,12 @@ class ImageTokenPolicy(Bound):
                 sample=samples[row // num_each],
                 group=first + row // num_each,
                 index=row % num_each,
-                output=picture.numpy(),
+                output=image.numpy(),
                 finish=Finish.STOP,
                 num_actions=self.num_image_tokens,
                 policy_version=self.version,
             )
-            for row, picture in enumerate(pictures)
+            for row, image in enumerate(images)
         ]
         group = torch.arange(len(samples)).repeat_interleave(num_each)
         mask = torch.ones(tokens.shape, dtype=torch.bool)
@@ -153,8 +153,8 @@ class ImageTokenPolicy(Bound):
     def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
         """Cut rows into chunks of one forward each, alike prompts together, within the budget.
 
-        A picture costs its prompt, padded to the chunk's longest, and its tokens; twice that with
-        guidance. A picture above the budget is a chunk of its own.
+        An image costs its prompt, padded to the chunk's longest, and its tokens; twice that with
+        guidance. An image above the budget is a chunk of its own.
         """
         lengths = {b: trajectory.prompts[int(trajectory.group[b])].num_tokens for b in rows}
         chunks: list[list[int]] = []

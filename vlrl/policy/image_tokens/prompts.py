@@ -18,14 +18,14 @@ class ImagePromptEncoder:
         self.processor = processor
 
     def encode(self, sample: Sample) -> EncodedPrompt:
-        """Tensors of one prompt; DataError with the sample's id where it holds a picture."""
+        """Tensors of one prompt; DataError with the sample's id where it holds an image."""
         messages = []
         for message in sample.prompt:
             content = []
             for part in message.parts:
                 if not isinstance(part, TextPart):
                     raise DataError(
-                        f"sample {sample.id!r}: the prompt holds a picture; policy image_tokens "
+                        f"sample {sample.id!r}: the prompt holds an image; policy image_tokens "
                         "reads text alone"
                     )
                 content.append({"type": "text", "text": part.text})

@@ -40,7 +40,7 @@ class Decoded:
     """[B, T], nats."""
     finish: list[Finish]
     features: list[Tensor | None]
-    """Of each prompt's pictures, where the module keeps them; else None."""
+    """Of each prompt's images, where the module keeps them; else None."""
 
 
 class Rules(Protocol):
@@ -216,7 +216,7 @@ def _prefill(
 def _features(
     module: TokenLogProbs, batch: layout.Layout, prompts: list[EncodedPrompt], device: torch.device
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Features of the batch's pictures, and each prompt's own where the module keeps them."""
+    """Features of the batch's images, and each prompt's own where the module keeps them."""
     nothing: list[Tensor | None] = [None] * len(prompts)
     if batch.pixel_values is None or batch.grid_thw is None:
         return None, nothing

@@ -53,7 +53,7 @@ class VisionLanguagePolicy(Bound):
     ) -> None:
         if regression is not None:
             raise ConfigError(
-                "algo.objective: nft noises pictures that the policy made; a policy that writes "
+                "algo.objective: nft noises images that the policy made; a policy that writes "
                 "tokens has log-probs: use clip, gspo or cispo"
             )
         self.options = options
@@ -164,14 +164,14 @@ class VisionLanguagePolicy(Bound):
         """The trajectory with the stage of every token; `starts` finds them in an answer's text."""
         return with_stages(trajectory, self.processor.tokenizer, starts)
 
-    def picture_size(self, sample: Sample) -> tuple[int, int]:
-        """Width and height that the model sees of a sample's first picture, in pixels."""
+    def image_size(self, sample: Sample) -> tuple[int, int]:
+        """Width and height that the model sees of a sample's first image, in pixels."""
         return self.size_seen(self.encoder.encode(sample))
 
     def size_seen(self, prompt: EncodedPrompt) -> tuple[int, int]:
-        """Width and height of a prompt's first picture after resizing, in pixels."""
+        """Width and height of a prompt's first image after resizing, in pixels."""
         if prompt.grid_thw is None:
-            raise ConfigError("the prompt has no picture")
+            raise ConfigError("the prompt has no image")
         patch = self.processor.image_processor.patch_size
         return int(prompt.grid_thw[0, 2]) * patch, int(prompt.grid_thw[0, 1]) * patch
 

@@ -58,7 +58,7 @@ class PromptEncoder:
         self.max_pixels = max_pixels
 
     def encode(self, sample: Sample) -> EncodedPrompt:
-        """Tensors of one prompt; DataError with the sample's id where a picture is unreadable."""
+        """Tensors of one prompt; DataError with the sample's id where an image is unreadable."""
         try:
             messages = [self._as_chat(message) for message in sample.prompt]
             text = self.processor.apply_chat_template(

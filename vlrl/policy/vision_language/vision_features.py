@@ -1,4 +1,4 @@
-"""What the vision tower makes of pictures and videos, as one tensor, kept and cut by prompt.
+"""What the vision tower makes of images and videos, as one tensor, kept and cut by prompt.
 
 A frozen tower gives the same features in sampling, in the reference pass and in every pass of the
 update, so they are computed once a rollout; the patches are then no longer needed.
@@ -23,7 +23,7 @@ class VisionOutput:
 
 
 def features_of(core: Any, pixel_values: Tensor, grid_thw: Tensor) -> Tensor:
-    """Features of pictures in order, [1 + K, N, D]: the merged patches, then K deepstack levels.
+    """Features of images in order, [1 + K, N, D]: the merged patches, then K deepstack levels.
 
     Only Qwen3-VL has deepstack levels; they have the language model's width too.
     """
@@ -41,7 +41,7 @@ def as_output(features: Tensor) -> VisionOutput:
 
 
 def as_outputs(core: Any, input_ids: Tensor, features: Tensor) -> dict[str, VisionOutput]:
-    """Features of pictures and videos, [1 + K, N, D] in the order of their tokens, by modality.
+    """Features of images and videos, [1 + K, N, D] in the order of their tokens, by modality.
 
     The models put them into the sequence modality by modality; which feature belongs to which
     is what the tokens themselves say.
@@ -61,13 +61,13 @@ def as_outputs(core: Any, input_ids: Tensor, features: Tensor) -> dict[str, Visi
 
 
 def num_visual_tokens(core: Any, grid_thw: Tensor) -> int:
-    """Visual tokens of some pictures: patches, merged by the tower."""
+    """Visual tokens of some images: patches, merged by the tower."""
     merge = core.config.vision_config.spatial_merge_size
     return int(grid_thw.prod(-1).sum()) // merge**2
 
 
 def split(core: Any, features: Tensor, grids: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The features of each prompt, on the CPU; None where a prompt has no picture."""
+    """The features of each prompt, on the CPU; None where a prompt has no image."""
     counts = [0 if grid is None else num_visual_tokens(core, grid) for grid in grids]
     parts = features.cpu().split(counts, dim=1)
     return [None if grid is None else part for grid, part in zip(grids, parts, strict=True)]

@@ -5,7 +5,7 @@
 
 transformers' sdpa path calls attention once a window and layer: at 4,096 visual tokens, 256
 windows in each of Qwen2.5-VL's 28 windowed layers. Here it is one call a length, and most windows
-have the same; pictures or frames of one size share a call too. Exact: each window is a row of its
+have the same; images or frames of one size share a call too. Exact: each window is a row of its
 own in the batch.
 """
 

@@ -17,7 +17,7 @@ from vlrl.policy.voxel_tokens.grammar import CODES, FREE, WORDS, MeshTokens
 class VoxelTokenLogProbs(TokenLogProbs):
     """Log-probs under the constraint that the tokens were drawn under.
 
-    The vision tower is never run: prompts hold no picture, and its weights stay as they are.
+    The vision tower is never run: prompts hold no image, and its weights stay as they are.
     """
 
     no_words: Tensor

@@ -66,7 +66,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         self.codec = load_codec(options.codec, options.codec_shape)
         tokenizer = self.processor.tokenizer
         self.mesh = mesh_tokens(tokenizer, self.codec.shape.num_codes, options.model)
-        # The tower takes no part: no prompt holds a picture.
+        # The tower takes no part: no prompt holds an image.
         plain: Any = self.module
         self.module: VoxelTokenLogProbs = self._wrap(plain.model)
         self._call = self.module
@@ -97,8 +97,8 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
             return None
         return self._wrap(load_model(self.options, dtype).requires_grad_(False).eval())
 
-    def picture_size(self, sample: Sample) -> tuple[int, int]:
-        """Voxels a side, twice: no picture is made here, and a task draws at any size."""
+    def image_size(self, sample: Sample) -> tuple[int, int]:
+        """Voxels a side, twice: no image is made here, and a task draws at any size."""
         return self.codec.shape.resolution, self.codec.shape.resolution
 
     def _sample_batch(
@@ -107,7 +107,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         for sample in samples:
             if any(isinstance(p, ImagePart) for m in sample.prompt for p in m.parts):
                 raise DataError(
-                    f"sample {sample.id!r}: the prompt holds a picture; policy voxel_tokens reads "
+                    f"sample {sample.id!r}: the prompt holds an image; policy voxel_tokens reads "
                     "text alone"
                 )
         prompts = [self.encoder.encode(sample) for sample in samples]

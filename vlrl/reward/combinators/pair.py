@@ -37,7 +37,7 @@ class Pair:
       mean           mean signed preference over the others
       win_rate       share of the others that it beats, a tie counts half
       bradley_terry  strength of a Bradley-Terry fit to the preferences, `ridge`
-      think_rm       Think-RM's pairwise advantage, `eps`; use with algo.advantage: given
+      think_rm       Think-RM's pairwise advantage, `eps`; use with algo.advantage: precomputed
     mates: 0 compares with all; k with the next k of the group in a ring, by index.
     """
 

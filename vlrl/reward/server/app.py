@@ -170,7 +170,7 @@ async def _scored(request: Request, future: Future[list[Score]]) -> list[Score]:
     try:
         either: set[asyncio.Future[Any]] = {answer, gone}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        # A reward at work is not stopped, and its reference pictures must stay until its end.
+        # A reward at work is not stopped, and its reference images must stay until its end.
         if not answer.done() and future.cancel():
             raise ClientDisconnect
         return await answer

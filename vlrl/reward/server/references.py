@@ -1,4 +1,4 @@
-"""Reference pictures on the server: sent ones in a temporary folder, own ones below a root."""
+"""Reference images on the server: sent ones in a temporary folder, own ones below a root."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ReferenceStore:
         return Lease(self, files)
 
     def keep(self, digest: str, text: str, field: str) -> Path:
-        """The path of a sent file, for one more user; raises WireError for what is no picture."""
+        """The path of a sent file, for one more user; raises WireError for what is no image."""
         data, ending = checked_file(digest, text, field, self.max_pixels)
         path = self.folder / f"{digest}{ending}"
         with self._lock:
@@ -54,18 +54,16 @@ class ReferenceStore:
                 path.unlink(missing_ok=True)
 
     def own(self, path: str, field: str) -> str:
-        """A picture of the server's own folder; raises WireError for anything outside it."""
+        """An image of the server's own folder; raises WireError for anything outside it."""
         if self.root is None:
-            raise WireError(
-                "the server has no `references:` folder, so pictures must be sent", field
-            )
+            raise WireError("the server has no `references:` folder, so images must be sent", field)
         try:
             found = (self.root / path).resolve(strict=True)
         except (OSError, ValueError, RuntimeError):
             found = None
         # One message for both: what lies outside the folder is nobody's business.
         if found is None or not found.is_relative_to(self.root) or not found.is_file():
-            raise WireError(f"no picture {path!r} in the server's `references:` folder", field)
+            raise WireError(f"no image {path!r} in the server's `references:` folder", field)
         return str(found)
 
 

@@ -23,7 +23,7 @@ class ServeConfig(BaseModel):
     rewards: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name -> reward node, written as a run's `reward:`."""
     references: str | None = None
-    """A folder of this machine; clients may name reference pictures below it by path."""
+    """A folder of this machine; clients may name reference images below it by path."""
     gather_ms: float = Field(5.0, ge=0, le=10_000)
     """How long a request waits for others, to be scored together with them."""
     max_batch: PositiveInt = 256
@@ -36,11 +36,11 @@ class ServeConfig(BaseModel):
     max_connections: PositiveInt = 128
     """At once; beyond it a client is told to come back later."""
     max_pixels: PositiveInt = 4096 * 4096
-    """Pixels of one picture."""
+    """Pixels of one image."""
     max_request_pixels: PositiveInt = 256 * 1024 * 1024
-    """Pixels of all pictures of one request."""
+    """Pixels of all images of one request."""
     max_reference_mib: PositiveInt = 4096
-    """Reference pictures kept in the temporary folder; the longest unused goes first."""
+    """Reference images kept in the temporary folder; the longest unused goes first."""
 
     @property
     def limits(self) -> WireLimits:
@@ -53,7 +53,7 @@ class ServeConfig(BaseModel):
         )
 
     def references_folder(self) -> Path | None:
-        """The folder of the server's own reference pictures; raises ConfigError."""
+        """The folder of the server's own reference images; raises ConfigError."""
         if self.references is None:
             return None
         folder = Path(self.references)

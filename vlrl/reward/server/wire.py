@@ -1,7 +1,7 @@
 """Rollouts and scores as JSON: what travels between `use: remote` and `vlrl serve-rewards`.
 
 What is not sent cannot be read on the other side: asking for it is an error, never a default.
-Nothing is pickled, and pictures lose no bit (see wire_pictures.py).
+Nothing is pickled, and images lose no bit (see wire_images.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Strict(BaseModel):
 
 
 class WireMessage(_Strict):
-    """One turn of the prompt; None stands for a picture, which stays with the trainer."""
+    """One turn of the prompt; None stands for an image, which stays with the trainer."""
 
     role: str
     content: list[str | None]
@@ -260,7 +260,7 @@ def decode_rollouts(
     limits: WireLimits,
     path_of: Callable[[str, str], str],
 ) -> list[Rollout]:
-    """The request's rollouts; `path_of(reference, field)` puts a picture onto this disk.
+    """The request's rollouts; `path_of(reference, field)` puts an image onto this disk.
 
     Raises WireError for a field that the reward needs and that is missing or malformed.
     """
@@ -288,7 +288,7 @@ def _decode_rollout(
     parsed = row.image is not None if row.parsed is None else row.parsed
     if "image" in needs and parsed:
         if row.image is None:
-            raise WireError("the reward needs a picture, and `parsed` is true", f"{where}.image")
+            raise WireError("the reward needs an image, and `parsed` is true", f"{where}.image")
         answer["image"] = image_of(row.image, f"{where}.image", budget)
     target: dict[str, Any] = {}
     for name in TARGET_FIELDS:
@@ -323,8 +323,8 @@ def _decode_rollout(
 
 
 def _decode_message(message: WireMessage) -> Message:
-    # The path shows in the error of a reward that tries to open the picture.
-    absent = ImagePart("a picture of the prompt, which stays with the trainer", 0, 0)
+    # The path shows in the error of a reward that tries to open the image.
+    absent = ImagePart("an image of the prompt, which stays with the trainer", 0, 0)
     return Message(
         message.role, tuple(absent if text is None else TextPart(text) for text in message.content)
     )

@@ -1,4 +1,4 @@
-"""Pictures on the wire: lossless out, and checked before a byte of them is believed."""
+"""Images on the wire: lossless out, and checked before a byte of them is believed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from PIL import Image
 from vlrl.errors import RewardError
 
 FILE_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
-"""What a reference picture may be, and the ending it gets."""
+"""What a reference image may be, and the ending it gets."""
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises on files that are no pictures."""
+"""What Pillow raises on files that are no images."""
 
 
 class WireError(RewardError):
@@ -40,11 +40,11 @@ class PixelBudget:
         self.total = 0
 
     def take(self, size: tuple[int, int], field: str) -> None:
-        """Raises WireError (413) where a picture, or all of them together, are too large."""
+        """Raises WireError (413) where an image, or all of them together, are too large."""
         num = size[0] * size[1]
         if num > self.max_each:
             raise WireError(
-                f"{size[0]} x {size[1]} pixels; at most {self.max_each} a picture", field, 413
+                f"{size[0]} x {size[1]} pixels; at most {self.max_each} an image", field, 413
             )
         self.total += num
         if self.total > self.max_total:
@@ -56,10 +56,10 @@ def png_of(image: Any, where: str) -> str:
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise RewardError(
-            f"{where}: a picture is a uint8 array [H, W, 3], not {array.dtype} {array.shape}"
+            f"{where}: an image is a uint8 array [H, W, 3], not {array.dtype} {array.shape}"
         )
     buffer = io.BytesIO()
-    # Level 1: the network is faster than the compression of generated pictures.
+    # Level 1: the network is faster than the compression of generated images.
     Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG", compress_level=1)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
@@ -70,7 +70,7 @@ def image_of(text: str, field: str, budget: PixelBudget) -> np.ndarray:
     # A PNG begins with its size (bytes 16 to 23), its bits a channel and its colour type. Pillow
     # would quietly cut 16 bits to 8.
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[24:26] != b"\x08\x02":
-        raise WireError("a picture is an 8-bit RGB PNG without alpha or palette", field)
+        raise WireError("an image is an 8-bit RGB PNG without alpha or palette", field)
     size: tuple[int, int] = struct.unpack(">II", data[16:24])
     budget.take(size, field)
     try:
@@ -78,23 +78,23 @@ def image_of(text: str, field: str, budget: PixelBudget) -> np.ndarray:
             image.verify()
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.mode != "RGB" or image.size != size:
-                raise WireError("a picture is an RGB PNG with one header", field)
+                raise WireError("an image is an RGB PNG with one header", field)
             return np.array(image)
     except _BROKEN as error:
         raise WireError(f"not a readable PNG: {error}", field) from None
 
 
 def file_of(path: str, where: str) -> tuple[str, str]:
-    """(SHA-256 in hex, base64) of a picture file, unchanged; raises RewardError."""
+    """(SHA-256 in hex, base64) of an image file, unchanged; raises RewardError."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise RewardError(f"{where}: cannot read the reference picture {path!r}: {error}") from None
+        raise RewardError(f"{where}: cannot read the reference image {path!r}: {error}") from None
     return hashlib.sha256(data).hexdigest(), base64.b64encode(data).decode("ascii")
 
 
 def checked_file(digest: str, text: str, field: str, max_pixels: int) -> tuple[bytes, str]:
-    """The bytes of a sent picture file and its ending; raises WireError."""
+    """The bytes of a sent image file and its ending; raises WireError."""
     data = _bytes_of(text, field)
     if hashlib.sha256(data).hexdigest() != digest:
         raise WireError("the bytes have another SHA-256", field)

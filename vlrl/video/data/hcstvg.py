@@ -46,7 +46,7 @@ def entries(source: VideoSource) -> Entries:
 
 def read_row(source: VideoSource, name: str, row: Any, where: str) -> VideoRow:
     """One checked video; raises DataError that names the field."""
-    width, height = picture_size(row, where)
+    width, height = image_size(row, where)
     num_frames = count_field(row, "img_num", where, 1)
     first = count_field(row, "st_frame", where, 0 if source.published_start else 1)
     first -= 0 if source.published_start else 1
@@ -74,7 +74,7 @@ def read_row(source: VideoSource, name: str, row: Any, where: str) -> VideoRow:
     )
 
 
-def picture_size(row: Any, where: str) -> tuple[int, int]:
+def image_size(row: Any, where: str) -> tuple[int, int]:
     """Width and height, from `width` and `height` or from version 2's `img_size`."""
     size = row.get("img_size") if isinstance(row, Mapping) else None
     if size is None:

@@ -1,7 +1,7 @@
 """HC-STVG as CG-STVG and TA-STVG read it: version 1's keys for both versions (`annos/hcstvg_v2/`).
 
 Their first frame is st_frame - 1, their last one belongs to the tube; boxes that reach beyond the
-picture stop their preprocessing (here: `clip_px`). They leave out two damaged videos, which are
+image stop their preprocessing (here: `clip_px`). They leave out two damaged videos, which are
 bad rows here: `on_bad_row: skip` leaves them out and lists them.
 """
 

@@ -108,9 +108,9 @@ class ClipWatch(Watch):
         save_model(self.model, folder)
         self.processor.save_pretrained(folder)
         use_default_attention(self.model)
-        figures = tube_figures(self.model, self.processor, self.clips)
+        metrics = tube_metrics(self.model, self.processor, self.clips)
         use_fast_attention(self.model)
-        self.write({"step": step, "held_out": figures})
+        self.write({"step": step, "held_out": metrics})
         print(f"step {step}: held-out {figures}", flush=True)
 
 
@@ -122,7 +122,7 @@ def eval_clips(pool: Pool, count: int, seed: int) -> list[tuple[Clip, Question]]
 
 
 @torch.no_grad()
-def tube_figures(
+def tube_metrics(
     model: Any, processor: Any, asked: Sequence[tuple[Clip, Question]], batch_size: int = 24
 ) -> dict[str, float]:
     """Share of well-formed answers, mean tIoU, mean vIoU and the box IoU inside the overlap."""

@@ -147,9 +147,9 @@ class Watch(TrainerCallback):
             "learning_rate",
             "grad_norm",
         )
-        figures = {key: round(float(logs[key]), 6) for key in kept if logs and key in logs}
-        if figures:
-            self.write({"step": state.global_step, **figures})
+        metrics = {key: round(float(logs[key]), 6) for key in kept if logs and key in logs}
+        if metrics:
+            self.write({"step": state.global_step, **metrics})
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

@@ -1,4 +1,4 @@
-"""Views of a picture: crops, flips, colours, blur, noise; on batches, without a data loader."""
+"""Views of an image: crops, flips, colours, blur, noise; on batches, without a data loader."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 
 def crops(images: Tensor, size_px: int, low: float, high: float) -> Tensor:
-    """A random square window of each picture, its area a share in [low, high], resized.
+    """A random square window of each image, its area a share in [low, high], resized.
 
     images: [N, 3, H, W] -> [N, 3, size_px, size_px].
     """

@@ -71,7 +71,7 @@ def scale_latents(vae: Any, images: Tensor) -> None:
 
 
 @torch.no_grad()
-def encode_pictures(vae: Any, images: Tensor) -> Tensor:
+def encode_images(vae: Any, images: Tensor) -> Tensor:
     """Scaled latents, [N, C, h, w]."""
     latents = torch.cat([vae.encode(as_signal(x)).latent_dist.mode() for x in images.split(64)])
     return (latents - vae.config.shift_factor) * vae.config.scaling_factor

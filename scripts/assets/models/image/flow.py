@@ -14,7 +14,7 @@ from scripts.assets.models.image.clock import Clock
 from scripts.assets.models.gui_and_video.trainer import MuonWithAdam
 
 CAPTION_DROPOUT = 0.1
-"""Share of pictures shown without caption, for classifier-free guidance."""
+"""Share of images shown without caption, for classifier-free guidance."""
 EMA_DECAY = 0.999
 
 
@@ -70,7 +70,7 @@ def train_flow(
 
 
 def flow_loss(pipeline: Any, texts: Sequence[str], latents: Tensor, shift: float) -> Tensor:
-    """Mean squared error of the velocity at one noise level a picture."""
+    """Mean squared error of the velocity at one noise level an image."""
     context, _, pooled, _ = pipeline.encode_prompt(
         list(texts),
         None,

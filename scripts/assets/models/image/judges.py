@@ -1,4 +1,4 @@
-"""Small classifiers that training never sees: which style, and which concept, a picture shows."""
+"""Small classifiers that training never sees: which style, and which concept, an image shows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def new_classifier(names: Sequence[str]) -> ResNetForImageClassification:
 def train_classifier(
     names: Sequence[str], images: Tensor, labels: Tensor, clock: Clock, *, lr: float, log: Any
 ) -> ResNetForImageClassification:
-    """Cross-entropy on shifted, recoloured, softened pictures; images: uint8 [N, 3, H, W]."""
+    """Cross-entropy on shifted, recoloured, softened images; images: uint8 [N, 3, H, W]."""
     model = new_classifier(names)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
     model.train()

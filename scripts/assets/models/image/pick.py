@@ -1,7 +1,7 @@
-"""A small CLIP that scores pictures for a caption, trained as PickScore was, on picked ones.
+"""A small CLIP that scores images for a caption, trained as PickScore was, on picked ones.
 
-pairs ──> images, captions ──> both towers ──> of two pictures the picked one is nearer
-                                          └──> of all captions a picture's own is nearest
+pairs ──> images, captions ──> both towers ──> of two images the picked one is nearer
+                                          └──> of all captions an image's own is nearest
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOWER = {"hidden_size": 96, "intermediate_size": 288, "num_attention_heads": 3}
 
 
 def pick_processor(captions: Sequence[str]) -> CLIPProcessor:
-    """A tokenizer made of the captions; pictures of 64 px pass unchanged."""
+    """A tokenizer made of the captions; images of 64 px pass unchanged."""
     size = {"height": SIZE_PX, "width": SIZE_PX}
     images = CLIPImageProcessor(size={"shortest_edge": SIZE_PX}, crop_size=size)
     return CLIPProcessor(images, clip_tokenizer(captions, VOCAB_SIZE, MAX_TOKENS))
@@ -85,8 +85,8 @@ def learn_picks(
         recent.append((float(picked.detach()), float(told.detach()), float(right.float().mean())))
         if num_steps % 50 == 0:
             means = [round(sum(column) / len(recent), 4) for column in zip(*recent, strict=True)]
-            figures = dict(zip(("picked", "told_apart", "accuracy"), means, strict=True))
-            line = {"step": num_steps, **figures, "time": round(time.time() - clock.start)}
+            metrics = dict(zip(("picked", "told_apart", "accuracy"), means, strict=True))
+            line = {"step": num_steps, **metrics, "time": round(time.time() - clock.start)}
             log.write(json.dumps(line) + "\n")
             log.flush()
             recent.clear()
@@ -97,7 +97,7 @@ def features(
     model: CLIPModel, processor: CLIPProcessor, pairs: Sequence[MadePair]
 ) -> tuple[Tensor, Tensor]:
     """Unit embeddings of (chosen, rejected) [N, 2, D] and of the captions [N, D]."""
-    pictures = [image for pair in pairs for image in (pair.chosen, pair.rejected)]
+    flat = [image for pair in pairs for image in (pair.chosen, pair.rejected)]
     tokens: Any = processor.tokenizer(
         [pair.caption for pair in pairs],
         padding=True,
@@ -105,24 +105,24 @@ def features(
         max_length=MAX_TOKENS,
         return_tensors="pt",
     )
-    seen = model.get_image_features(pixel_values=_pixels(pictures, processor)).pooler_output
+    seen = model.get_image_features(pixel_values=_pixels(flat, processor)).pooler_output
     read = model.get_text_features(**tokens).pooler_output
     images = functional.normalize(seen, dim=-1)
     return images.reshape(len(pairs), 2, -1), functional.normalize(read, dim=-1)
 
 
 def cosines(images: Tensor, texts: Tensor) -> Tensor:
-    """Of both pictures of a pair with its caption, [N, 2]; images [N, 2, D], texts [N, D]."""
+    """Of both images of a pair with its caption, [N, 2]; images [N, 2, D], texts [N, D]."""
     return (images * texts[:, None]).sum(-1)
 
 
 def pick_losses(
     images: Tensor, texts: Tensor, scale: Tensor, captions: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
-    """PickScore's loss, and CLIP's between captions and chosen pictures.
+    """PickScore's loss, and CLIP's between captions and chosen images.
 
     images: [N, 2, D], the chosen one first; texts: [N, D]; all of length 1. The first is the
-    cross-entropy of scale * cos over the two pictures (Pick-a-Pic, arXiv 2305.01569, section 4);
+    cross-entropy of scale * cos over the two images (Pick-a-Pic, arXiv 2305.01569, section 4);
     the second leaves out other pairs of the same caption.
     """
     scores = scale * cosines(images, texts)
@@ -140,7 +140,7 @@ def pick_losses(
 def accuracy(
     model: CLIPModel, processor: CLIPProcessor, pairs: Sequence[MadePair], batch: int = 64
 ) -> Mapping[str, float]:
-    """Share of pairs whose chosen picture scores higher, over all and by kind."""
+    """Share of pairs whose chosen image scores higher, over all and by kind."""
     right: dict[str, list[float]] = {"all": []}
     for start in range(0, len(pairs), batch):
         some = pairs[start : start + batch]
@@ -153,8 +153,8 @@ def accuracy(
 
 
 def _pixels(images: Sequence[Image.Image], processor: CLIPProcessor) -> Tensor:
-    """What the processor makes of pictures that need no resizing, only faster; [N, 3, S, S]."""
-    pictures: Any = processor.image_processor
+    """What the processor makes of options that need no resizing, only faster; [N, 3, S, S]."""
+    options: Any = processor.image_processor
     values = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-    mean, std = (torch.tensor(x) for x in (pictures.image_mean, pictures.image_std))
+    mean, std = (torch.tensor(x) for x in (options.image_mean, options.image_std))
     return ((values / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()

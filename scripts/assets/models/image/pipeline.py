@@ -30,7 +30,7 @@ class PipelineSize:
     image_px: int = 64
     latent_channels: int = 16
     vae_channels: tuple[int, ...] = (16, 32, 64, 64)
-    """One halving of the picture between two neighbours: 64 px come to 8."""
+    """One halving of the image between two neighbours: 64 px come to 8."""
     width: int = 128
     num_heads: int = 4
     num_layers: int = 5
@@ -39,7 +39,7 @@ class PipelineSize:
     vocab_size: int = 900
     max_tokens: int = 16
     shift: float = 1.5
-    """Of the noise schedule; SD3's 3 is for pictures of a million pixels."""
+    """Of the noise schedule; SD3's 3 is for images of a million pixels."""
 
 
 def new_pipeline(captions: Sequence[str], size: PipelineSize) -> StableDiffusion3Pipeline:

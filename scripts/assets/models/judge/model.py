@@ -1,4 +1,4 @@
-"""The embedded judge's architecture: a Qwen2.5-VL of 1.4 million parameters for 64 px pictures."""
+"""The embedded judge's architecture: a Qwen2.5-VL of 1.4 million parameters for 64 px images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from scripts.assets.models.gui_and_video.qwen import random_model, small_config
 from scripts.assets.models.gui_and_video.tokenizer import CHAT_TEMPLATE, train_tokenizer
 
 PATCH_PX, MERGE = 8, 2
-"""A picture of 64 px is then 64 patches and 16 tokens."""
+"""An image of 64 px is then 64 patches and 16 tokens."""
 VOCAB_SIZE = 640
 
 
 def judge_processor(texts: list[str]) -> Qwen2_5_VLProcessor:
-    """A tokenizer that holds yes and no, whatever else; pictures of 64 px pass unchanged."""
+    """A tokenizer that holds yes and no, whatever else; images of 64 px pass unchanged."""
     # Repeated until the merges of these words are certain to be learnt.
     words = [text for word in ("yes", "no", "Yes", "No") for text in (word, f" {word}") * 2000]
     tokenizer = train_tokenizer([*texts, *words], VOCAB_SIZE)

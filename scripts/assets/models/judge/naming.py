@@ -1,4 +1,4 @@
-"""Before it judges, the embedded judge learns to say what a picture shows, token by token.
+"""Before it judges, the embedded judge learns to say what an image shows, token by token.
 
 A yes or no says one bit about a pair; a caption says which of 200 things it is. Without this
 start the words of captions would have to be learnt from those single bits.
@@ -32,7 +32,7 @@ QUESTION = "\nWhat is it?"
 
 def learn_names(
     model: str,
-    pictures: Sequence[tuple[str, Image.Image]],
+    images: Sequence[tuple[str, Image.Image]],
     *,
     num_steps: int,
     batch: int,
@@ -40,22 +40,22 @@ def learn_names(
     seed: int,
     log: TextIO,
 ) -> Any:
-    """Cross-entropy of captions given their pictures; the trained core."""
+    """Cross-entropy of captions given their images; the trained core."""
     core, processor = load_vlm(model, torch.float32)
     use_fast_vision(core)
     module = JudgeModule(core, head=False)
     encoder = AskEncoder(processor, core.model.get_rope_index, *pixel_bounds(processor))
-    patches = encoder.patches([image for _, image in pictures])
+    patches = encoder.patches([image for _, image in images])
     grids = [grid for _, grid in patches]
     encoded: dict[int, EncodedAsk] = {}
     optimizer = torch.optim.AdamW(module.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.02)
     schedule = OptimConfig(schedule="cosine", num_warmup_steps=10, min_lr_ratio=0.05)
     rng = random.Random(seed)
     for step in range(num_steps):
-        rows = rng.sample(range(len(pictures)), batch)
+        rows = rng.sample(range(len(images)), batch)
         for i in rows:
             if i not in encoded:
-                said = encode_completion(processor.tokenizer, pictures[i][0])
+                said = encode_completion(processor.tokenizer, images[i][0])
                 encoded[i] = encoder.encode(Ask((i, QUESTION)), grids).followed_by(said)
         shade = (rng.uniform(0.85, 1.15), rng.uniform(-0.1, 0.1))
         loss = _loss(module, [encoded[i] for i in rows], patches, encoder.merge, shade)
@@ -82,7 +82,7 @@ def _loss(
     """Mean over all tokens of some captions; `shade` is a light change that keeps them true."""
     row = padded(asks)
     places, targets = row.answer_places(asks)
-    pixels, grid, shown = gathered(row.pictures, patches, merge)
+    pixels, grid, shown = gathered(row.images, patches, merge)
     pixels = pixels * shade[0] + shade[1]
     with torch.autocast("cpu", torch.bfloat16):
         logp = module(

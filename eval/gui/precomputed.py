@@ -18,7 +18,7 @@ from vlrl.families.profiles import Profile
 
 
 @dataclass(frozen=True)
-class GivenOptions:
+class PrecomputedOptions:
     """How a file of answers is laid out, and what its model saw."""
 
     path: Path
@@ -30,12 +30,12 @@ class GivenOptions:
     max_pixels: int | None = None
 
 
-def read_given(
-    options: GivenOptions, items: Sequence[Item], profile: Profile
+def read_precomputed(
+    options: PrecomputedOptions, items: Sequence[Item], profile: Profile
 ) -> dict[str, list[Pass]]:
     """One pass an item, in the order of the items; raises DataError with file and row.
 
-    Reads .jsonl, a .json list, and ScreenSpot-Pro's report ({"details": [...]}). The picture's
+    Reads .jsonl, a .json list, and ScreenSpot-Pro's report ({"details": [...]}). The image's
     size as the model saw it comes from the profile and the pixel limits.
     """
     answers: dict[str, str] = {}
@@ -65,7 +65,7 @@ def read_given(
     return {item.id: [_pass(item, answers.get(item.id), options, profile)] for item in items}
 
 
-def _pass(item: Item, output: str | None, options: GivenOptions, profile: Profile) -> Pass:
+def _pass(item: Item, output: str | None, options: PrecomputedOptions, profile: Profile) -> Pass:
     width, height = int(item.frame.width), int(item.frame.height)
     resized = profile.resized(width, height, options.min_pixels, options.max_pixels)
     error = None if output is not None else "no answer in the file"

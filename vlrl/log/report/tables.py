@@ -17,7 +17,7 @@ ENDS = ("mean", "low", "high")
 
 def tiles(run: Run) -> str:
     """The main figures of every split with their paired change, and how long the run took."""
-    parts = [_tile(c, name) for c in run.comparisons for name in run.main_figures(c)]
+    parts = [_tile(c, name) for c in run.comparisons for name in run.main_metrics(c)]
     parts.append(
         f'<div class="tile"><span>training</span><b>{len(run.metrics)} steps</b>'
         f"<span>{_time(run.metrics)}</span></div>"
@@ -68,7 +68,7 @@ def _time(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 def tables(run: Run) -> str:
     """Before and after, overall with intervals and by stratum, a table a split."""
-    is_accuracy = any("hit" in run.main_figures(c) for c in run.comparisons)
+    is_accuracy = any("hit" in run.main_metrics(c) for c in run.comparisons)
     parts = [f"<h2>Held-out {'accuracy' if is_accuracy else 'figures'}</h2>"]
     for comparison in run.comparisons:
         rows = []
@@ -81,7 +81,7 @@ def tables(run: Run) -> str:
             "<th>before</th><th>after</th><th>change</th><th>samples</th></tr>"
             f"{''.join(rows)}</table></div>"
         )
-        parts += [_strata(comparison, name) for name in run.main_figures(comparison)]
+        parts += [_strata(comparison, name) for name in run.main_metrics(comparison)]
     if len(parts) == 1:
         parts.append('<p class="note">No evaluation before and after in this run.</p>')
     return "".join(parts)
@@ -102,10 +102,10 @@ def _row(name: str, old: Mapping[str, float], new: Mapping[str, float]) -> str:
 def _strata(comparison: Comparison, name: str) -> str:
     before, after = comparison.before.strata, comparison.after.strata
     found = [
-        (key, group, figures[name], after[key][group][name])
+        (key, group, metrics[name], after[key][group][name])
         for key, groups in before.items()
-        for group, figures in groups.items()
-        if name in figures and name in after.get(key, {}).get(group, {})
+        for group, metrics in groups.items()
+        if name in metrics and name in after.get(key, {}).get(group, {})
     ]
     rate = is_rate(*comparison.pairs(name))
     write = writer([figure["mean"] for _, _, *both in found for figure in both])

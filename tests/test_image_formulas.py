@@ -1,4 +1,4 @@
-"""Picture rewards that are formulas: JPEG size, read text, and means of shares."""
+"""Image rewards that are formulas: JPEG size, read text, and means of shares."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers_pictures import picture, rollout, word
+from helpers_images import noise_image, rollout, word
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -35,7 +35,7 @@ def values(node: dict, given_rollouts: list) -> list[float | None]:
     direction=st.sampled_from(["compressible", "incompressible"]),
 )
 def test_jpeg_is_the_size_of_the_file(seed, side, scale_kb, direction):
-    image = picture(seed, side, side + 3)
+    image = noise_image(seed, side, side + 3)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=95)
     share = min(len(buffer.getvalue()) / 1000 / scale_kb, 1)
@@ -44,10 +44,10 @@ def test_jpeg_is_the_size_of_the_file(seed, side, scale_kb, direction):
     assert values(node, [rollout(image)]) == [pytest.approx(sign * share)]
 
 
-def test_flat_pictures_compress_best():
+def test_flat_images_compress_best():
     flat = np.full((64, 64, 3), 90, np.uint8)
     calm, noisy = values(
-        {"use": "jpeg_compressibility"}, [rollout(flat), rollout(picture(1, 64, 64))]
+        {"use": "jpeg_compressibility"}, [rollout(flat), rollout(noise_image(1, 64, 64))]
     )
     assert -0.01 < calm < 0
     assert noisy < 2 * calm
@@ -123,7 +123,7 @@ def test_ocr_options_change_what_is_read():
     tiny = [rollout(word("hello", 48, 9), written="hello")]
     plain, larger = ({"use": "ocr_match", "upscale": times} for times in (1, 4))
     assert values(larger, tiny)[0] >= values(plain, tiny)[0]
-    # Words of 60 px in a whole picture of 256 px are too small for one line; half of it is not.
+    # Words of 60 px in a whole image of 256 px are too small for one line; half of it is not.
     shown = [rollout(word("hello", 256, 60), written="hello")]
     band = {"use": "ocr_match", "recognise_only": True}
     assert values({**band, "band": 1.0}, shown)[0] < values(band, shown)[0] == 1.0
@@ -150,9 +150,9 @@ def test_ocr_hands_over_blue_green_red():
 def test_ocr_applies_only_where_a_text_is_asked_for():
     pytest.importorskip("rapidocr_onnxruntime")
     reward = build_reward({"use": "ocr_match"})
-    assert reward([rollout(picture(0)), rollout(None)]) == [Score(None), Score(None)]
+    assert reward([rollout(noise_image(0)), rollout(None)]) == [Score(None), Score(None)]
     with pytest.raises(RewardError, match=r"'s3'.*correct the data"):
-        reward([rollout(picture(0), 3, written="  ")])
+        reward([rollout(noise_image(0), 3, written="  ")])
 
 
 # --- means of shares ---------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def joined(kind: str, rows: list, weights: list) -> float | None:
         [constant(*row) if isinstance(row, tuple) else constant(row) for row in rows], weights
     )
     assert node.range == (0.0, 1.0)
-    (score,) = node([rollout(picture(0))])
+    (score,) = node([rollout(noise_image(0))])
     return score.value
 
 

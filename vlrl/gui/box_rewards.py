@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vlrl.reward.scorers import RewardSpec
+from vlrl.reward.functions import RewardSpec
 
 BoxFunction = Callable[..., np.ndarray]
 
 
-def box_scorer(
+def box_reward(
     *, range: tuple[float, float], formula: str, units: str, source: str
 ) -> Callable[[BoxFunction], BoxFunction]:
     """A reward from `f(predicted [N, 4], true [N, 4], *, extent [N, 2], options) -> [N]`.
@@ -32,7 +32,7 @@ def box_scorer(
     return mark
 
 
-def point_scorer(
+def point_reward(
     *, range: tuple[float, float], formula: str, units: str, source: str
 ) -> Callable[[BoxFunction], BoxFunction]:
     """A reward from `f(points [N, 2], true [N, 4], *, extent [N, 2], options) -> [N]`.

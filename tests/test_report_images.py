@@ -1,4 +1,4 @@
-"""The report of a run whose answers are pictures: figures, curves, gallery, groups."""
+"""The report of a run whose answers are images: figures, curves, gallery, groups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlrl.log.answer_pictures import TRUTH, answer_file
+from vlrl.log.answer_images import TRUTH, answer_file
 from vlrl.log.report.charts import line_chart
 from vlrl.log.report.files import read_run
 from vlrl.log.report.numbers import is_rate, percent, points, writer
@@ -54,7 +54,7 @@ def make_task(folder: Path, size_px: int) -> TextToImage:
 
 
 def drawn(task: TextToImage, seed: int, split: str = "held_out") -> list[Rollout]:
-    """A random picture for every sample."""
+    """A random image for every sample."""
     rng = np.random.default_rng(seed)
     shape = (task.options.height_px, task.options.width_px, 3)
     rollouts = []
@@ -78,18 +78,18 @@ def evaluate(
     write_evaluation(out, "held_out", rows, summarise(rows, 50), task, rollouts)
 
 
-def write_metrics(folder: Path, figures: Mapping[str, Sequence[float]]) -> None:
+def write_metrics(folder: Path, metrics: Mapping[str, Sequence[float]]) -> None:
     """metrics.jsonl of some steps, and the config."""
     folder.mkdir(parents=True, exist_ok=True)
-    num = len(next(iter(figures.values())))
-    rows = [{"step": i + 1, **{k: v[i] for k, v in figures.items()}} for i in range(num)]
+    num = len(next(iter(metrics.values())))
+    rows = [{"step": i + 1, **{k: v[i] for k, v in metrics.items()}} for i in range(num)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
     (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
 
 
 def record(folder: Path, task: TextToImage, num: int, step: int = 1) -> list[Rollout]:
-    """One recorded group of `num` pictures; the first is the best."""
+    """One recorded group of `num` images; the first is the best."""
     sample = task.samples("held_out")[0]
     rng = np.random.default_rng(step)
     group = []
@@ -164,10 +164,10 @@ def test_tables_and_strata_of_every_main_figure(run: Path) -> None:
         assert re.search(rf"<tr><td>{name}</td><td>-?\d", html), name
     assert "<summary>small by concept</summary>" in html
     concept = read_run(run).comparisons[0].before.strata["concept"]
-    group, figures = next(iter(concept.items()))
+    group, metrics = next(iter(concept.items()))
     shown = re.findall(rf"<td>concept: {group}</td><td>(.*?)</td>", html)
     assert len(shown) == 2
-    assert shown[1] == percent(figures["right"]["mean"])
+    assert shown[1] == percent(metrics["right"]["mean"])
 
 
 def test_a_sample_counts_where_it_has_both_values(tmp_path: Path, task: TextToImage) -> None:
@@ -199,12 +199,12 @@ def test_hit_stands_for_itself_and_text_may_hold_any_sign(tmp_path: Path) -> Non
     assert "small, web" not in html
 
 
-def test_only_figures_of_the_run_are_drawn(run: Path) -> None:
+def test_only_metrics_of_the_run_are_drawn(run: Path) -> None:
     html = html_of(run)
     assert titles(html) == [
         "Reward",
         "Parts of the reward",
-        "Sampled pictures (mean)",
+        "Sampled images (mean)",
         "Actions where the ratio is clipped (share)",
     ]
     assert "The same at every step: num_actions 2, ratio 1." in html
@@ -215,13 +215,13 @@ def test_only_figures_of_the_run_are_drawn(run: Path) -> None:
 
 def test_a_reward_that_learns_has_its_section(tmp_path: Path) -> None:
     names = ("gap", "patch_gap", "reference", "generated", "accuracy", "loss", "temperature")
-    figures = {f"{LEARNER}_{name}": [0.5, 1.0] for name in names}
-    figures |= {f"{LEARNER}_skipped": [0.0, 0.0], f"{LEARNER}_accuracy": [1.0, 1.0]}
+    metrics = {f"{LEARNER}_{name}": [0.5, 1.0] for name in names}
+    metrics |= {f"{LEARNER}_skipped": [0.0, 0.0], f"{LEARNER}_accuracy": [1.0, 1.0]}
     write_metrics(
         tmp_path,
         {
             "reward/mean": [0.5, 1.0],
-            **figures,
+            **metrics,
             "trainable_reward/other_thing": [1.0, 2.0],
         },
     )
@@ -277,32 +277,32 @@ def test_the_gallery(run: Path, task: TextToImage) -> None:
 
 def test_answers_are_kept_pixel_by_pixel(run: Path, task: TextToImage) -> None:
     rollouts = drawn(task, 2)
-    folder = run / "evaluations/after/pictures/held_out-03"
+    folder = run / "evaluations/after/images/held_out-03"
     with Image.open(folder / answer_file(0)) as image:
         np.testing.assert_array_equal(np.asarray(image), rollouts[3].output)
-    truth = task.picture(rollouts[3].sample, [])
+    truth = task.noise_image(rollouts[3].sample, [])
     assert truth is not None
     with Image.open(folder / TRUTH) as image:
         np.testing.assert_array_equal(np.asarray(image), np.asarray(truth))
-    assert not (run / "evaluations/after/pictures/held_out-01" / TRUTH).exists()
+    assert not (run / "evaluations/after/images/held_out-01" / TRUTH).exists()
 
 
-def test_large_pictures_are_fewer_and_smaller(tmp_path: Path) -> None:
+def test_large_images_are_fewer_and_smaller(tmp_path: Path) -> None:
     task = make_task(tmp_path, 400)
     write_metrics(tmp_path / "run", {"reward/mean": [0.5, 1.0]})
     for label in ("before", "after"):
         evaluate(tmp_path / "run", label, task, drawn(task, 1), [0.0] * NUM_SAMPLES)
-    pictures = tmp_path / "run/evaluations/after/pictures"
-    assert len(list(pictures.glob("*.webp"))) == NUM_PICTURES
-    with Image.open(pictures / "held_out-00" / answer_file(0)) as image:
+    images = tmp_path / "run/evaluations/after/images"
+    assert len(list(images.glob("*.webp"))) == NUM_PICTURES
+    with Image.open(images / "held_out-00" / answer_file(0)) as image:
         assert image.size == (384, 384)
     html = html_of(tmp_path / "run")
     assert html.count('<div class="card">') == NUM_PICTURES
     assert '<div class="gallery large">' in html
 
 
-def test_a_run_without_pictures_of_single_answers(run: Path) -> None:
-    for path in run.glob("evaluations/*/pictures/held_out-*/"):
+def test_a_run_without_images_of_single_answers(run: Path) -> None:
+    for path in run.glob("evaluations/*/images/held_out-*/"):
         if path.is_dir():
             shutil.rmtree(path)
     cards = html_of(run).split('<div class="card">')[1:]
@@ -314,19 +314,19 @@ def test_a_run_without_pictures_of_single_answers(run: Path) -> None:
 
 
 def test_only_the_same_sample_is_laid_side_by_side(run: Path) -> None:
-    path = run / "evaluations/after/pictures/held_out-02.json"
+    path = run / "evaluations/after/images/held_out-02.json"
     row = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**row, "id": "another"}), encoding="utf-8")
     assert html_of(run).count('<div class="card">') == NUM_SMALL_PICTURES - 1
 
 
-def test_groups_show_every_picture_with_its_reward(run: Path, task: TextToImage) -> None:
+def test_groups_show_every_image_with_its_reward(run: Path, task: TextToImage) -> None:
     group = record(run, task, 4)
     folder = run / "rollouts/step-000001/group-0"
     for place, rollout in enumerate(group):
         with Image.open(folder / answer_file(place)) as image:
             np.testing.assert_array_equal(np.asarray(image), rollout.output)
-    html = html_of(run).split("<h2>Groups: from the best to the worst picture</h2>")[1]
+    html = html_of(run).split("<h2>Groups: from the best to the worst image</h2>")[1]
     assert html.count("<img") == 5
     assert "step 1: &lt;b&gt;grapes&lt;/b&gt;" in html
     rows = dict(re.findall(r"<tr><td>(\w+)</td>(.*?)</tr>", html))
@@ -351,7 +351,7 @@ def test_a_large_group_shows_some(run: Path, task: TextToImage) -> None:
     assert "10 of 16" in html
     shutil.rmtree(run / "rollouts/step-000001/group-0")
     html = html_of(run).split("<h2>Groups")[1]
-    # The best and the worst in one picture, and the table of all.
+    # The best and the worst in one image, and the table of all.
     assert html.count("<img") == 1
     assert html.count("<tr>") == 17
     assert "None" not in html

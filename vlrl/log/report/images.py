@@ -1,4 +1,4 @@
-"""Pictures of held-out samples before and after, and of the answers of recorded groups."""
+"""Images of held-out samples before and after, and of the answers of recorded groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from vlrl.log.answer_pictures import SMALL_PX, TRUTH, answer_file
+from vlrl.log.answer_images import SMALL_PX, TRUTH, answer_file
 from vlrl.log.report.files import Run
 from vlrl.log.report.numbers import writer
 
@@ -19,9 +19,9 @@ MAX_GROUPS = 10
 CARD_HEIGHT_PX = 128
 STRIP_HEIGHT_PX = 64
 NUM_LARGE_IN_STRIP = 6
-"""Where a group has no more pictures, they are shown as large as in the gallery."""
+"""Where a group has no more images, they are shown as large as in the gallery."""
 WIDE = 2.5
-"""Pictures wider than so many heights, contact sheets, stand one below the other."""
+"""Images wider than so many heights, contact sheets, stand one below the other."""
 BARS = "grey boxes: thinking; the bars below are time, truth first"
 BOXES = '<i style="border-color:#12a150"></i>true box <i style="border-color:#1f6feb"></i>'
 
@@ -32,9 +32,9 @@ def held_out(run: Run) -> str:
     screens: dict[str, list[str]] = {}
     gallery: dict[str, list[str]] = {}
     large = False
-    pictures = (folder / "before" / "pictures").glob("*.json")
-    for path in sorted(pictures, key=lambda path: (run.place(_split_of(path)), path.name)):
-        later = folder / "after" / "pictures" / path.name
+    images = (folder / "before" / "images").glob("*.json")
+    for path in sorted(images, key=lambda path: (run.place(_split_of(path)), path.name)):
+        later = folder / "after" / "images" / path.name
         if not later.is_file():
             continue
         old, new = _read(path), _read(later)
@@ -46,12 +46,12 @@ def held_out(run: Run) -> str:
             screens.setdefault(split, []).append(_screen(path, later, old, new))
             continue
         shots = _shots(path.with_suffix(""), later.with_suffix(""))
-        large = large or any(_size(picture)[1] >= SMALL_PX for picture, _ in shots)
+        large = large or any(_size(image)[1] >= SMALL_PX for image, _ in shots)
         gallery.setdefault(split, []).append(_card(shots, old, _change(run, split, old["id"])))
     html = _pairs(screens) if screens else ""
     if gallery:
         html += (
-            '<h2>Held-out pictures</h2><p class="note">Before and after training, drawn from the '
+            '<h2>Held-out images</h2><p class="note">Before and after training, drawn from the '
             "same seed.</p>"
         )
     for split, cards in gallery.items():
@@ -72,7 +72,7 @@ def _pairs(screens: Mapping[str, Sequence[str]]) -> str:
 
 
 def _split_of(path: Path) -> str:
-    """Of a picture's file, `<split>-<number>.json`."""
+    """Of an image's file, `<split>-<number>.json`."""
     return path.stem.rpartition("-")[0]
 
 
@@ -91,32 +91,32 @@ def _screen(path: Path, later: Path, old: Mapping[str, Any], new: Mapping[str, A
 
 
 def _shots(before: Path, after: Path) -> list[tuple[Path, str]]:
-    """Pictures of a sample and what stands below each."""
+    """Images of a sample and what stands below each."""
     pieces = [
         (before / TRUTH, "reference"),
         (before / answer_file(0), "before"),
         (after / answer_file(0), "after"),
     ]
     if not any(path.is_file() for path, _ in pieces[1:]):
-        # A task that draws answers and truth into one picture.
+        # A task that draws answers and truth into one image.
         pieces = [(p.with_name(f"{p.name}.webp"), p.parents[1].name) for p in (before, after)]
     return [(path, label) for path, label in pieces if path.is_file()]
 
 
 def _card(shots: Sequence[tuple[Path, str]], row: Mapping[str, Any], change: str) -> str:
-    figures = []
+    shots_html = []
     heights = [_enlarged(path, CARD_HEIGHT_PX) for path, _ in shots]
     for (path, label), height_px in zip(shots, heights, strict=True):
         width, height = _size(path)
-        # In proportion to its form: all pictures of a row come out equally high.
+        # In proportion to its form: all images of a row come out equally high.
         style = f"flex:{width / height:.3f} 1 0"
         if height_px and all(heights):
             style += f";max-width:{height_px * width // height}px"
-        figures.append(
+        shots_html.append(
             f'<figure style="{style}">{_image(path)}<figcaption>{label}</figcaption></figure>'
         )
     return (
-        f'<div class="card"><div class="shots">{"".join(figures)}</div>'
+        f'<div class="card"><div class="shots">{"".join(shots_html)}</div>'
         f"<p><b>{escape(row['prompt'])}</b></p>{change}</div>"
     )
 
@@ -127,7 +127,7 @@ def _change(run: Run, split: str, sample: str) -> str:
     for comparison in run.comparisons:
         if comparison.split != split:
             continue
-        for name in run.main_figures(comparison):
+        for name in run.main_metrics(comparison):
             columns = (comparison.before.values[name], comparison.after.values[name])
             if all(sample in column for column in columns):
                 old, new = (column[sample] for column in columns)
@@ -153,7 +153,7 @@ def groups(run: Run) -> str:
         )
     else:
         head = (
-            "<h2>Groups: from the best to the worst picture</h2>"
+            "<h2>Groups: from the best to the worst image</h2>"
             '<p class="note">Sampled in training, one prompt a group, in the order of reward.</p>'
         )
     return head + "".join(_group(path, record) for path, record in records)
@@ -177,9 +177,9 @@ def _listed(path: Path, record: Mapping[str, Any]) -> str:
             f"<tr><td>{text}</td><td>{reward}</td>"
             f"<td>{answer['advantage']:+.2f}</td><td>{escape(parts)}</td></tr>"
         )
-    picture = path.with_suffix(".webp")
-    shot = f'<div class="shot">{_image(picture)}</div>' if picture.is_file() else ""
-    kind = "group wide" if picture.is_file() and _is_wide(picture) else "group"
+    image = path.with_suffix(".webp")
+    shot = f'<div class="shot">{_image(image)}</div>' if image.is_file() else ""
+    kind = "group wide" if image.is_file() and _is_wide(image) else "group"
     return (
         f'<div class="{kind}">{shot}<div class="answers"><b>{_title(record)}</b>'
         "<table><tr><th>answer</th><th>reward</th><th>advantage</th><th>parts</th></tr>"
@@ -188,14 +188,14 @@ def _listed(path: Path, record: Mapping[str, Any]) -> str:
 
 
 def _strip(folder: Path, record: Mapping[str, Any], places: Sequence[int]) -> str:
-    """A group whose answers are pictures: a column each, with reward, advantage and parts."""
+    """A group whose answers are images: a column each, with reward, advantage and parts."""
     answers = [record["answers"][place] for place in places]
-    pictures = [folder / answer_file(place) for place in places]
-    least_px = CARD_HEIGHT_PX if len(pictures) <= NUM_LARGE_IN_STRIP else STRIP_HEIGHT_PX
-    height_px = _enlarged(pictures[0], least_px) or least_px
+    images = [folder / answer_file(place) for place in places]
+    least_px = CARD_HEIGHT_PX if len(images) <= NUM_LARGE_IN_STRIP else STRIP_HEIGHT_PX
+    height_px = _enlarged(images[0], least_px) or least_px
     truth = folder / TRUTH
     first = f"{_image(truth, height_px)}<br>reference" if truth.is_file() else ""
-    head = "".join(f"<th>{_image(picture, height_px)}</th>" for picture in pictures)
+    head = "".join(f"<th>{_image(image, height_px)}</th>" for image in images)
     rewards = [answer["reward"] for answer in answers]
     names = dict.fromkeys(name for answer in answers for name in answer["parts"])
     parts = {name: [answer["parts"].get(name) for answer in answers] for name in names}
@@ -222,16 +222,16 @@ def _title(record: Mapping[str, Any]) -> str:
 
 
 def _image(path: Path, height_px: int | None = None) -> str:
-    """The picture in the page, as wide as its place allows or of a given height."""
+    """The image in the page, as wide as its place allows or of a given height."""
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    # A pixel of a small picture stays one: what looks like a fault is one.
+    # A pixel of a small image stays one: what looks like a fault is one.
     look = ' class="pixels"' if _size(path)[1] < SMALL_PX else ""
     style = f' style="height:{height_px}px"' if height_px else ""
     return f'<img alt=""{look}{style} src="data:image/webp;base64,{data}">'
 
 
 def _enlarged(path: Path, least_px: int) -> int | None:
-    """Height of a small picture enlarged by a whole factor; None for a large one."""
+    """Height of a small image enlarged by a whole factor; None for a large one."""
     height = _size(path)[1]
     return height * -(-least_px // height) if height < SMALL_PX else None
 

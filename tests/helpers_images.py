@@ -1,4 +1,4 @@
-"""Tiny checkpoints of the real classes, pictures and rollouts, for the picture rewards' tests."""
+"""Tiny checkpoints of the real classes, images and rollouts, for the image rewards' tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOWER = {
 
 
 def stirred(model: nn.Module, times: float = 5.0, seed: int = 0) -> nn.Module:
-    """The model with larger random weights, so that two pictures never look alike."""
+    """The model with larger random weights, so that two images never look alike."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -191,7 +191,7 @@ def save_aesthetic_head(path: Path) -> Path:
     return path
 
 
-def picture(seed: int, height: int = 40, width: int = 52) -> np.ndarray:
+def noise_image(seed: int, height: int = 40, width: int = 52) -> np.ndarray:
     """Noise over a colour of its own, uint8 [H, W, 3]."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(-60, 60, (height, width, 3)) + rng.integers(60, 196, 3)
@@ -199,7 +199,7 @@ def picture(seed: int, height: int = 40, width: int = 52) -> np.ndarray:
 
 
 def word(text: str, size_px: int, letters_px: int) -> np.ndarray:
-    """Dark letters in the middle of a light square picture."""
+    """Dark letters in the middle of a light square image."""
     image = Image.new("RGB", (size_px, size_px), (240, 236, 228))
     ImageDraw.Draw(image).text(
         (size_px / 2, size_px / 2),
@@ -212,7 +212,7 @@ def word(text: str, size_px: int, letters_px: int) -> np.ndarray:
 
 
 def rollout(image: np.ndarray | None, index: int = 0, **target: Any) -> Rollout:
-    """One rollout of a sample with this target; without a picture it could not be read."""
+    """One rollout of a sample with this target; without an image it could not be read."""
     target = {"caption": "a cat", **target}
     sample = Sample(f"s{index}", "text_to_image", (), ImageTarget(**target))
     parsed = None if image is None else ImageAnswer(image)

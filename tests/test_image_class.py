@@ -28,7 +28,7 @@ ROWS = [
 
 
 def shown(style: str) -> list[Rollout]:
-    """Held-out pictures of one style as if they had been generated."""
+    """Held-out images of one style as if they had been generated."""
     rollouts = []
     for i, row in enumerate(ROWS):
         slug = row["id"].rpartition("--")[0]
@@ -41,10 +41,10 @@ def shown(style: str) -> list[Rollout]:
 
 
 def values(node: dict, rollouts: list[Rollout]) -> list[float | None]:
-    return [score.value for score in build_reward({"use": "picture_class", **node})(rollouts)]
+    return [score.value for score in build_reward({"use": "image_class", **node})(rollouts)]
 
 
-def test_the_judges_know_pictures_that_they_never_saw() -> None:
+def test_the_judges_know_images_that_they_never_saw() -> None:
     noto = {"model": STYLE, "class_name": "noto"}
     assert np.mean(values(noto, shown("noto"))) > 0.9
     assert np.mean(values(noto, shown("fluent"))) < 0.1
@@ -81,19 +81,19 @@ def test_what_does_not_fit_says_so() -> None:
     assert values({"model": STYLE, "class_name": "noto"}, rollouts)[0] == 0.0
 
 
-def test_pictures_of_a_style_lie_nearest_to_that_style() -> None:
+def test_images_of_a_style_lie_nearest_to_that_style() -> None:
     """In the features of the judge of things, which no style was ever named to."""
     embed = PooledFeatures(CONCEPT, device="cpu", batch_size=7)
-    pictures = {style: [rollout.output for rollout in shown(style)] for style in ("noto", "fluent")}
-    sets = {style: embed(images) for style, images in pictures.items()}
+    by_style = {style: [rollout.output for rollout in shown(style)] for style in ("noto", "fluent")}
+    sets = {style: embed(images) for style, images in by_style.items()}
     model = AutoModelForImageClassification.from_pretrained(CONCEPT, dtype=torch.float32)
-    inputs = AutoImageProcessor.from_pretrained(CONCEPT)(pictures["noto"], return_tensors="pt")
+    inputs = AutoImageProcessor.from_pretrained(CONCEPT)(by_style["noto"], return_tensors="pt")
     with torch.no_grad():
         logits = model(**inputs).logits
         mine = model.classifier(torch.from_numpy(sets["noto"])[:, :, None, None])
     assert torch.allclose(mine, logits, atol=1e-4)
-    # A picture moved by a pixel is no picture of either set, and still of its style.
-    moved = embed([np.roll(image, 1, axis=1) for image in pictures["noto"]])
+    # An image moved by a pixel is no image of either set, and still of its style.
+    moved = embed([np.roll(image, 1, axis=1) for image in by_style["noto"]])
     found = nearness(moved, sets)
     assert found["noto"]["nearest"] > 0.9
     assert found["noto"]["nearest"] + found["fluent"]["nearest"] == pytest.approx(1)

@@ -14,12 +14,12 @@ from torch import Tensor
 from scripts.assets.images.compose import COLOURS, compose, draw_word
 
 NUM_WORD_PLACES = 3
-"""Pictures of one word prompt; they differ in the word's place by a pixel or two."""
+"""Images of one word prompt; they differ in the word's place by a pixel or two."""
 
 
 @dataclass(frozen=True)
 class Captioned:
-    """Pictures with their captions."""
+    """Images with their captions."""
 
     captions: list[str]
     images: Tensor
@@ -28,12 +28,12 @@ class Captioned:
     """How often each is drawn, [N]."""
 
 
-def base_pictures(assets: Path, size_px: int, second_style: float = 0.0) -> Captioned:
+def base_images(assets: Path, size_px: int, second_style: float = 0.0) -> Captioned:
     """The first style and the words, training prompts alone.
 
     Concepts whose second style is held back (new_concepts.jsonl) are shown in every second colour.
 
-    second_style: share of the training prompts' pictures that are shown in the second style. What
+    second_style: share of the training prompts' images that are shown in the second style. What
     a model never draws, reinforcement learning cannot make it draw more often.
     """
     trained = _rows(assets / "train.jsonl")
@@ -43,25 +43,25 @@ def base_pictures(assets: Path, size_px: int, second_style: float = 0.0) -> Capt
         if list(COLOURS).index(row["colour"]) % 2 == 0
     ]
     captions = [row["caption"] for row in rows]
-    pictures = [sprite(assets / "fluent", row) for row in rows]
+    images = [sprite(assets / "fluent", row) for row in rows]
     weights = [1.0 - second_style] * len(trained) + [1.0] * (len(rows) - len(trained))
     if second_style:
         captions += [row["caption"] for row in trained]
-        pictures += [sprite(assets / "noto", row) for row in trained]
+        images += [sprite(assets / "noto", row) for row in trained]
         weights += [second_style] * len(trained)
     for row in _rows(assets / "words_train.jsonl"):
         for place in range(NUM_WORD_PLACES):
             captions.append(row["caption"])
-            pictures.append(draw_word(row["written"], row["colour"], size_px, seed=place))
+            images.append(draw_word(row["written"], row["colour"], size_px, seed=place))
             weights.append(1.0)
-    return Captioned(captions, _stack(pictures), torch.tensor(weights))
+    return Captioned(captions, _stack(images), torch.tensor(weights))
 
 
 def both_styles(assets: Path, size_px: int) -> Tensor:
     """What the autoencoder learns from: the above and the second style's training references."""
     rows = _rows(assets / "train.jsonl")
     second = _stack([sprite(assets / "noto", row) for row in rows])
-    return torch.cat([base_pictures(assets, size_px).images, second])
+    return torch.cat([base_images(assets, size_px).images, second])
 
 
 def all_captions(assets: Path) -> list[str]:
@@ -80,13 +80,13 @@ def sprite(folder: Path, row: dict[str, str]) -> Image.Image:
         return compose(drawn, row["colour"])
 
 
-def _stack(pictures: list[Image.Image]) -> Tensor:
-    return torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2)
+def _stack(images: list[Image.Image]) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(p) for p in images])).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures of both styles with one kind of label."""
+    """Images of both styles with one kind of label."""
 
     names: list[str]
     images: Tensor
@@ -98,7 +98,7 @@ class Labelled:
 def labelled(assets: Path, by: str, *, held_out: bool) -> Labelled:
     """Sprites of both styles, labelled `by` style or concept; training or held-out prompts.
 
-    Concepts of new_concepts.jsonl count as training in every second colour, as in `base_pictures`.
+    Concepts of new_concepts.jsonl count as training in every second colour, as in `base_images`.
     """
     rows = _rows(assets / ("held_out.jsonl" if held_out else "train.jsonl"))
     rows += [
@@ -107,9 +107,9 @@ def labelled(assets: Path, by: str, *, held_out: bool) -> Labelled:
         if (list(COLOURS).index(row["colour"]) % 2 == 0) is not held_out
     ]
     names = sorted({row["concept"] for row in rows}) if by == "concept" else ["fluent", "noto"]
-    pictures, labels = [], []
+    images, labels = [], []
     for style in ("fluent", "noto"):
         for row in rows:
-            pictures.append(sprite(assets / style, row))
+            images.append(sprite(assets / style, row))
             labels.append(names.index(row["concept"] if by == "concept" else style))
-    return Labelled(names, _stack(pictures), torch.tensor(labels))
+    return Labelled(names, _stack(images), torch.tensor(labels))

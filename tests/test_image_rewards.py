@@ -1,4 +1,4 @@
-"""Picture rewards: real classes at tiny size against the formulas written out, and the contract."""
+"""Image rewards: real classes at tiny size against the formulas written out, and the contract."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers_pictures import (
+from helpers_images import (
     OPEN_CLIP,
     SCENES,
-    picture,
+    noise_image,
     rollout,
     save_aesthetic_head,
     save_clip,
@@ -72,15 +72,15 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def rollouts(tmp_path_factory: pytest.TempPathFactory) -> list:
-    """Five pictures of several sizes, with all that a reward may ask for."""
+    """Five images of several sizes, with all that a reward may ask for."""
     folder = tmp_path_factory.mktemp("references")
     for i in range(3):
-        Image.fromarray(picture(90 + i, 33, 44)).save(folder / f"{i}.png")
+        Image.fromarray(noise_image(90 + i, 33, 44)).save(folder / f"{i}.png")
     paths = [str(folder / f"{i}.png") for i in range(3)]
     sizes = ((40, 52), (64, 64), (40, 52), (30, 30), (97, 51))
     return [
         rollout(
-            picture(i, *size),
+            noise_image(i, *size),
             i,
             caption=caption,
             references=tuple(paths[: 1 + i % 3]),
@@ -104,7 +104,7 @@ def unit(features: torch.Tensor) -> torch.Tensor:
 
 
 def embeddings(model: str, images: list, captions: tuple) -> tuple:
-    """Both towers of a transformers checkpoint, one picture and one caption at a time."""
+    """Both towers of a transformers checkpoint, one image and one caption at a time."""
     from transformers import CLIPModel, CLIPProcessor
 
     clip = CLIPModel.from_pretrained(model).eval()
@@ -161,7 +161,7 @@ def test_open_clip_and_hps(nodes, rollouts):
             read = unit(model.encode_text(tokens))
         expected = (seen * read).sum(-1).tolist()
         assert values(nodes[node], rollouts) == pytest.approx(expected, abs=1e-5)
-    # The two ways to resize differ wherever a picture is not square.
+    # The two ways to resize differ wherever an image is not square.
     one, other = values(nodes["open_clip"], rollouts), values(nodes["hps"], rollouts)
     assert abs(one[4] - other[4]) > 1e-3
     assert one[1] == pytest.approx(other[1], abs=1e-5)
@@ -195,7 +195,7 @@ def test_aesthetic_needs_the_clip_it_was_trained_on(nodes, rollouts):
 
 
 def dino_feature(model: str, image: np.ndarray) -> torch.Tensor:
-    """CLS of a whole picture squeezed to 56 x 56, with Pillow in place of torch."""
+    """CLS of a whole image squeezed to 56 x 56, with Pillow in place of torch."""
     from transformers import Dinov2Model
 
     small = Image.fromarray(image).resize((56, 56), Image.Resampling.BICUBIC)
@@ -223,21 +223,21 @@ def test_dino_similarity(nodes, rollouts, over):
 
 
 def test_dino_similarity_of_a_reference_with_itself_is_1(nodes, tmp_path):
-    Image.fromarray(picture(3)).save(tmp_path / "same.png")
-    one = rollout(picture(3), references=(str(tmp_path / "same.png"),))
+    Image.fromarray(noise_image(3)).save(tmp_path / "same.png")
+    one = rollout(noise_image(3), references=(str(tmp_path / "same.png"),))
     assert values(nodes["dino"], [one]) == [pytest.approx(1.0, abs=1e-5)]
 
 
 def test_references_are_read_once(nodes, tmp_path):
     path = tmp_path / "gone.png"
-    Image.fromarray(picture(3)).save(path)
+    Image.fromarray(noise_image(3)).save(path)
     reward = build_reward(nodes["dino"])
-    one = rollout(picture(4), references=(str(path),))
+    one = rollout(noise_image(4), references=(str(path),))
     first = reward([one])
     path.unlink()
     assert reward([one]) == first
     with pytest.raises(RewardError, match=r"gone\.png.*'s7'"):
-        build_reward(nodes["dino"])([rollout(picture(4), 7, references=(str(path),))])
+        build_reward(nodes["dino"])([rollout(noise_image(4), 7, references=(str(path),))])
 
 
 # --- what holds for all of them ----------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_batches_and_order_change_nothing(nodes, rollouts, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_no_picture_scores_the_low_end(nodes, rollouts, name):
+def test_no_image_scores_the_low_end(nodes, rollouts, name):
     reward = build_reward(nodes[name])
     target = vars(rollouts[0].sample.target)
     blank = rollout(None, 1, **target)
@@ -268,7 +268,7 @@ def test_no_picture_scores_the_low_end(nodes, rollouts, name):
 
 @pytest.mark.parametrize("name", ["dino", "geneval"])
 def test_does_not_apply_without_references_or_scene(nodes, rollouts, name):
-    bare = [rollout(picture(0)), rollout(None)]
+    bare = [rollout(noise_image(0)), rollout(None)]
     assert build_reward(nodes[name])(bare) == [Score(None), Score(None)]
     mixed = values(nodes[name], [bare[0], rollouts[0]])
     assert mixed[0] is None

@@ -1,6 +1,6 @@
 """Make a reward out of a plain function: its keyword-only arguments become its options.
 
-    @scorer(range=(0.0, 1.0), formula="1 if short", units="none", source="own")
+    @reward_function(range=(0.0, 1.0), formula="1 if short", units="none", source="own")
     def short_answer(rollout: Rollout, *, max_chars: int = 40) -> float:
         return float(len(rollout.output) <= max_chars)
 
@@ -53,7 +53,7 @@ class RewardSpec:
         return create_model(f"{self.function.__name__}_options", __config__=config, **fields)
 
 
-def scorer(
+def reward_function(
     *,
     range: tuple[float, float],
     formula: str,

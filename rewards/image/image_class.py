@@ -1,4 +1,4 @@
-"""Does a classifier see in the picture what should be there?"""
+"""Does a classifier see in the image what should be there?"""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ import numpy as np
 from pydantic import model_validator
 
 from vlrl.errors import RewardError, did_you_mean
-from vlrl.image.image_reward import ModelOptions, PictureReward
+from vlrl.image.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 
-class PictureClassOptions(ModelOptions):
+class ImageClassOptions(ModelOptions):
     """The classifier, and where the wanted class comes from."""
 
     model: str = "microsoft/resnet-50"
     """Any image classification model of transformers."""
     class_name: str | None = None
-    """One class for all pictures, by the model's own name for it."""
+    """One class for all images, by the model's own name for it."""
     class_from: str | None = None
-    """Or the task's label of this name (task.labels): each picture has its own class."""
+    """Or the task's label of this name (task.labels): each image has its own class."""
     value: Literal["probability", "hit"] = "probability"
     """hit: 1 where the wanted class is the likeliest."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> PictureClassOptions:
+    def _one_source(self) -> ImageClassOptions:
         if self.class_name is not None and self.class_from is not None:
             raise ValueError("give `class_name` or `class_from`, not both")
         return self
 
 
-class PictureClass(PictureReward):
+class ImageClass(ImageReward):
     """Probability that a frozen classifier gives to the wanted class.
 
     Without `class_name` and `class_from` the caption itself names the class. Does not apply where
     class_from names a label that the sample does not have.
     """
 
-    Options = PictureClassOptions
-    options: PictureClassOptions
+    Options = ImageClassOptions
+    options: ImageClassOptions
     needs = frozenset({"image", "caption"})
     range = (0.0, 1.0)
     formula = "softmax(logits)[wanted class]; hit: 1 if it is the argmax, else 0"
@@ -70,7 +70,7 @@ class PictureClass(PictureReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One probability, or 0 and 1, a picture."""
+        """One probability, or 0 and 1, an image."""
         import torch
 
         wanted = [self._wanted(rollout) for rollout in rollouts]

@@ -1,13 +1,13 @@
-"""Rewards of pictures move what they measure, and what else they move: OCR and a small PickScore.
+"""Rewards of images move what they measure, and what else they move: OCR and a small PickScore.
 
     python scripts/assets/models/make_tiny_pick_score.py --out runs/tiny_pick_score
-    python benchmarks/picture_rewards_rl.py [KEY=VALUE ...] --out runs/picture_rewards --seeds 0 1 2
+    python benchmarks/image_rewards_rl.py [KEY=VALUE ...] --out runs/image_rewards --seeds 0 1 2
 
 `words`: OCR, on prompts for words that the image model was never shown. `pick_score`: a CLIP
 trained on pairs. Held-out prompts are drawn before and after from the same noise. The canaries are
 those of benchmarks/style_transfer.py, on prompts for things: what is said by a classifier that no
-reward uses, and FID to the pictures that the model was made from; changes of what is known picture
-by picture have 95 % intervals, paired over prompts. Writes OUT/table.json, table.md.
+reward uses, and FID to the images that the model was made from; changes of what is known image
+by image have 95 % intervals, paired over prompts. Writes OUT/table.json, table.md.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def side_rows(
 
 def main() -> int:
     """Run what is missing, then write the table."""
-    parser = options(str(__doc__), "runs/picture_rewards", "sides", list(SIDES))
+    parser = options(str(__doc__), "runs/image_rewards", "sides", list(SIDES))
     args = parser.parse_intermixed_args()
     out = args.out.resolve()
     against = first_style(out)

@@ -1,4 +1,4 @@
-"""Answers that are pictures, each in a file of its own, so that a report can lay them out."""
+"""Answers that are images, each in a file of its own, so that a report can lay them out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlrl.protocols import Task
 from vlrl.types import Rollout, Sample
 
 SMALL_PX = 200
-"""Pictures less high than this are small: more of them are kept, without loss."""
+"""Images less high than this are small: more of them are kept, without loss."""
 TRUTH = "truth.webp"
 
 
@@ -25,12 +25,12 @@ def save_answers(
 ) -> None:
     """`truth.webp`, what the task shows without any answer, and `answer-<place>.webp`.
 
-    Writes nothing where the task's answers are no pictures.
+    Writes nothing where the task's answers are no images.
     """
     if "image" not in task.provides:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    truth = task.picture(sample, [])
+    truth = task.draw(sample, [])
     if truth is not None:
         _save(truth, folder / TRUTH, max_height_px)
     for place, rollout in answers.items():
