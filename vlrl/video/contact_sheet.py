@@ -64,9 +64,9 @@ def contact_sheet(
     )
     draw = ImageDraw.Draw(sheet)
     pixels = Frame(width, height)
-    for place, frame in enumerate(frames):
+    for place, pixel_values in enumerate(frames):
         left = place * (width + GAP_PX)
-        image = Image.fromarray(frame)
+        image = Image.fromarray(pixel_values)
         if scale > 1:
             image = image.resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(image, (left, 0))

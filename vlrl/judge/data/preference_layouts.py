@@ -92,7 +92,7 @@ def image_reward_db(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
         own = Reader(reader.source, where, reader.id)
         captions.append(own.text(member, "prompt"))
         image = member.get("image") if member.get("image") is not None else member.get("image_path")
-        images.append(own.image(image, "image_path"))
+        images.append(own.image_file(image, "image_path"))
         ranks.append(_number(member.get("rank"), "rank", own))
     if len(set(captions)) > 1:
         raise DataError(f"{reader.where}: prompt {row['key']!r} has two texts: {captions[:2]}")

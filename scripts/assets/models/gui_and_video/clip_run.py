@@ -111,7 +111,7 @@ class ClipWatch(Watch):
         metrics = tube_metrics(self.model, self.processor, self.clips)
         use_fast_attention(self.model)
         self.write({"step": step, "held_out": metrics})
-        print(f"step {step}: held-out {figures}", flush=True)
+        print(f"step {step}: held-out {metrics}", flush=True)
 
 
 def eval_clips(pool: Pool, count: int, seed: int) -> list[tuple[Clip, Question]]:
