@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
 from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.protocols import PolicySetup
 from vlrl.types import Message, Sample, TextPart, VideoPart
 
 
@@ -58,7 +59,9 @@ def main() -> int:
         options = VisionLanguageConfig(
             model=args.model, max_new_tokens=args.answer, train_vision=not frozen
         )
-        policy = VisionLanguagePolicy(options, dtype=torch.float32, max_tokens_per_chunk=1 << 20)
+        policy = VisionLanguagePolicy(
+            options, PolicySetup(dtype=torch.float32, max_tokens_per_chunk=1 << 20)
+        )
         _, traj = policy.sample([sample], args.group, seed=0)
         tokens = torch.randint(0, 200, (args.group, args.answer))
         mask = torch.ones_like(tokens, dtype=torch.bool)

@@ -11,6 +11,7 @@ from vlrl.eval.asking import Ask, Reply
 from vlrl.geometry.boxes import Frame
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
+from vlrl.protocols import PolicySetup
 from vlrl.types import ImagePart, Message, Sample, TextPart
 
 
@@ -25,7 +26,9 @@ class LocalModel:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.policy = VisionLanguagePolicy(options, dtype=dtype, max_tokens_per_chunk=16_384)
+        self.policy = VisionLanguagePolicy(
+            options, PolicySetup(dtype=dtype, max_tokens_per_chunk=16_384)
+        )
         self.policy.module.to(device)
         self.question = question
 
@@ -41,7 +44,7 @@ class LocalModel:
         return [
             Reply(
                 rollout.output,
-                Frame(*self.policy.size_seen(prompt)),
+                Frame(*self.policy.prompt_size(prompt)),
                 seconds=seconds,
                 num_tokens=rollout.num_actions,
             )

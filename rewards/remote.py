@@ -27,6 +27,7 @@ from pydantic import (
 
 from vlrl.errors import RewardError, did_you_mean
 from vlrl.http.access import is_loopback, read_token
+from vlrl.protocols import Reward
 from vlrl.reward.server.wire import (
     WIRE_VERSION,
     Health,
@@ -102,13 +103,14 @@ class NoScoreError(RewardError):
     """No score this time, though the request was right; counts against `failure_budget`."""
 
 
-class Remote:
+class Remote(Reward):
     """What a reward server says; a dead server stops the run and is never a reward of 0.
 
     Parts come back as `<label>/<the server's name>`. Requests hold whole groups.
     """
 
     Options = RemoteOptions
+    options: RemoteOptions
     formula = "the served reward's value"
     units = "the served reward's"
     source = "own"

@@ -12,10 +12,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vlrl.build import build_metrics, build_task, check_plugins, options_of
+from vlrl.build import build_policy, read_parts
 from vlrl.config.resolve import load_run_config
 from vlrl.errors import VlrlError
 from vlrl.eval.generation import answers, summary_of
+from vlrl.protocols import PolicySetup
 from vlrl.types import Rollout
 
 
@@ -53,15 +54,14 @@ def generate(args: argparse.Namespace) -> Generated:
         overrides.append(f"policy.model={args.model}")
         if (Path(args.model) / "codec").is_dir():
             overrides.append(f"policy.codec={args.model}/codec")
-    config = check_plugins(load_run_config(args.config, overrides, None))
-    task = build_task(config)
-    policy_class, chosen = options_of("policy", config.policy)
-    policy = policy_class(chosen, dtype=torch.float32, max_tokens_per_chunk=16_384)
-    task.check_policy(policy.image_size, args.split)
+    parts = read_parts(load_run_config(args.config, overrides, None))
+    task = parts.task_class(parts.task_options)
+    policy = build_policy(parts, PolicySetup(dtype=torch.float32, max_tokens_per_chunk=16_384))
+    task.check_policy(policy.size_seen, args.split)
     samples = list(task.samples(args.split))[: args.limit or None]
     rollouts = answers(policy, task, samples, batch_size=args.batch_size, seed=args.seed)
-    found = summary_of(task, rollouts, build_metrics(config, type(task)), 2000)
-    found |= {"model": config.policy["model"], "split": args.split, "seed": args.seed}
+    found = summary_of(task, rollouts, parts.metrics, 2000)
+    found |= {"model": parts.config.policy["model"], "split": args.split, "seed": args.seed}
     return Generated(task, rollouts, found)
 
 

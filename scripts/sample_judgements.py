@@ -20,9 +20,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vlrl.build import build_task, check_plugins, options_of
+from vlrl.build import build_policy, read_parts
 from vlrl.config.resolve import load_run_config
 from vlrl.errors import VlrlError
+from vlrl.protocols import PolicySetup
 from vlrl.types import ImagePart, Rollout, Sample
 
 
@@ -54,14 +55,12 @@ def sample(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[st
     """Rows of the samples with a right answer, and of those without."""
     import torch
 
-    config = check_plugins(load_run_config(args.config, args.overrides))
-    task = build_task(config)
+    parts = read_parts(load_run_config(args.config, args.overrides))
+    config, task = parts.config, parts.task_class(parts.task_options)
     samples = list(task.samples(config.train_split))[: args.limit or None]
-    policy_class, options = options_of("policy", config.policy)
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
-    policy = policy_class(
-        options, dtype=dtype, max_tokens_per_chunk=config.dist.max_tokens_per_chunk
-    )
+    setup = PolicySetup(dtype=dtype, max_tokens_per_chunk=config.dist.max_tokens_per_chunk)
+    policy = build_policy(parts, setup)
     right, wrong = [], []
     for start in range(0, len(samples), args.batch):
         part = samples[start : start + args.batch]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,7 @@ from vlrl.gui.data.read import read_rows_of
 from vlrl.gui.data.rows import GroundingRow, RawRow, check_row
 from vlrl.gui.syntax import is_well_formed
 from vlrl.gui.verdict import Polygon, is_inside
+from vlrl.protocols import Task
 from vlrl.stats import evenly
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
@@ -63,7 +64,7 @@ class GuiAnswer:
     well_formed: bool
 
 
-class GuiGrounding:
+class GuiGrounding(Task):
     """Data, reading and figures of GUI grounding.
 
     Example: GuiGrounding(GuiGrounding.Options(data={"train": {"path": "train.jsonl"}})).
@@ -97,8 +98,15 @@ class GuiGrounding:
             check_limits(self.min_pixels, self.max_pixels)
             return self
 
+    options: Options
     name = "gui_grounding"
-    provides = frozenset({"box", "points", "format"})
+    main_metrics = ("hit",)
+    metric_labels: ClassVar[Mapping[str, str]] = {"hit": "hit rate"}
+    provides: ClassVar[Mapping[str, str]] = {
+        "box": "target.box and parsed.box, vlrl.geometry.boxes.Box or None",
+        "points": "parsed.points, tuple of vlrl.geometry.boxes.Point, best candidate first",
+        "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+    }
 
     def __init__(self, options: GuiGrounding.Options) -> None:
         self.options = options
@@ -163,6 +171,10 @@ class GuiGrounding:
             )
         return self.sample(check_row(raw, "xyxy_px", Path(), check_images=False))
 
+    def recipe(self) -> Mapping[str, Any]:
+        """The coordinate profile and the question."""
+        return {"profile": self.options.profile, "prompt": self.options.prompt}
+
     def resized(self, sample: Sample) -> Frame:
         """The sample's image as the model sees it, in pixels."""
         size = sample.target.box.frame
@@ -170,7 +182,7 @@ class GuiGrounding:
             int(size.width), int(size.height), self.options.min_pixels, self.options.max_pixels
         )
 
-    def parse(self, sample: Sample, output: Any) -> GuiAnswer | None:
+    def parse(self, sample: Sample, output: object) -> GuiAnswer | None:
         """The places in an answer; None if there is none. Never raises on any text."""
         if not isinstance(output, str):
             return None
@@ -244,10 +256,10 @@ class GuiGrounding:
         with Image.open(part.path) as image:
             return overlay(image, sample.target.box, marks)
 
-    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
         """Compare this task's idea of the model's images with the policy's; ConfigError if not.
 
-        resized: the size that a policy gives the sample's image, width and height in pixels.
+        size_seen: the size that a policy gives the sample's image, width and height in pixels.
         Coordinates in another frame than the model's would train it towards wrong places. A sample
         of every size is tried, of many sizes some from the smallest to the largest: limits that
         differ show only on images that they resize.
@@ -255,7 +267,7 @@ class GuiGrounding:
         of_size = {sample.target.box.frame.extent: sample for sample in self.samples(split)}
         by_area = sorted(of_size.items(), key=lambda item: item[0][0] * item[0][1])
         for _, sample in dict((*evenly(by_area, NUM_CHECKED), by_area[-1])).items():
-            mine, theirs = self.resized(sample).extent, tuple(resized(sample))
+            mine, theirs = self.resized(sample).extent, tuple(size_seen(sample))
             if mine != theirs:
                 raise ConfigError(
                     f"sample {sample.id!r}: the policy resizes its image to {theirs}, the task's "

@@ -7,10 +7,10 @@ with `verdict_match` and `format`, as UnifiedReward-Think is (arXiv 2505.03318).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,7 @@ from vlrl.image.statistics import side_by_side
 from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.reasoned_answer import JudgeAnswer, parse_judge_answer
+from vlrl.protocols import Task
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 PROMPT = (
@@ -44,7 +45,7 @@ class VerdictTarget:
     caption: str = ""
 
 
-class PreferenceJudgement:
+class PreferenceJudgement(Task):
     """Pairs to judge, and how often the verdict is right.
 
     Example: PreferenceJudgement(PreferenceJudgement.Options(data={"train": {"path": "p.jsonl"}})).
@@ -72,8 +73,12 @@ class PreferenceJudgement:
                 raise ValueError("{first} stands before {second}")
             return prompt
 
+    options: Options
     name = "preference_judgement"
-    provides = frozenset({"format", "verdict"})
+    provides: ClassVar[Mapping[str, str]] = {
+        "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+        "verdict": "target.verdict and parsed.verdict, 1 or 2: which of two is better",
+    }
 
     def __init__(self, options: PreferenceJudgement.Options) -> None:
         self.options = options
@@ -117,7 +122,7 @@ class PreferenceJudgement:
             columns={**pair.fields, "verdict": verdict, "caption": pair.caption},
         )
 
-    def parse(self, sample: Sample, output: Any) -> JudgeAnswer | None:
+    def parse(self, sample: Sample, output: object) -> JudgeAnswer | None:
         """The answer as read; None where there is no verdict in it. Never raises on any text."""
         if not isinstance(output, str):
             return None
@@ -144,13 +149,6 @@ class PreferenceJudgement:
         target: VerdictTarget = sample.target
         groups = {"kind": target.kind, "better": str(target.verdict)}
         return {key: value for key, value in groups.items() if value}
-
-    def difficulty(self, sample: Sample) -> float:
-        """nan: no target has a size."""
-        return math.nan
-
-    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
-        """Nothing: a verdict does not hang on the images' size."""
 
     def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
         """Both images, in the order in which they were shown."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -31,6 +31,7 @@ from vlrl.mesh.store import load_shape
 from vlrl.mesh.surface import surface_of
 from vlrl.mesh.voxelise import Voxels
 from vlrl.mesh.voxels import floater_share, iou
+from vlrl.protocols import Task
 from vlrl.types import Message, Rollout, Sample, TextPart
 
 SHEET_COLUMNS = 3
@@ -87,7 +88,7 @@ class ShapeAnswer:
         return contact_sheet(self.views, SHEET_COLUMNS)
 
 
-class TextTo3D:
+class TextTo3D(Task):
     """Captions, and figures of the objects that answer them.
 
     Example: TextTo3D(TextTo3D.Options(data={"train": {"path": "train.jsonl"}})).
@@ -109,8 +110,17 @@ class TextTo3D:
         decoder_model: str = "JeffreyXiang/TRELLIS-text-xlarge"
         """Weights of `decoder: trellis`."""
 
+    options: Options
     name = "text_to_3d"
-    provides = frozenset({"shape", "views", "image", "caption", "format", "stages"})
+    provides: ClassVar[Mapping[str, str]] = {
+        "shape": "parsed.occupancy, bool array [R, R, R]; target.shape, the reference's "
+        "or None; target.parts and target.colours; parsed.mesh",
+        "views": "parsed.views, uint8 array [N, H, W, 3]: images around the object",
+        "image": "parsed.image, uint8 array [H, W, 3]: all views on one sheet",
+        "caption": "target.caption, str: what the object should be",
+        "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+        "stages": "parsed.stages, the parsed value of every stage of the answer, the last one last",
+    }
 
     def __init__(self, options: TextTo3D.Options) -> None:
         self.options = options
@@ -152,7 +162,7 @@ class TextTo3D:
         message = Message("user", (TextPart(prompt),))
         return Sample(row.id, self.name, (message,), target, columns)
 
-    def parse(self, sample: Sample, output: Any) -> ShapeAnswer | None:
+    def parse(self, sample: Sample, output: object) -> ShapeAnswer | None:
         """The last stage's object, the others as its `stages`; None for anything else."""
         if not isinstance(output, tuple) or not output:
             return None
@@ -194,17 +204,13 @@ class TextTo3D:
         """The fields named by `labels`, where the sample's row has them."""
         return dict(sample.target.labels)
 
-    def difficulty(self, sample: Sample) -> float:
-        """nan: no target has a size."""
-        return math.nan
-
-    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
         """References have to be as finely divided as what the policy makes; ConfigError.
 
-        resized: voxels a side, twice.
+        size_seen: voxels a side, twice.
         """
         sample = self.samples(split)[0]
-        resolution = resized(sample)[0]
+        resolution = size_seen(sample)[0]
         shape = sample.target.shape if self._stored(sample) else None
         if shape is not None and shape.occupancy.shape[0] != resolution:
             raise ConfigError(
@@ -237,6 +243,10 @@ class TextTo3D:
         save_voxel_points(answer.occupancy, folder / "voxels.ply")
         frames = turntable(answer.mesh, TURNTABLE_PX, NUM_FRAMES)
         save_animation(frames, folder / "turntable.webp")
+
+    def answer_image(self, rollout: Rollout) -> np.ndarray | None:
+        """All views on one sheet."""
+        return None if rollout.parsed is None else rollout.parsed.image
 
     def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
         """The reference's sheet and those of the answers, one below the other; None without any."""

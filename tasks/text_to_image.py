@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from vlrl.errors import ConfigError, DataError
 from vlrl.image.data.caption_options import CaptionTaskOptions
 from vlrl.image.data.captions import CaptionRow, CaptionSource, read_captions
 from vlrl.image.statistics import brightness, contrast, saturation, side_by_side
+from vlrl.protocols import Task
 from vlrl.types import Message, Rollout, Sample, TextPart
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class ImageAnswer:
     """uint8 [H, W, 3], sRGB."""
 
 
-class TextToImage:
+class TextToImage(Task):
     """Prompts, and simple figures of the images that answer them.
 
     Example: TextToImage(TextToImage.Options(data={"train": {"path": "train.jsonl"}},
@@ -64,8 +65,15 @@ class TextToImage:
         quoted_text: bool = False
         """What should be written is the first text in double quotes in the caption."""
 
+    options: Options
     name = "text_to_image"
-    provides = frozenset({"image", "caption", "references", "written", "scene"})
+    provides: ClassVar[Mapping[str, str]] = {
+        "image": "parsed.image, uint8 array [H, W, 3], sRGB",
+        "caption": "target.caption, str: what the image should show",
+        "references": "target.references, paths of images of the same caption, maybe none",
+        "written": "target.written, str or None: the text that should stand in the image",
+        "scene": "target.scene, the objects that should be in the image, or None",
+    }
 
     def __init__(self, options: TextToImage.Options) -> None:
         self.options = options
@@ -106,7 +114,7 @@ class TextToImage:
             },
         )
 
-    def parse(self, sample: Sample, output: Any) -> ImageAnswer | None:
+    def parse(self, sample: Sample, output: object) -> ImageAnswer | None:
         """The image, if the output is a uint8 array [H, W, 3]; None for anything else."""
         if not isinstance(output, np.ndarray) or output.dtype != np.uint8:
             return None
@@ -129,23 +137,23 @@ class TextToImage:
         """The fields named by `labels`, where the sample's row has them."""
         return dict(sample.target.labels)
 
-    def difficulty(self, sample: Sample) -> float:
-        """nan: no target has a size."""
-        return math.nan
-
-    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
         """Compare the policy's image size with this task's; ConfigError if they differ.
 
-        resized: the size of the image that a policy makes for a sample, width and height in
+        size_seen: the size of the image that a policy makes for a sample, width and height in
         pixels.
         """
         sample = self.samples(split)[0]
-        mine, theirs = (self.options.width_px, self.options.height_px), tuple(resized(sample))
+        mine, theirs = (self.options.width_px, self.options.height_px), tuple(size_seen(sample))
         if mine != theirs:
             raise ConfigError(
                 f"sample {sample.id!r}: the policy makes images of {theirs[0]} x {theirs[1]} px, "
                 f"task.width_px and task.height_px say {mine[0]} x {mine[1]}; make them equal"
             )
+
+    def answer_image(self, rollout: Rollout) -> np.ndarray | None:
+        """The generated image."""
+        return None if rollout.parsed is None else rollout.parsed.image
 
     def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
         """References (two at most) and the generated images in a row; None without any."""

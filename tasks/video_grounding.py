@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_validator
@@ -16,6 +16,7 @@ from vlrl.families.resize import video_size
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.media.frame_sampling import sample_frames
 from vlrl.media.video import read_part
+from vlrl.protocols import Task
 from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
 from vlrl.video.contact_sheet import Strip, contact_sheet, shown
 from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
@@ -41,7 +42,7 @@ STVG_QUESTION = (
 Coordinates = Literal["profile", "resized_px", "original_px", "thousand", "unit"]
 
 
-class VideoGrounding:
+class VideoGrounding(Task):
     """Data, reading and figures of video grounding.
 
     Example: VideoGrounding(VideoGrounding.Options(data={"train": {"path": "train.jsonl"}})).
@@ -99,8 +100,19 @@ class VideoGrounding:
                 raise ValueError(str(error)) from error
             return answer
 
+    options: Options
     name = "video_grounding"
-    provides = frozenset({"spans", "track", "format", "consistent", "timed_boxes"})
+    main_metrics = ("v_iou", "t_iou")
+    metric_labels: ClassVar[Mapping[str, str]] = {"v_iou": "vIoU", "t_iou": "tIoU"}
+    finds_stages = True
+    provides: ClassVar[Mapping[str, str]] = {
+        "spans": "target.spans and parsed.spans, (start, end) pairs; target.closed: whole frames",
+        "track": "target.track, vlrl.video.tubes.Tube; parsed.think and .final, Track or None",
+        "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+        "consistent": "parsed.consistent, bool: the boxes cover exactly the answered span",
+        "timed_boxes": "target.timed and parsed.timed, pairs of seconds and "
+        "vlrl.geometry.boxes.Box",
+    }
 
     def __init__(self, options: VideoGrounding.Options) -> None:
         self.options = options
@@ -181,7 +193,7 @@ class VideoGrounding:
             )
         return VideoTarget(spans, closed, track, row.tube, timed, timeline, row.labels)
 
-    def parse(self, sample: Sample, output: Any) -> VideoAnswer | None:
+    def parse(self, sample: Sample, output: object) -> VideoAnswer | None:
         """The span and boxes of an answer; None if it has neither. Never raises on any text."""
         if not isinstance(output, str):
             return None
@@ -327,15 +339,15 @@ class VideoGrounding:
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         return video_size(height, width, self.profile.factor, self.options.longer_side_px)
 
-    def check_policy(self, resized: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
         """Compare this task's idea of the model's frames with the policy's; ConfigError if not.
 
-        resized: the size that a policy gives the sample's frames, width and height in pixels.
+        size_seen: the size that a policy gives the sample's frames, width and height in pixels.
         """
         sample = self.samples(split)[0]
         part = video_part(sample)
         height, width = self._resized(part.height_px, part.width_px)
-        theirs = tuple(resized(sample))
+        theirs = tuple(size_seen(sample))
         if (width, height) != theirs:
             raise ConfigError(
                 f"sample {sample.id!r}: the policy resizes its video to {theirs}, the task's "

@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from scripts.assets.models.image.pipeline import PipelineSize, new_pipeline
 from vlrl.policy.flow.policy import FlowPolicy
+from vlrl.protocols import PolicySetup
 from vlrl.types import Message, Sample, TextPart
 
 CAPTIONS = [
@@ -131,9 +132,7 @@ def make_flow(folder: Path, *, dtype: torch.dtype = torch.float32, **options: ob
     torch.manual_seed(0)
     policy = FlowPolicy(
         FlowPolicy.Options(model=str(folder), **settings),
-        dtype=dtype,
-        max_tokens_per_chunk=budget,
-        kl_estimator=kl,
+        PolicySetup(dtype=dtype, max_tokens_per_chunk=budget, kl_estimator=kl),
     )
     policy.prepare(samples(*CAPTIONS))
     return policy

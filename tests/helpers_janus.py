@@ -13,6 +13,7 @@ from helpers_runs import run_config
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from vlrl.policy.image_tokens.policy import ImageTokenPolicy
+from vlrl.protocols import PolicySetup
 from vlrl.types import Message, Sample, TextPart
 
 CAPTIONS = ("a red apple", "a big blue car on a white road", "two cats", "a small dog")
@@ -142,9 +143,7 @@ def make_janus(folder: Path, **options: Any) -> ImageTokenPolicy:
     settings = {"guidance_scale": 3.0, **options}
     return ImageTokenPolicy(
         ImageTokenPolicy.Options(model=str(folder), **settings),
-        dtype=torch.float32,
-        max_tokens_per_chunk=budget,
-        kl_estimator=kl,
+        PolicySetup(dtype=torch.float32, max_tokens_per_chunk=budget, kl_estimator=kl),
     )
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from vlrl.image.image_reward import ImageReward
 from vlrl.reward.functions import reward_function
+from vlrl.reward.image_reward import ImageReward
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
 from vlrl.types import Finish, ImagePart, Message, Rollout, Sample, Score, TextPart
 

@@ -13,6 +13,7 @@ from vlrl.policy.voxel_tokens.codec import VoxelCodec
 from vlrl.policy.voxel_tokens.codec_files import save_codec
 from vlrl.policy.voxel_tokens.options import VoxelCodecConfig
 from vlrl.policy.voxel_tokens.policy import VoxelTokenPolicy
+from vlrl.protocols import PolicySetup
 from vlrl.types import Message, Sample, TextPart
 
 NUM_CODES = 32
@@ -75,10 +76,12 @@ def make_voxel_policy(folder: Path, **options: Any) -> VoxelTokenPolicy:
     }
     return VoxelTokenPolicy(
         VoxelTokenPolicy.Options(model=str(folder), **settings),
-        dtype=torch.float32,
-        max_tokens_per_chunk=budget,
-        checkpointing=checkpointing,
-        kl_estimator=kl,
+        PolicySetup(
+            dtype=torch.float32,
+            max_tokens_per_chunk=budget,
+            checkpointing=checkpointing,
+            kl_estimator=kl,
+        ),
     )
 
 

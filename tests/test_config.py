@@ -34,7 +34,7 @@ REWARDS = [
     path
     for path in sorted((ROOT / "configs/rewards").glob("*.yaml"))
     if build_reward(yaml.safe_load(path.read_text(encoding="utf-8"))["reward"]).needs
-    <= GuiGrounding.provides
+    <= set(GuiGrounding.provides)
 ]
 
 

@@ -40,6 +40,7 @@ from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.gui.syntax import write_answer
 from vlrl.gui.verdict import Refusal
 from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.protocols import PolicySetup
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "assets/models/tiny_qwen2_5_vl"
@@ -373,7 +374,9 @@ def test_the_command_gives_the_trainers_figure(tmp_path: Path) -> None:
     options = VisionLanguageConfig(model=str(TINY), max_new_tokens=20)
     from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 
-    policy = VisionLanguagePolicy(options, dtype=torch.float32, max_tokens_per_chunk=4096)
+    policy = VisionLanguagePolicy(
+        options, PolicySetup(dtype=torch.float32, max_tokens_per_chunk=4096)
+    )
     rows, _ = evaluate(policy, task, evenly(task.samples("held_out"), 24), ALONE, 8, {})
     theirs = {row["id"]: (row["output"], row["metrics"]["hit"]) for row in rows}
     lines = (out / "predictions.jsonl").read_text().splitlines()

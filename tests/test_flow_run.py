@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlrl.algo.nft import nft_loss, optimality
-from vlrl.build import build_metrics, build_run_reward, build_task, build_trainer, check_plugins
+from vlrl.build import build_trainer, check_plugins, read_parts
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, RewardError
@@ -209,9 +209,8 @@ def test_a_model_that_is_reward_and_metric_is_loaded_once(
         "learnt": learnt(parts),
     }
     checked = check(RunConfig, job)
-    task = type(build_task(checked))
-    reward = build_run_reward(checked, task)
-    metrics = build_metrics(checked, task, reward)
+    parts = read_parts(checked)
+    reward, metrics = parts.reward, parts.metrics
     head, part = reward.children
     assert metrics["same"] is part
     assert metrics["other"] is not part

@@ -14,13 +14,13 @@ from vlrl.image.geneval import (
     Found,
     judge,
     keep,
-    overall,
     overlap,
     relations,
     scene_of,
     to_be_coloured,
     with_colours,
 )
+from vlrl.stats import macro_mean
 
 
 def at(x: float, y: float, colour: str | None = None, side: float = 20.0) -> Found:
@@ -246,22 +246,22 @@ def test_only_colours_that_matter_are_asked_for():
 
 def test_overall_is_the_mean_over_tasks():
     tags = ["counting", "counting", "colors"]
-    found = overall(tags, [True, False, True])
+    found = macro_mean(tags, [True, False, True])
     assert found["mean"] == pytest.approx(0.75)
     # One of two right or wrong, drawn anew: 0, 1/2 or 1 of them; the other task is always right.
     assert (found["low"], found["high"], found["num"]) == (0.5, 1.0, 3)
-    with pytest.raises(ValueError, match="no images"):
-        overall([], [])
+    with pytest.raises(ValueError, match="no items"):
+        macro_mean([], [])
 
 
 @given(shares=st.lists(st.tuples(st.integers(1, 40), st.floats(0, 1)), min_size=1, max_size=6))
-def test_properties_of_overall(shares):
+def test_properties_of_macro_mean(shares):
     tags = [str(i) for i, (num, _) in enumerate(shares) for _ in range(num)]
     right = [k < share * num for num, share in shares for k in range(num)]
-    found = overall(tags, right, 200)
+    found = macro_mean(tags, right, 200)
     assert 0 <= found["low"] <= found["mean"] + 1e-9
     assert found["mean"] - 1e-9 <= found["high"] <= 1
     # However often a task is asked, it counts once.
     twice = [*tags, *(tag for tag in tags if tag == "0")]
     again = [*right, *(one for tag, one in zip(tags, right, strict=True) if tag == "0")]
-    assert overall(twice, again, 200)["mean"] == pytest.approx(found["mean"])
+    assert macro_mean(twice, again, 200)["mean"] == pytest.approx(found["mean"])

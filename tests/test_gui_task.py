@@ -8,10 +8,11 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from vlrl.build import provided
 from vlrl.errors import ConfigError
 from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.gui.syntax import write_answer
-from vlrl.protocols import NEEDS, Task
+from vlrl.protocols import Task
 from vlrl.tasks.gui_grounding import GuiGrounding, GuiTarget
 from vlrl.types import Finish, ImagePart, Rollout, Sample, TextPart
 
@@ -44,7 +45,7 @@ def answered(task, sample, text) -> Rollout:
 def test_samples(tmp_path):
     task = task_on(tmp_path, prompt="{instruction} as {x}")
     assert isinstance(task, Task)
-    assert task.provides <= set(NEEDS)
+    assert set(task.provides) <= set(provided())
     (sample,) = task.samples("train")
     assert task.samples("train") is task.samples("train")
     assert sample.id == "e1"

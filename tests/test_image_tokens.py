@@ -28,6 +28,7 @@ from vlrl.errors import ConfigError, DataError
 from vlrl.policy.image_tokens.decode import write_tokens
 from vlrl.policy.image_tokens.policy import ImageTokenPolicy
 from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.protocols import PolicySetup
 from vlrl.types import ImagePart, Message
 
 LORA = {"rank": 4, "alpha": 8}
@@ -184,9 +185,7 @@ def test_checkpointing_changes_no_gradient(
         torch.manual_seed(0)
         policy = ImageTokenPolicy(
             ImageTokenPolicy.Options(model=str(folder), lora=lora),
-            dtype=dtype,
-            max_tokens_per_chunk=1000,
-            checkpointing=checkpointing,
+            PolicySetup(dtype=dtype, max_tokens_per_chunk=1000, checkpointing=checkpointing),
         )
         _, trajectory = policy.sample(samples(), 1, seed=0)
         logp = policy.evaluate(trajectory).logp

@@ -88,7 +88,7 @@ def test_verdict_and_format_rewards(pairs):
     assert metrics["right"] == [1, 0, 1, 0]
     assert metrics["contradicts"][:2] == [0.0, 1.0]
     assert np.isnan(metrics["contradicts"][3])
-    assert task.noise_image(sample, []).size[0] >= 112
+    assert task.draw(sample, []).size[0] >= 112
 
 
 def test_a_vision_language_policy_trains_on_it(pairs, checkpoints, tmp_path):
@@ -190,5 +190,6 @@ def test_the_configs_of_judges_are_whole():
     assert "lr" not in laid.reward
     grpo = check_plugins(load_run_config([base / "unified_reward_think_7b.yaml"]))
     assert grpo.task["use"] == "preference_judgement"
+    section = {"use": "preference_judgement", "data": {"t": {"path": 1}}, "splt": 1}
     with pytest.raises(ConfigError, match="splt"):
-        options_of("task", {"use": "preference_judgement", "data": {"t": {"path": 1}}, "splt": 1})
+        options_of("task", section, PreferenceJudgement.Options)

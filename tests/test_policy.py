@@ -11,6 +11,7 @@ from torch import Tensor
 from vlrl.policy.distribution import Sampling, draw, entropy, log_probs
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
 from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.protocols import PolicySetup
 from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.types import Finish, Message, Sample, TextPart
 
@@ -23,9 +24,7 @@ def make_policy(folder: Path, **options: object) -> VisionLanguagePolicy:
     torch.manual_seed(0)
     return VisionLanguagePolicy(
         VisionLanguagePolicy.Options(model=str(folder), **settings),
-        dtype=torch.float32,
-        max_tokens_per_chunk=4096,
-        kl_estimator="k3",
+        PolicySetup(dtype=torch.float32, max_tokens_per_chunk=4096, kl_estimator="k3"),
     )
 
 
@@ -86,9 +85,9 @@ def test_checkpointing_changes_no_gradient(
         torch.manual_seed(0)
         policy = VisionLanguagePolicy(
             VisionLanguagePolicy.Options(model=str(checkpoints[family]), max_new_tokens=7),
-            dtype=torch.float32,
-            max_tokens_per_chunk=4096,
-            checkpointing=checkpointing,
+            PolicySetup(
+                dtype=torch.float32, max_tokens_per_chunk=4096, checkpointing=checkpointing
+            ),
         )
         _, traj = policy.sample(problems(screens, 3), 4, seed=1)
         for policy.share_prompt in (True, False):

@@ -189,7 +189,7 @@ def test_a_bad_row_is_named(folder, format, row, said):
 @pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_damage_grows_with_severity_and_is_reproducible(kind):
     rows = read_rows(ROOT / "assets/images/held_out.jsonl")
-    image = PairMaker(ROOT / "assets/images", rows, 0).noise_image(rows[0], "noto")
+    image = PairMaker(ROOT / "assets/images", rows, 0).image(rows[0], "noto")
     before = np.asarray(image, dtype=float)
     errors = []
     for severity in (0.0, 0.2, 0.5, 1.0):

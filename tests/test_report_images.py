@@ -280,7 +280,7 @@ def test_answers_are_kept_pixel_by_pixel(run: Path, task: TextToImage) -> None:
     folder = run / "evaluations/after/images/held_out-03"
     with Image.open(folder / answer_file(0)) as image:
         np.testing.assert_array_equal(np.asarray(image), rollouts[3].output)
-    truth = task.noise_image(rollouts[3].sample, [])
+    truth = task.draw(rollouts[3].sample, [])
     assert truth is not None
     with Image.open(folder / TRUTH) as image:
         np.testing.assert_array_equal(np.asarray(image), np.asarray(truth))

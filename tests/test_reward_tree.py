@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlrl.errors import ConfigError, RewardError
+from vlrl.protocols import Reward
 from vlrl.reward.combinators.combine import Max, Mean, Min, Product, Sum
 from vlrl.reward.combinators.gate import Gate
 from vlrl.reward.tree import build_reward, score
@@ -18,7 +19,7 @@ from vlrl.types import Finish, Rollout, Sample, Score
 CONFIGS = Path(__file__).parent.parent / "configs" / "rewards"
 
 
-class Fixed:
+class Fixed(Reward):
     """A reward that gives what it was told, whatever the rollouts."""
 
     def __init__(self, values, low=-2.0, high=2.0, name="fixed"):
@@ -169,9 +170,9 @@ def test_mistakes_name_the_place(node, message):
 
 
 def test_clip():
-    from vlrl.reward.combinators.bounds import Clip
+    from vlrl.reward.combinators.bounds import Bounds
 
-    clip = Clip(Fixed([-2.0, 0.5, 2.0, None]), 0.0, 1.0)
+    clip = Bounds(Fixed([-2.0, 0.5, 2.0, None]), 0.0, 1.0)
     assert values(clip, 4) == [0.0, 0.5, 1.0, None]
     assert clip.range == (0.0, 1.0)
 

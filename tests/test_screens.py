@@ -230,7 +230,7 @@ def raw(box: list[float], text: str = "Save", **more: Any) -> dict[str, Any]:
     record: dict[str, Any] = {
         "box": box, "role": "button", "text": text, "name": text, "source": "text", "fraction": 1.0,
         "wrapped": False, "hits": {"centre": True, "others": 4, "inner": False, "covers": False},
-        "input": False, "disabled": False, "icons": [], "image": False, "row": "", "group": None,
+        "input": False, "disabled": False, "icons": [], "picture": False, "row": "", "group": None,
         "colours": {"text": "", "fill": "", "icon": ""}, "href": "",
     }  # fmt: skip
     return {**record, **more}
@@ -263,8 +263,8 @@ def test_visible_text_beats_a_hidden_name() -> None:
 
 
 def test_avatar_names_are_refused() -> None:
-    avatar = raw([10, 10, 34, 34], "", name="Douglas McGee", source="image", image=True)
-    assert to_element(avatar, SIZE, ExtractOptions()).dropped == "name of an image"
+    avatar = raw([10, 10, 34, 34], "", name="Douglas McGee", source="image", picture=True)
+    assert to_element(avatar, SIZE, ExtractOptions()).dropped == "name of a picture"
 
 
 def test_twins_in_one_place_merge() -> None:

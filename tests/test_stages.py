@@ -26,7 +26,6 @@ from vlrl.errors import ConfigError, RewardError
 from vlrl.log.metrics import Meter
 from vlrl.reward.combinators.stages import at_stage
 from vlrl.reward.tree import build_reward
-from vlrl.train.update import stage_of
 from vlrl.types import Finish, Rollout, Sample
 
 finite = st.floats(-10, 10)
@@ -139,7 +138,7 @@ def test_the_trainer_credits_each_stage_its_own(folder: Path, data: Path, tmp_pa
     (experience, batch), (_, carried) = batches[0.0], batches[1.0]
     rewards, group = experience.rewards, experience.trajectory.group
     assert rewards.shape == (16, 2)
-    stage = stage_of(experience.trajectory)
+    stage = experience.trajectory.stage
     assert stage is not None
     for s in range(2):
         own = grpo(rewards[:, s], group)
@@ -199,7 +198,7 @@ def test_groups_that_teach_in_no_stage_are_dropped(
     batch = trainer.prepare(trainer.collect(Meter()), Meter())
     assert batch.kept.all(), "the second stage still teaches"
     assert not batch.advantage[
-        (stage_of(batch.trajectory) == 0) & batch.trajectory.mask
+        (batch.trajectory.stage == 0) & batch.trajectory.mask
     ].isnan().any()  # fmt: skip
     job["name"] = "dull2"
     job["reward"]["stages"]["refined"] = flat

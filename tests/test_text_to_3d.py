@@ -27,6 +27,7 @@ from vlrl.mesh.answer import VoxelStage
 from vlrl.mesh.data import ShapeSource, read_shapes
 from vlrl.mesh.store import save_shapes
 from vlrl.mesh.voxelise import Voxels
+from vlrl.protocols import PolicySetup
 from vlrl.reward.tree import build_reward
 from vlrl.tasks.text_to_3d import TextTo3D
 from vlrl.types import Finish, Rollout
@@ -208,9 +209,9 @@ def test_images_and_files(data: Path, tmp_path: Path) -> None:
     task = task_of(data)
     first, _, last = task.samples("train")
     one = answer(task, first, boxes())
-    assert task.noise_image(first, []).size == (48, 16)
-    assert task.noise_image(first, [one]).size == (48, 32)
-    assert task.noise_image(last, []) is None
+    assert task.draw(first, []).size == (48, 16)
+    assert task.draw(first, [one]).size == (48, 32)
+    assert task.draw(last, []) is None
     task.save_files(one, tmp_path / "one")
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert names == {"object.glb", "object.ply", "object.obj", "voxels.ply", "codes-0.json",
@@ -256,7 +257,7 @@ def test_the_unbiased_kernel_distance_is_a_distance() -> None:
 
 def test_an_evaluation_has_metrics_strata_and_distances(folder: Path, data: Path) -> None:
     task, policy = task_of(data), make_voxel_policy(folder)
-    task.check_policy(policy.image_size, "train")
+    task.check_policy(policy.size_seen, "train")
     rollouts = answers(policy, task, task.samples("train"), batch_size=2, seed=None)
     again = answers(policy, task, task.samples("train"), batch_size=3, seed=None)
     assert [r.output[1].codes for r in rollouts] == [r.output[1].codes for r in again]
@@ -339,18 +340,13 @@ def test_the_embedded_model_writes_what_it_should() -> None:
     config = load_run_config([str(ROOT / "configs/text_to_3d/tiny.yaml")], [], None)
     if not (ROOT / "assets/models/tiny_voxel/model.safetensors").is_file():
         pytest.skip("not made yet")
-    from vlrl.build import build_task, options_of
-
-    task = build_task(config)
-    policy_class, options = options_of("policy", config.policy)
     import torch
 
-    policy = policy_class(
-        options.model_copy(update={
-            "model": str(ROOT / options.model), "codec": str(ROOT / options.codec)
-        }),
-        dtype=torch.float32, max_tokens_per_chunk=10_000,
-    )  # fmt: skip
+    from vlrl.build import build_policy, read_parts
+
+    parts = read_parts(config)
+    task = parts.task_class(parts.task_options)
+    policy = build_policy(parts, PolicySetup(dtype=torch.float32, max_tokens_per_chunk=10_000))
     samples = list(task.samples("held_out"))[::8]
     rollouts = answers(policy, task, samples, batch_size=32, seed=None)
     found = task.metrics(rollouts)

@@ -8,6 +8,7 @@ from vlrl.errors import ConfigError, DataError, RewardError
 from vlrl.reward.tree import build_reward
 from vlrl.reward.trl import as_trl_reward
 from vlrl.tasks.gui_grounding import GuiGrounding
+from vlrl.tasks.text_to_image import TextToImage
 from vlrl.types import Finish, Message, Rollout, Sample, TextPart
 
 COLUMNS = {"bbox": [[100, 100, 200, 140]] * 2, "image_size": [[1932, 1092]] * 2}
@@ -36,11 +37,9 @@ def test_missing_columns_and_misfits():
     with pytest.raises(RewardError, match="one value for each completion"):
         reward(prompts=["a"], completions=["b"], bbox=[[1, 2, 3, 4]] * 2)
 
-    class NoTask:
-        provides = frozenset()
-
+    options = {"data": {"train": {"path": "captions.jsonl"}}, "width_px": 8, "height_px": 8}
     with pytest.raises(ConfigError, match="sample_from_columns"):
-        as_trl_reward(TREE, task=NoTask())
+        as_trl_reward(TREE, task=TextToImage(TextToImage.Options(**options)))
 
 
 def tiny_tokenizer():
@@ -155,10 +154,10 @@ def one_short(completions, **kwargs):
 
 def trl_values(name, **options):
     """The values of a function of this file, used from a config."""
-    from vlrl.reward.functions import FunctionReward
-    from vlrl.reward.tree import spec_of
+    from vlrl.reward.functions import spec_of
 
-    reward = FunctionReward(name, spec_of(globals()[name]), options)
+    spec = spec_of(globals()[name])
+    reward = spec.reward_class(name, spec, options)
     return [score.value for score in reward(rollouts(["yes", "no"]))]
 
 

@@ -33,7 +33,7 @@ VIDEO_NODES = {
         "tube_iou think": {"use": "tube_iou", "track": "think"},
         "timed_boxes published": {"use": "timed_boxes", "published": True},
     }.items()
-    if (needs := build_reward(node).needs) and needs <= VideoGrounding.provides
+    if (needs := build_reward(node).needs) and needs <= set(VideoGrounding.provides)
 }
 TRUE = still(3, 6)
 FULL = (0.0, 0.0, 200.0, 100.0)

@@ -19,7 +19,7 @@ from vlrl.config.resolve import load_run_config
 from vlrl.errors import ConfigError, DataError
 from vlrl.families.resize import smart_resize, video_size
 from vlrl.media.video import read_frames, video_info
-from vlrl.reward.functions import as_chat
+from vlrl.reward.trl import as_chat
 from vlrl.tasks.video_grounding import VideoGrounding, video_part
 from vlrl.types import Finish, Rollout
 from vlrl.video.track_answers import write_track
@@ -193,10 +193,10 @@ def test_images(clips: Path) -> None:
     true = rollout_of(task, sample, perfect(task, sample))
     wrong = rollout_of(task, sample, "<time>0-1</time><pred_bbox>0.[1,2,30,40]</pred_bbox>")
     lost = rollout_of(task, sample, "nothing")
-    image = task.noise_image(sample, [true, wrong, lost])
+    image = task.draw(sample, [true, wrong, lost])
     assert image.width == 10 * 114 - 2
     assert image.height == 84 + 3 * 10, "three bars: truth and two answers"
-    plain = task.noise_image(sample, [])
+    plain = task.draw(sample, [])
     assert plain.height == 84 + 10
     assert np.asarray(plain)[:84].tolist() != np.asarray(image)[:84].tolist()
 
@@ -204,10 +204,10 @@ def test_images(clips: Path) -> None:
 def test_the_policys_frames_are_the_tasks(clips: Path, checkpoints: dict[str, Path]) -> None:
     for family in ("qwen2_5_vl", "qwen3_vl"):
         policy = make_policy(checkpoints[family])
-        task_of(clips, profile=family).check_policy(policy.image_size, "train")
-        task_of(clips, profile=family, longer_side_px=64).check_policy(policy.image_size, "train")
+        task_of(clips, profile=family).check_policy(policy.size_seen, "train")
+        task_of(clips, profile=family, longer_side_px=64).check_policy(policy.size_seen, "train")
     with pytest.raises(ConfigError, match=r"resizes its video to .*profile"):
-        task_of(clips).check_policy(policy.image_size, "train")
+        task_of(clips).check_policy(policy.size_seen, "train")
 
 
 @pytest.mark.parametrize("reward", ["stvg_o1", "tube_iou"])

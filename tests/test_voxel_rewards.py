@@ -15,13 +15,13 @@ from helpers_voxels import boxes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vlrl.build import provided
 from vlrl.errors import ConfigError, RewardError
 from vlrl.mesh.answer import VoxelStage
 from vlrl.mesh.colour_names import colours_in
 from vlrl.mesh.parts import parts_in
 from vlrl.mesh.store import save_shapes
 from vlrl.mesh.voxelise import Voxels
-from vlrl.protocols import NEEDS
 from vlrl.registry import REGISTRY
 from vlrl.reward.functions import reward_function
 from vlrl.reward.tree import build_reward
@@ -177,8 +177,8 @@ GROUPS = st.lists(st.lists(answers, min_size=1, max_size=2), min_size=1, max_siz
 def test_contract(name: str, reference: str, groups: list, seed: int) -> None:
     """Finite or None, in range, independent of order, of its own group alone."""
     reward = build_reward(NODES[name])
-    assert reward.needs <= set(NEEDS)
-    assert reward.needs <= TextTo3D.provides
+    assert reward.needs <= set(provided())
+    assert reward.needs <= set(TextTo3D.provides)
     captions = ("a red table with four legs", "a thing")
     rollouts = [
         rollout(grid, reference if number else None, captions[number % 2], group=number, index=i)

@@ -18,6 +18,7 @@ from vlrl.policy.vision_language.answer_stages import stages_of
 from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.reward.tree import build_reward
 from vlrl.rewards.video.track_credit import beyond_preceding
+from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.tasks.video_grounding import VideoGrounding
 from vlrl.train.credit import in_stages
 from vlrl.video.track_answers import part_starts, write_track
@@ -64,7 +65,7 @@ def test_a_policy_names_the_stage_of_its_tokens(checkpoints: dict[str, Path], sc
     rollouts, trajectory = policy.sample(problems(screens, 2), 3, seed=1)
     assert trajectory.stage is None
     half = len(rollouts[0].output) // 2
-    staged = policy.staged(trajectory, lambda text: [(half, 1)])
+    staged = policy.in_stages(trajectory, lambda text: [(half, 1)])
     assert staged.stage.shape == trajectory.tokens.shape
     texts = [
         policy.processor.tokenizer.decode([token])
@@ -175,8 +176,10 @@ def test_answers_without_stages_are_refused(checkpoints: dict[str, Path], screen
     policy = make_policy(checkpoints["qwen2_5_vl"])
     samples = problems(screens, 1)
     _, trajectory = policy.sample(samples, 2, seed=1)
+    options = {"data": {"train": {"path": "x.jsonl"}}}
+    plain = GuiGrounding(GuiGrounding.Options(**options))
     with pytest.raises(ConfigError, match=r"needs answers that have stages"):
-        in_stages(policy, object(), trajectory, 3)
+        in_stages(policy, plain, trajectory, 3)
     task = VideoGrounding(
         VideoGrounding.Options(data={"train": {"path": "x.jsonl"}}, answer="seconds_csv")
     )

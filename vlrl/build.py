@@ -7,59 +7,126 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import BaseModel
 
 from vlrl.config.changes import differences
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError
-from vlrl.protocols import Reward, Task, TrainableReward
+from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.parts import leaves
-from vlrl.reward.tree import build_reward, num_stages_needed
+from vlrl.reward.tree import build_reward, min_stages
 
 if TYPE_CHECKING:
+    from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 
-def options_of(kind: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The plug-in that a section names, and its checked options."""
+@dataclass(frozen=True)
+class RunParts:
+    """The sections of a run that plug-ins own, checked and built once; imports no torch."""
+
+    config: RunConfig
+    """With every default of the plug-ins filled in."""
+    task_class: type[Task]
+    task_options: BaseModel
+    policy_options: BaseModel
+    reward: Reward
+    metrics: dict[str, Reward]
+    """Rewards that are only measured, by name."""
+
+
+def read_parts(config: RunConfig) -> RunParts:
+    """Check the sections that plug-ins own, build the rewards, and fill in defaults."""
+    task_class, task_options = task_of(config)
+    reward = _build_scored(config, config.reward, "reward", task_class)
+    metrics = _build_metrics(config, task_class, reward)
+    policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
+    _check_policy(config, policy_options)
+    if not task_class.finds_stages:
+        for where, one in {"reward": reward, **_placed(metrics)}.items():
+            _check_stages(where, one, config.policy["use"], policy_options)
+    resolved = config.model_copy(
+        update={
+            "task": {"use": config.task["use"], **plain(task_options)},
+            "policy": {"use": config.policy["use"], **plain(policy_options)},
+        }
+    )
+    return RunParts(resolved, task_class, task_options, policy_options, reward, metrics)
+
+
+def check_plugins(config: RunConfig) -> RunConfig:
+    """The config with the plug-ins' defaults filled in, as it is printed and saved."""
+    return read_parts(config).config
+
+
+def options_of(kind: str, section: Mapping[str, Any], model: type[BaseModel]) -> BaseModel:
+    """The checked options of a section that names a plug-in by `use:`."""
     name = section.get("use")
-    if not isinstance(name, str):
-        raise ConfigError(f"{kind}: `use:` names the {kind}; found {name!r}")
-    target = resolve(kind, name)
+    given = {key: value for key, value in section.items() if key != "use"}
     try:
-        given = {key: value for key, value in section.items() if key != "use"}
-        return target, check(target.Options, given)
+        return check(model, given)
     except ConfigError as error:
         lines = [f"{kind} ({name}): {line}" for line in str(error).splitlines()]
         raise ConfigError("\n".join(lines)) from error
 
 
+def task_of(config: RunConfig) -> tuple[type[Task], BaseModel]:
+    """The task that the config names, and its options."""
+    task_class = resolve("task", _name_in("task", config.task))
+    return task_class, options_of("task", config.task, task_class.Options)
+
+
 def build_task(config: RunConfig) -> Task:
     """The task of the config, its data not yet read."""
-    target, options = options_of("task", config.task)
-    return target(options)
+    task_class, options = task_of(config)
+    return task_class(options)
 
 
-def build_run_reward(config: RunConfig, task_class: Any) -> Reward:
-    """The reward tree, checked against what the task gives."""
-    return _build_scored(config, config.reward, "reward", task_class)
+def build_policy(parts: RunParts, setup: PolicySetup) -> Policy[Any]:
+    """The policy of a run, with its weights; imports torch."""
+    policy: Policy[Any] = resolve("policy", parts.config.policy["use"])(parts.policy_options, setup)
+    return policy
 
 
-def build_metrics(
-    config: RunConfig, task_class: Any, reward: Reward | None = None
-) -> dict[str, Reward]:
+def provided() -> dict[str, str]:
+    """All that rewards may ask of a registered task, with where it is found."""
+    needs: dict[str, str] = {}
+    for name in REGISTRY["task"]:
+        for need, meaning in resolve("task", name).provides.items():
+            needs.setdefault(need, meaning)
+    return needs
+
+
+def _name_in(kind: str, section: Mapping[str, Any]) -> str:
+    name = section.get("use")
+    if not isinstance(name, str):
+        raise ConfigError(f"{kind}: `use:` names the {kind}; found {name!r}")
+    return name
+
+
+def _policy_options_class(section: Mapping[str, Any]) -> type[BaseModel]:
+    """The model of a policy's options; registered ones are read without importing torch."""
+    name = _name_in("policy", section)
+    if name in REGISTRY["policy_options"]:
+        return resolve("policy_options", name)
+    return resolve("policy", name).Options
+
+
+def _build_metrics(config: RunConfig, task_class: type[Task], reward: Reward) -> dict[str, Reward]:
     """The rewards that are only measured, by name.
 
-    One that is the same scorer as a part of `reward` is that part, so that a model that both ask
-    is loaded once.
+    One that is the same as a part of `reward` is that part, so that a model that both ask is
+    loaded once.
     """
     built = {
         name: _build_scored(config, node, f"metrics.{name}", task_class)
@@ -67,25 +134,16 @@ def build_metrics(
     }
     parts = [part for part in leaves(reward) if not isinstance(part, TrainableReward)]
     return {
-        name: next((part for part in parts if _are_alike(part, metric)), metric)
+        name: next((part for part in parts if part.same_as(metric)), metric)
         for name, metric in built.items()
     }
 
 
-def _are_alike(one: Any, other: Any) -> bool:
-    """Whether two scorers are of one kind with the same options; `spec` tells functions apart."""
-
-    def traits(scorer: Any) -> tuple[Any, ...]:
-        return type(scorer), getattr(scorer, "options", None), getattr(scorer, "spec", None)
-
-    return hasattr(one, "options") and traits(one) == traits(other)
-
-
 def _build_scored(
-    config: RunConfig, node: Mapping[str, Any], where: str, task_class: Any
+    config: RunConfig, node: Mapping[str, Any], where: str, task_class: type[Task]
 ) -> Reward:
     reward = build_reward(node, where)
-    lacking = sorted(reward.needs - task_class.provides)
+    lacking = sorted(reward.needs - set(task_class.provides))
     if lacking:
         raise ConfigError(
             f"{where}: needs {', '.join(lacking)}, but task {config.task['use']!r} "
@@ -94,34 +152,22 @@ def _build_scored(
     return reward
 
 
-def check_plugins(config: RunConfig) -> RunConfig:
-    """Check the sections that plug-ins own, and fill in their defaults; imports no torch."""
-    task_class, task = options_of("task", config.task)
-    scored = {"reward": build_run_reward(config, task_class)}
-    scored |= {f"metrics.{k}": r for k, r in build_metrics(config, task_class).items()}
-    policy = config.policy
-    if policy.get("use") in REGISTRY["policy_options"]:
-        options = resolve("policy_options", policy["use"])
-        given = {key: value for key, value in policy.items() if key != "use"}
-        try:
-            checked = check(options, given)
-        except ConfigError as error:
-            raise ConfigError(f"policy ({policy['use']}): {error}") from error
-        objective = config.algo.objective
-        unused = checked.unused_under(objective) if hasattr(checked, "unused_under") else []
-        if unused:
-            names = ", ".join(f"policy.{name}" for name in unused)
-            raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
-        policy = {"use": policy["use"], **plain(checked)}
-        for where, reward in scored.items():
-            if not hasattr(task_class, "stage_starts"):
-                _check_stages(where, reward, policy["use"], getattr(checked, "num_stages", 1))
-    task_section = {"use": config.task["use"], **plain(task)}
-    return config.model_copy(update={"task": task_section, "policy": policy})
+def _placed(metrics: Mapping[str, Reward]) -> dict[str, Reward]:
+    return {f"metrics.{name}": reward for name, reward in metrics.items()}
 
 
-def _check_stages(where: str, reward: Reward, policy: str, has: int) -> None:
-    asked = num_stages_needed(reward)
+def _check_policy(config: RunConfig, options: BaseModel) -> None:
+    """Refuse options that would do nothing under the run's objective."""
+    objective = config.algo.objective
+    unused = options.unused_under(objective) if isinstance(options, PolicyOptions) else []
+    if unused:
+        names = ", ".join(f"policy.{name}" for name in unused)
+        raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
+
+
+def _check_stages(where: str, reward: Reward, policy: str, options: BaseModel) -> None:
+    asked = min_stages(reward)
+    has = options.num_stages if isinstance(options, PolicyOptions) else 1
     if asked > has:
         raise ConfigError(
             f"{where}: asks for {asked} stages of an answer, those of policy {policy!r} have "
@@ -129,7 +175,7 @@ def _check_stages(where: str, reward: Reward, policy: str, has: int) -> None:
         )
 
 
-def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
+def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     """Everything of a run, in order; `resume` is a checkpoint folder or `auto`."""
     import torch
 
@@ -139,7 +185,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.trainer import Trainer
 
-    config = check_plugins(config)
+    parts = read_parts(config)
+    config = parts.config
     world = comm.init(config.dist.timeout_s, config.dist.num_threads)
     if config.algo.num_prompts % world.size:
         raise ConfigError(
@@ -152,18 +199,16 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
     path = _resume_path(resume, checkpoints, folder)
     torch.manual_seed(config.seed)
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
-    task = build_task(config)
-    reward = build_run_reward(config, type(task))
-    policy_class, options = options_of("policy", config.policy)
-    policy = policy_class(
-        options,
+    task = parts.task_class(parts.task_options)
+    setup = PolicySetup(
         dtype=dtype,
         max_tokens_per_chunk=config.dist.max_tokens_per_chunk,
         checkpointing=config.dist.gradient_checkpointing,
         kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
         regression=config.algo.nft if config.algo.objective == "nft" else None,
     )
-    task.check_policy(policy.image_size, config.train_split)
+    policy = build_policy(parts, setup)
+    task.check_policy(policy.size_seen, config.train_split)
     engine = Engine(policy.module, config, world)
     policy.bind(engine, engine.serving)
     # After the engine, which has moved the weights to where prompts are encoded too.
@@ -181,11 +226,11 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer:
         world,
         folder,
         task,
-        reward,
+        parts.reward,
         policy,
         engine,
         checkpoints,
-        build_metrics(config, type(task), reward),
+        parts.metrics,
     )
     if path is not None:
         trainer.resume(path)
@@ -207,7 +252,7 @@ def _say_changes(path: Path, resolved: Mapping[str, Any]) -> None:
         log.warning("resumed with other settings than were saved: %s", "; ".join(changes))
 
 
-def _resume_path(resume: str | None, checkpoints: Any, folder: Path) -> Path | None:
+def _resume_path(resume: str | None, checkpoints: Checkpoints, folder: Path) -> Path | None:
     """The checkpoint to go on from; an existing run is never overwritten by accident."""
     latest: Path | None = checkpoints.latest()
     if resume is None:

@@ -88,7 +88,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "harmonic": "vlrl.reward.combinators.combine:Harmonic",
         "geomean": "vlrl.reward.combinators.combine:Geomean",
         "gate": "vlrl.reward.combinators.gate:Gate",
-        "clip": "vlrl.reward.combinators.bounds:Clip",
+        "clip": "vlrl.reward.combinators.bounds:Bounds",
         "views": "vlrl.rewards.mesh.views:Views",
         "stages": "vlrl.reward.combinators.stages:Stages",
         "stage": "vlrl.reward.combinators.stages:Stage",

@@ -77,3 +77,30 @@ def one_a_stretch(items: Sequence[Item], limit: int) -> list[Item]:
     rng = random.Random(0)
     ends = [i * len(items) // limit for i in range(limit + 1)]
     return [items[rng.randrange(start, end)] for start, end in pairwise(ends)]
+
+
+def macro_mean(
+    groups: Sequence[str], right: Sequence[bool], num_resamples: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """The mean over groups of each group's share of right items.
+
+    {"mean", "low", "high", "num"} with a 95 % bootstrap interval: items are drawn anew within
+    each group, whose numbers are fixed. `num` counts items.
+    """
+    if not groups:
+        raise ValueError("the macro mean of no items")
+    by_group: dict[str, list[float]] = {}
+    for group, is_right in zip(groups, right, strict=True):
+        by_group.setdefault(group, []).append(float(is_right))
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros(num_resamples)
+    for one in by_group.values():
+        # Right items among as many drawn with replacement: no need to draw them one by one.
+        drawn += rng.binomial(len(one), np.mean(one), num_resamples) / len(one)
+    low, high = np.quantile(drawn / len(by_group), [0.025, 0.975])
+    return {
+        "mean": float(np.mean([np.mean(one) for one in by_group.values()])),
+        "low": float(low),
+        "high": float(high),
+        "num": len(groups),
+    }

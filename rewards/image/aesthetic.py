@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vlrl.errors import RewardError
-from vlrl.image.image_reward import ClipOptions, ImageReward
+from vlrl.image.clip_options import ClipOptions
+from vlrl.reward.image_reward import ImageReward
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlrl.image.image_reward import ClipOptions, ImageReward
+from vlrl.image.clip_options import ClipOptions
+from vlrl.reward.image_reward import ImageReward
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:

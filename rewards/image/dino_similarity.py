@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import Field
 
 from vlrl.errors import RewardError
-from vlrl.image.image_reward import ImageReward, ModelOptions
+from vlrl.reward.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from vlrl.errors import DataError, RewardError, did_you_mean
+from vlrl.image.clip_options import ClipOptions
 from vlrl.image.geneval import (
     Objects,
     Scene,
@@ -19,7 +20,7 @@ from vlrl.image.geneval import (
     to_be_coloured,
     with_colours,
 )
-from vlrl.image.image_reward import ClipOptions, ImageReward
+from vlrl.reward.image_reward import ImageReward
 from vlrl.types import Rollout, Score
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Geneval(ImageReward):
         """Where a scene is described."""
         return rollout.sample.target.scene is not None
 
-    def task_of(self, rollout: Rollout) -> str | None:
+    def macro_group(self, rollout: Rollout) -> str | None:
         """The task that counts once in GenEval's Overall; None where `value` is no such verdict."""
         scene = rollout.sample.target.scene
         if scene is None or self.options.value != "accuracy":

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import model_validator
 
 from vlrl.errors import RewardError, did_you_mean
-from vlrl.image.image_reward import ImageReward, ModelOptions
+from vlrl.reward.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, PositiveFloat
 
-from vlrl.image.image_reward import ImageOptions, ImageReward
+from vlrl.reward.image_reward import ImageOptions, ImageReward
 from vlrl.types import Rollout
 
 

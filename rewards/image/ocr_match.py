@@ -11,8 +11,8 @@ from PIL import Image
 from pydantic import Field, PositiveInt
 
 from vlrl.errors import MissingExtraError, RewardError
-from vlrl.image.image_reward import ImageOptions, ImageReward
 from vlrl.image.written import plain, written_score
+from vlrl.reward.image_reward import ImageOptions, ImageReward
 from vlrl.types import Rollout
 
 

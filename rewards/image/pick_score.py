@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import PositiveFloat
 
-from vlrl.image.image_reward import ImageReward, ModelOptions
+from vlrl.reward.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:

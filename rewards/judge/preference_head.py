@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from vlrl.image.image_reward import ImageReward, ModelOptions
 from vlrl.judge.question import (
     DEFAULT_CRITERIA,
     ImageBook,
@@ -16,6 +15,7 @@ from vlrl.judge.question import (
     Questions,
     template_of,
 )
+from vlrl.reward.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:

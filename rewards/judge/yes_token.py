@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from vlrl.errors import RewardError
-from vlrl.image.image_reward import image_of
 from vlrl.judge.endpoint import EndpointJudge, EndpointJudgeOptions
 from vlrl.judge.question import (
     DEFAULT_CRITERIA,
@@ -29,6 +28,8 @@ from vlrl.judge.question import (
 )
 from vlrl.judge.references import read_reference_cache
 from vlrl.judge.yes_token import Form, Reading, in_both_orders, value_of
+from vlrl.protocols import Reward
+from vlrl.reward.image_reward import image_of
 from vlrl.types import Rollout, Score
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class YesTokenOptions(BaseModel):
         return self
 
 
-class YesToken:
+class YesToken(Reward):
     """What a judge thinks of an image: the probability of "yes", gathered over its spellings.
 
     Log-probs come from the raw logits, before any temperature or filter. A word that the judge's
@@ -90,11 +91,12 @@ class YesToken:
     """
 
     Options = YesTokenOptions
+    options: YesTokenOptions
     formula = "p(yes); odds: p(yes) / (p(yes) + p(no)); both orders: (r(a, b) + 1 - r(b, a)) / 2"
     units = "probability"
     source = "RewardDance (arXiv 2509.08826); odds as in T2I-R1 and Flow-Factory"
-    range: tuple[float, float] = (0.0, 1.0)
-    needs: frozenset[str] = frozenset({"image", "caption"})
+    range = (0.0, 1.0)
+    needs = frozenset({"image", "caption"})
 
     def __init__(self, options: YesTokenOptions) -> None:
         self.options = options

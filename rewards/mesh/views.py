@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from vlrl.errors import ConfigError, RewardError, did_you_mean
+from vlrl.errors import ConfigError, RewardError
 from vlrl.protocols import Reward
-from vlrl.reward.tree import reject_weight, score
+from vlrl.reward.combinators.base import Combinator
+from vlrl.reward.node import Node, NodeOptions
+from vlrl.reward.tree import score
 from vlrl.types import Rollout, Score
 
 POOLS: dict[str, Callable[[Sequence[float]], float]] = {
@@ -19,7 +21,6 @@ POOLS: dict[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "mean": lambda values: math.fsum(values) / len(values),
 }
-KEYS = ("pool", "of")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,14 @@ class View:
     """uint8 [H, W, 3]"""
 
 
-class Views:
+class ViewsOptions(NodeOptions):
+    """A reward of images, and how its values on the views become one."""
+
+    pool: Literal["max", "min", "mean"] = "max"
+    of: Node
+
+
+class Views(Combinator):
     """The child's value on every view, pooled by max (the default), mean or min.
 
     Example: {views: {pool: max, of: {use: hps_v2}}}. The child is any reward of images, and sees
@@ -39,42 +47,23 @@ class Views:
     that could not be read) gets what the child gives for that.
     """
 
+    Options = ViewsOptions
     formula = "pool over the views v of r(v); pool = max, mean or min"
     name = "views"
 
-    def __init__(self, child: Reward, pool: str) -> None:
-        if "image" not in child.needs:
+    def __init__(self, of: Reward, pool: str = "max") -> None:
+        if "image" not in of.needs:
             raise ConfigError(
-                f"views: {getattr(child, 'name', child)!r} looks at no image, so it is the same "
-                "on every view; take it out of `views`"
+                f"views: {of.name!r} looks at no image, so it is the same on every view; "
+                "take it out of `views`"
             )
+        super().__init__((of,))
         self.pool = pool
-        self.children = (child,)
-        self.label: str | None = None
-        self.needs = (child.needs - {"image"}) | {"views"}
-        self.range = child.range
-
-    @classmethod
-    def from_config(
-        cls, value: Any, where: str, build: Callable[[Mapping[str, Any], str], Reward]
-    ) -> Views:
-        """From a mapping with `pool` and `of`; raises ConfigError that names the place."""
-        if not isinstance(value, Mapping) or "of" not in value:
-            raise ConfigError(f"{where}: takes a mapping with {', '.join(KEYS)}, not {value!r}")
-        for key in value:
-            if key not in KEYS:
-                raise ConfigError(f"{where}: unknown key {key!r}; {did_you_mean(str(key), KEYS)}")
-        pool = value.get("pool", "max")
-        if pool not in POOLS:
-            raise ConfigError(f"{where}.pool: {pool!r}; {did_you_mean(str(pool), POOLS)}")
-        reject_weight(value["of"], f"{where}.of")
-        try:
-            return cls(build(value["of"], f"{where}.of"), pool)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
+        self.needs = (of.needs - {"image"}) | {"views"}
+        self.range = of.range
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order; whole groups go to the child, view by view."""
+        """One score per rollout, in order; whole groups go to the child, view by view."""
         counts = {len(rollout.parsed.views) for rollout in rollouts if rollout.parsed is not None}
         if len(counts) > 1:
             raise RewardError(f"views: the objects have {sorted(counts)} views; one number for all")
@@ -92,9 +81,7 @@ class Views:
             name: POOLS[self.pool]([one.parts[name] for one in row if name in one.parts])
             for name in names
         }
-        if self.label is not None:
-            parts[self.label] = value
-        return Score(value, parts)
+        return self.joined(value, parts)
 
 
 def _seen(rollouts: Sequence[Rollout], view: int) -> list[Rollout]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from vlrl.protocols import Reward
 from vlrl.types import Rollout, Score
 from vlrl.video.spans import Interval, span_iou
 from vlrl.video.track_reward import (
@@ -46,7 +47,7 @@ class _Reading:
     """R_spa of every frame in both spans; a list of boxes each, in the answer's order."""
 
 
-class TrackCredit:
+class TrackCredit(Reward):
     """R_f + R_c + R_t for the span's tokens, R_f + R_c + its own frame's R_spa for each box's.
 
     One reward for a hundred tokens says little about each of them: of six boxes in two lists, one
@@ -61,6 +62,7 @@ class TrackCredit:
     """
 
     Options = TrackCreditOptions
+    options: TrackCreditOptions
     name = "track_credit"
     needs = frozenset({"spans", "track", "format", "consistent"})
     formula = (

@@ -36,12 +36,12 @@ class TrackImprovement(TrackReward):
         final = spatial_score(rollout, "final", self.options)
         return None if think is None or final is None else max(final - think, 0.0)
 
-    def check_weight(self, weight: float, siblings: Sequence[tuple[float, Reward]]) -> None:
+    def check_weight(self, weight: float, others: Sequence[tuple[float, Reward]]) -> None:
         """Raise ConfigError where this weight makes bad thinking boxes pay."""
         thinking = sum(
             other
-            for other, reward in siblings
-            if getattr(getattr(reward, "options", None), "track", None) == "think"
+            for other, reward in others
+            if isinstance(reward, TrackReward) and reward.options.scored_track == "think"
         )
         if weight >= thinking:
             raise ConfigError(

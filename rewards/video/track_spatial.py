@@ -12,6 +12,11 @@ class TrackSpatialOptions(SpatialOptions):
     track: Which = "final"
     """`think`: the boxes of the thinking; `final`: those of the prediction."""
 
+    @property
+    def scored_track(self) -> Which:
+        """The track that is scored."""
+        return self.track
+
 
 class TrackSpatial(TrackReward):
     """Mean over the shared frames of GIoU minus L1 distance of the boxes.

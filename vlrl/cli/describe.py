@@ -8,20 +8,22 @@ import inspect
 import operator
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from vlrl.build import provided
 from vlrl.config.resolve import models_in
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, VlrlError, did_you_mean
 from vlrl.families.profiles import PROFILES, Profile, profile_named
-from vlrl.protocols import NEEDS
+from vlrl.protocols import Reward, Task
 from vlrl.registry import REGISTRY, resolve
-from vlrl.reward.functions import RewardSpec
-from vlrl.reward.tree import spec_of
+from vlrl.reward.combinators.base import Combinator
+from vlrl.reward.functions import RewardSpec, spec_of
 
 KINDS = ("reward", "combinator", "task", "policy", "run", "profile")
 WIDTH = 18
@@ -76,20 +78,28 @@ def describe(kind: str, name: str) -> str:
     if kind == "reward" and not inspect.isclass(target):
         return describe_reward(name, spec_of(target))
     lines = [name, "", inspect.getdoc(target) or "", ""]
-    for label in ("formula", "range", "units", "source"):
-        value = getattr(target, label, None)
-        if isinstance(value, str | tuple):
-            lines.append(_line(label, _interval(value) if label == "range" else value))
-    if getattr(target, "weighted", False):
-        lines.append(_line("weights", "each child may carry `weight:` (default 1.0)"))
-    given = getattr(target, "provides", getattr(target, "needs", None))
-    if isinstance(given, frozenset):
-        lines.append(_line("provides" if kind == "task" else "needs", ""))
-        lines += _needs(given)
-    options = target if kind == "policy" else getattr(target, "Options", None)
-    if options is not None:
-        lines += ["options", *option_lines(options)]
-    return "\n".join(lines)
+    if issubclass(target, BaseModel):  # the options of a policy, which need no torch
+        return "\n".join([*lines, "options", *option_lines(target)])
+    if issubclass(target, Task):
+        lines += [_line("provides", ""), *_needs(target.provides)]
+    elif issubclass(target, Reward):
+        lines += _facts(target)
+    return "\n".join([*lines, "options", *option_lines(target.Options)])
+
+
+def _facts(target: type[Reward]) -> list[str]:
+    """What a class of rewards says of itself; ranges that depend on options are left out."""
+    facts = {"formula": target.formula, "units": target.units, "source": target.source}
+    own_range = vars(target).get("range")
+    if isinstance(own_range, tuple):
+        facts["range"] = _interval(own_range)
+    if issubclass(target, Combinator):
+        del facts["units"]
+        if target.weighted:
+            facts["weights"] = "each child may carry `weight:` (default 1.0)"
+        return [_line(label, text) for label, text in facts.items() if text]
+    lines = [_line(label, text) for label, text in facts.items() if text]
+    return [*lines, _line("needs", ""), *_needs(target.needs)]
 
 
 def describe_reward(name: str, spec: RewardSpec) -> str:
@@ -188,5 +198,6 @@ def _interval(ends: Any) -> str:
     return f"[{ends[0]:g}, {ends[1]:g}]"
 
 
-def _needs(needs: frozenset[str]) -> list[str]:
-    return [f"  {need}: {NEEDS.get(need, 'unknown')}" for need in sorted(needs)]
+def _needs(needs: Iterable[str]) -> list[str]:
+    known = provided()
+    return [f"  {need}: {known.get(need, 'unknown')}" for need in sorted(needs)]

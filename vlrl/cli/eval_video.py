@@ -23,6 +23,7 @@ from vlrl.eval.video.benchmarks import (
 )
 from vlrl.eval.video.runner import ask_all, found_of, read_texts, read_tubes, write_lines
 from vlrl.eval.video.scoring import Found, markdown, metrics_of, prediction_row, summarise
+from vlrl.protocols import PolicySetup
 from vlrl.registry import resolve
 from vlrl.stats import evenly
 
@@ -170,7 +171,7 @@ def _model(args: argparse.Namespace, recipe: Recipe, world: Any) -> Any:
     usual = "bf16" if world.device.type == "cuda" else "fp32"
     precision = args.precision or recipe.precision or usual
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    policy = VisionLanguagePolicy(options, dtype=dtype, max_tokens_per_chunk=16_384)
+    policy = VisionLanguagePolicy(options, PolicySetup(dtype=dtype, max_tokens_per_chunk=16_384))
     policy.module.to(world.device)
     return policy
 

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vlrl.build import build_task, check_plugins, options_of
+from vlrl.build import build_policy, build_task, check_plugins, read_parts
 from vlrl.config.resolve import load_run_config
 from vlrl.errors import ConfigError
+from vlrl.protocols import PolicySetup
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -90,11 +91,9 @@ def _policy(config: Any) -> Any:
     from vlrl.distributed import comm
 
     world = comm.init(config.dist.timeout_s, config.dist.num_threads)
-    policy_class, options = options_of("policy", config.policy)
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
-    policy = policy_class(
-        options, dtype=dtype, max_tokens_per_chunk=config.dist.max_tokens_per_chunk
-    )
+    setup = PolicySetup(dtype=dtype, max_tokens_per_chunk=config.dist.max_tokens_per_chunk)
+    policy = build_policy(read_parts(config), setup)
     policy.module.to(world.device)
     return policy
 

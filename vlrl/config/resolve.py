@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -46,7 +47,12 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
             hint = did_you_mean(str(problem["loc"][-1]), known)
             lines.append(f"unknown key {where!r}; {hint}")
         elif problem["type"] == "missing":
-            lines.append(f"{where!r} is missing")
+            lines.append(f"`{where}:` is missing")
+        elif problem["type"] == "literal_error":
+            known = _literals(problem["ctx"]["expected"])
+            lines.append(
+                f"{where}: {problem['input']!r}; {did_you_mean(str(problem['input']), known)}"
+            )
         else:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{where}: {message}" if where else message)
@@ -62,7 +68,12 @@ def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
         if not inner:
             return []
         model = inner[0]
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _literals(expected: str) -> list[str]:
+    """The values out of pydantic's list: 'a', 'b' or 'c'."""
+    return re.findall(r"'([^']*)'", expected) or [expected]
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from vlrl.errors import RewardError
-from vlrl.image.image_reward import ImageReward, ModelOptions, image_of
+from vlrl.protocols import TrainableReward
+from vlrl.reward.image_reward import ImageReward, ModelOptions, image_of
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class LearntOptions(ModelOptions):
     seed: NonNegativeInt = 0
 
 
-class LearntReward(ImageReward, Generic[Seen]):
+class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
     """Tells references from generated images of the same caption, and learns to.
 
     Does not apply to samples without references. Between updates nothing in it changes, and no
@@ -65,7 +66,7 @@ class LearntReward(ImageReward, Generic[Seen]):
     optimizer: torch.optim.Optimizer
     _random: torch.Generator
 
-    def __init__(self, options: Any, max_steps: int) -> None:
+    def __init__(self, options: LearntOptions, max_steps: int) -> None:
         super().__init__(options)
         self.max_steps = max_steps
         self.round = 0

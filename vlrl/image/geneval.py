@@ -274,30 +274,3 @@ def _is_placed(
     if others is None:
         return False
     return all(relation in relations(a.box, b.box, threshold) for a in found for b in others)
-
-
-def overall(
-    tags: Sequence[str], correct: Sequence[bool], num_resamples: int = 2000, seed: int = 0
-) -> dict[str, float]:
-    """GenEval's Overall: the mean over the tasks of each task's share of right images.
-
-    {"mean", "low", "high", "num"} with a 95 % bootstrap interval: images are drawn anew within
-    each task, whose numbers are fixed. `num` counts images.
-    """
-    if not tags:
-        raise ValueError("the overall score of no images")
-    by_task: dict[str, list[float]] = {}
-    for tag, right in zip(tags, correct, strict=True):
-        by_task.setdefault(tag, []).append(float(right))
-    rng = np.random.default_rng(seed)
-    drawn = np.zeros(num_resamples)
-    for one in by_task.values():
-        # Right images among as many drawn with replacement: no need to draw them one by one.
-        drawn += rng.binomial(len(one), np.mean(one), num_resamples) / len(one)
-    low, high = np.quantile(drawn / len(by_task), [0.025, 0.975])
-    return {
-        "mean": float(np.mean([np.mean(one) for one in by_task.values()])),
-        "low": float(low),
-        "high": float(high),
-        "num": len(tags),
-    }

@@ -9,48 +9,110 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vlrl.errors import ConfigError, RewardError, did_you_mean
-from vlrl.geometry.boxes import Box
-from vlrl.types import Rollout, Score, TextPart, VideoPart
+from vlrl.protocols import Reward
+from vlrl.types import Rollout, Score
+
+TOLERANCE = 1e-9
+"""How far rounding may take a value out of its declared range."""
+
+
+class FunctionReward(Reward):
+    """A reward made of a function and its validated options."""
+
+    def __init__(self, name: str, spec: RewardSpec, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self.spec = spec
+        self.range = spec.range
+        self.needs = spec.needs
+        self.given_options = validate_options(name, spec.options, options)
+
+    def values(self, rollouts: Sequence[Rollout]) -> Sequence[float | None]:
+        """One value per rollout, in order; None = does not apply."""
+        return [self.spec.function(rollout, **self.given_options) for rollout in rollouts]
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """One score per rollout, in order; raises RewardError on a value outside the range."""
+        values = self.values(rollouts)
+        return [
+            self._score(rollout, value) for rollout, value in zip(rollouts, values, strict=True)
+        ]
+
+    def same_as(self, other: Reward) -> bool:
+        """The same function with the same options."""
+        return (
+            isinstance(other, FunctionReward)
+            and self.spec == other.spec
+            and self.given_options == other.given_options
+        )
+
+    def _score(self, rollout: Rollout, value: float | None) -> Score:
+        if value is None:
+            return Score(None)
+        value = float(value)
+        low, high = self.range
+        if math.isnan(value) or not low - TOLERANCE <= value <= high + TOLERANCE:
+            raise RewardError(
+                f"reward {self.name!r} gave {value} for sample {rollout.sample.id!r}; "
+                f"it declares the range [{low:g}, {high:g}]"
+            )
+        return Score(value, {self.name: value})
 
 
 @dataclass(frozen=True)
 class RewardSpec:
-    """What `vlrl describe` prints and what the builder needs to know of a reward."""
+    """What `vlrl describe` prints and what the builder needs to know of a function."""
 
-    kind: str
-    """rollout | box | point | trl."""
     function: Callable[..., Any]
     range: tuple[float, float]
     units: str
     formula: str
     source: str
     needs: frozenset[str] = field(default_factory=frozenset)
+    reward_class: type[FunctionReward] = FunctionReward
+    """How the function is called: once per rollout, or in a form that a domain gives."""
+    arguments: frozenset[str] = frozenset()
+    """Keyword arguments that the class hands over, so that they are no options."""
+    takes_columns: bool = False
+    """Arguments without a default are columns of the data, as TRL has it."""
 
     @property
     def options(self) -> type[BaseModel]:
         """A strict pydantic model of the function's keyword-only arguments."""
         fields: dict[str, Any] = {}
         for parameter in inspect.signature(self.function, eval_str=True).parameters.values():
-            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name == "extent":
+            if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name in self.arguments:
                 continue
             required = parameter.default is parameter.empty
-            if required and self.kind == "trl":
-                continue  # TRL hands such an argument over as a column of the data
+            if required and self.takes_columns:
+                continue
             annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
             fields[parameter.name] = (annotation, ... if required else parameter.default)
         config = ConfigDict(extra="forbid", strict=False)
         return create_model(f"{self.function.__name__}_options", __config__=config, **fields)
+
+
+class MarkedFunction(Protocol):
+    """A function with the spec that a decorator has put on it."""
+
+    vlrl_reward: RewardSpec
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def mark(function: Function, spec: RewardSpec) -> Function:
+    """The function, known as a reward from now on."""
+    function.__dict__["vlrl_reward"] = spec
+    return function
 
 
 def reward_function(
@@ -60,103 +122,11 @@ def reward_function(
     units: str = "none",
     source: str = "own",
     needs: Sequence[str] = (),
-) -> Callable[[Callable[..., float | None]], Callable[..., float | None]]:
+) -> Callable[[Function], Function]:
     """A reward from `f(rollout, *, options) -> float | None` (None = does not apply)."""
-
-    def mark(function: Callable[..., float | None]) -> Callable[..., float | None]:
-        function.vlrl_reward = RewardSpec(  # type: ignore[attr-defined]
-            "rollout", function, range, units, formula, source, frozenset(needs)
-        )
-        return function
-
-    return mark
-
-
-class FunctionReward:
-    """A reward made of a marked function and its validated options."""
-
-    def __init__(self, name: str, spec: RewardSpec, options: Mapping[str, Any]) -> None:
-        self.name = name
-        self.spec = spec
-        self.range = spec.range
-        self.needs = spec.needs
-        self.options = validate_options(name, spec.options, options)
-
-    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order; raises RewardError on a value outside the range."""
-        values = self._values(rollouts)
-        return [
-            self._score(rollout, value) for rollout, value in zip(rollouts, values, strict=True)
-        ]
-
-    def _values(self, rollouts: Sequence[Rollout]) -> list[float | None]:
-        if self.spec.kind in ("box", "point"):
-            return self._geometry_values(rollouts)
-        if self.spec.kind == "trl":
-            return call_trl(self.spec.function, rollouts, self.options)
-        return [self.spec.function(rollout, **self.options) for rollout in rollouts]
-
-    def _geometry_values(self, rollouts: Sequence[Rollout]) -> list[float | None]:
-        values: list[float | None] = [None] * len(rollouts)
-        rows, answers, true, extent = [], [], [], []
-        for row, rollout in enumerate(rollouts):
-            target: Box | None = rollout.sample.target.box
-            if target is None:
-                continue
-            if not target.is_valid:
-                raise RewardError(
-                    f"reward {self.name!r}: the true box {target.xyxy} of sample "
-                    f"{rollout.sample.id!r} is empty, inverted or off its image; correct the data"
-                )
-            values[row] = self.range[0]
-            answer = self._answer(rollout, target)
-            if answer is not None:
-                rows.append(row)
-                answers.append(answer)
-                true.append(target.xyxy)
-                extent.append(target.frame.extent)
-        if rows:
-            # A number near the float limit may overflow to inf on the way; the formulas take it.
-            with np.errstate(over="ignore"):
-                scored = self.spec.function(
-                    np.array(answers, dtype=np.float64),
-                    np.array(true, dtype=np.float64),
-                    extent=np.array(extent, dtype=np.float64),
-                    **self.options,
-                )
-            for row, value in zip(rows, scored, strict=True):
-                values[row] = float(value)
-        return values
-
-    def _answer(self, rollout: Rollout, target: Box) -> tuple[float, ...] | None:
-        """The edges or the point of an answer in the target's frame; None if it cannot score."""
-        if rollout.parsed is None:
-            return None
-        if self.spec.kind == "point":
-            points = rollout.parsed.points
-            if not points:
-                return None
-            first = points[0].to(target.frame)
-            return (first.x, first.y) if math.isfinite(first.x + first.y) else None
-        box: Box | None = rollout.parsed.box
-        if box is None:
-            return None
-        box = box.to(target.frame)
-        if self.options.get("published"):
-            return box.xyxy if all(math.isfinite(edge) for edge in box.xyxy) else None
-        return box.xyxy if box.is_valid else None
-
-    def _score(self, rollout: Rollout, value: float | None) -> Score:
-        if value is None:
-            return Score(None)
-        value = float(value)
-        low, high = self.range
-        if math.isnan(value) or not low - 1e-9 <= value <= high + 1e-9:
-            raise RewardError(
-                f"reward {self.name!r} gave {value} for sample {rollout.sample.id!r}; "
-                f"it declares the range [{low:g}, {high:g}]"
-            )
-        return Score(value, {self.name: value})
+    return lambda function: mark(
+        function, RewardSpec(function, range, units, formula, source, frozenset(needs))
+    )
 
 
 def validate_options(
@@ -177,53 +147,20 @@ def validate_options(
     return {key: getattr(checked, key) for key in model.model_fields}
 
 
-def call_trl(
-    function: Callable[..., Any], rollouts: Sequence[Rollout], options: Mapping[str, Any]
-) -> list[float | None]:
-    """Call a TRL-style reward `f(prompts, completions, **columns) -> list[float | None]`.
+def spec_of(function: object) -> RewardSpec:
+    """The spec of a marked function; a plain function is taken as it is.
 
-    TRL passes everything to everyone; here a function without `**kwargs` gets what it names.
-    Raises RewardError when it names something that the data does not have.
+    A function with a `completions` argument is a TRL-style reward, any other one gets a rollout.
     """
-    given: dict[str, Any] = {
-        key: [rollout.sample.columns.get(key) for rollout in rollouts]
-        for key in sorted({key for rollout in rollouts for key in rollout.sample.columns})
-    }
-    given |= {
-        "prompts": [as_chat(rollout) for rollout in rollouts],
-        "completions": [[{"role": "assistant", "content": rollout.output}] for rollout in rollouts],
-    }
-    name = getattr(function, "__name__", repr(function))
-    parameters = inspect.signature(function).parameters.values()
-    for parameter in parameters:
-        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if named and parameter.default is parameter.empty and parameter.name not in given:
-            raise RewardError(
-                f"{name} asks for {parameter.name!r}, which the samples do not have; "
-                f"they have {sorted(given)}"
-            )
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        names = {parameter.name for parameter in parameters}
-        given = {key: value for key, value in given.items() if key in names}
-    values = function(**{**given, **options})
-    if inspect.iscoroutine(values):  # TRL takes `async def` rewards too
-        values = asyncio.run(values)
-    if len(values) != len(rollouts):
-        raise RewardError(f"{name} gave {len(values)} values for {len(rollouts)} completions")
-    return [None if value is None else float(value) for value in values]
+    if not callable(function):
+        raise ConfigError(f"{function!r} is not a reward: neither a function nor a class")
+    spec = vars(function).get("vlrl_reward") if inspect.isfunction(function) else None
+    if isinstance(spec, RewardSpec):
+        return spec
+    anything = (float("-inf"), float("inf"))
+    plain = RewardSpec(function, anything, "unstated", "unstated", "the user's own")
+    if "completions" not in inspect.signature(function).parameters:
+        return plain
+    from vlrl.reward.trl import TrlStyleReward
 
-
-def as_chat(rollout: Rollout) -> list[dict[str, Any]]:
-    """The prompt as TRL hands it to rewards: a list of messages with typed content parts."""
-    return [
-        {
-            "role": message.role,
-            "content": [
-                {"type": "text", "text": part.text}
-                if isinstance(part, TextPart)
-                else {"type": "video" if isinstance(part, VideoPart) else "image"}
-                for part in message.parts
-            ],
-        }
-        for message in rollout.sample.prompt
-    ]
+    return replace(plain, reward_class=TrlStyleReward, takes_columns=True)

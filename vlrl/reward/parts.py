@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from vlrl.protocols import Reward
 from vlrl.types import Score
 
 
-def unique_names(root: Any) -> None:
+def walk(reward: Reward) -> Iterator[Reward]:
+    """The node and everything below it."""
+    yield reward
+    for child in reward.children:
+        yield from walk(child)
+
+
+def leaves(reward: Reward) -> Iterator[Reward]:
+    """The nodes without children, left to right."""
+    return (node for node in walk(reward) if not node.children)
+
+
+def unique_names(root: Reward) -> None:
     """Rename leaves below `root` that share a name: `box_iou`, `box_iou_2`, in tree order.
 
     Done when the tree is built, so that a name means the same leaf for every rollout.
     """
     taken: set[str] = set()
-    seen: set[int] = set()
-    for leaf in leaves(root):
-        if id(leaf) in seen or not hasattr(leaf, "name"):
-            continue
-        seen.add(id(leaf))
+    for leaf in {id(leaf): leaf for leaf in leaves(root)}.values():
         # A subtree was named when it was built: begin again from the leaf's first name.
-        leaf.first_name = getattr(leaf, "first_name", leaf.name)
+        leaf.first_name = leaf.first_name or leaf.name
         leaf.name = fresh_name(leaf.first_name, taken)
         taken.add(leaf.name)
-
-
-def leaves(reward: Any) -> Iterable[Any]:
-    """The nodes without children, left to right."""
-    children = getattr(reward, "children", ())
-    if not children:
-        yield reward
-    for child in children:
-        yield from leaves(child)
 
 
 def fresh_name(name: str, taken: Iterable[str]) -> str:
@@ -49,8 +47,8 @@ def join_parts(scored: Iterable[tuple[Reward, Score]]) -> dict[str, float]:
     parts: dict[str, float] = {}
     for reward, score in scored:
         mine = dict(score.parts)
-        if not mine and score.value is not None and not getattr(reward, "children", ()):
-            mine = {getattr(reward, "name", type(reward).__name__.lower()): score.value}
+        if not mine and score.value is not None and not reward.children:
+            mine = {reward.name: score.value}
         for name, value in mine.items():
             parts[fresh_name(name, parts)] = value
     return parts

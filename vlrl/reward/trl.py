@@ -1,17 +1,20 @@
-"""Our rewards in TRL's trainers: one call makes a reward function of a reward and a task.
+"""Rewards in TRL's form, both ways: its functions in a tree here, and a tree here in its trainers.
 
 trainer = GRPOTrainer(..., reward_funcs=as_trl_reward({"use": "gaussian_point"}, task=task))
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vlrl.errors import ConfigError, RewardError
-from vlrl.protocols import Reward
+from vlrl.protocols import Reward, Task
+from vlrl.reward.functions import FunctionReward
 from vlrl.reward.tree import build_reward, score
-from vlrl.types import Finish, Rollout, Sample
+from vlrl.types import Finish, Rollout, Sample, TextPart, VideoPart
 
 TrlReward = Callable[..., list[float | None]]
 
@@ -20,7 +23,7 @@ NOT_DATA = ("trainer_state", "log_extra", "log_metric", "environments")
 
 
 def as_trl_reward(
-    reward: Reward | Mapping[str, Any], *, task: Any, name: str | None = None
+    reward: Reward | Mapping[str, Any], *, task: Task, name: str | None = None
 ) -> TrlReward:
     """A reward function for TRL's GRPOTrainer; `reward` is a reward or its config node.
 
@@ -29,12 +32,9 @@ def as_trl_reward(
     holds, which need not be whole groups. Raises ConfigError if task and reward do not fit.
     """
     tree = build_reward(reward) if isinstance(reward, Mapping) else reward
-    if not hasattr(task, "sample_from_columns"):
-        raise ConfigError(
-            f"{type(task).__name__} has no `sample_from_columns`, so a table's row cannot become "
-            "one of its samples; add it to use this task's rewards in TRL"
-        )
-    missing = tree.needs - task.provides
+    if type(task).sample_from_columns is Task.sample_from_columns:
+        task.sample_from_columns({}, "the dataset")  # says what is missing
+    missing = tree.needs - set(task.provides)
     if missing:
         raise ConfigError(f"the reward needs {sorted(missing)}, which {type(task).__name__} lacks")
 
@@ -58,7 +58,7 @@ def as_trl_reward(
         return [one.value for one in score(tree, rollouts)]
 
     # TRL logs a reward under its function's name.
-    trl_reward.__name__ = str(name or getattr(tree, "name", type(tree).__name__.lower()))
+    trl_reward.__name__ = name or tree.name
     return trl_reward
 
 
@@ -73,12 +73,12 @@ def _row(columns: Mapping[str, Any], row: int, count: int) -> dict[str, Any]:
     return own
 
 
-def _rollout(task: Any, sample: Sample, group: int, index: int, text: str, length: int) -> Rollout:
+def _rollout(task: Task, sample: Sample, group: int, index: int, text: str, length: int) -> Rollout:
     parsed = task.parse(sample, text)
     return Rollout(sample, group, index, text, Finish.STOP, length, 0, parsed=parsed)
 
 
-def completion_text(completion: Any) -> str:
+def completion_text(completion: object) -> str:
     """The text of a plain or conversational completion; raises RewardError on another kind."""
     if isinstance(completion, str):
         return completion
@@ -93,3 +93,63 @@ def completion_text(completion: Any) -> str:
     if completion in ([], None):
         return ""
     raise RewardError(f"a TRL completion is a text or a list of messages, not {completion!r}")
+
+
+class TrlStyleReward(FunctionReward):
+    """A function in TRL's form, `f(prompts, completions, **columns) -> list[float | None]`."""
+
+    def values(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        """One value per rollout, all asked in one call."""
+        return call_trl(self.spec.function, rollouts, self.given_options)
+
+
+def call_trl(
+    function: Callable[..., Any], rollouts: Sequence[Rollout], options: Mapping[str, Any]
+) -> list[float | None]:
+    """Call a TRL-style reward `f(prompts, completions, **columns) -> list[float | None]`.
+
+    TRL passes everything to everyone; here a function without `**kwargs` gets what it names.
+    Raises RewardError when it names something that the data does not have.
+    """
+    given: dict[str, Any] = {
+        key: [rollout.sample.columns.get(key) for rollout in rollouts]
+        for key in sorted({key for rollout in rollouts for key in rollout.sample.columns})
+    }
+    given |= {
+        "prompts": [as_chat(rollout) for rollout in rollouts],
+        "completions": [[{"role": "assistant", "content": rollout.output}] for rollout in rollouts],
+    }
+    name = function.__name__ if inspect.isfunction(function) else repr(function)
+    parameters = inspect.signature(function).parameters.values()
+    for parameter in parameters:
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and parameter.default is parameter.empty and parameter.name not in given:
+            raise RewardError(
+                f"{name} asks for {parameter.name!r}, which the samples do not have; "
+                f"they have {sorted(given)}"
+            )
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        names = {parameter.name for parameter in parameters}
+        given = {key: value for key, value in given.items() if key in names}
+    values = function(**{**given, **options})
+    if inspect.iscoroutine(values):  # TRL takes `async def` rewards too
+        values = asyncio.run(values)
+    if len(values) != len(rollouts):
+        raise RewardError(f"{name} gave {len(values)} values for {len(rollouts)} completions")
+    return [None if value is None else float(value) for value in values]
+
+
+def as_chat(rollout: Rollout) -> list[dict[str, Any]]:
+    """The prompt as TRL hands it to rewards: a list of messages with typed content parts."""
+    return [
+        {
+            "role": message.role,
+            "content": [
+                {"type": "text", "text": part.text}
+                if isinstance(part, TextPart)
+                else {"type": "video" if isinstance(part, VideoPart) else "image"}
+                for part in message.parts
+            ],
+        }
+        for message in rollout.sample.prompt
+    ]

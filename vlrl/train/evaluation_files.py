@@ -46,9 +46,7 @@ def write_evaluation(
         name = f"{split}-{number:02d}"
         image.save(images / f"{name}.webp", quality=85)
         save_answers(images / name, task, rollout.sample, {0: rollout}, MAX_ANSWER_HEIGHT_PX)
-        save_files = getattr(task, "save_files", None)
-        if save_files is not None:
-            save_files(rollout, images / name)
+        task.save_files(rollout, images / name)
         caption = {
             "id": rollout.sample.id,
             "output": rollout.output if isinstance(rollout.output, str) else None,

@@ -49,7 +49,7 @@ class IdleWatch:
     @property
     def rests(self) -> bool:
         """Whether a part of the reward leaves this step's answers unscored on purpose."""
-        return not all(getattr(leaf, "policy_learns", True) for leaf in leaves(self.reward))
+        return not all(leaf.policy_learns for leaf in leaves(self.reward))
 
     def see(self, step: int, not_applicable: float, sample_id: str, is_main: bool) -> None:
         """not_applicable: share of the answers of a step, over all ranks.
@@ -60,7 +60,7 @@ class IdleWatch:
             self.num_idle_steps = 0
             return
         self.num_idle_steps += 1
-        names = ", ".join(getattr(leaf, "name", "?") for leaf in leaves(self.reward))
+        names = ", ".join(leaf.name for leaf in leaves(self.reward))
         if self.num_idle_steps >= MAX_IDLE_STEPS:
             needs = ", ".join(sorted(self.reward.needs)) or "nothing"
             raise RewardError(
@@ -74,7 +74,7 @@ class IdleWatch:
 
 def record_health(meter: Meter, reward: Reward | None, rollouts: Sequence[Rollout]) -> None:
     """Spread and saturation of every part of the reward, group by group."""
-    ranges = {getattr(leaf, "name", ""): leaf.range for leaf in leaves(reward)} if reward else {}
+    ranges = {leaf.name: leaf.range for leaf in leaves(reward)} if reward else {}
     for name, groups in _columns(rollouts).items():
         stds = [float(np.std(values, ddof=1)) for values in groups if len(values) > 1]
         meter.add(f"reward_health/{name}_group_std", stds)

@@ -1,4 +1,4 @@
-"""Scoring overlapped with sampling: a group's answers are scored while the next group's are drawn."""
+"""Scoring overlapped with sampling: answers are scored while the next group is sampled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlrl.errors import ConfigError
 from vlrl.protocols import Reward, Task, TrainableReward
-from vlrl.reward.tree import walk
+from vlrl.reward.parts import walk
 from vlrl.train.scoring import score_rollouts
 from vlrl.types import Rollout
 
@@ -32,7 +32,7 @@ def overlaps_sampling(reward: Reward, choice: Literal["auto", "on", "off"], num_
             "scoring.overlap_sampling: on, but a part of the reward learns and there are several "
             "ranks; leave it on auto"
         )
-    waits = any(getattr(node, "waits", False) for node in nodes)
+    waits = any(node.waits for node in nodes)
     return choice == "on" or (choice == "auto" and waits and not learns)
 
 

@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vlrl.image.geneval import overall
 from vlrl.protocols import Reward, Task
-from vlrl.stats import bootstrap_mean
+from vlrl.stats import bootstrap_mean, macro_mean
 from vlrl.train.scoring import measured
 from vlrl.types import Rollout
 
@@ -19,11 +18,9 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """A row a rollout: the task's metrics and `metrics` (by name), None where one does not apply.
 
-    Images and shapes are not written into rows: `output` is text or None. A metric whose
-    benchmark counts every task once, however many samples it has, says so by `task_of(rollout)`,
-    the task's name: it stands in the row's `tasks`.
+    Only texts are written into rows; any other `output` is None. The part of a benchmark that a
+    row counts for (`Reward.macro_group`) stands in the row's `macro_groups`.
     """
-    task_of = {n: m.task_of for n, m in metrics.items() if hasattr(m, "task_of")}
     columns = {**task.metrics(rollouts), **measured(metrics, rollouts)}
     rows = []
     for i, rollout in enumerate(rollouts):
@@ -37,16 +34,16 @@ def rows_of(
                 "strata": dict(task.strata(rollout.sample)),
             }
         )
-        tasks = {name: of(rollout) for name, of in task_of.items()}
-        if tasks := {name: one for name, one in tasks.items() if one is not None}:
-            rows[-1]["tasks"] = tasks
+        groups = {name: metric.macro_group(rollout) for name, metric in metrics.items()}
+        if groups := {name: group for name, group in groups.items() if group is not None}:
+            rows[-1]["macro_groups"] = groups
     return rows
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], num_bootstrap: int) -> dict[str, Any]:
     """Means with 95 % bootstrap intervals, overall and by stratum; the counts stand beside.
 
-    Of a metric in the rows' `tasks` also the mean over tasks, as `<metric>_overall`.
+    Of a metric in the rows' `macro_groups` also the mean over groups, as `<metric>_overall`.
     """
     columns: dict[str, list[float]] = defaultdict(list)
     strata: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
@@ -58,14 +55,14 @@ def summarise(rows: Sequence[Mapping[str, Any]], num_bootstrap: int) -> dict[str
             if value is None:
                 continue
             columns[name].append(value)
-            if name in row.get("tasks", ()):
-                verdicts[name].append((row["tasks"][name], bool(value)))
+            if name in row.get("macro_groups", ()):
+                verdicts[name].append((row["macro_groups"][name], bool(value)))
             for key, group in row["strata"].items():
                 strata[key][group][name].append(value)
     metrics = {name: bootstrap_mean(values, num_bootstrap) for name, values in columns.items()}
     for name, pairs in verdicts.items():
-        tags, right = zip(*pairs, strict=True)
-        metrics[f"{name}_overall"] = overall(tags, right, num_bootstrap)
+        groups, right = zip(*pairs, strict=True)
+        metrics[f"{name}_overall"] = macro_mean(groups, right, num_bootstrap)
     return {
         "num_samples": len(rows),
         "overall": metrics,

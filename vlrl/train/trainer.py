@@ -34,7 +34,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,8 +49,8 @@ from vlrl.log.console import StepConsole
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
-from vlrl.protocols import Policy, Reward, Task, TrainableReward
-from vlrl.reward.tree import num_stages, walk
+from vlrl.protocols import Policy, Reward, T, Task, TrainableReward
+from vlrl.reward.parts import walk
 from vlrl.seeds import row_seed
 from vlrl.stats import evenly
 from vlrl.train.checkpoint import Checkpoints
@@ -62,23 +62,23 @@ from vlrl.train.sampler import PromptSampler
 from vlrl.train.scoring import measured, record, stage_rewards
 from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
 from vlrl.train.summary import summarise
-from vlrl.train.update import Batch, stage_of, update, with_reference
+from vlrl.train.update import Batch, update, with_reference
 from vlrl.types import Finish, Rollout
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 @dataclass
-class Experience:
+class Experience(Generic[T]):
     """Scored rollouts of one step on this rank."""
 
     rollouts: list[Rollout]
-    trajectory: Any
+    trajectory: T
     rewards: Tensor
     """[B, S], a column a stage; nan where the reward does not apply."""
 
 
-class Trainer:
+class Trainer(Generic[T]):
     """Runs a whole training; built by vlrl/build.py, which joins the plug-ins."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Trainer:
         folder: Path,
         task: Task,
         reward: Reward,
-        policy: Policy,
+        policy: Policy[T],
         engine: Engine,
         checkpoints: Checkpoints,
         metrics: Mapping[str, Reward],
@@ -160,7 +160,7 @@ class Trainer:
             self.idle.see(self.step, metrics["reward/not_applicable"], first, self.world.is_main)
         return metrics
 
-    def _collect_or_save(self, meter: Meter) -> Experience:
+    def _collect_or_save(self, meter: Meter) -> Experience[T]:
         """Scored rollouts; where a reward fails for good, what was learnt so far is saved first."""
         position = self.sampler.position
         try:
@@ -176,7 +176,7 @@ class Trainer:
                 f"{error}. Stopped after step {self.step}, which is saved; go on with --resume"
             ) from error
 
-    def collect(self, meter: Meter) -> Experience:
+    def collect(self, meter: Meter) -> Experience[T]:
         """Sample and score this rank's groups; groups that teach nothing may be drawn again."""
         algo = self.config.algo
         per_rank = algo.num_prompts // self.world.size
@@ -201,7 +201,7 @@ class Trainer:
             record_canary(meter, name, values, experience.rollouts)
         return experience
 
-    def _sample(self, per_rank: int, meter: Meter) -> Experience:
+    def _sample(self, per_rank: int, meter: Meter) -> Experience[T]:
         drawn = self.sampler.take(per_rank * self.world.size)
         mine = drawn[self.world.rank * per_rank : (self.world.rank + 1) * per_rank]
         before = drawn[: self.world.rank * per_rank]
@@ -217,10 +217,10 @@ class Trainer:
                 self._on_all(queue.result)
         if self.overlap:
             meter.maximum("scoring/overlapped_s", queue.scoring_s)
-        rewards = stage_rewards(rollouts, num_stages(self.reward))
+        rewards = stage_rewards(rollouts, self.reward.num_stages)
         return Experience(rollouts, trajectory, rewards)
 
-    def _on_all(self, work: Callable[[], T]) -> T:
+    def _on_all(self, work: Callable[[], Result]) -> Result:
         """Scoring of this rank's rollouts; where it fails on one rank, all raise RewardError."""
         try:
             result, problem = work(), None
@@ -233,7 +233,7 @@ class Trainer:
             raise RewardError(f"on another rank: {told[0]}")
         return result
 
-    def prepare(self, experience: Experience, meter: Meter) -> Batch:
+    def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
         algo = self.config.algo
         group, trajectory = experience.trajectory.group, experience.trajectory
@@ -256,9 +256,9 @@ class Trainer:
         )
         for rollout, value in zip(experience.rollouts, advantage.mean(1).tolist(), strict=True):
             rollout.advantage = value
-        if rewards.shape[1] > 1 and stage_of(trajectory) is None:
+        if rewards.shape[1] > 1 and trajectory.stage is None:
             trajectory = in_stages(self.policy, self.task, trajectory, rewards.shape[1])
-        each = to_actions(advantage, stage_of(trajectory))
+        each = to_actions(advantage, trajectory.stage)
         if algo.kl_beta:
             with meter.timed("reference"):
                 trajectory = with_reference(self.policy, trajectory, self.world)
@@ -352,7 +352,7 @@ class Trainer:
         return bool(every) and self.step % every == 0
 
 
-def _replace_zero_variance(old: Experience, new: Experience, G: int) -> Experience:
+def _replace_zero_variance(old: Experience[T], new: Experience[T], G: int) -> Experience[T]:
     """`old` with its equal-reward groups replaced by groups of `new` that do teach."""
     num_groups = len(old.rollouts) // G
     everything = [(old, g) for g in range(num_groups)]

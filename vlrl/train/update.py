@@ -7,28 +7,28 @@ minibatch (whole groups) -> chunks (one forward each, as many on every rank)
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import Tensor
 
 from vlrl.algo import aggregate
-from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, Clip
+from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, Clip, Objective
 from vlrl.config.schema import AlgoConfig
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
 from vlrl.errors import NonFiniteError
 from vlrl.log.metrics import Meter
+from vlrl.protocols import Evaluation, Policy, T, Trajectory
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Generic[T]):
     """What one update learns from, on this rank; legend in vlrl/types.py."""
 
-    trajectory: Any
+    trajectory: T
     advantage: Tensor
     """[B]; [B, T] where the stages of an answer have their own."""
     row_weight: Tensor
@@ -41,7 +41,7 @@ class Batch:
 
 
 def update(
-    policy: Any, engine: Engine, batch: Batch, algo: AlgoConfig, world: World, meter: Meter
+    policy: Policy[T], engine: Engine, batch: Batch[T], algo: AlgoConfig, world: World, meter: Meter
 ) -> int:
     """Run all epochs and minibatches; returns the number of optimizer steps taken.
 
@@ -51,9 +51,8 @@ def update(
     # Before the first step the policy is the one that sampled, so its own log-probs serve as the
     # old ones and the ratio is 1 to the last bit. Later steps need them kept.
     one_step = algo.num_epochs * len(parts) == 1
-    if algo.old_logp == "rollout":
-        old = batch.trajectory.logp
-    else:
+    old: Tensor | None = batch.trajectory.logp
+    if algo.old_logp != "rollout":
         old = None if one_step else _old(policy, batch, parts, algo, world)
     num_steps = 0
     for _ in range(algo.num_epochs):
@@ -63,9 +62,9 @@ def update(
 
 
 def _step(
-    policy: Any,
+    policy: Policy[T],
     engine: Engine,
-    batch: Batch,
+    batch: Batch[T],
     rows: list[int],
     old: Tensor | None,
     algo: AlgoConfig,
@@ -73,7 +72,7 @@ def _step(
     meter: Meter,
 ) -> int:
     """One optimizer step over the rows; 0 if no rank has anything to learn from."""
-    stage = stage_of(batch.trajectory)
+    stage = batch.trajectory.stage
     own = aggregate.denominators(
         batch.trajectory.mask[rows],
         algo.aggregate,
@@ -108,8 +107,8 @@ def _step(
 
 
 def _chunk_loss(
-    policy: Any,
-    batch: Batch,
+    policy: Policy[T],
+    batch: Batch[T],
     chunk: list[int],
     old: Tensor | None,
     algo: AlgoConfig,
@@ -127,13 +126,13 @@ def _chunk_loss(
         loss = _surrogate_loss(policy, part, advantage, mask, kept, algo, meter)
     weight = batch.row_weight[chunk].to(device)
     return aggregate.share(
-        loss, mask, algo.aggregate, weight, algo.constant_length, totals, stage_of(part)
+        loss, mask, algo.aggregate, weight, algo.constant_length, totals, part.stage
     )
 
 
 def _surrogate_loss(
-    policy: Any,
-    part: Any,
+    policy: Policy[T],
+    part: T,
     advantage: Tensor,
     mask: Tensor,
     old_logp: Tensor | None,
@@ -150,7 +149,7 @@ def _surrogate_loss(
         loss = loss * now.action_weight
     if now.kl is not None:
         loss = loss + algo.kl_beta * now.kl
-    if algo.entropy_coef:
+    if algo.entropy_coef and now.entropy is not None:
         loss = loss - algo.entropy_coef * now.entropy
     if meter is not None:
         _record(meter, now, objective, part, mask)
@@ -158,8 +157,8 @@ def _surrogate_loss(
 
 
 def _regression_loss(
-    policy: Any,
-    part: Any,
+    policy: Policy[T],
+    part: T,
     advantage: Tensor,
     old: Tensor | None,
     algo: AlgoConfig,
@@ -175,12 +174,9 @@ def _regression_loss(
     return loss
 
 
-def stage_of(trajectory: Any) -> Tensor | None:
-    """The stage of every action, [B, T]; None where answers have only one."""
-    return getattr(trajectory, "stage", None)
-
-
-def _record(meter: Meter, now: Any, objective: Any, part: Any, mask: Tensor) -> None:
+def _record(
+    meter: Meter, now: Evaluation, objective: Objective, part: Trajectory, mask: Tensor
+) -> None:
     count = float(mask.sum())
 
     def mean(name: str, values: Tensor) -> None:
@@ -197,7 +193,7 @@ def _record(meter: Meter, now: Any, objective: Any, part: Any, mask: Tensor) -> 
     mean("update/sampling_gap", gap)
 
 
-def _minibatches(batch: Batch, count: int) -> list[list[int]]:
+def _minibatches(batch: Batch[T], count: int) -> list[list[int]]:
     """Kept rows in `count` parts of whole groups; a part may be empty, the count never differs."""
     group = batch.trajectory.group.tolist()
     groups = sorted(set(group))
@@ -210,7 +206,7 @@ def _minibatches(batch: Batch, count: int) -> list[list[int]]:
 
 
 def _chunks(
-    policy: Any, trajectory: Any, rows: list[int], world: World
+    policy: Policy[T], trajectory: T, rows: list[int], world: World
 ) -> list[tuple[list[int], bool]]:
     """The rows' chunks, filled up to the largest number of any rank with chunks that count 0.
 
@@ -229,7 +225,7 @@ def _chunks(
 
 @torch.no_grad()
 def _old(
-    policy: Any, batch: Batch, parts: list[list[int]], algo: AlgoConfig, world: World
+    policy: Policy[T], batch: Batch[T], parts: list[list[int]], algo: AlgoConfig, world: World
 ) -> Tensor:
     """What the objective compares with, before the first step, in the very chunks of the update.
 
@@ -252,7 +248,7 @@ def _old(
 
 
 @torch.no_grad()
-def with_reference(policy: Any, trajectory: Any, world: World) -> Any:
+def with_reference(policy: Policy[T], trajectory: T, world: World) -> T:
     """The trajectory with what its KL needs of the reference policy, computed once a rollout."""
     rows = list(range(len(trajectory)))
     reference: Tensor | None = None
@@ -262,4 +258,4 @@ def with_reference(policy: Any, trajectory: Any, world: World) -> Any:
             if reference is None:
                 reference = found.new_zeros((len(rows), *found.shape[1:]))
             reference[chunk] = found
-    return dataclasses.replace(trajectory, reference=reference)
+    return trajectory.with_reference(reference)

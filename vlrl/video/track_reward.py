@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlrl.errors import RewardError
+from vlrl.protocols import Reward
 from vlrl.types import Rollout, Score
 from vlrl.video.spans import Interval
 from vlrl.video.tubes import Track, Tube, frame_scores, overlap_frames
@@ -32,6 +34,11 @@ class SpatialOptions(BaseModel):
     Missing in time then beats a bad box."""
 
     @property
+    def scored_track(self) -> Which | None:
+        """The track that is scored, where it is one of the two."""
+        return None
+
+    @property
     def range(self) -> tuple[float, float]:
         """Of the spatial score."""
         low = -self.giou - 4 * self.l1
@@ -51,7 +58,7 @@ def spatial_score(rollout: Rollout, which: Which, options: SpatialOptions) -> fl
         return None
     nothing = 0.0 if options.published else options.floor
     answer = rollout.parsed
-    track: Track | None = None if answer is None else getattr(answer, which)
+    track: Track | None = None if answer is None else answer.track_of(which)
     if track is None:
         return nothing
     frames = shared_frames(answer.spans, true)
@@ -84,7 +91,7 @@ def tube_overlap(rollout: Rollout, which: Which) -> float | None:
     if true is None:
         return None
     answer = rollout.parsed
-    boxes: Track | None = None if answer is None else getattr(answer, which)
+    boxes: Track | None = None if answer is None else answer.track_of(which)
     if boxes is None or len(answer.spans) != 1:
         return 0.0
     start, end = (int(edge) for edge in answer.spans[0])
@@ -102,19 +109,18 @@ def true_track(rollout: Rollout) -> Tube | None:
     return true
 
 
-class TrackReward:
+class TrackReward(Reward):
     """A reward whose value depends on one rollout and the spatial options."""
 
-    name = "track"
+    options: SpatialOptions
     needs = frozenset({"spans", "track"})
-    range: tuple[float, float]
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: SpatialOptions) -> None:
         self.options = options
 
+    @abstractmethod
     def value(self, rollout: Rollout) -> float | None:
         """The score of one rollout; None = does not apply."""
-        raise NotImplementedError
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One score a rollout, in order."""

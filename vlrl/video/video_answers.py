@@ -46,6 +46,10 @@ class VideoAnswer:
     timed: tuple[TimedBox, ...]
     """The boxes of the prediction with their times in seconds, in the order written."""
 
+    def track_of(self, which: Literal["think", "final"]) -> Track | None:
+        """The boxes of the thinking, or those of the prediction."""
+        return self.think if which == "think" else self.final
+
 
 def answer_from(
     written: WrittenTrack,

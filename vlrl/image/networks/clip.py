@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vlrl.errors import RewardError
 from vlrl.hub import freeze, load_pretrained, loading, local_path, pick_device
-from vlrl.image.image_reward import ClipOptions
+from vlrl.image.clip_options import ClipOptions
 
 
 class Clip(ABC):

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from vlrl.config.section import Section
+from vlrl.protocols import PolicyOptions
 
 
 class FlowLoraConfig(Section):
@@ -35,7 +36,7 @@ class WindowConfig(Section):
     )
 
 
-class FlowConfig(Section):
+class FlowConfig(PolicyOptions):
     """A diffusers flow-matching pipeline as a policy."""
 
     model: str = Field(description="a pipeline's folder or hub name")

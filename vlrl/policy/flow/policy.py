@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from vlrl.algo.flow import guarded_logp, kl_to_reference, log_density, logp_divi
 from vlrl.algo.nft import nft_loss, optimality
 from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
-from vlrl.policy.base import Bound
 from vlrl.policy.batches import in_batches
 from vlrl.policy.flow.captions import CaptionStore
 from vlrl.policy.flow.loading import load_flow, load_transformer
@@ -23,39 +22,33 @@ from vlrl.policy.flow.rollout import DTYPES, Denoised, decode_images, denoise, n
 from vlrl.policy.flow.saving import save_flow
 from vlrl.policy.flow.schedule import noise_levels, steps_of, trained_steps
 from vlrl.policy.flow.trajectory import EncodedCaption, FlowTrajectory
-from vlrl.protocols import Evaluation, Ready, Regression
+from vlrl.protocols import Evaluation, Policy, PolicySetup, Ready, Regression
 from vlrl.seeds import row_seed
 from vlrl.types import Finish, Rollout, Sample
 
 
-class FlowPolicy(Bound):
+class FlowPolicy(Policy[FlowTrajectory]):
     """Stable Diffusion 3 and FLUX pipelines through diffusers; one forward module for DeepSpeed."""
 
     Options = FlowConfig
+    module: Velocity
 
-    def __init__(
-        self,
-        options: FlowConfig,
-        *,
-        dtype: torch.dtype,
-        max_tokens_per_chunk: int,
-        checkpointing: bool = False,
-        kl_estimator: str | None = None,
-        regression: NftConfig | None = None,
-    ) -> None:
-        if kl_estimator not in (None, "auto"):
+    def __init__(self, options: FlowConfig, setup: PolicySetup) -> None:
+        if setup.kl_estimator not in (None, "auto"):
             raise ConfigError(
                 "algo.kl_estimator: a denoising step's KL has a closed form; leave `auto`, and "
                 "choose among its published forms with policy.kl"
             )
         self.options = options
-        self.max_tokens_per_chunk = max_tokens_per_chunk
-        self.with_kl = kl_estimator is not None
-        self.nft = regression
-        loaded = load_flow(options, dtype, checkpointing=checkpointing)
+        self.max_tokens_per_chunk = setup.max_tokens_per_chunk
+        self.with_kl = setup.kl_estimator is not None
+        if setup.regression is not None and not isinstance(setup.regression, NftConfig):
+            raise ConfigError(f"flow policies know no objective with {setup.regression!r}")
+        self.nft = setup.regression
+        loaded = load_flow(options, setup.dtype, checkpointing=setup.checkpointing)
         self.pipeline, self.family = loaded.pipeline, loaded.family
         self.vae = self.pipeline.vae
-        self.module = self._module(loaded.transformer)
+        super().__init__(self._module(loaded.transformer))
         self.pipeline.transformer = None
         self.latent_shape = self._latent_shape()
         tokens = self.latent_shape[1] * self.latent_shape[2]
@@ -66,7 +59,6 @@ class FlowPolicy(Bound):
         self.captions = CaptionStore(
             options.prompt_cache, f"{options.model}@{options.revision}/{options.max_prompt_tokens}"
         )
-        super().__init__(self.module)
 
     def reference_module(self, dtype: torch.dtype) -> Velocity | None:
         """A frozen copy of the start, or None where switching the adapter off gives it."""
@@ -95,7 +87,7 @@ class FlowPolicy(Bound):
         gc.collect()
         self.vae.to(device)
 
-    def image_size(self, sample: Sample) -> tuple[int, int]:
+    def size_seen(self, sample: Sample) -> tuple[int, int]:
         """Width and height in pixels of every image that this policy makes."""
         return self.options.width_px, self.options.height_px
 
@@ -238,9 +230,9 @@ class FlowPolicy(Bound):
         v = self._velocities(self._call, trajectory)
         R, T = trajectory.logp.shape
         chosen = [self._steps[i] for i in trajectory.steps]
+        numbers = [(s.std, s.diffusion, s.coef_v, s.dt) for s in chosen]
         std, diffusion, coef_v, dt = (
-            torch.tensor([getattr(s, name) for s in chosen], device=v.device).repeat(R)
-            for name in ("std", "diffusion", "coef_v", "dt")
+            torch.tensor(column, device=v.device).repeat(R) for column in zip(*numbers, strict=True)
         )
         x, after = self._flat(trajectory.before), self._flat(trajectory.after)
         mean = torch.stack([s.mean(a, b) for s, a, b in zip(chosen * R, x, v, strict=True)])
@@ -306,7 +298,7 @@ class FlowPolicy(Bound):
         size = max(1, self.max_tokens_per_chunk // cost)
         return [list(rows[i : i + size]) for i in range(0, len(rows), size)]
 
-    def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
+    def save_pretrained(self, folder: str, weights: Mapping[str, Tensor]) -> None:
         """The pipeline with the trained transformer, or the adapter alone."""
         save_flow(self, folder, weights)
 

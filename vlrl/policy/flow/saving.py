@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 ADAPTER_PREFIX = "transformer.base_model.model."
 
 
-def save_flow(policy: Any, folder: str, weights: dict[str, Tensor]) -> None:
+def save_flow(policy: Any, folder: str, weights: Mapping[str, Tensor]) -> None:
     """Write what `from_pretrained` or `load_lora_weights` loads.
 
     weights: the module's parameters by name. With LoRA the folder holds the adapter alone.
@@ -32,7 +33,7 @@ def save_flow(policy: Any, folder: str, weights: dict[str, Tensor]) -> None:
     policy.module.core.save_pretrained(out / "transformer", state_dict=own, safe_serialization=True)
 
 
-def _save_adapter(policy: Any, out: Path, weights: dict[str, Tensor]) -> None:
+def _save_adapter(policy: Any, out: Path, weights: Mapping[str, Tensor]) -> None:
     layers = {
         name.removeprefix(ADAPTER_PREFIX).replace(".default", ""): tensor
         for name, tensor in weights.items()

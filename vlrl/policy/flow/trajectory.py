@@ -45,6 +45,11 @@ class FlowTrajectory:
     reference: Tensor | None = None
     """Velocity of the reference policy, [B, T, C, H, W]; None where no KL is asked for."""
 
+    @property
+    def stage(self) -> Tensor | None:
+        """None: an image has one stage."""
+        return None
+
     def __len__(self) -> int:
         return self.before.shape[0]
 
@@ -68,8 +73,12 @@ class FlowTrajectory:
         part = self.select((self.group == group).nonzero()[:, 0].tolist())
         return replace(part, group=torch.zeros_like(part.group), prompts=(self.prompts[group],))
 
-    @staticmethod
-    def join(parts: Sequence[FlowTrajectory]) -> FlowTrajectory:
+    def with_reference(self, reference: Tensor | None) -> FlowTrajectory:
+        """The same with velocities of the reference policy, [B, T, C, H, W]."""
+        return replace(self, reference=reference)
+
+    @classmethod
+    def join(cls, parts: Sequence[FlowTrajectory]) -> FlowTrajectory:
         """Several trajectories of the same steps as one, groups renumbered in order."""
         steps = {part.steps for part in parts}
         if len(steps) > 1:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
-from vlrl.config.section import LoraSection, Section
+from vlrl.config.section import LoraSection
+from vlrl.protocols import PolicyOptions
 
 
-class ImageTokensConfig(Section):
+class ImageTokensConfig(PolicyOptions):
     """A Janus checkpoint as a policy."""
 
     model: str = Field(description="a folder or a hub name, in transformers' own layout")

@@ -2,63 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlrl.algo.kl import KL_ESTIMATORS
-from vlrl.config.schema import NftConfig
-from vlrl.errors import ConfigError
-from vlrl.policy.base import Bound
-from vlrl.policy.batches import in_batches
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.image_tokens.decode import decode_images, stacked, write_tokens
 from vlrl.policy.image_tokens.loading import load_generator, load_image_model
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
 from vlrl.policy.image_tokens.options import ImageTokensConfig
 from vlrl.policy.image_tokens.prompts import ImagePromptEncoder
+from vlrl.policy.token_policy import TokenPolicy, num_head_chunks, refuse_regression
 from vlrl.policy.vision_language.trajectory import TokenTrajectory
-from vlrl.protocols import Evaluation, Ready
+from vlrl.protocols import PolicySetup
 from vlrl.seeds import row_seed
 from vlrl.types import Finish, Rollout, Sample
 
-HEAD_CHUNK_TOKENS = 2048
 
-
-class ImageTokenPolicy(Bound):
+class ImageTokenPolicy(TokenPolicy):
     """Janus and Janus-Pro through transformers; one forward module for DeepSpeed."""
 
     Options = ImageTokensConfig
+    module: ImageTokenLogProbs
 
-    def __init__(
-        self,
-        options: ImageTokensConfig,
-        *,
-        dtype: torch.dtype,
-        max_tokens_per_chunk: int,
-        checkpointing: bool = False,
-        kl_estimator: str | None = None,
-        regression: NftConfig | None = None,
-    ) -> None:
-        if regression is not None:
-            raise ConfigError(
-                "algo.objective: nft noises the latents of flow policies; a policy that writes "
-                "tokens has log-probs: use clip, gspo or cispo"
-            )
+    def __init__(self, options: ImageTokensConfig, setup: PolicySetup) -> None:
+        refuse_regression(setup)
         self.options = options
-        self.max_tokens_per_chunk = max_tokens_per_chunk
-        self.kl_estimator = "k3" if kl_estimator == "auto" else kl_estimator
-        loaded = load_image_model(options, dtype, checkpointing=checkpointing)
+        self._num_head_chunks = num_head_chunks(setup)
+        loaded = load_image_model(options, setup.dtype, checkpointing=setup.checkpointing)
         self.processor, self.special = loaded.processor, loaded.special
         self.decoder, self.unused = loaded.decoder, loaded.unused
         self.encoder = ImagePromptEncoder(self.processor)
-        self.module = self._module(loaded.model)
-        vq = self.module.core.config.vq_config
+        module = self._module(loaded.model)
+        vq = module.core.config.vq_config
         self.num_image_tokens: int = vq.num_patches**2
         self.side_px: int = vq.num_patches * 2 ** (len(vq.channel_multiplier) - 1)
-        super().__init__(self.module)
+        super().__init__(module, setup, options.sample_batch_size)
 
     @property
     def device(self) -> torch.device:
@@ -71,33 +52,9 @@ class ImageTokenPolicy(Bound):
             return None
         return self._module(load_generator(self.options, dtype)).eval()
 
-    def prepare(self, samples: Sequence[Sample]) -> None:
-        """Nothing: prompts are encoded when they are asked."""
-
-    def image_size(self, sample: Sample) -> tuple[int, int]:
+    def size_seen(self, sample: Sample) -> tuple[int, int]:
         """Width and height in pixels of every image that this policy makes."""
         return self.side_px, self.side_px
-
-    def sample(
-        self,
-        samples: Sequence[Sample],
-        num_each: int,
-        seed: int,
-        *,
-        greedy: bool = False,
-        ready: Ready | None = None,
-    ) -> tuple[list[Rollout], TokenTrajectory]:
-        """`num_each` images for each sample, group by group; `greedy` takes likeliest tokens."""
-
-        def batch(some: Sequence[Sample], first: int) -> tuple[list[Rollout], TokenTrajectory]:
-            return self._sample_batch(some, num_each, seed, greedy, first)
-
-        self.module.eval()
-        with self._serving():
-            rows = self.options.sample_batch_size
-            rollouts, parts = in_batches(samples, num_each, rows, batch, ready)
-        self.module.train()
-        return rollouts, TokenTrajectory.join(parts)
 
     def _sample_batch(
         self, samples: Sequence[Sample], num_each: int, seed: int, greedy: bool, first: int
@@ -133,23 +90,6 @@ class ImageTokenPolicy(Bound):
         mask = torch.ones(tokens.shape, dtype=torch.bool)
         return rollouts, TokenTrajectory(tokens, mask, logp, group, prompts)
 
-    def evaluate(
-        self, trajectory: TokenTrajectory, *, with_entropy_grad: bool = False
-    ) -> Evaluation:
-        """Log-probs, KL and entropy of the trajectory's tokens now, with gradient."""
-        logp, entropy = self._forward(self._call, trajectory, entropy_grad=with_entropy_grad)
-        kl = None
-        if self.kl_estimator and trajectory.reference is not None:
-            kl = KL_ESTIMATORS[self.kl_estimator](logp, trajectory.reference.to(logp.device))
-        return Evaluation(logp, kl, entropy)
-
-    @torch.no_grad()
-    def reference(self, trajectory: TokenTrajectory) -> Tensor:
-        """Log-probs under the reference policy, guided alike, [B, T], nats."""
-        if self._reference is not None:
-            return self._forward(self._reference, trajectory)[0].cpu()
-        return self._forward(self._call, trajectory, reference=True)[0].cpu()
-
     def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
         """Cut rows into chunks of one forward each, alike prompts together, within the budget.
 
@@ -174,7 +114,7 @@ class ImageTokenPolicy(Bound):
         inputs = (*stacked(prompts, self.special.pad), trajectory.tokens)
         return call(*(x.to(self.device) for x in inputs), **options)
 
-    def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
+    def save_pretrained(self, folder: str, weights: Mapping[str, Tensor]) -> None:
         """The whole checkpoint, or with LoRA the adapter, in the layout of `from_pretrained`."""
         own = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
         if self.options.lora is None:
@@ -192,5 +132,5 @@ class ImageTokenPolicy(Bound):
             Sampling(options.temperature, options.top_p, options.top_k),
             options.guidance_scale,
             self.special,
-            num_head_chunks=-(-self.max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
+            num_head_chunks=self._num_head_chunks,
         )

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 
 from vlrl.policy.vision_language.trajectory import TokenTrajectory
-
-Starts = Sequence[tuple[int, int]]
-"""(first character, stage), in the order of the text; before the first one stands stage 0."""
+from vlrl.protocols import StageStarts
 
 
-def stages_of(pieces: Sequence[str], starts: Starts) -> list[int]:
+def stages_of(pieces: Sequence[str], starts: StageStarts) -> list[int]:
     """The stage of every token: the one in which its first character stands.
 
     pieces: the text of each token.
@@ -29,7 +27,7 @@ def stages_of(pieces: Sequence[str], starts: Starts) -> list[int]:
 
 
 def with_stages(
-    trajectory: TokenTrajectory, tokenizer: Any, starts: Callable[[str], Starts]
+    trajectory: TokenTrajectory, tokenizer: Any, starts: Callable[[str], StageStarts]
 ) -> TokenTrajectory:
     """The trajectory with the stage of every token; `starts` finds them in an answer's text."""
     stage = torch.zeros_like(trajectory.tokens)

@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from vlrl.config.section import LoraSection, Section, check_limits
+from vlrl.config.section import LoraSection, check_limits
+from vlrl.protocols import PolicyOptions
 
 
-class VisionLanguageConfig(Section):
+class VisionLanguageConfig(PolicyOptions):
     """Options of `policy: {use: vision_language}`."""
 
     model: str = Field(description="a folder or a hub name")

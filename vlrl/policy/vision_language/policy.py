@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from vlrl.algo.kl import KL_ESTIMATORS
-from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
-from vlrl.policy.base import Bound
-from vlrl.policy.batches import in_batches
 from vlrl.policy.distribution import Sampling
+from vlrl.policy.token_policy import TokenPolicy, num_head_chunks, refuse_regression
 from vlrl.policy.vision_language import layout
-from vlrl.policy.vision_language.answer_stages import Starts, with_stages
+from vlrl.policy.vision_language.answer_stages import with_stages
 from vlrl.policy.vision_language.decode import decode
 from vlrl.policy.vision_language.loading import (
     Loaded,
@@ -29,54 +26,38 @@ from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.prompts import EncodedPrompt, PromptEncoder
 from vlrl.policy.vision_language.trajectory import TokenTrajectory
-from vlrl.protocols import Evaluation, Ready
+from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
 from vlrl.seeds import row_seed
 from vlrl.types import Rollout, Sample
 
-HEAD_CHUNK_TOKENS = 2048
 
-
-class VisionLanguagePolicy(Bound):
+class VisionLanguagePolicy(TokenPolicy):
     """Qwen2-VL, Qwen2.5-VL and Qwen3-VL through transformers; one forward module for DeepSpeed."""
 
-    Options = VisionLanguageConfig
+    Options: ClassVar[type[PolicyOptions]] = VisionLanguageConfig
+    module: TokenLogProbs
 
-    def __init__(
-        self,
-        options: VisionLanguageConfig,
-        *,
-        dtype: torch.dtype,
-        max_tokens_per_chunk: int,
-        checkpointing: bool = False,
-        kl_estimator: str | None = None,
-        regression: NftConfig | None = None,
-    ) -> None:
-        if regression is not None:
-            raise ConfigError(
-                "algo.objective: nft noises images that the policy made; a policy that writes "
-                "tokens has log-probs: use clip, gspo or cispo"
-            )
+    def __init__(self, options: VisionLanguageConfig, setup: PolicySetup) -> None:
+        refuse_regression(setup)
         self.options = options
-        self.max_tokens_per_chunk = max_tokens_per_chunk
-        self.kl_estimator = "k3" if kl_estimator == "auto" else kl_estimator
-        loaded: Loaded = load(options, dtype, checkpointing=checkpointing)
+        loaded: Loaded = load(options, setup.dtype, checkpointing=setup.checkpointing)
         self.processor, self.family = loaded.processor, loaded.family
         self.min_pixels, self.max_pixels = loaded.min_pixels, loaded.max_pixels
         tokenizer = self.processor.tokenizer
         self.pad_id: int = tokenizer.pad_token_id
-        self.module = TokenLogProbs(
+        module = TokenLogProbs(
             loaded.model,
             Sampling(options.temperature, options.top_p, options.top_k),
             _ids(tokenizer, self.family.forbidden_tokens),
-            num_head_chunks=-(-max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
+            num_head_chunks=num_head_chunks(setup),
             keeps_features=tower_is_frozen(loaded.model),
         )
         self.stop_tokens = _stop_tokens(loaded.model, tokenizer)
         self.encoder = PromptEncoder(
-            self.processor, self.module.core.model.get_rope_index, self.min_pixels, self.max_pixels
+            self.processor, module.core.model.get_rope_index, self.min_pixels, self.max_pixels
         )
         self.share_prompt = shares_prompt(options)
-        super().__init__(self.module)
+        super().__init__(module, setup, options.sample_batch_size)
 
     @property
     def device(self) -> torch.device:
@@ -95,30 +76,6 @@ class VisionLanguagePolicy(Bound):
             self.module.num_head_chunks,
             self.module.keeps_features,
         )
-
-    def prepare(self, samples: Sequence[Sample]) -> None:
-        """Nothing: prompts are encoded when they are asked."""
-
-    def sample(
-        self,
-        samples: Sequence[Sample],
-        num_each: int,
-        seed: int,
-        *,
-        greedy: bool = False,
-        ready: Ready | None = None,
-    ) -> tuple[list[Rollout], TokenTrajectory]:
-        """`num_each` answers to each sample, group by group."""
-
-        def batch(some: Sequence[Sample], first: int) -> tuple[list[Rollout], TokenTrajectory]:
-            return self._sample_batch(some, num_each, seed, greedy, first)
-
-        self.module.eval()
-        with self._serving():
-            rows = self.options.sample_batch_size
-            rollouts, parts = in_batches(samples, num_each, rows, batch, ready)
-        self.module.train()
-        return rollouts, type(parts[0]).join(parts)
 
     def _sample_batch(
         self, samples: Sequence[Sample], num_each: int, seed: int, greedy: bool, first: int
@@ -158,39 +115,22 @@ class VisionLanguagePolicy(Bound):
         )
         return rollouts, TokenTrajectory(decoded.tokens, decoded.mask, decoded.logp, group, kept)
 
-    def staged(
-        self, trajectory: TokenTrajectory, starts: Callable[[str], Starts]
+    def in_stages(
+        self, trajectory: TokenTrajectory, starts: Callable[[str], StageStarts]
     ) -> TokenTrajectory:
         """The trajectory with the stage of every token; `starts` finds them in an answer's text."""
         return with_stages(trajectory, self.processor.tokenizer, starts)
 
-    def image_size(self, sample: Sample) -> tuple[int, int]:
+    def size_seen(self, sample: Sample) -> tuple[int, int]:
         """Width and height that the model sees of a sample's first image, in pixels."""
-        return self.size_seen(self.encoder.encode(sample))
+        return self.prompt_size(self.encoder.encode(sample))
 
-    def size_seen(self, prompt: EncodedPrompt) -> tuple[int, int]:
+    def prompt_size(self, prompt: EncodedPrompt) -> tuple[int, int]:
         """Width and height of a prompt's first image after resizing, in pixels."""
         if prompt.grid_thw is None:
             raise ConfigError("the prompt has no image")
         patch = self.processor.image_processor.patch_size
         return int(prompt.grid_thw[0, 2]) * patch, int(prompt.grid_thw[0, 1]) * patch
-
-    def evaluate(
-        self, trajectory: TokenTrajectory, *, with_entropy_grad: bool = False
-    ) -> Evaluation:
-        """Log-probs, KL and entropy of the trajectory's tokens now, with gradient."""
-        logp, entropy = self._forward(self._call, trajectory, entropy_grad=with_entropy_grad)
-        kl = None
-        if self.kl_estimator and trajectory.reference is not None:
-            kl = KL_ESTIMATORS[self.kl_estimator](logp, trajectory.reference.to(logp.device))
-        return Evaluation(logp, kl, entropy)
-
-    @torch.no_grad()
-    def reference(self, trajectory: TokenTrajectory) -> Tensor:
-        """Log-probs under the reference policy, [B, T], nats."""
-        if self._reference is not None:
-            return self._forward(self._reference, trajectory)[0].cpu()
-        return self._forward(self._call, trajectory, reference=True)[0].cpu()
 
     def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
         """Cut rows into chunks of one forward each, within the token budget.
@@ -263,7 +203,7 @@ class VisionLanguagePolicy(Bound):
         text = self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
         return any(stop in text for stop in self.options.stop)
 
-    def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
+    def save_pretrained(self, folder: str, weights: Mapping[str, Tensor]) -> None:
         """Safetensors, config and processor in the layout that `from_pretrained` reads."""
         own = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
         self.module.model.save_pretrained(folder, state_dict=own, safe_serialization=True)

@@ -58,8 +58,12 @@ class TokenTrajectory:
         part = self.select((self.group == group).nonzero()[:, 0].tolist())
         return replace(part, group=torch.zeros_like(part.group), prompts=(self.prompts[group],))
 
-    @staticmethod
-    def join(parts: Sequence[TokenTrajectory]) -> TokenTrajectory:
+    def with_reference(self, reference: Tensor | None) -> TokenTrajectory:
+        """The same with log-probs under the reference policy, [B, T]."""
+        return replace(self, reference=reference)
+
+    @classmethod
+    def join(cls, parts: Sequence[TokenTrajectory]) -> TokenTrajectory:
         """Several trajectories as one, groups renumbered in order."""
         width = max(part.tokens.shape[1] for part in parts)
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from vlrl.config.section import LoraSection, Section
+from vlrl.protocols import PolicyOptions
 
 
 class VoxelCodecConfig(Section):
@@ -70,7 +71,7 @@ class RefineConfig(Section):
     max_plan_tokens: NonNegativeInt = 64
 
 
-class VoxelTokensConfig(Section):
+class VoxelTokensConfig(PolicyOptions):
     """A checkpoint that writes words and voxel codes, and its VQ-VAE."""
 
     model: str = Field(description="a folder or a hub name, Qwen2.5-VL's classes")

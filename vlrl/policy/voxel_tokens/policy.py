@@ -8,14 +8,13 @@ with the plan alone in view; its code is not released.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError, DataError
 from vlrl.mesh.answer import VoxelStage
 from vlrl.mesh.mesh_words import END, START, MeshCodes, fit_codes
@@ -35,6 +34,7 @@ from vlrl.policy.voxel_tokens.grammar import (
 from vlrl.policy.voxel_tokens.module import VoxelTokenLogProbs
 from vlrl.policy.voxel_tokens.options import VoxelTokensConfig
 from vlrl.policy.voxel_tokens.trajectory import VoxelTrajectory
+from vlrl.protocols import PolicyOptions, PolicySetup
 from vlrl.seeds import row_seed
 from vlrl.types import Finish, ImagePart, Rollout, Sample
 
@@ -42,26 +42,10 @@ from vlrl.types import Finish, ImagePart, Rollout, Sample
 class VoxelTokenPolicy(VisionLanguagePolicy):
     """Qwen2.5-VL with voxel codes in its vocabulary (ShapeLLM-Omni), and the VQ-VAE beside it."""
 
-    Options = VoxelTokensConfig  # type: ignore[assignment]
+    Options: ClassVar[type[PolicyOptions]] = VoxelTokensConfig
 
-    def __init__(
-        self,
-        options: VoxelTokensConfig,
-        *,
-        dtype: torch.dtype,
-        max_tokens_per_chunk: int,
-        checkpointing: bool = False,
-        kl_estimator: str | None = None,
-        regression: NftConfig | None = None,
-    ) -> None:
-        super().__init__(
-            _as_language_model(options),
-            dtype=dtype,
-            max_tokens_per_chunk=max_tokens_per_chunk,
-            checkpointing=checkpointing,
-            kl_estimator=kl_estimator,
-            regression=regression,
-        )
+    def __init__(self, options: VoxelTokensConfig, setup: PolicySetup) -> None:
+        super().__init__(_as_language_model(options), setup)
         self.voxel_options = options
         self.codec = load_codec(options.codec, options.codec_shape)
         tokenizer = self.processor.tokenizer
@@ -97,7 +81,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
             return None
         return self._wrap(load_model(self.options, dtype).requires_grad_(False).eval())
 
-    def image_size(self, sample: Sample) -> tuple[int, int]:
+    def size_seen(self, sample: Sample) -> tuple[int, int]:
         """Voxels a side, twice: no image is made here, and a task draws at any size."""
         return self.codec.shape.resolution, self.codec.shape.resolution
 
@@ -240,7 +224,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         empty = torch.zeros(mask.shape, device=device)
         return empty.masked_scatter(mask, logp), empty.masked_scatter(mask, entropy)
 
-    def save_pretrained(self, folder: str, weights: dict[str, Tensor]) -> None:
+    def save_pretrained(self, folder: str, weights: Mapping[str, Tensor]) -> None:
         """Safetensors, config and processor, and the VQ-VAE in `codec/`."""
         from pathlib import Path
 

@@ -39,14 +39,15 @@ class VoxelTrajectory(TokenTrajectory):
         assert isinstance(part, VoxelTrajectory)
         return replace(part, present=self.present[index], kind=self.kind[index])
 
-    @staticmethod
-    def join(parts: Sequence[TokenTrajectory]) -> VoxelTrajectory:
+    @classmethod
+    def join(cls, parts: Sequence[TokenTrajectory]) -> VoxelTrajectory:
         """Several trajectories as one, groups renumbered in order."""
         whole = TokenTrajectory.join(parts)
         width = whole.tokens.shape[1]
 
-        def joined(name: str) -> Tensor:
-            tensors = [getattr(part, name) for part in parts]
+        own = [part for part in parts if isinstance(part, VoxelTrajectory)]
+
+        def joined(tensors: Sequence[Tensor]) -> Tensor:
             return torch.cat([pad(x, (0, width - x.shape[1])) for x in tensors])
 
         return VoxelTrajectory(
@@ -55,7 +56,7 @@ class VoxelTrajectory(TokenTrajectory):
             whole.logp,
             whole.group,
             whole.prompts,
-            present=joined("present"),
-            kind=joined("kind"),
+            present=joined([part.present for part in own]),
+            kind=joined([part.kind for part in own]),
             stage=whole.stage,
         )

@@ -7,75 +7,70 @@ whole. The declared range is computed from the children's, so it holds for every
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from itertools import product as pairs
-from typing import Any
+from typing import ClassVar, Self
 
 from vlrl.errors import ConfigError
 from vlrl.protocols import Reward
-from vlrl.reward.parts import join_parts, unique_names
-from vlrl.reward.tree import reject_weight, score, weight_of
+from vlrl.reward.combinators.base import Combinator
+from vlrl.reward.node import Build, Node, NodeOptions, WeightedNode
+from vlrl.reward.parts import join_parts
+from vlrl.reward.tree import score
 from vlrl.types import Rollout, Score
 
-Build = Callable[[Mapping[str, Any], str], Reward]
 Range = tuple[float, float]
 
 
-class Combinator(ABC):
-    """Several rewards made one; `label`, if set, adds the joint value to the parts."""
+class ChildrenOptions(NodeOptions):
+    """The nodes to join, a list."""
 
-    formula: str
-    weighted: bool = False
+    children: list[Node]
+
+
+class WeightedChildrenOptions(NodeOptions):
+    """The nodes to join, a list; each may carry `weight` (default 1.0)."""
+
+    children: list[WeightedNode]
+
+
+class Joined(Combinator):
+    """Several rewards joined by one formula."""
+
+    Options: ClassVar[type[NodeOptions]] = ChildrenOptions
+    only_field = "children"
 
     def __init__(self, children: Sequence[Reward], weights: Sequence[float] | None = None) -> None:
+        self.name = type(self).__name__.lower()
         if not children:
             raise ConfigError(f"{self.name}: there is nothing to combine")
-        self.children = tuple(children)
-        self.weights = tuple(weights) if weights is not None else (1.0,) * len(self.children)
-        if len(self.weights) != len(self.children):
+        self.weights = tuple(weights) if weights is not None else (1.0,) * len(children)
+        if len(self.weights) != len(children):
             raise ConfigError(
-                f"{self.name}: {len(self.weights)} weights for {len(self.children)} children"
+                f"{self.name}: {len(self.weights)} weights for {len(children)} children"
             )
+        super().__init__(children)
         self._check_weights()
-        self.label: str | None = None
-        self.needs = frozenset().union(*(child.needs for child in self.children))
         self.range = self.joint_range([child.range for child in self.children])
-        unique_names(self)
-
-    @property
-    def name(self) -> str:
-        """The combinator's name in configs and messages."""
-        return type(self).__name__.lower()
 
     @classmethod
-    def from_config(cls, value: Any, where: str, build: Build) -> Combinator:
+    def from_config(cls, value: object, where: str, build: Build) -> Self:
         """From a list of nodes; raises ConfigError that names the place."""
         if not isinstance(value, list) or not value:
             raise ConfigError(f"{where}: takes a list of reward nodes, not {value!r}")
-        places = [f"{where}[{index}]" for index in range(len(value))]
-        if not cls.weighted:
-            for node, place in zip(value, places, strict=True):
-                reject_weight(node, place)
-        children = [build(node, place) for node, place in zip(value, places, strict=True)]
-        weights = [weight_of(node, place) for node, place in zip(value, places, strict=True)]
-        try:
-            return cls(children, weights)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
+        return super().from_config(value, where, build)
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One joint score a rollout, in order; every child sees all rollouts."""
+        """One joint score per rollout, in order; every child sees all rollouts."""
         columns = [score(child, rollouts) for child in self.children]
         return [self._join(row) for row in zip(*columns, strict=True)]
 
     def _check_weights(self) -> None:
         """Some rewards can be farmed beyond a weight, and say so."""
         pairs_of = list(zip(self.weights, self.children, strict=True))
-        for place, (weight, child) in enumerate(pairs_of):
-            check = getattr(child, "check_weight", None)
-            if check is not None and self.weighted:
-                check(weight, pairs_of[:place] + pairs_of[place + 1 :])
+        for place, (weight, child) in enumerate(pairs_of if self.weighted else ()):
+            child.check_weight(weight, pairs_of[:place] + pairs_of[place + 1 :])
 
     def _join(self, row: tuple[Score, ...]) -> Score:
         applying = [
@@ -84,10 +79,7 @@ class Combinator(ABC):
             if one.value is not None
         ]
         value = self.joint_value(applying) if applying else None
-        parts = join_parts(zip(self.children, row, strict=True))
-        if self.label is not None and value is not None:
-            parts[self.label] = value
-        return Score(value, parts)
+        return self.joined(value, join_parts(zip(self.children, row, strict=True)))
 
     def seen(self, child: Reward, value: float) -> float:
         """A child's value as the formula takes it."""
@@ -102,10 +94,11 @@ class Combinator(ABC):
         """The interval that holds the value whichever children apply."""
 
 
-class Sum(Combinator):
+class Sum(Joined):
     """Weighted sum; a part that does not apply adds nothing. Example: {sum: [node, node]}."""
 
     formula = "sum_i w_i r_i over the children that apply"
+    Options = WeightedChildrenOptions
     weighted = True
 
     def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
@@ -120,14 +113,16 @@ class Sum(Combinator):
         return (sum(low for low, _ in ends), sum(high for _, high in ends))
 
 
-class WeightedMean(Combinator):
+class WeightedMean(Joined):
     """A mean of some kind: the weights of the parts that apply are made to sum to 1."""
 
+    Options = WeightedChildrenOptions
     weighted = True
 
     def __init__(self, children: Sequence[Reward], weights: Sequence[float] | None = None) -> None:
         if weights is not None and any(weight <= 0 for weight in weights):
-            raise ConfigError(f"{self.name}: every weight is above 0, not {list(weights)}")
+            own = type(self).__name__.lower()
+            raise ConfigError(f"{own}: every weight is above 0, not {list(weights)}")
         super().__init__(children, weights)
 
 
@@ -146,7 +141,7 @@ class Mean(WeightedMean):
         return hull(ranges)
 
 
-class Product(Combinator):
+class Product(Joined):
     """Product of the parts that apply. Example: {product: [{use: format}, {use: box_iou}]}."""
 
     formula = "prod_i r_i over the children that apply"
@@ -169,7 +164,7 @@ class Product(Combinator):
         return joint
 
 
-class Min(Combinator):
+class Min(Joined):
     """The least of the parts that apply."""
 
     formula = "min_i r_i over the children that apply"
@@ -183,7 +178,7 @@ class Min(Combinator):
         return hull(ranges)
 
 
-class Max(Combinator):
+class Max(Joined):
     """The greatest of the parts that apply."""
 
     formula = "max_i r_i over the children that apply"
@@ -203,7 +198,8 @@ class UnitMean(WeightedMean):
     def __init__(self, children: Sequence[Reward], weights: Sequence[float] | None = None) -> None:
         for place, child in enumerate(children):
             low, high = child.range
-            where = f"{self.name}[{place}]: {getattr(child, 'name', child)!r} has the range"
+            own = type(self).__name__.lower()
+            where = f"{own}[{place}]: {child.name!r} has the range"
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise ConfigError(
                     f"{where} [{low:g}, {high:g}], which cannot be mapped to [0, 1]; "

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
-from vlrl.errors import ConfigError, did_you_mean
 from vlrl.protocols import Reward
+from vlrl.reward.combinators.base import Combinator
+from vlrl.reward.node import Node, NodeOptions
 from vlrl.reward.parts import join_parts
-from vlrl.reward.tree import check_of, score
+from vlrl.reward.tree import score
 from vlrl.types import Rollout, Score
 
-KEYS = ("of", "to")
-FORMS = ("rank", "best", "centre")
+Form = Literal["rank", "best", "centre"]
 
 
-class Group:
+class GroupOptions(NodeOptions):
+    """A node, and what of its value inside the group counts."""
+
+    of: Node
+    to: Form = Field("rank", description="rank: only the order; best: 1 for the best; centre")
+
+
+class Group(Combinator):
     """`of`, replaced by what it says inside the group. Example: {group: {of: {...}, to: rank}}.
 
     to (default rank):
@@ -28,35 +36,21 @@ class Group:
     A rollout alone in its group does not apply.
     """
 
+    Options = GroupOptions
     formula = (
         "rank: (#{r_j < r_i} + #{r_j = r_i, j != i} / 2) / (G - 1); best; centre: r_i - mean_j r_j"
     )
     source = "ranks as in Pref-GRPO-like recipes; own"
     name = "group"
 
-    def __init__(self, of: Reward, to: str = "rank") -> None:
-        if to not in FORMS:
-            raise ConfigError(f"group: unknown `to` {to!r}; {did_you_mean(to, FORMS)}")
+    def __init__(self, of: Reward, to: Form = "rank") -> None:
+        super().__init__((of,))
         self.of, self.to = of, to
-        self.children = (of,)
-        self.label: str | None = None
-        self.needs = of.needs
         width = of.range[1] - of.range[0]
         self.range = (-width, width) if to == "centre" else (0.0, 1.0)
 
-    @classmethod
-    def from_config(
-        cls, value: Any, where: str, build: Callable[[Mapping[str, Any], str], Reward]
-    ) -> Group:
-        """From a mapping with `of` and `to`; raises ConfigError."""
-        check_of(value, where, KEYS)
-        try:
-            return cls(build(value["of"], f"{where}.of"), str(value.get("to", "rank")))
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
-
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order."""
+        """One score per rollout, in order."""
         scored = score(self.of, rollouts)
         groups: dict[tuple[str, int], list[int]] = {}
         for i, rollout in enumerate(rollouts):
@@ -84,5 +78,5 @@ class Group:
     def _join(self, one: Score, value: float | None) -> Score:
         parts = join_parts([(self.of, one)])
         if value is not None:
-            parts[self.label or f"{getattr(self.of, 'name', 'group')}_{self.to}"] = value
+            parts[self.label or f"{self.of.name}_{self.to}"] = value
         return Score(value, parts)

@@ -1,22 +1,23 @@
-"""Comparisons inside a group become one number a rollout."""
+"""Comparisons inside a group become one number per rollout."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
-from vlrl.errors import ConfigError, did_you_mean
 from vlrl.protocols import Reward
 from vlrl.reward.combinators import pair_statistics as pairs
+from vlrl.reward.combinators.base import Combinator
+from vlrl.reward.node import Node, NodeOptions
 from vlrl.reward.parts import join_parts
-from vlrl.reward.tree import check_of, score
+from vlrl.reward.tree import score
 from vlrl.types import Rollout, Score
 
-KEYS = ("of", "reduce", "eps", "ridge", "mates")
-REDUCERS = ("mean", "win_rate", "bradley_terry", "think_rm")
+Reducer = Literal["mean", "win_rate", "bradley_terry", "think_rm"]
 
 
 @runtime_checkable
@@ -27,11 +28,27 @@ class Comparer(Protocol):
         """How much the first of each pair is preferred, signed; antisymmetric."""
 
 
-class Pair:
+class PairOptions(NodeOptions):
+    """A node that compares, or gives numbers, and how comparisons become one number."""
+
+    of: Node
+    reduce: Reducer = "mean"
+    eps: NonNegativeFloat = Field(1e-6, description="think_rm: added to the deviation")
+    ridge: NonNegativeFloat = Field(0.01, description="bradley_terry: holds strengths to 0")
+    mates: NonNegativeInt = Field(0, description="compare with the next so many only; 0 = with all")
+
+    @model_validator(mode="after")
+    def _has_all_pairs(self) -> PairOptions:
+        if self.reduce == "think_rm" and self.mates:
+            raise ValueError("reduce: think_rm needs all pairs; remove `mates`")
+        return self
+
+
+class Pair(Combinator):
     """A number for each rollout from its comparisons with the others of its group.
 
     Example: {pair: {of: {use: yes_token, judge: ...}, reduce: think_rm}}. `of` compares
-    (yes_token), or gives a number a rollout; then a comparison is the difference of two numbers.
+    (yes_token), or gives a number per rollout; then a comparison is the difference of two numbers.
 
     reduce (default mean; eps 1e-6, ridge 0.01, mates 0):
       mean           mean signed preference over the others
@@ -41,50 +58,25 @@ class Pair:
     mates: 0 compares with all; k with the next k of the group in a ring, by index.
     """
 
+    Options = PairOptions
     formula = "reduce_j D_ij over the group, D the signed preferences; see pair_statistics.py"
     source = "Think-RM (arXiv 2505.16265); Bradley-Terry as in HERON; own"
     name = "pair"
 
     def __init__(
-        self, of: Reward, reduce: str = "mean", *, eps: float = 1e-6, ridge: float = 0.01,
+        self, of: Reward, reduce: Reducer = "mean", *, eps: float = 1e-6, ridge: float = 0.01,
         mates: int = 0,
     ) -> None:  # fmt: skip
-        if reduce not in REDUCERS:
-            raise ConfigError(
-                f"pair: unknown `reduce` {reduce!r}; {did_you_mean(reduce, REDUCERS)}"
-            )
-        if reduce == "think_rm" and mates:
-            raise ConfigError("pair: reduce: think_rm needs all pairs; remove `mates`")
+        super().__init__((of,))
         self.of, self.reduce, self.eps, self.ridge, self.mates = of, reduce, eps, ridge, mates
-        self.children = (of,)
-        self.label: str | None = None
-        self.needs = of.needs
         compares = isinstance(of, Comparer)
         low, high = of.range
         limit = 1.0 if compares and (low, high) == (0.0, 1.0) else high if compares else high - low
         unbounded = (-math.inf, math.inf)
         self.range = {"mean": (-limit, limit), "win_rate": (0.0, 1.0)}.get(reduce, unbounded)
 
-    @classmethod
-    def from_config(
-        cls, value: Any, where: str, build: Callable[[Mapping[str, Any], str], Reward]
-    ) -> Pair:
-        """From a mapping with `of` and maybe the other keys; raises ConfigError."""
-        check_of(value, where, KEYS)
-        options = {key: value[key] for key in KEYS[2:] if key in value}
-        for key, number in options.items():
-            if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
-                raise ConfigError(f"{where}.{key}: takes a number from 0, not {number!r}")
-        if not isinstance(options.get("mates", 0), int):
-            raise ConfigError(f"{where}.mates: takes a whole number")
-        try:
-            of = build(value["of"], f"{where}.of")
-            return cls(of, str(value.get("reduce", "mean")), **options)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
-
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order; a group of one does not apply."""
+        """One score per rollout, in order; a group of one does not apply."""
         groups: dict[tuple[str, int], list[int]] = {}
         for i, rollout in enumerate(rollouts):
             groups.setdefault((rollout.sample.id, rollout.group), []).append(i)
@@ -156,7 +148,7 @@ class Pair:
         return pairs.bradley_terry(P, self.ridge)
 
     def _score(self, value: float, parts: Mapping[str, float]) -> Score:
-        own = {self.label or f"{getattr(self.of, 'name', 'pair')}_{self.reduce}": value}
+        own = {self.label or f"{self.of.name}_{self.reduce}": value}
         return Score(value, {**parts, **own})
 
 

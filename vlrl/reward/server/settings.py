@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from vlrl.errors import ConfigError
 from vlrl.http.access import is_loopback
 from vlrl.protocols import Reward, TrainableReward
+from vlrl.reward.parts import walk
 from vlrl.reward.server.wire import WireLimits, check_servable
-from vlrl.reward.tree import build_reward, walk
+from vlrl.reward.tree import build_reward
 
 
 class ServeConfig(BaseModel):
@@ -72,7 +73,7 @@ def build_rewards(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Reward]:
         for part in walk(reward):
             if isinstance(part, TrainableReward):
                 raise ConfigError(
-                    f"{where}: {getattr(part, 'name', type(part).__name__)!r} learns with the "
+                    f"{where}: {part.name!r} learns with the "
                     "policy, so it belongs into the run; a server would never train it"
                 )
         rewards[name] = reward

@@ -8,14 +8,15 @@ config with ten reward models is still checked in a second.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from vlrl.errors import RewardError
+from vlrl.protocols import Reward
 from vlrl.types import Rollout, Score
 
 
@@ -35,47 +36,19 @@ class ModelOptions(ImageOptions):
     """auto = this rank's GPU where there is one."""
 
 
-class ClipOptions(ModelOptions):
-    """Which CLIP: a name on the model hub or a local path."""
+class ImageReward(Reward):
+    """One number per image; an answer that is no image scores the low end of the range."""
 
-    model_config = ConfigDict(validate_default=True)
+    Options: ClassVar[type[BaseModel]] = ImageOptions
+    options: ImageOptions
+    needs = frozenset({"image"})
 
-    library: Literal["transformers", "open_clip"] = "transformers"
-    model: str = "openai/clip-vit-large-patch14"
-    """A hub name or a folder; open_clip: `ViT-L-14-quickgelu`, say, or `local-dir:<folder>`."""
-    pretrained: str | None = None
-    """open_clip with a plain model name: a tag such as `openai`, or a file of weights."""
-
-    @field_validator("pretrained")
-    @classmethod
-    def _weights_are_named(cls, pretrained: str | None, info: ValidationInfo) -> str | None:
-        library, model = info.data.get("library"), str(info.data.get("model"))
-        if library == "transformers" and pretrained is not None:
-            raise ValueError("counts only with library: open_clip; remove it")
-        if library == "open_clip" and (pretrained is None) != (":" in model):
-            raise ValueError(
-                "open_clip needs a tag or a file of weights here, and nothing where `model` is "
-                "local-dir:<folder> or hf-hub:<name>"
-            )
-        return pretrained
-
-
-class ImageReward(ABC):
-    """One number an image; an answer that is no image scores the low end of the range."""
-
-    Options: type[ImageOptions] = ImageOptions
-    needs: frozenset[str] = frozenset({"image"})
-    range: tuple[float, float]
-    formula: str
-    units: str = "none"
-    source: str
-
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: ImageOptions) -> None:
         self.options = options
         self.name = type(self).__name__.lower()
         self._loaded = False
 
-    def load(self) -> None:  # noqa: B027 (plain formulas have nothing to load)
+    def load(self) -> None:
         """Load the model, once, before the first image; nothing to do for plain formulas."""
 
     def applies(self, rollout: Rollout) -> bool:
@@ -92,7 +65,7 @@ class ImageReward(ABC):
         """
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order; raises RewardError on a value outside the range."""
+        """One score per rollout, in order; raises RewardError on a value outside the range."""
         if rollouts and not self._loaded:
             self.load()
             self._loaded = True
