@@ -47,7 +47,7 @@ def mask_of(inputs: dict[str, Any]) -> Tensor:
 def check_equal(case: Case, model: Path) -> str:
     """Loss and gradients of both trainers on TRL's own batch."""
     from vlrl.algo.aggregate import denominators
-    from vlrl.policy.vision_language.trajectory import TokenTrajectory
+    from vlrl.policy.token_trajectory import TokenTrajectory
     from vlrl.train.update import Batch, _chunk_loss
 
     trainer = trl_trainer(case, model, 1)

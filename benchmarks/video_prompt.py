@@ -19,9 +19,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.protocols import PolicySetup
 from vlrl.types import Message, Sample, TextPart, VideoPart
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from generated import generate, options, run
 
 from vlrl.eval.mesh import set_distances
-from vlrl.image.statistics import side_by_side
+from vlrl.media.images import side_by_side
 
 NUM_SHOWN = 10
 

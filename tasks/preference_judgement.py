@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import DataError
-from vlrl.image.statistics import side_by_side
 from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.reasoned_answer import JudgeAnswer, parse_judge_answer
+from vlrl.media.images import side_by_side
 from vlrl.protocols import Task
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 

@@ -16,7 +16,8 @@ from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError, DataError
 from vlrl.image.data.caption_options import CaptionTaskOptions
 from vlrl.image.data.captions import CaptionRow, CaptionSource, read_captions
-from vlrl.image.statistics import brightness, contrast, saturation, side_by_side
+from vlrl.image.statistics import brightness, contrast, saturation
+from vlrl.media.images import side_by_side
 from vlrl.protocols import Task
 from vlrl.types import Message, Rollout, Sample, TextPart
 

@@ -13,10 +13,9 @@ from test_policy import NONE, make_policy, problems
 from torch import Tensor
 
 from vlrl.policy.distribution import Sampling, log_probs
+from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
 from vlrl.policy.vision_language.decode import Decoded, decode
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
-from vlrl.policy.vision_language.prompts import EncodedPrompt
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.types import Finish
 
 FAMILY = "qwen2_5_vl"

@@ -27,7 +27,7 @@ from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, DataError
 from vlrl.policy.image_tokens.decode import write_tokens
 from vlrl.policy.image_tokens.policy import ImageTokenPolicy
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.protocols import PolicySetup
 from vlrl.types import ImagePart, Message
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vlrl.policy.distribution import Sampling, draw, entropy, log_probs
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.protocols import PolicySetup
 from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.types import Finish, Message, Sample, TextPart

@@ -18,7 +18,8 @@ from vlrl.build import provided
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError, DataError
 from vlrl.image.data.captions import CaptionSource, read_captions
-from vlrl.image.statistics import brightness, contrast, saturation, side_by_side
+from vlrl.image.statistics import brightness, contrast, saturation
+from vlrl.media.images import side_by_side
 from vlrl.protocols import Task
 from vlrl.registry import resolve
 from vlrl.tasks.text_to_image import ImageAnswer, TextToImage

@@ -13,7 +13,7 @@ from vlrl.algo.objectives import Objective
 from vlrl.config.schema import AlgoConfig
 from vlrl.distributed.comm import World
 from vlrl.log.metrics import Meter
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.protocols import Evaluation
 from vlrl.train.update import Batch, _chunk_loss, _minibatches, _record, update
 

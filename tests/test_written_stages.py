@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from test_policy import make_policy, problems
 
 from vlrl.errors import ConfigError
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.answer_stages import stages_of
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.reward.tree import build_reward
 from vlrl.rewards.video.track_credit import beyond_preceding
 from vlrl.tasks.gui_grounding import GuiGrounding

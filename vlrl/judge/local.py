@@ -24,10 +24,10 @@ from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
 from vlrl.judge.spellings import check_apart, token_ids
 from vlrl.judge.yes_token import Reading
 from vlrl.policy.distribution import Sampling
+from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.policy.vision_language import group_attention, vision_kernels
 from vlrl.policy.vision_language.decode import decode
 from vlrl.policy.vision_language.module import TokenLogProbs
-from vlrl.policy.vision_language.prompts import EncodedPrompt
 from vlrl.policy.vision_language.vision_features import features_of
 from vlrl.types import Finish
 

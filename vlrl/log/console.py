@@ -1,4 +1,4 @@
-"""What the user sees: a bar with the time left and a line of figures, or plain lines for logs."""
+"""What the user sees: a bar with the time left and a line of metrics, or plain lines for logs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+REWARD = ("reward", "reward/mean", "{:.3f}")
 COLUMNS = (
-    ("reward", "reward/mean", "{:.3f}"),
-    ("hit", "rollout/hit", "{:.1%}"),
-    ("vIoU", "rollout/v_iou", "{:.3f}"),
-    ("tIoU", "rollout/t_iou", "{:.3f}"),
     ("kl", "update/kl", "{:.4f}"),
     ("entropy", "update/entropy", "{:.3f}"),
     ("length", "rollout/num_actions", "{:.1f}"),
@@ -26,7 +23,18 @@ TIMES = ("sampling", "scoring", "reference", "update")
 class StepConsole:
     """Progress of a loop; silent on every rank but the main one."""
 
-    def __init__(self, title: str, total: int, done: int, *, show: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        done: int,
+        *,
+        show: bool,
+        quiet: bool,
+        task_metrics: Mapping[str, str] | None = None,
+    ) -> None:
+        """task_metrics: those of the task that a line shows, by name, each with its label."""
+        self.task_metrics = task_metrics or {}
         self.title, self.total, self.done = title, total, done
         self.show = show
         # A bar drawn into a file is a mess of control characters.
@@ -41,7 +49,7 @@ class StepConsole:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[metrics]}"),
                 console=self.console,
             )
             self.task = self.bar.add_task(title, total=total, completed=done, metrics="")
@@ -61,11 +69,11 @@ class StepConsole:
             self.bar.stop()
 
     def advance(self, count: int = 1, metrics: Mapping[str, float] | None = None) -> None:
-        """Some units of work are done; figures are those of a training step."""
+        """Some units of work are done; metrics are those of a training step."""
         self.done += count
         if not self.show:
             return
-        text = describe(metrics) if metrics else ""
+        text = describe(metrics, self.task_metrics) if metrics else ""
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, metrics=text)
         elif metrics or self.done >= self.total or time.monotonic() - self.last_line > 10:
@@ -83,10 +91,12 @@ class StepConsole:
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
-def describe(metrics: Mapping[str, float]) -> str:
-    """A step in one line: the figures that tell whether it learns, and where its time went."""
+def describe(metrics: Mapping[str, float], task_metrics: Mapping[str, str]) -> str:
+    """A step in one line: the metrics that tell whether it learns, and where its time went."""
+    own = [(label, f"rollout/{name}", "{:.3f}") for name, label in task_metrics.items()]
+    columns = (REWARD, *own, *COLUMNS)
     parts = [
-        f"{label} {form.format(metrics[name])}" for label, name, form in COLUMNS if name in metrics
+        f"{label} {form.format(metrics[name])}" for label, name, form in columns if name in metrics
     ]
     times = [
         f"{name} {metrics[f'time/{name}_s']:.1f}" for name in TIMES if f"time/{name}_s" in metrics

@@ -12,7 +12,7 @@ from torch import Tensor
 from vlrl.algo.kl import KL_ESTIMATORS
 from vlrl.errors import ConfigError
 from vlrl.policy.batches import in_batches
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.protocols import Evaluation, Policy, PolicySetup, Ready
 from vlrl.types import Rollout, Sample
 

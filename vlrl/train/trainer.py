@@ -117,7 +117,12 @@ class Trainer(Generic[T]):
             self.evaluate("before")
         show = self.world.is_main and config.log.console
         with StepConsole(
-            config.name, config.num_steps, self.step, show=show, quiet=config.log.quiet
+            config.name,
+            config.num_steps,
+            self.step,
+            show=show,
+            quiet=config.log.quiet,
+            task_metrics={m: self.task.metric_labels.get(m, m) for m in self.task.main_metrics},
         ) as console:
             while self.step < config.num_steps:
                 metrics = self.train_step()

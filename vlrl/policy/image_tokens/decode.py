@@ -11,9 +11,9 @@ from transformers import DynamicCache
 
 from vlrl.policy.distribution import draw
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
+from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.decode import uniform_rows
-from vlrl.policy.vision_language.prompts import EncodedPrompt
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from vlrl.policy.image_tokens.module import ImageTokenLogProbs
 from vlrl.policy.image_tokens.options import ImageTokensConfig
 from vlrl.policy.image_tokens.prompts import ImagePromptEncoder
 from vlrl.policy.token_policy import TokenPolicy, num_head_chunks, refuse_regression
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.protocols import PolicySetup
 from vlrl.seeds import row_seed
 from vlrl.types import Finish, Rollout, Sample

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from vlrl.errors import DataError
-from vlrl.policy.vision_language.prompts import EncodedPrompt
+from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.types import Sample, TextPart
 
 

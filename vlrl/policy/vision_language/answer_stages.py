@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.protocols import StageStarts
 
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from vlrl.policy.distribution import draw
+from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.group_attention import SharedPrompts
 from vlrl.policy.vision_language.module import TokenLogProbs
-from vlrl.policy.vision_language.prompts import EncodedPrompt
 from vlrl.policy.vision_language.vision_features import features_of, split
 from vlrl.types import Finish
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
 from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
-from vlrl.policy.vision_language.prompts import EncodedPrompt, join_features, join_images
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.policy.vision_language.prompts import join_features, join_images
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from vlrl.errors import ConfigError
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.token_policy import TokenPolicy, num_head_chunks, refuse_regression
+from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
 from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.answer_stages import with_stages
 from vlrl.policy.vision_language.decode import decode
@@ -24,8 +25,7 @@ from vlrl.policy.vision_language.loading import (
 )
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
-from vlrl.policy.vision_language.prompts import EncodedPrompt, PromptEncoder
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.policy.vision_language.prompts import PromptEncoder
 from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
 from vlrl.seeds import row_seed
 from vlrl.types import Rollout, Sample

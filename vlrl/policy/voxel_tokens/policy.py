@@ -18,11 +18,11 @@ from torch import Tensor
 from vlrl.errors import ConfigError, DataError
 from vlrl.mesh.answer import VoxelStage
 from vlrl.mesh.mesh_words import END, START, MeshCodes, fit_codes
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.decode import decode
 from vlrl.policy.vision_language.loading import load_model
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
 from vlrl.policy.voxel_tokens.codec_files import load_codec, save_codec
 from vlrl.policy.voxel_tokens.grammar import (
     DICTATED,

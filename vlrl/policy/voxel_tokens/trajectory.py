@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vlrl.policy.vision_language.trajectory import TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 
 BLANK = torch.zeros(0, 0)
 
