@@ -1,4 +1,4 @@
-"""Scoring overlapped with sampling: a group's answers are scored while the next group's are drawn."""
+"""Scoring overlapped with sampling: a group is scored while the next one is drawn."""
 
 from __future__ import annotations
 
