@@ -1,6 +1,6 @@
 """What must hold of an installed wheel; run by check_wheel.sh, isolated, with the wheel's Python.
 
-    python -I check_wheel.py CHECKOUT WHEEL
+python -I check_wheel.py CHECKOUT WHEEL
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def main(checkout: Path, wheel: Path) -> None:
     top = {Path(f).parts[0] for f in files}
     assert all(t == "vlrl" or t.endswith(".dist-info") for t in top), top
     for folder, ending in (("configs", "yaml"), ("deepspeed_configs", "json")):
-        wanted = {f"vlrl/{p.relative_to(checkout)}" for p in (checkout / folder).rglob(f"*.{ending}")}
+        found = (checkout / folder).rglob(f"*.{ending}")
+        wanted = {f"vlrl/{path.relative_to(checkout)}" for path in found}
         assert wanted <= set(files), f"left out: {sorted(wanted - set(files))}"
     print(f"check_wheel: {len(names)} modules, {len(files)} files, version {vlrl.__version__}")
 

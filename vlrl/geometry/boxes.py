@@ -81,7 +81,7 @@ class Box:
         The one check before every box reward: the released GUI-G2 and GUI-G1 code scores
         inverted boxes and boxes far off the screen, and both can be farmed.
         """
-        return (
+        return bool(
             all(math.isfinite(edge) for edge in self.xyxy)
             and self.x1 < self.x2
             and self.y1 < self.y2
