@@ -13,11 +13,15 @@ import sysconfig
 from pathlib import Path
 from zipfile import ZipFile
 
+PLUGINS = ("rewards", "tasks", "eval")
+DATA = ("configs", "deepspeed_configs")
+
 
 def modules_of(checkout: Path) -> set[str]:
     """Every module that the checkout has, by the name that it is imported under."""
     names = set()
-    for room, prefix in (("vlrl", ""), ("rewards", "vlrl."), ("tasks", "vlrl."), ("eval", "vlrl.")):
+    for room in ("vlrl", *PLUGINS):
+        prefix = "" if room == "vlrl" else "vlrl."
         for path in (checkout / room).rglob("*.py"):
             parts = path.relative_to(checkout).with_suffix("").parts
             names.add(prefix + ".".join(p for p in parts if p != "__init__"))
@@ -37,7 +41,7 @@ def main(checkout: Path, wheel: Path) -> None:
         module = importlib.import_module(name)
         assert Path(str(module.__file__)).is_relative_to(site), f"{name}: {module.__file__}"
     assert importlib.util.find_spec("vlrl.vlrl") is None, "every module would have a second name"
-    for other in ("rewards", "tasks", "eval", "configs", "deepspeed_configs"):
+    for other in (*PLUGINS, *DATA):
         assert importlib.util.find_spec(other) is None, f"{other} would be a top-level package"
 
     files = ZipFile(wheel).namelist()
@@ -46,9 +50,14 @@ def main(checkout: Path, wheel: Path) -> None:
     assert not stray, f"not for a wheel: {stray}"
     top = {Path(f).parts[0] for f in files}
     assert all(t == "vlrl" or t.endswith(".dist-info") for t in top), top
-    for folder, ending in (("configs", "yaml"), ("deepspeed_configs", "json")):
-        found = (checkout / folder).rglob(f"*.{ending}")
-        wanted = {f"vlrl/{path.relative_to(checkout)}" for path in found}
+    for folder in ("vlrl", *PLUGINS, *DATA):
+        prefix = "" if folder == "vlrl" else "vlrl/"
+        found = [path for path in (checkout / folder).rglob("*") if path.is_file()]
+        wanted = {
+            prefix + str(path.relative_to(checkout))
+            for path in found
+            if "__pycache__" not in path.parts
+        }
         assert wanted <= set(files), f"left out: {sorted(wanted - set(files))}"
     print(f"check_wheel: {len(names)} modules, {len(files)} files, version {vlrl.__version__}")
 

@@ -26,12 +26,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vlrl.geometry.boxes import Box, Frame, Point
-from vlrl.image.image_reward import ImageOptions, ImageReward
 from vlrl.mesh.answer import VoxelStage
 from vlrl.mesh.colour_names import colours_in
 from vlrl.mesh.parts import parts_in
 from vlrl.mesh.store import save_shapes
 from vlrl.mesh.voxelise import Voxels
+from vlrl.reward.functions import reward_function
 from vlrl.tasks.gui_grounding import GuiAnswer, GuiTarget
 from vlrl.tasks.preference_judgement import PreferenceJudgement, VerdictTarget
 from vlrl.tasks.text_to_3d import ShapeTarget, TextTo3D
@@ -48,37 +48,29 @@ RIGHT = (
     "<answer>Image 1 is better</answer>"
 )
 VERDICTS = (RIGHT, RIGHT.replace("Image 1 is", "Image 2 is"), "Image 1 is better", "")
-SERVED = {"unified_alignment": (1, 5), "category_match": (0, 1), "unified_sum": (3, 15),
-          "appearance_sum": (0, 3)}  # fmt: skip
-"""Range of every reward that shipped recipes expect on a server."""
 
 
-class Rated(ImageReward):
+def rated(low: float, high: float) -> Callable[..., float | None]:
     """Brightness on a scale of its own, as a served judge gives it."""
 
-    class Options(ImageOptions):
-        low: float = 0.0
-        high: float = 1.0
+    @reward_function(range=(low, high), formula="brightness", needs=("image", "caption"))
+    def brightness(rollout: Rollout) -> float:
+        image = None if rollout.parsed is None else rollout.parsed.image
+        return low if image is None else float(low + (high - low) * image.mean() / 255)
 
-    needs = frozenset({"image", "caption"})
-    formula = "low + (high - low) mean / 255"
+    return brightness
 
-    def __init__(self, options: Rated.Options) -> None:
-        super().__init__(options)
-        self.range = (options.low, options.high)
 
-    def values(self, images: Any, rollouts: Any) -> list[float]:
-        low, high = self.range
-        return [float(low + (high - low) * image.mean() / 255) for image in images]
+tiny = category_match = rated(0, 1)
+unified_alignment = rated(1, 5)
+unified_sum = rated(3, 15)
+appearance_sum = rated(0, 3)
 
 
 def served_nodes() -> dict[str, dict[str, Any]]:
     """What a server has to serve so that every shipped recipe finds its rewards."""
-    use = "helpers_contract:Rated"
-    return {
-        name: {"use": use, "low": low, "high": high}
-        for name, (low, high) in {"tiny": (0, 1), **SERVED}.items()
-    }
+    names = ("tiny", "category_match", "unified_alignment", "unified_sum", "appearance_sum")
+    return {name: {"use": f"helpers_contract:{name}"} for name in names}
 
 
 def tiny_options(base: Path, checkpoint: Path, url: str) -> dict[str, dict[str, Any]]:
