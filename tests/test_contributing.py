@@ -235,3 +235,20 @@ def test_the_reader_reads_rows_and_the_benchmark_finds_them(
     assert items[1].target.xyxy == (10, 20, 41, 60)
     assert items[0].id == "clicks_a/1"
     del read.READERS["my_format"], benchmarks.BENCHMARKS["my_clicks"]
+
+
+def test_the_changelog_names_every_renamed_key() -> None:
+    from vlrl.config.renamed import KEYS, OPTIONS, PLUGINS, VALUES
+
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = [
+        *((f"{section}.{old}", f"{section}.{new}") for (section, old), new in KEYS.items()),
+        *(
+            (f"{section}.{key}: {old}", f"{section}.{key}: {new}")
+            for (section, key, old), new in VALUES.items()
+        ),
+        *((f"use: {old}", f"use: {new}") for old, new in PLUGINS.items()),
+        *((f"{plugin}: {old}", f"{plugin}: {new}") for (plugin, old), new in OPTIONS.items()),
+    ]
+    for old, new in rows:
+        assert f"| `{old}` | `{new}` |" in changelog
