@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export DS_ACCELERATOR ?= cpu
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo setup test test-slow lint types check clean
+.PHONY: demo setup test test-slow lint types wheel check clean
 
 $(STAMP): requirements/all.txt pyproject.toml scripts/setup.sh
 	@scripts/setup.sh $(VENV) $(PYTHON_VERSION)
@@ -43,5 +43,8 @@ types: $(STAMP)
 
 check: lint types test
 
+wheel: $(STAMP)
+	scripts/check_wheel.sh $(VENV)
+
 clean:
-	rm -rf runs build *.egg-info
+	rm -rf runs build dist *.egg-info

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import zlib
+from collections.abc import Generator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -17,6 +21,9 @@ settings.register_profile("search", deadline=None)
 # The same examples every time: a change is judged by itself, not by what chance finds that day.
 settings.register_profile("reproducible", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("VLRL_HYPOTHESIS", "search"))
+
+# With VLRL_REQUIRE_ALL=1, as in CI, a test that would be skipped fails, but for want of these.
+HARDWARE = ("no GPU", "no EGL device", "moderngl")
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -28,6 +35,58 @@ NEWER_VISION = {
     "num_heads": 2,
     "out_hidden_size": 32,
 }
+
+
+def _seed_all(name: str) -> None:
+    import torch
+
+    seed = zlib.crc32(name.encode())
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _seeded_module(request: pytest.FixtureRequest) -> None:
+    """What a module's fixtures draw is the same whatever ran before it."""
+    _seed_all(Path(request.node.nodeid).name)
+
+
+@pytest.fixture(autouse=True)
+def _seeded(request: pytest.FixtureRequest) -> None:
+    """Every test draws numbers of its own, the same ones whatever ran before it."""
+    _seed_all(request.node.nodeid.partition("@")[0])
+
+
+def _is_allowed(reason: str) -> bool:
+    if not os.environ.get("VLRL_REQUIRE_ALL"):
+        return True
+    lacking = os.environ.get("VLRL_MAY_LACK", "")
+    return any(name in reason for name in (*HARDWARE, *filter(None, [lacking])))
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if not _is_allowed(reason):
+            report.outcome = "failed"
+            report.longrepr = f"VLRL_REQUIRE_ALL is set, and this would be skipped: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI nothing is skipped for what could be installed."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for whole modules."""
+    report = yield
+    _refuse_skip(report)
+    return report
 
 
 def _text(vocab_size: int) -> dict:

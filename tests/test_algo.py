@@ -53,7 +53,7 @@ def test_leave_one_out_compares_with_the_others(rows: list[list[float]]) -> None
 
 @given(groups, finite)
 def test_no_advantage_sees_a_constant(rows: list[list[float]], shift: float) -> None:
-    rewards, group = flat([[round(v) for v in row] for row in rows])
+    rewards, group = flat([[float(round(v)) for v in row] for row in rows])
     shift = round(shift)
     for kind in ADVANTAGES[:-1]:
         a = advantages(rewards, group, kind, batch_std=2.0)

@@ -1,4 +1,4 @@
-"""What holds for every registered reward and for trees of them, on any answer."""
+"""What holds for every registered reward and combinator, and every shipped tree, on any answer."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers_contract import (
+    SCREEN,
+    answers_by_task,
+    groups_of,
+    on_tiny_models,
+    screen_rollout,
+    served_nodes,
+    tiny_options,
+)
+from helpers_server import running
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlrl.build import provided
-from vlrl.geometry.boxes import Box, Frame, Point
-from vlrl.protocols import Reward
-from vlrl.registry import REGISTRY
+from vlrl.geometry.boxes import Box, Point
+from vlrl.protocols import Reward, TrainableReward
+from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.tree import build_reward
-from vlrl.tasks.gui_grounding import GuiAnswer, GuiTarget
-from vlrl.types import Finish, Rollout, Sample
+from vlrl.tasks.gui_grounding import GuiAnswer
+from vlrl.types import Rollout
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "rewards"
 TREES = {
@@ -25,7 +34,7 @@ TREES = {
 }
 COMBINED = {
     f"{kind} of two": {kind: [{"use": "box_iou"}, {"use": "multi_point"}]}
-    for kind in ("sum", "mean", "product", "min", "max")
+    for kind in ("sum", "mean", "product", "min", "max", "harmonic", "geomean")
 }
 CLIPPED = {"clip": {"clip": {"of": {"use": "multi_point"}, "low": 0.0}}}
 RELATIVE = {
@@ -43,6 +52,17 @@ PUBLISHED = {
     f"{name} published": {"use": name, "published": True}
     for name in ("gaussian_point", "gaussian_coverage", "box_iou", "edge_harmonic", "box_hit")
 }
+JOINED = {
+    "gate": {"gate": {"if": {"use": "box_iou"}, "at_least": 0.5, "then": {"use": "format"}}},
+    "views": {"views": {"pool": "min", "of": {"use": "clip_score"}}},
+    "stage": {"stage": {"index": 0, "of": {"use": "voxel_iou"}}},
+    "stages": {
+        "stages": {
+            "coarse": {"use": "silhouette_iou"},
+            "refined": {"sum": [{"use": "colour_match"}, {"use": "part_counts", "weight": 0.5}]},
+        }
+    },
+}
 NODES = {
     **{name: {"use": name} for name in REGISTRY["reward"]},
     **{f"configs/{name}": node for name, node in TREES.items()},
@@ -50,10 +70,10 @@ NODES = {
     **CLIPPED,
     **RELATIVE,
     **PUBLISHED,
+    **JOINED,
 }
-GUI_NEEDS = {"box", "points", "format"}
+TASKS = {name: frozenset(resolve("task", name).provides) for name in REGISTRY["task"]}
 
-SCREEN = Frame(1000, 500)
 numbers = st.one_of(
     st.integers(-50, 1100).map(float), st.floats(allow_nan=True, allow_infinity=True)
 )
@@ -70,15 +90,23 @@ GROUPS = st.lists(st.lists(answers, min_size=1, max_size=4), min_size=1, max_siz
 
 def rollouts_of(groups) -> list[Rollout]:
     """Every group has a true box of its own."""
-    out = []
-    for number, group in enumerate(groups):
-        box = Box(100.0 * number, 50.0, 100.0 * number + 80, 90.0, SCREEN)
-        sample = Sample(f"s{number}", "gui_grounding", (), GuiTarget(box))
-        out += [
-            Rollout(sample, number, index, "", Finish.STOP, 0, 0, parsed=parsed)
-            for index, parsed in enumerate(group)
-        ]
-    return out
+    return [
+        screen_rollout(parsed, number, index)
+        for number, group in enumerate(groups)
+        for index, parsed in enumerate(group)
+    ]
+
+
+def task_of(name: str) -> str:
+    """The first task that gives what a node asks for; its models are not loaded for that."""
+    needs = build_reward(NODES[name]).needs
+    fitting = [task for task, provides in TASKS.items() if needs <= provides]
+    assert fitting, f"no task provides {sorted(needs)}"
+    return fitting[0]
+
+
+TASK_OF = {name: task_of(name) for name in NODES}
+ON_SCREENS = [name for name, task in TASK_OF.items() if task == "gui_grounding"]
 
 
 def values(reward, rollouts):
@@ -86,42 +114,81 @@ def values(reward, rollouts):
     return [score.value for score in reward(rollouts)]
 
 
-@pytest.mark.parametrize("name", NODES)
-def test_declares_itself(name):
-    reward = build_reward(NODES[name])
-    assert isinstance(reward, Reward)
-    assert reward.range[0] < reward.range[1]
-    assert reward.needs <= set(provided())
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, checkpoints):
+    """Every node on tiny models, built once, so that each model is loaded once."""
+    base = tmp_path_factory.mktemp("contract")
+    with running(served_nodes()) as server:
+        options = tiny_options(base, checkpoints["qwen2_5_vl"], server.url)
+        yield {name: build_reward(on_tiny_models(node, options)) for name, node in NODES.items()}
 
 
-@pytest.mark.parametrize("name", NODES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(groups=GROUPS, seed=st.integers(0, 99))
-def test_contract(name, groups, seed):
-    reward = build_reward(NODES[name])
-    if not reward.needs <= GUI_NEEDS:
-        pytest.skip("a reward of another task")
-    rollouts = rollouts_of(groups)
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    return answers_by_task(tmp_path_factory.mktemp("answers"))
+
+
+def holds(reward: Reward, rollouts: list[Rollout], seed: int, tolerance: float) -> None:
+    """In its range, and the same in any order and without the other groups."""
     all_values = values(reward, rollouts)
     low, high = reward.range
     assert all(
         value is None or (math.isfinite(value) and low - 1e-9 <= value <= high + 1e-9)
         for value in all_values
     )
+
+    def same(found, indices):
+        for value, i in zip(found, indices, strict=True):
+            wanted = all_values[i]
+            assert (value is None) == (wanted is None)
+            assert value == wanted or value == pytest.approx(wanted, abs=tolerance)
+
     order = list(range(len(rollouts)))
     random.Random(seed).shuffle(order)
-    assert values(reward, [rollouts[i] for i in order]) == [all_values[i] for i in order]
-    for number in range(len(groups)):
+    same(values(reward, [rollouts[i] for i in order]), order)
+    for number in {rollout.group for rollout in rollouts}:
         own = [i for i, one in enumerate(rollouts) if one.group == number]
-        assert values(reward, [rollouts[i] for i in own]) == [all_values[i] for i in own]
+        same(values(reward, [rollouts[i] for i in own]), own)
+
+
+def test_every_registered_reward_and_combinator_stands_the_contract():
+    assert set(REGISTRY["reward"]) <= set(NODES)
+    kinds = {kind for node in NODES.values() for kind in node if kind != "use"}
+    assert set(REGISTRY["combinator"]) <= kinds
+    assert set(TASK_OF.values()) == set(REGISTRY["task"])
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_empty_and_unreadable_answers(name):
+def test_declares_itself(name):
     reward = build_reward(NODES[name])
-    if not reward.needs <= GUI_NEEDS:
-        pytest.skip("a reward of another task")
-    rollouts = rollouts_of([[None, GuiAnswer(None, (), False)]])
+    assert isinstance(reward, Reward)
+    assert reward.range[0] < reward.range[1]
+    assert reward.needs <= frozenset.union(*TASKS.values())
+
+
+@pytest.mark.parametrize("name", ON_SCREENS)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(groups=GROUPS, seed=st.integers(0, 99))
+def test_contract_on_any_box_and_click(name, groups, seed):
+    holds(build_reward(NODES[name]), rollouts_of(groups), seed, tolerance=0.0)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_contract_on_answers_of_its_task(name, built, answers):
+    # A network adds up in another order in another batch.
+    for seed in range(2):
+        rollouts = groups_of(answers[TASK_OF[name]], seed)
+        found = values(built[name], rollouts)
+        assert any(value is not None for value in found)
+        holds(built[name], rollouts, seed, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_empty_and_unreadable_answers(name, built, answers):
+    reward = built[name]
+    rollouts = groups_of(answers[TASK_OF[name]], 0, sizes=(2, 2))
+    for rollout in rollouts:
+        rollout.parsed = None
     low, high = reward.range
     for value in values(reward, rollouts):
         assert value is None or low <= value <= high
@@ -129,10 +196,15 @@ def test_empty_and_unreadable_answers(name):
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_parts_are_finite_and_named(name):
+def test_parts_are_finite_and_named(name, built, answers):
+    for score in built[name](groups_of(answers[TASK_OF[name]], 1)):
+        assert score.value is None or score.parts
+        assert all(part and math.isfinite(value) for part, value in score.parts.items())
+
+
+@pytest.mark.parametrize("name", ON_SCREENS)
+def test_the_perfect_box_gets_the_top(name):
     reward = build_reward(NODES[name])
-    if not reward.needs <= GUI_NEEDS:
-        pytest.skip("a reward of another task")
     true = Box(0.0, 50.0, 80.0, 90.0, SCREEN)
     (score,) = reward(rollouts_of([[GuiAnswer(true, (true.centre,), True)]]))
     if name in RELATIVE:
@@ -141,3 +213,17 @@ def test_parts_are_finite_and_named(name):
     assert score.value == reward.range[1] or name == "configs/infigui_g1"
     assert score.parts
     assert all(math.isfinite(value) for value in score.parts.values())
+
+
+@pytest.mark.parametrize("name", REGISTRY["reward"])
+def test_a_reward_that_learns_goes_on_from_its_saved_state(name, built, answers):
+    """One that does not learn says so by its class."""
+    reward = built[name]
+    assert isinstance(reward, TrainableReward) == name.startswith("adversarial_")
+    if isinstance(reward, TrainableReward):
+        rollouts = groups_of(answers[TASK_OF[name]], 1)
+        reward.update(rollouts)
+        state = reward.state_dict()
+        before = values(reward, rollouts)
+        reward.load_state_dict(state)
+        assert values(reward, rollouts) == before

@@ -12,7 +12,7 @@ import pytest
 from scripts.assets.screens.check import problems
 from vlrl.cli import screens as cli
 from vlrl.gui.capture.browser import Browser, BrowserMissingError, find_chromium
-from vlrl.gui.capture.capture import CAPTURE_TRIES, load, noise_image, shoot
+from vlrl.gui.capture.capture import CAPTURE_TRIES, load, shoot
 from vlrl.gui.capture.dataset import read_jsonl, rows_of
 from vlrl.gui.capture.extract import ExtractOptions
 from vlrl.gui.capture.records import Screen
@@ -93,10 +93,10 @@ def test_a_capture_that_fails_is_tried_again(
 
         monkeypatch.setattr(page, "screenshot", screenshot)
         if failures < CAPTURE_TRIES:
-            assert noise_image(page).size == SIZE
+            assert screenshot(page).size == SIZE
         else:
             with pytest.raises(Error, match="Unable to capture"):
-                noise_image(page)
+                screenshot(page)
 
 
 def test_old_names_do_not_survive_in_a_single_page_application(browser: Browser) -> None:

@@ -215,7 +215,9 @@ def test_metrics_are_means_over_actions_alone() -> None:
     def record(lengths: list[int], **rows: list[list[float]]) -> None:
         values = {name: torch.tensor(value) for name, value in rows.items()}
         part = trajectory_of(lengths, [0] * len(lengths), values["noted"])
-        objective = Objective(torch.zeros(()), values["ratio"], values["clipped"].bool())
+        objective = Objective(
+            torch.zeros_like(values["ratio"]), values["ratio"], values["clipped"].bool()
+        )
         now = Evaluation(values["logp"], values["kl"], values["entropy"])
         _record(meter, now, objective, part, part.mask)
 

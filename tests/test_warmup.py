@@ -252,7 +252,6 @@ def test_answers_are_parsed_and_scored() -> None:
     assert not is_hit(None, (0, 0, 9, 9))
 
 
-@pytest.mark.skipif(not ASSETS.exists(), reason="the tiny model has not been made")
 def test_saved_model_loads_offline_and_answers(screen: Path, tmp_path: Path) -> None:
     processor = AutoProcessor.from_pretrained(ASSETS, local_files_only=True)
     model = AutoModelForImageTextToText.from_pretrained(

@@ -8,6 +8,7 @@ takes no part in the statistics and has advantage 0.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 ADVANTAGES = (
@@ -20,8 +21,10 @@ ADVANTAGES = (
 )
 
 
-def group_statistics(rewards: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, unbiased standard deviation and number of applying rewards, a row each, [B].
+def group_statistics(
+    rewards: Float[Tensor, " B"], group: Int[Tensor, " B"]
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Mean, unbiased standard deviation and number of applying rewards of each row's group.
 
     A group with fewer than two applying rewards has standard deviation 0.
     """
@@ -37,14 +40,14 @@ def group_statistics(rewards: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def advantages(
-    rewards: Tensor,
-    group: Tensor,
+    rewards: Float[Tensor, " B"],
+    group: Int[Tensor, " B"],
     kind: str,
     *,
     eps: float = 1e-4,
     batch_std: float | None = None,
-) -> Tensor:
-    """Advantages of rewards [B] within groups [B] -> [B], float32.
+) -> Float[Tensor, " B"]:
+    """Advantages of rewards within their groups, float32.
 
     `group_zscore` (r - mean) / (std + eps): GRPO, arXiv 2402.03300, eq. 3; unbiased std, as in
         TRL and the GUI-G2 release. With eps 1e-4 a saturated group is damped, not blown up.
@@ -76,8 +79,10 @@ def advantages(
     return result.float()
 
 
-def zero_variance(rewards: Tensor, group: Tensor, tolerance: float = 1e-6) -> Tensor:
-    """True for the rows of groups whose applying rewards are all equal, [B] -> bool [B].
+def zero_variance(
+    rewards: Float[Tensor, " B"], group: Int[Tensor, " B"], tolerance: float = 1e-6
+) -> Bool[Tensor, " B"]:
+    """True for the rows of groups whose applying rewards are all equal.
 
     Such a group teaches nothing (DAPO, arXiv 2503.14476, section 3.2).
     """
@@ -86,9 +91,9 @@ def zero_variance(rewards: Tensor, group: Tensor, tolerance: float = 1e-6) -> Te
 
 
 def difficulty_weight(
-    relative_area: Tensor, *, reference: float, power: float, low: float, high: float
-) -> Tensor:
-    """A weight that grows as the target shrinks, [B] -> [B]: clamp((reference / area)^power).
+    relative_area: Float[Tensor, " B"], *, reference: float, power: float, low: float, high: float
+) -> Float[Tensor, " B"]:
+    """A weight that grows as the target shrinks: clamp((reference / area)^power).
 
     GUI-G1 (arXiv 2505.15810) weighs a sample by the relative size of its box but publishes no
     formula, only a `rate` column. This formula is ours.

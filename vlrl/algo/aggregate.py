@@ -6,15 +6,20 @@ so the gradient is the same for any micro-batch, chunk, accumulation and number 
 
 from __future__ import annotations
 
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 AGGREGATES = ("sequence", "token", "constant")
 
 
 def numerator(
-    loss: Tensor, mask: Tensor, kind: str, row_weight: Tensor, constant_length: int
-) -> Tensor:
-    """The chunk's share of the loss, a scalar; losses [B, T], mask [B, T], row_weight [B].
+    loss: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    kind: str,
+    row_weight: Float[Tensor, " B"],
+    constant_length: int,
+) -> Float[Tensor, ""]:
+    """The chunk's share of the loss.
 
     `sequence`: every answer counts the same, its actions averaged (GRPO, arXiv 2402.03300).
     `token`: every action of the batch counts the same (DAPO, arXiv 2503.14476, section 3.3).
@@ -32,15 +37,15 @@ def numerator(
 
 
 def share(
-    loss: Tensor,
-    mask: Tensor,
+    loss: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
     kind: str,
-    row_weight: Tensor,
+    row_weight: Float[Tensor, " B"],
     constant_length: int,
-    totals: Tensor,
-    stage: Tensor | None,
-) -> Tensor:
-    """The chunk's share of the step's loss, divided by the step's denominators, a scalar.
+    totals: Float[Tensor, " S"],
+    stage: Int[Tensor, "B T"] | None,
+) -> Float[Tensor, ""]:
+    """The chunk's share of the step's loss, divided by the step's denominators.
 
     `stage_token`: every action of a stage counts the same, the stages are added: the sum of a
         token average each (Hi-GRPO, arXiv 2512.10949).
@@ -54,8 +59,10 @@ def share(
     return numerator(loss, mask, kind, row_weight, constant_length) / float(totals[0])
 
 
-def denominators(mask: Tensor, kind: str, stage: Tensor | None, num_stages: int) -> list[float]:
-    """What this rank adds to the step's denominators: one number, or one a stage."""
+def denominators(
+    mask: Bool[Tensor, "B T"], kind: str, stage: Int[Tensor, "B T"] | None, num_stages: int
+) -> list[float]:
+    """What this rank adds to the step's denominators: one number, or one per stage."""
     if kind != "stage_token":
         return [float(denominator(mask, kind))]
     if stage is None:
@@ -64,8 +71,8 @@ def denominators(mask: Tensor, kind: str, stage: Tensor | None, num_stages: int)
     return [float((mask & (at == s)).sum()) for s in range(num_stages)]
 
 
-def denominator(mask: Tensor, kind: str) -> Tensor:
-    """What the sum over all chunks and ranks is divided by: actions, or answers, a scalar."""
+def denominator(mask: Bool[Tensor, "B T"], kind: str) -> Int[Tensor, ""]:
+    """What the sum over all chunks and ranks is divided by: actions, or answers."""
     if kind == "token":
         return mask.sum()
     return mask.any(1).sum()

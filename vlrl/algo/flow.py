@@ -17,7 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+State = Float[Tensor, "R *state"]
+"""A latent image, or its velocity, per row."""
+Rows = Float[Tensor, " R"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,10 @@ class Step:
     dt: float
     """next_sigma - sigma, below 0."""
 
-    def mean(self, x: Tensor, v: Tensor) -> Tensor:
-        """Mean of the next state, float32; x and v of any same shape."""
+    def mean(
+        self, x: Float[Tensor, "*state"], v: Float[Tensor, "*state"]
+    ) -> Float[Tensor, "*state"]:
+        """Mean of the next state, float32."""
         return x.float() * self.coef_x + v.float() * self.coef_v
 
 
@@ -97,11 +104,8 @@ STEPS: dict[str, Callable[[float, float, float, float], Step]] = {
 """Stochastic steps by name; arguments sigma, next_sigma, noise level, first_sigma."""
 
 
-def log_density(x_next: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Log-density of the next state, summed over its dimensions.
-
-    x_next, mean: [R, C, H, W] (or any [R, ...]); std: [R], above 0 -> [R], nats, float32.
-    """
+def log_density(x_next: State, mean: State, std: Rows) -> Rows:
+    """Log-density of the next state, summed over its dimensions, nats, float32; std is above 0."""
     rest = x_next[0].numel()
     z = (x_next.float() - mean.float()) / _wide(std, x_next)
     constant = rest * (std.double().log() + 0.5 * math.log(2 * math.pi))
@@ -111,8 +115,8 @@ def log_density(x_next: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 LOGP_SCALES = ("dims", "sqrt_dims", "one", "cps_published")
 
 
-def logp_divisor(name: str, num_dims: int, std: Tensor) -> Tensor:
-    """What a summed log-density is divided by before it makes a ratio, [R].
+def logp_divisor(name: str, num_dims: int, std: Rows) -> Rows:
+    """What a summed log-density is divided by before it makes a ratio.
 
     dims: the mean over dimensions (Flow-GRPO, Flow-Factory). one: the true density, whose ratio
     leaves every clip range at once. sqrt_dims: the ratio's spread no longer depends on the
@@ -129,12 +133,16 @@ KL_FORMS = ("exact", "without_dt", "mean_distance", "velocity")
 
 
 def kl_to_reference(
-    form: str, v: Tensor, v_reference: Tensor, coef_v: Tensor, std: Tensor, diffusion: Tensor
-) -> Tensor:
-    """KL of the step to the reference's step, mean over dimensions, [R]; 0 where both agree.
+    form: str,
+    v: State,
+    v_reference: State,
+    coef_v: Rows,
+    std: Rows,
+    diffusion: Rows,
+) -> Rows:
+    """KL of the step to the reference's step, mean over dimensions; 0 where both agree.
 
     Both steps start from the same x, so their means differ by coef_v (v - v_reference).
-    v, v_reference: [R, ...]; coef_v, std, diffusion: [R].
 
     exact: the closed form, |difference of means|^2 / (2 std^2).
     without_dt: diffusion instead of std (Flow-GRPO's code; weights late steps more).
@@ -150,18 +158,22 @@ def kl_to_reference(
     return distance / (2 * (std if form == "exact" else diffusion).square())
 
 
-def guarded_logp(logp: Tensor, mean: Tensor, mean_old: Tensor, std: Tensor) -> Tensor:
+def guarded_logp(
+    logp: Rows,
+    mean: State,
+    mean_old: State,
+    std: Rows,
+) -> Rows:
     """GRPO-Guard's log-prob: differences of it are centred and of one size at every step.
 
     The plain log-ratio (mean over dimensions) of a step is mean(z d)/std - mean(d^2)/(2 std^2),
     d = mean - mean_old: its mean is below 0 and its size goes with 1/std. Here the difference is
-    mean(z d) alone. logp, std: [R]; mean, mean_old: [R, ...] -> [R].
-    Source: GRPO-Guard (arXiv 2510.22319), RatioNorm.
+    mean(z d) alone. Source: GRPO-Guard (arXiv 2510.22319), RatioNorm.
     """
     distance = (mean.float() - mean_old.float()).square().flatten(1).mean(1)
     return logp * std + distance / (2 * std)
 
 
-def _wide(values: Tensor, like: Tensor) -> Tensor:
+def _wide(values: Rows, like: State) -> Tensor:
     """[R] -> [R, 1, ...] beside a tensor of more axes."""
     return values.view(-1, *([1] * (like.dim() - 1)))

@@ -11,36 +11,40 @@ Source: DiffusionNFT (arXiv 2509.16117), eq. 5 and 8, and its code for the weigh
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
+
+State = Float[Tensor, "R *state"]
+"""A latent image, or its velocity, per row."""
+Rows = Float[Tensor, " R"]
 
 MIN_ERROR = 1e-5
 
 
-def optimality(advantage: Tensor, scale: float) -> Tensor:
-    """r: probability of being good, 0.5 for the average image; [R] -> [R] in [0, 1]."""
+def optimality(advantage: Rows, scale: float) -> Rows:
+    """r: probability of being good, in [0, 1]; 0.5 for the average image."""
     return (0.5 + advantage / (2 * scale)).clamp(0, 1)
 
 
 def nft_loss(
-    v: Tensor,
-    v_old: Tensor,
-    x: Tensor,
-    clean: Tensor,
-    sigma: Tensor,
-    r: Tensor,
+    v: State,
+    v_old: State,
+    x: State,
+    clean: State,
+    sigma: Rows,
+    r: Rows,
     *,
     beta: float,
     scale: float,
-) -> Tensor:
-    """Loss of each noised image, [R].
+) -> Rows:
+    """Loss of each noised image, x = (1 - sigma) clean + sigma noise.
 
-    v, v_old, x, clean: [R, C, H, W], with x = (1 - sigma) clean + sigma noise; sigma, r: [R].
     Errors are those of the predicted clean image, divided by their own mean size without
     gradient, so that every noise level weighs alike.
     """
     level = sigma.view(-1, *([1] * (x.dim() - 1)))
 
-    def error(velocity: Tensor) -> Tensor:
+    def error(velocity: State) -> Rows:
         wrong = (x.float() - level * velocity - clean.float()).flatten(1)
         size = wrong.detach().abs().mean(1).clamp(min=MIN_ERROR)
         return wrong.square().mean(1) / size

@@ -1,8 +1,7 @@
-"""Policy objectives: from log-probs and advantages to a loss a action.
+"""Policy objectives: from log-probs and advantages to a loss per action.
 
-Every objective is a pure function `(logp, old_logp, advantage, mask, clip) -> Objective`; shapes
-[B, T], [B, T], [B] or [B, T], [B, T]: one advantage an answer, or (vlrl.algo.stages) one an action.
-The result is not yet averaged: `aggregate.py` does that.
+Every objective is a pure function `(logp, old_logp, advantage, mask, clip) -> Objective`. The
+result is not yet averaged: `aggregate.py` does that.
 """
 
 from __future__ import annotations
@@ -11,7 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+Logps = Float[Tensor, "B T"]
+"""nats"""
+Mask = Bool[Tensor, "B T"]
+Advantage = Float[Tensor, "B T"] | Float[Tensor, " B"]
+"""One per action (vlrl.algo.stages), or one per answer."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +32,20 @@ class Clip:
 class Objective:
     """A loss to be minimised, with what the logs want to know."""
 
-    loss: Tensor
-    """[B, T]; arbitrary where nothing was done."""
-    ratio: Tensor
-    """Importance ratio, [B, T], without gradient."""
-    clipped: Tensor
-    """True where the clip took the gradient away, [B, T]."""
+    loss: Float[Tensor, "B T"]
+    """Arbitrary where nothing was done."""
+    ratio: Float[Tensor, "B T"]
+    """Importance ratio, without gradient."""
+    clipped: Bool[Tensor, "B T"]
+    """True where the clip took the gradient away."""
 
 
-def _per_action(advantage: Tensor) -> Tensor:
+def _per_action(advantage: Advantage) -> Float[Tensor, "B T_or_1"]:
     return advantage if advantage.dim() == 2 else advantage[:, None]
 
 
-def clip(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Clip) -> Objective:
-    """PPO's clipped surrogate an action: -min(r A, clip(r) A), arXiv 1707.06347, eq. 7.
+def clip(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: Clip) -> Objective:
+    """PPO's clipped surrogate per action: -min(r A, clip(r) A), arXiv 1707.06347, eq. 7.
 
     `high > low` is DAPO's clip-higher (arXiv 2503.14476, section 3.1).
     """
@@ -51,8 +57,8 @@ def clip(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Cli
     return Objective(loss, ratio.detach(), clipped)
 
 
-def gspo(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Clip) -> Objective:
-    """The clipped surrogate with one ratio a sequence, s = exp(mean_t log r_t).
+def gspo(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: Clip) -> Objective:
+    """The clipped surrogate with one ratio per sequence, s = exp(mean_t log r_t).
 
     GSPO, arXiv 2507.18071, eq. 5 and 7. The ratio is a geometric mean, so its useful clip range
     is far narrower than PPO's (the paper: 3e-4 and 4e-4).
@@ -67,7 +73,7 @@ def gspo(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Cli
     return Objective(loss, ratio.detach(), clipped)
 
 
-def cispo(logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, c: Clip) -> Objective:
+def cispo(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: Clip) -> Objective:
     """REINFORCE with a clipped, gradient-free ratio: -sg(clip(r)) A logp.
 
     CISPO, arXiv 2506.13585, eq. 4: no action loses its gradient. The paper bounds only from

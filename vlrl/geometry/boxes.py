@@ -10,6 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Real
+
+Boxes = Real[np.ndarray, "N 4"]
+"""xyxy, all in one frame."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Box:
         The one check before every box reward: the released GUI-G2 and GUI-G1 code scores
         inverted boxes and boxes far off the screen, and both can be farmed.
         """
-        return (
+        return bool(
             all(math.isfinite(edge) for edge in self.xyxy)
             and self.x1 < self.x2
             and self.y1 < self.y2
@@ -95,14 +99,14 @@ class Box:
         return Box(self.x1 * sx, self.y1 * sy, self.x2 * sx, self.y2 * sy, frame)
 
 
-def area(boxes: np.ndarray) -> np.ndarray:
-    """Area of xyxy boxes, [N, 4] -> [N]; 0 for inverted ones."""
+def area(boxes: Boxes) -> Real[np.ndarray, " N"]:
+    """Area of xyxy boxes; 0 for inverted ones."""
     size = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     return size[:, 0] * size[:, 1]
 
 
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of xyxy boxes, pair by pair, [N, 4] x [N, 4] -> [N] in [0, 1].
+def iou(a: Boxes, b: Boxes) -> Float[np.ndarray, " N"]:
+    """Intersection over union of xyxy boxes, pair by pair, in [0, 1].
 
     Continuous edges in every frame: identical boxes have IoU 1, also at one pixel and in 0..1.
     """
@@ -132,19 +136,19 @@ def overlap(answer: Box, true: Box) -> tuple[float, float, float]:
     return (shared / (own + wanted - shared), shared / own, shared / wanted)
 
 
-def centres(boxes: np.ndarray) -> np.ndarray:
-    """Middles of xyxy boxes, [N, 4] -> [N, 2]."""
+def centres(boxes: Boxes) -> Float[np.ndarray, "N 2"]:
+    """Middles of xyxy boxes."""
     return boxes[:, :2] / 2 + boxes[:, 2:] / 2
 
 
-def contains(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Whether points lie in boxes, all four edges included, [N, 4] x [N, 2] -> bool [N]."""
+def contains(boxes: Boxes, points: Real[np.ndarray, "N 2"]) -> Bool[np.ndarray, " N"]:
+    """Whether points lie in boxes, pair by pair, all four edges included."""
     inside = (points >= boxes[:, :2]) & (points <= boxes[:, 2:])
     return inside[:, 0] & inside[:, 1]
 
 
-def giou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Generalised IoU (Rezatofighi et al. 2019) of xyxy boxes, [N, 4] x [N, 4] -> [N] in (-1, 1].
+def giou(a: Boxes, b: Boxes) -> Float[np.ndarray, " N"]:
+    """Generalised IoU (Rezatofighi et al. 2019) of xyxy boxes, pair by pair, in (-1, 1].
 
     For ordered boxes only: of a box whose corners are both exchanged the formula gives +1.
     """
