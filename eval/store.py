@@ -13,7 +13,7 @@ from typing import Any
 
 from vlrl.data.json_file import read_json_rows
 from vlrl.errors import ConfigError, DataError
-from vlrl.eval.asking import Ask, Reply
+from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.eval.gui.items import Item
 from vlrl.eval.gui.strategies import Pass
 from vlrl.geometry.boxes import Frame

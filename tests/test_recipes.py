@@ -140,7 +140,7 @@ def test_a_recipe_that_extends_another_is_enough_by_itself(empty: Path, name: st
     assert check_plugins(load_run_config([*files, name])) == config
 
 
-# vlrl recipes
+# From any folder
 
 
 def test_a_dry_run_in_an_empty_folder(empty: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlrl.distributed.comm import World, barrier
-from vlrl.eval.asking import Model
+from vlrl.eval.gui.asking import Model
 from vlrl.eval.gui.items import Item
 from vlrl.eval.gui.scoring import verdict_of
 from vlrl.eval.gui.strategies import Pass, Reading, Strategy
