@@ -18,7 +18,7 @@ import httpx2
 from PIL import Image
 
 from vlrl.errors import ConfigError
-from vlrl.eval.asking import Ask, Reply
+from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Frame
 from vlrl.http.access import is_loopback

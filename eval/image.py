@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vlrl.errors import DataError
-from vlrl.image.set_distances import frechet_distance, kernel_distance
+from vlrl.set_distances import frechet_distance, kernel_distance
 
 
 def nearness(made: np.ndarray, sets: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from vlrl.errors import DataError
-from vlrl.image.set_distances import frechet_distance, kernel_distance
 from vlrl.mesh.surface import surface_of
+from vlrl.set_distances import frechet_distance, kernel_distance
 from vlrl.types import Rollout
 
 Embed = Callable[[Sequence[np.ndarray]], np.ndarray]

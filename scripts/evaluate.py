@@ -1,4 +1,4 @@
-"""Evaluate GUI grounding: `deepspeed scripts/evaluate.py --benchmark NAME --model M --data FOLDER`.
+"""Evaluate on a benchmark: `deepspeed scripts/evaluate.py --benchmark NAME --model M --data DATA`.
 
 One process works too: `python scripts/evaluate.py ...`; the arguments are those of `vlrl eval`.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 # Runs from a bare checkout too, without an install.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vlrl.cli.eval import main
+from vlrl.eval.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,6 @@ Figures of two feature spaces never compare: the output names the space.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,47 +18,59 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from generated import generate, options, run
+from generated import GenerationOptions, generate, run
 
+from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.image import nearness
 
 
-def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+class ImageOptions(GenerationOptions):
+    """Sets of images."""
+
+    features: tuple[str, ...] = Field(
+        (), description="vision models of transformers, for FID and KID"
+    )
+    against: tuple[str, ...] = Field((), description="NAME=FOLDER of other images")
+    images: Path | None = Field(None, description="folder for the generated images")
+
+
+def evaluate(config: RunConfig, options: ImageOptions) -> dict[str, Any]:
     """All figures, as they are written to --out."""
-    against = sets_of(args)
-    made = generate(args)
+    against = sets_of(options)
+    made = generate(config, options)
     drawn = [(one.sample, one.parsed.image) for one in made.rollouts if one.parsed is not None]
-    if args.images is not None:
-        args.images.mkdir(parents=True, exist_ok=True)
+    if options.images is not None:
+        options.images.mkdir(parents=True, exist_ok=True)
         for sample, image in drawn:
-            Image.fromarray(image).save(args.images / f"{sample.id}.png")
-    if args.features:
+            Image.fromarray(image).save(options.images / f"{sample.id}.png")
+    if options.features:
         from vlrl.image.networks.pooled import PooledFeatures
 
         firsts = [one.sample.target.references[:1] for one in made.rollouts]
         references = opened([Path(path) for paths in firsts for path in paths])
         sets = {"references": references, **against}
         made.found["sets"] = {}
-        short = {Path(model).name for model in args.features}
-        for model in args.features:
+        short = {Path(model).name for model in options.features}
+        for model in options.features:
             embed = PooledFeatures(model)
             space = {name: embed(images) for name, images in sets.items()}
             near = nearness(embed([image for _, image in drawn]), space)
             # By its folder's name, as long as that tells the models apart.
-            called = Path(model).name if len(short) == len(args.features) else model
+            called = Path(model).name if len(short) == len(options.features) else model
             made.found["sets"][called] = near
     return made.found
 
 
-def sets_of(args: argparse.Namespace) -> dict[str, list[np.ndarray]]:
+def sets_of(options: ImageOptions) -> dict[str, list[np.ndarray]]:
     """The images of --against by name; read first, so that no mistake costs a generation."""
-    if args.against and not args.features:
+    if options.against and not options.features:
         raise ConfigError("--against needs --features, which measure the distance")
     sets = {}
-    for item in args.against:
+    for item in options.against:
         name, _, folder = item.partition("=")
         if not (name and folder and Path(folder).is_dir()):
             raise ConfigError(f"--against takes NAME=FOLDER, an existing folder, not {item!r}")
@@ -83,13 +94,7 @@ def opened(paths: Sequence[Path]) -> list[np.ndarray]:
 
 def main() -> int:
     """Command line entry."""
-    parser = options(str(__doc__))
-    parser.add_argument(
-        "--features", nargs="+", default=[], help="vision models of transformers, for FID and KID"
-    )
-    parser.add_argument("--against", nargs="*", default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--images", type=Path, help="folder for the generated images")
-    return run(parser, evaluate)
+    return run(str(__doc__), ImageOptions, evaluate)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ feature spaces never compare. CLIP over views is a metric of the config:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,44 +17,50 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from generated import generate, options, run
+from generated import GenerationOptions, generate, run
 
+from vlrl.config.schema import RunConfig
 from vlrl.eval.mesh import set_distances
 from vlrl.media.images import side_by_side
 
 NUM_SHOWN = 10
 
 
-def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+class MeshOptions(GenerationOptions):
+    """Views."""
+
+    backbone: str | None = Field(None, description="DINOv2-like model, for FID and KID")
+    sheet: Path | None = Field(None, description="image of some answers, references on top")
+
+
+def evaluate(config: RunConfig, options: MeshOptions) -> dict[str, Any]:
     """All figures, as they are written to --out."""
-    made = generate(args)
-    if args.sheet is not None:
+    made = generate(config, options)
+    if options.sheet is not None:
         picked = made.rollouts[:: max(1, len(made.rollouts) // NUM_SHOWN)][:NUM_SHOWN]
         columns = [np.asarray(made.task.draw(one.sample, [one])) for one in picked]
         sheet = Image.fromarray(side_by_side(columns))
         sheet.thumbnail((1600, 1600))
-        sheet.save(args.sheet)
-    if args.backbone is not None:
+        sheet.save(options.sheet)
+    if options.backbone is not None:
         from vlrl.image.networks.backbone import Backbone
 
-        backbone = Backbone(args.backbone)
+        backbone = Backbone(options.backbone)
 
         def embed(images: Sequence[np.ndarray]) -> np.ndarray:
             return np.asarray(backbone.features(images)[0].cpu().numpy())
 
         distances = set_distances(made.task, made.rollouts, embed)
-        made.found["views"] = {**distances, "features": args.backbone}
+        made.found["views"] = {**distances, "features": options.backbone}
     return made.found
 
 
 def main() -> int:
     """Command line entry."""
-    parser = options(str(__doc__))
-    parser.add_argument("--backbone", help="DINOv2-like folder or hub name, for FID and KID")
-    parser.add_argument("--sheet", type=Path, help="an image of some answers, references on top")
-    return run(parser, evaluate)
+    return run(str(__doc__), MeshOptions, evaluate)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What scripts/evaluate_images.py and scripts/evaluate_meshes.py share: one answer a sample."""
+"""What scripts/evaluate_images.py and scripts/evaluate_meshes.py share: one answer per sample."""
 
 from __future__ import annotations
 
@@ -8,16 +8,47 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vlrl.build import build_policy, read_parts
-from vlrl.config.resolve import load_run_config
+from vlrl.cli.options import add_config, add_options, parse, section_beside_run
+from vlrl.config.schema import RunConfig
+from vlrl.config.section import Section
 from vlrl.errors import VlrlError
 from vlrl.eval.generation import answers, summary_of
 from vlrl.protocols import PolicySetup
 from vlrl.types import Rollout
+
+
+class GenerationOptions(Section):
+    """What is measured; in a file and in overrides below `evaluation:`."""
+
+    split: str = Field(description="of the config's data")
+    model: str | None = Field(None, description="another checkpoint than the config's")
+    limit: NonNegativeInt = Field(0, description="samples, the first ones; 0 = all")
+    batch_size: PositiveInt = 47
+    seed: NonNegativeInt | None = Field(
+        None, description="sampled with this seed; without: the likeliest"
+    )
+    threads: PositiveInt = Field(1, description="CPU threads")
+    out: Path | None = Field(
+        None, description="JSON file for the figures; a line per sample beside"
+    )
+
+    def overrides(self) -> list[str]:
+        """What the run's config says otherwise."""
+        if self.model is None:
+            return []
+        codec = Path(self.model) / "codec"
+        own = [f"policy.model={self.model}"]
+        return [*own, f"policy.codec={codec}"] if codec.is_dir() else own
+
+
+Options = TypeVar("Options", bound=GenerationOptions)
 
 
 @dataclass(frozen=True)
@@ -29,59 +60,44 @@ class Generated:
     found: dict[str, Any]
 
 
-def options(doc: str) -> argparse.ArgumentParser:
-    """The options of both commands."""
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--config", nargs="+", required=True)
-    parser.add_argument("--split", required=True)
-    parser.add_argument("--model", help="another checkpoint than the config's")
-    parser.add_argument("--limit", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=47)
-    parser.add_argument("--seed", type=int, help="sampled with this seed; without: the likeliest")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    return parser
-
-
-def generate(args: argparse.Namespace) -> Generated:
+def generate(run_config: RunConfig, options: GenerationOptions) -> Generated:
     """Sample, parse, and take the task's figures and the config's metrics."""
     import torch
 
-    torch.set_num_threads(args.threads)
-    overrides = [*args.overrides]
-    if args.model is not None:
-        overrides.append(f"policy.model={args.model}")
-        if (Path(args.model) / "codec").is_dir():
-            overrides.append(f"policy.codec={args.model}/codec")
-    parts = read_parts(load_run_config(args.config, overrides, None))
+    torch.set_num_threads(options.threads)
+    parts = read_parts(run_config)
     task = parts.task_class(parts.task_options)
     policy = build_policy(parts, PolicySetup(dtype=torch.float32, max_tokens_per_chunk=16_384))
-    task.check_policy(policy.size_seen, args.split)
-    samples = list(task.samples(args.split))[: args.limit or None]
-    rollouts = answers(policy, task, samples, batch_size=args.batch_size, seed=args.seed)
+    task.check_policy(policy.size_seen, options.split)
+    samples = list(task.samples(options.split))[: options.limit or None]
+    size, seed = options.batch_size, options.seed
+    rollouts = answers(policy, task, samples, batch_size=size, seed=seed)
     found = summary_of(task, rollouts, parts.metrics, 2000)
-    found |= {"model": parts.config.policy["model"], "split": args.split, "seed": args.seed}
+    found |= {"model": parts.config.policy["model"], "split": options.split, "seed": seed}
     return Generated(task, rollouts, found)
 
 
 def run(
-    parser: argparse.ArgumentParser, evaluate: Callable[[argparse.Namespace], dict[str, Any]]
+    doc: str, model: type[Options], evaluate: Callable[[RunConfig, Options], dict[str, Any]]
 ) -> int:
     """Evaluate, write, print; a user's mistake is one clear message and exit status 2.
 
     Samples' own figures go to a file beside --out, a line each.
     """
-    args = parser.parse_intermixed_args()
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    add_config(parser, "a run's config; merged in order", required=True)
+    add_options(parser, model)
+    args = parse(parser, None)
     try:
-        found = evaluate(args)
+        config, options = section_beside_run(model, "evaluation", args, model.overrides)
+        found = evaluate(config, options)
     except VlrlError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     lines = [json.dumps(sample, ensure_ascii=False) for sample in found.pop("samples")]
     text = json.dumps(found, indent=2, ensure_ascii=False)
-    if args.out is not None:
-        args.out.write_text(text + "\n", encoding="utf-8")
-        args.out.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if options.out is not None:
+        options.out.write_text(text + "\n", encoding="utf-8")
+        options.out.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(text)
     return 0

@@ -18,8 +18,8 @@ from vlrl.registry import REGISTRY
 def printed(capsys, *words) -> tuple[int, str]:
     """Exit code and output of the command."""
     parser = argparse.ArgumentParser()
-    describe.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["describe", *words])
+    describe.add_arguments(parser)
+    args = parser.parse_args([*words])
     return args.run(args), capsys.readouterr().out
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vlrl.cli.eval import OWN_SCREENS
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.gui.benchmarks import BENCHMARKS, benchmark_named
+from vlrl.eval.gui.command import OWN_SCREENS
 from vlrl.eval.gui.items import Item, Source, load_items
 from vlrl.eval.gui.layouts import platform_of
 from vlrl.geometry.boxes import Box

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from vlrl.cli import eval as eval_command
 from vlrl.cli.main import main
 from vlrl.errors import ConfigError, is_missing_path
-from vlrl.eval.asking import Ask
+from vlrl.eval import command as eval_command
 from vlrl.eval.endpoint import Endpoint, EndpointOptions, host_of
+from vlrl.eval.gui import command as gui_command
+from vlrl.eval.gui.asking import Ask
 from vlrl.eval.gui.compare import compare
 from vlrl.eval.gui.items import Item
 from vlrl.families.profiles import profile_named
@@ -77,7 +78,7 @@ def test_answers_are_on_disk_before_the_tables_are_made(
     def broken(*args: object, **options: object) -> None:
         raise RuntimeError("no table")
 
-    monkeypatch.setattr(eval_command, "summarise", broken)
+    monkeypatch.setattr(gui_command, "summarise", broken)
     with pytest.raises(RuntimeError, match="no table"):
         main(given(tmp_path, ["[1,2,3,4]"]))
     assert [line["output"] for line in lines_of(tmp_path)] == ["[1,2,3,4]"]

@@ -20,21 +20,22 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vlrl.build import check_plugins
-from vlrl.cli.eval import main
 from vlrl.config.recipe import Recipe, read_recipe, recipe_of, write_recipe
 from vlrl.config.resolve import load_run_config
 from vlrl.distributed.comm import World
 from vlrl.errors import ConfigError, DataError
-from vlrl.eval.asking import Ask, Reply
+from vlrl.eval.command import main
 from vlrl.eval.endpoint import Endpoint, EndpointOptions, data_url
+from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.eval.gui.benchmarks import benchmark_named
 from vlrl.eval.gui.compare import compare, markdown
 from vlrl.eval.gui.gallery import write_gallery
 from vlrl.eval.gui.items import Item, Source, load_items
+from vlrl.eval.gui.local_model import LocalModel
+from vlrl.eval.gui.passes import failure, load, to_row
+from vlrl.eval.gui.runner import Job, ask_all, ask_batch
 from vlrl.eval.gui.strategies import Pass, Reading, Single, Vote, Zoom, window
-from vlrl.eval.local_model import LocalModel
-from vlrl.eval.runner import Job, ask_all, ask_batch
-from vlrl.eval.store import Store, failure, to_row
+from vlrl.eval.store import Store
 from vlrl.families.profiles import PROFILES, profile_named
 from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.gui.syntax import write_answer
@@ -215,7 +216,7 @@ def test_failures_of_all_ranks_are_seen_and_odd_line_ends_are_no_lines(
     other = Store(tmp_path, rank=1)
     other.append([to_row(two, [Pass(Ask(two), failed)]), to_row(three, [Pass(Ask(three), failed)])])
     Store(tmp_path, rank=0).append([to_row(three, [Pass(Ask(three), fine)])])
-    found = Store(tmp_path).load(items)
+    found = load(Store(tmp_path), items)
     assert {own: failure(passes) for own, passes in found.items()} == {
         one.id: None,
         two.id: "HTTP 500",

@@ -16,10 +16,12 @@ from PIL import Image
 
 from vlrl.build import build_trainer, check_plugins, options_of
 from vlrl.cli.main import main
+from vlrl.config.loader import compose
 from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, DataError
 from vlrl.judge.references import read_reference_cache
+from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.reward.tree import build_reward
 from vlrl.tasks.preference_judgement import PreferenceJudgement
 from vlrl.types import Finish, ImagePart, Rollout
@@ -174,8 +176,11 @@ def test_references_of_the_policy_and_the_best_of_n(tmp_path):
     assert main([*command, str(tmp_path / "x"), "--num", "2"]) == 2  # the best by what?
 
 
+def load_config(files):
+    return check(JudgeTrainConfig, compose(files))
+
+
 def test_the_configs_of_judges_are_whole():
-    from vlrl.judge.train.build import load_config
 
     base = ROOT / "configs/judge"
     whole = load_config([base / "yes_token_qwen2_5_vl_7b.yaml"])

@@ -16,7 +16,7 @@ from PIL import Image
 from scripts.assets.images.degrade import DEGRADATIONS, HELD_OUT_KINDS, degrade
 from scripts.assets.images.judge_pairs import TRAINED_KINDS, PairMaker, read_rows, write_pairs
 from vlrl.errors import DataError
-from vlrl.eval.judge import markdown, read_judgements, summarise
+from vlrl.eval.judge.agreement import markdown, read_judgements, summarise
 from vlrl.judge.agreement import (
     Judgement,
     calibration,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from scripts.assets.screens.check import problems
 from scripts.assets.screens.pages import load_icons, make_page
-from vlrl.cli import screens as cli
+from vlrl.gui.capture import command as cli
 from vlrl.gui.capture.browser import BrowserMissingError, find_chromium
 from vlrl.gui.capture.capture import Shot, make_shot, refuse_blank
 from vlrl.gui.capture.colours import colour_word, fill_word, ink_word
@@ -360,13 +360,13 @@ def test_a_missing_browser_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
-    cli.add_parser(parser.add_subparsers())
+    cli.add_arguments(parser)
     return parser
 
 
 def test_unknown_state_file_is_refused(tmp_path: Path) -> None:
     args = _parser().parse_args(
-        ["screens", "--source", str(tmp_path), "--out", str(tmp_path / "o"),
+        ["--source", str(tmp_path), "--out", str(tmp_path / "o"),
          "--storage-state", str(tmp_path / "none.json")]
     )  # fmt: skip
     assert args.run(args) == 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.assets.screens.check import problems
-from vlrl.cli import screens as cli
+from vlrl.gui.capture import command as cli
 from vlrl.gui.capture.browser import Browser, BrowserMissingError, find_chromium
 from vlrl.gui.capture.capture import CAPTURE_TRIES, load, shoot
 from vlrl.gui.capture.dataset import read_jsonl, rows_of
@@ -23,7 +23,7 @@ SIZE = (448, 364)
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
-    cli.add_parser(parser.add_subparsers())
+    cli.add_arguments(parser)
     return parser
 
 
@@ -131,7 +131,7 @@ def test_command_makes_a_set_from_a_folder(browser: Browser, tmp_path: Path) -> 
     (site / "two.html").write_text(second.replace("Second page", "Back home"))
     out = tmp_path / "set"
     args = _parser().parse_args(
-        ["screens", "--source", str(site), "--out", str(out), "--viewport", "448x364",
+        ["--source", str(site), "--out", str(out), "--viewport", "448x364",
          "--viewport", "280x504", "--scrolls", "2", "--settle-ms", "0", "--held-out", "0.5"]
     )  # fmt: skip
     # In a thread of its own: Playwright's blocking interface allows one browser a thread.

@@ -21,7 +21,6 @@ from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.generation import answers, summary_of
 from vlrl.eval.mesh import set_distances
-from vlrl.image.set_distances import frechet_distance, kernel_distance
 from vlrl.log.report.write import write_report
 from vlrl.mesh.answer import VoxelStage
 from vlrl.mesh.data import ShapeSource, read_shapes
@@ -29,6 +28,7 @@ from vlrl.mesh.store import save_shapes
 from vlrl.mesh.voxelise import Voxels
 from vlrl.protocols import PolicySetup
 from vlrl.reward.tree import build_reward
+from vlrl.set_distances import frechet_distance, kernel_distance
 from vlrl.tasks.text_to_3d import TextTo3D
 from vlrl.types import Finish, Rollout
 
@@ -382,17 +382,17 @@ def test_the_command_measures_a_model(
 ) -> None:
     """scripts/evaluate_meshes.py: figures by group, distances of views, a sheet of answers."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import evaluate_shapes
+    import evaluate_meshes
     import yaml
 
     over = {"task__view_px": 32, "task__num_views": 2, "task__labels": ["kind"]}
     config = voxel_run(folder, data, tmp_path, "measured", **over)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    command = ["evaluate_shapes.py", "--config", str(tmp_path / "config.yaml")]
+    command = ["evaluate_meshes.py", "--config", str(tmp_path / "config.yaml")]
     command += ["--split", "train", "--backbone", str(ROOT / "assets/models/tiny_dinov2")]
     command += ["--sheet", str(tmp_path / "s.png"), "--out", str(tmp_path / "figures.json")]
     monkeypatch.setattr(sys, "argv", [*command, "--model", str(folder)])
-    assert evaluate_shapes.main() == 0
+    assert evaluate_meshes.main() == 0
     found = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert found["num_samples"] == 3
     assert set(found["strata"]["kind"]) == {"x", "y"}
@@ -400,4 +400,4 @@ def test_the_command_measures_a_model(
     assert found["views"]["fid"] > 0
     assert (tmp_path / "s.png").is_file()
     monkeypatch.setattr(sys, "argv", [*command, "--model", str(tmp_path / "nowhere")])
-    assert evaluate_shapes.main() == 2
+    assert evaluate_meshes.main() == 2

@@ -10,7 +10,7 @@ from typing import Any
 
 from vlrl.data.json_file import read_json_rows
 from vlrl.errors import DataError
-from vlrl.eval.gui.render import grid
+from vlrl.eval.results import grid
 from vlrl.stats import bootstrap_difference, mcnemar
 
 Row = Mapping[str, Any]

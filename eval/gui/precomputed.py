@@ -11,7 +11,7 @@ from typing import Any
 from vlrl.data.fields import field_of
 from vlrl.data.json_file import read_json_rows
 from vlrl.errors import DataError
-from vlrl.eval.asking import Ask, Reply
+from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.eval.gui.items import Item
 from vlrl.eval.gui.strategies import Pass
 from vlrl.families.profiles import Profile

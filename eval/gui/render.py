@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from vlrl.eval.results import grid
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -69,23 +71,6 @@ def _table(table: Mapping[str, Any]) -> str:
         for row in rows
     ]
     return grid(["", *columns, "n"], lines)
-
-
-def grid(header: Sequence[str], lines: Sequence[Sequence[str]], num_left: int = 1) -> str:
-    """A Markdown table with aligned columns, the first `num_left` to the left."""
-    rows = (header, *lines)
-    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if place < num_left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * width for width in widths[:num_left]]
-    rule += ["-" * (width - 1) + ":" for width in widths[num_left:]]
-    return "\n".join([line(header), f"| {' | '.join(rule)} |", *map(line, lines)])
 
 
 def _cell(cell: Mapping[str, Any]) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 
 from vlrl.eval.gui.items import Item
 from vlrl.eval.gui.layouts import LAYOUTS, Table, is_refusal
+from vlrl.eval.gui.passes import failure
 from vlrl.eval.gui.rates import Rate, Scored
 from vlrl.eval.gui.strategies import Final, Pass, Reading, Strategy
-from vlrl.eval.store import failure
 from vlrl.geometry.boxes import Box, Point, overlap
 from vlrl.gui.verdict import Outcome, Polygon, Refusal, Target, Verdict, judge
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vlrl.errors import ConfigError
-from vlrl.eval.asking import Ask, Crop, Reply
+from vlrl.eval.gui.asking import Ask, Crop, Reply
 from vlrl.eval.gui.items import Item
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Box, Frame, Point

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from vlrl.eval.video.scoring import Found
 from vlrl.geometry.boxes import Frame
 from vlrl.types import Sample
 from vlrl.video.tubes import Track, interpolated
+from vlrl.video.video_answers import VideoAnswer
 
 GivenKind = Literal["text", "tubes"]
 
@@ -29,6 +29,25 @@ class VideoModel(Protocol):
         self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
     ) -> tuple[list[Any], Any]:
         """Rollouts in order, and what belongs to them."""
+
+
+class VideoTask(Protocol):
+    """What an evaluation asks of the task `video_grounding`."""
+
+    options: Any
+    skipped: dict[str, list[str]]
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """All samples of a split."""
+
+    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+        """Raises ConfigError where the model does not fit the task."""
+
+    def parse(self, sample: Sample, output: object) -> Any:
+        """What a written answer says; None where nothing can be read."""
+
+    def native(self, sample: Sample, parsed: VideoAnswer) -> tuple[tuple[int, int], Track] | None:
+        """Span and boxes on native frames."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +200,9 @@ def _check_missing(
         )
 
 
-def found_of(task: Any, samples: Sequence[Sample], answers: Mapping[str, Answered]) -> list[Found]:
+def found_of(
+    task: VideoTask, samples: Sequence[Sample], answers: Mapping[str, Answered]
+) -> list[Found]:
     """Written answers read by the task, boxes between given ones interpolated to native frames."""
     found = []
     for sample in samples:
@@ -192,9 +213,3 @@ def found_of(task: Any, samples: Sequence[Sample], answers: Mapping[str, Answere
         times = () if parsed is None or sample.target.closed else parsed.spans
         found.append(Found(sample, span, track, times, one.output, one.error))
     return found
-
-
-def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """JSON lines, one a row."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlrl.eval.gui.render import grid
+from vlrl.eval.results import grid
 from vlrl.stats import bootstrap_mean
 from vlrl.types import Sample
 from vlrl.video.spans import span_iou

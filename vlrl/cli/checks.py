@@ -11,8 +11,6 @@ from pathlib import Path
 
 from vlrl.errors import ConfigError, VlrlError
 
-MAX_PORT = 65_535
-
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """A type for argparse: whole numbers from `least` up to `most`, both included."""
@@ -46,9 +44,6 @@ def number(*, above: float | None = None, least: float | None = None) -> Callabl
         return value
 
     return read
-
-
-port = whole(0, MAX_PORT)
 
 
 def out_folder(out: Path) -> Path:

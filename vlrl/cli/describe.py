@@ -29,13 +29,11 @@ KINDS = ("reward", "combinator", "task", "policy", "run", "profile")
 WIDTH = 18
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add `describe` to the command line."""
-    parser = subparsers.add_parser(
-        "describe",
-        help="print what a reward, combinator, task or policy is, and its options",
-        description="Example: vlrl describe reward gaussian_point. run: the parts of a config; "
-        "profile: the coordinate profiles of model families.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `vlrl describe`."""
+    parser.description = (
+        "Example: vlrl describe reward gaussian_point. run: the parts of a config; "
+        "profile: the coordinate profiles of model families."
     )
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("name", nargs="?", help="a name or module:attribute; all if left out")

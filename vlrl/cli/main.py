@@ -1,41 +1,73 @@
-"""`vlrl`: train, eval, compare, describe, screens, report, serve-rewards, and judges."""
+"""`vlrl COMMAND`: one table of the commands; each is imported when it is asked for."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
+from collections.abc import Sequence
 
-from vlrl.cli import (
-    compare,
-    describe,
-    eval,
-    judge_bench,
-    references,
-    report,
-    screens,
-    serve_judge,
-    serve_rewards,
-    train,
-)
 from vlrl.cli.checks import told
-from vlrl.errors import VlrlError
+from vlrl.cli.options import parse
+from vlrl.errors import VlrlError, did_you_mean
+
+COMMANDS = {
+    "train": ("train a policy (one process; see scripts/)", "vlrl.cli.train:add_arguments"),
+    "eval": ("evaluate a model on a benchmark", "vlrl.eval.command:add_arguments"),
+    "compare": (
+        "compare two evaluations item by item",
+        "vlrl.eval.gui.compare_command:add_arguments",
+    ),
+    "describe": (
+        "print what a reward, combinator, task or policy is, and its options",
+        "vlrl.cli.describe:add_arguments",
+    ),
+    "recipes": (
+        "list the recipes that come with vlrl, or print one",
+        "vlrl.cli.recipes:add_arguments",
+    ),
+    "report": ("write report.html of a run again", "vlrl.cli.report:add_arguments"),
+    "serve-rewards": (
+        "put reward trees behind HTTP (see docs/reward_server.md)",
+        "vlrl.reward.server.command:add_arguments",
+    ),
+    "train-judge": ("train a judge (see docs/judge.md)", "vlrl.judge.command.train:add_arguments"),
+    "judge-bench": (
+        "agreement of a judge with known preferences",
+        "vlrl.eval.judge.command:add_arguments",
+    ),
+    "serve-judge": (
+        "serve a judge with log-probs, OpenAI-compatible (see docs/judge.md)",
+        "vlrl.judge.command.serve:add_arguments",
+    ),
+    "references": (
+        "make reference images with the policy as it is (see docs/judge.md)",
+        "vlrl.judge.command.references:add_arguments",
+    ),
+    "screens": (
+        "make a grounding data set from web pages",
+        "vlrl.gui.capture.command:add_arguments",
+    ),
+}
+"""Name -> what it does, and the function that adds its arguments to a parser."""
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake is one clear message and exit status 2."""
-    parser = argparse.ArgumentParser(prog="vlrl", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, eval, compare, describe, screens, report, serve_rewards):
-        command.add_parser(commands)
-    for command in (judge_bench, references, serve_judge):
-        command.add_parser(commands)
-    args, rest = parser.parse_known_args(argv)
-    for item in rest:
-        # An override may stand behind any option; argparse alone takes those of one place.
-        if item.startswith("-") or "=" not in item or not hasattr(args, "overrides"):
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        args.overrides.append(item)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage(), file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    name = words[0]
+    if name not in COMMANDS:
+        print(f"vlrl: no command {name!r}; {did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        return 2
+    help_text, target = COMMANDS[name]
+    module, _, function = target.partition(":")
+    parser = argparse.ArgumentParser(prog=f"vlrl {name}", description=help_text)
+    getattr(importlib.import_module(module), function)(parser)
+    args = parse(parser, words[1:])
     try:
         status: int = args.run(args)
         sys.stdout.flush()
@@ -47,3 +79,17 @@ def main(argv: list[str] | None = None) -> int:
     except (VlrlError, OSError) as error:
         print(told(error), file=sys.stderr)
         return 2
+
+
+def usage() -> str:
+    """The commands, a line each."""
+    lines = [f"  {name:<14} {text}" for name, (text, _) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: vlrl COMMAND ...",
+            "",
+            *lines,
+            "",
+            "`vlrl COMMAND --help` lists a command's options.",
+        ]
+    )

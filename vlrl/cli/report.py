@@ -8,9 +8,8 @@ from pathlib import Path
 from vlrl.log.report.write import write_report
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add `vlrl report`."""
-    parser = commands.add_parser("report", help="write report.html of a run again")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `vlrl report`."""
     parser.add_argument("folder", type=Path, help="runs/<name>")
     parser.set_defaults(run=run)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from typing import TYPE_CHECKING
 
 from vlrl.build import build_trainer, check_plugins
+from vlrl.cli.options import launch
 from vlrl.config.loader import to_yaml
 from vlrl.config.recipe import recipe_of, write_recipe
 from vlrl.config.resolve import load_run_config, plain
-from vlrl.errors import ConfigError, VlrlError
 
 if TYPE_CHECKING:
     from vlrl.train.trainer import Trainer
@@ -31,12 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="dotted, read as YAML")
     # Set by the deepspeed launcher; LOCAL_RANK in the environment says the same.
     parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
-
-
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add `vlrl train`."""
-    parser = commands.add_parser("train", help="train a policy (one process; see scripts/)")
-    add_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -80,14 +72,5 @@ def finish(trainer: Trainer) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry of scripts/train_grpo.py: a user's mistake is one clear message and status 2."""
-    parser = argparse.ArgumentParser(description="Train a policy with group-relative RL.")
-    add_arguments(parser)
-    try:
-        return run(parser.parse_intermixed_args(argv))
-    except VlrlError as error:
-        rank = os.environ.get("RANK", "0")
-        # All ranks read the same config and complain alike; data and rewards differ by rank.
-        if rank == "0" or not isinstance(error, ConfigError):
-            print(f"[rank {rank}] {type(error).__name__}: {error}", file=sys.stderr)
-        return 2
+    """Entry of scripts/train_grpo.py."""
+    return launch(add_arguments, "Train a policy with group-relative RL.", argv)

@@ -2,6 +2,7 @@
 
 A later file wins key by key, except below `reward:` and `metrics:`, which are replaced as a whole:
 two reward trees merged into one would be neither of them, and metrics belong to their task.
+A file's `extends:` names the files that are merged before it, each once.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 import yaml
 
 from vlrl.config.renamed import with_current_names
+from vlrl.config.shipped import find, nearest
 from vlrl.errors import ConfigError
 
 REPLACED_WHOLE = ("reward", "metrics")
+EXTENDS = "extends"
 
 
 class _Loader(yaml.SafeLoader):
@@ -70,10 +73,8 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """One YAML file as a mapping; ConfigError where it is missing or something else."""
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"there is no config file {str(path)!r}")
+    """One YAML file as it is written, by path or shipped name; ConfigError where it is none."""
+    path = _file(path)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -82,6 +83,37 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a config file holds a mapping, not {type(data).__name__}")
     return data
+
+
+def _file(name: str | Path, base: Path | None = None, chain: Sequence[Path] = ()) -> Path:
+    """The file of a path or a shipped name; `chain` are the files that lead to it."""
+    found = find(name, "configs", base)
+    if found is None:
+        hint = nearest(name, "configs")
+        raise ConfigError(f"{_named(chain)}there is no config file {str(name)!r}; {hint}")
+    return found
+
+
+def _named(chain: Sequence[Path]) -> str:
+    return "".join(f"{path}: {EXTENDS}: " for path in chain)
+
+
+def _layers(path: Path, chain: Sequence[Path] = ()) -> dict[Path, dict[str, Any]]:
+    """The files that make up one file, in the order of merging, with what each says itself."""
+    key = path.resolve()
+    if key in [one.resolve() for one in chain]:
+        raise ConfigError(f"{_named(chain)}{path}: a circle: a file cannot extend itself")
+    data = read_yaml(path)
+    bases = data.pop(EXTENDS, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: {EXTENDS}: a file or a list of files, not {bases!r}")
+    chain = [*chain, path]
+    found: dict[Path, dict[str, Any]] = {}
+    for base in bases:
+        for file, layer in _layers(_file(base, path.parent, chain), chain).items():
+            found.setdefault(file, layer)
+    return {**found, key: data}
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any], _top: bool = True) -> dict[str, Any]:
@@ -139,11 +171,18 @@ def compose(
     """
     config: dict[str, Any] = {}
     assigned: list[str] = []
-    for file in files:
-        if "=" in str(file) and not Path(file).is_file():
-            assigned.append(str(file))
-        else:
-            config = merge(config, read_yaml(file))
+    merged: set[Path] = set()
+    for name in files:
+        if "=" in str(name) and not Path(name).is_file():
+            assigned.append(str(name))
+            continue
+        layers = _layers(_file(name))
+        own = list(layers)[-1]
+        for file, layer in layers.items():
+            # A base that was given before stays below what was laid over it.
+            if file == own or file not in merged:
+                config = merge(config, layer)
+                merged.add(file)
     config |= replaced or {}
     for assignment in [*assigned, *overrides]:
         apply_override(config, assignment)

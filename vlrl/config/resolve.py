@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from vlrl.config.loader import compose, read_yaml
+from vlrl.config.loader import compose
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, did_you_mean
 
@@ -22,7 +22,7 @@ def load_run_config(
     reward_file: str | Path | None = None,
 ) -> RunConfig:
     """Compose, check and return a run's config; every complaint is a ConfigError."""
-    reward = None if reward_file is None else read_yaml(reward_file)
+    reward = None if reward_file is None else compose([reward_file])
     if reward is not None and set(reward) != {"reward"}:
         raise ConfigError(f"{reward_file}: a reward file holds the one key `reward:`")
     return check(RunConfig, compose(files, overrides, reward))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 
 class Section(BaseModel):
@@ -29,3 +29,11 @@ class LoraSection(Section):
     target_modules: tuple[str, ...] | str = (
         r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     )
+
+
+class AddressSection(Section):
+    """Where a server listens."""
+
+    host: str = Field("127.0.0.1", description="127.0.0.1: this machine only")
+    port: int = Field(0, ge=0, le=65_535, description="0 takes a free one")
+    token_env: str | None = Field(None, description="environment variable that holds the token")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any, Protocol
 
 import deepspeed
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from vlrl.config.schema import DistConfig, OptimConfig
+from vlrl.config.shipped import sharding_file
 from vlrl.distributed.comm import World
 from vlrl.distributed.ema import WeightAverage
 from vlrl.distributed.schedule import lr_factor
@@ -50,9 +50,7 @@ class EngineConfig(Protocol):
 
 def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
     """The sharding file joined with what the run config owns; ConfigError on a clash."""
-    path = Path(config.dist.deepspeed)
-    if not path.is_file():
-        raise ConfigError(f"dist.deepspeed: there is no file {str(path)!r}")
+    path = sharding_file(config.dist.deepspeed)
     try:
         sharding = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

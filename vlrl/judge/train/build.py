@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from vlrl.config.loader import compose, to_yaml
-from vlrl.config.resolve import check, plain
+from vlrl.config.loader import to_yaml
+from vlrl.config.resolve import plain
 from vlrl.distributed import comm
 from vlrl.distributed.engine import Engine
 from vlrl.errors import ConfigError, why_not_loaded
@@ -22,11 +22,6 @@ from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.judge.train.trainer import JudgeTrainer
 from vlrl.policy.vision_language.loading import add_lora
 from vlrl.train.checkpoint import Checkpoints
-
-
-def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> JudgeTrainConfig:
-    """Composed and checked; every complaint is a ConfigError."""
-    return check(JudgeTrainConfig, compose(files, overrides))
 
 
 def build_trainer(

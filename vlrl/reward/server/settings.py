@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
+from vlrl.config.section import AddressSection
 from vlrl.errors import ConfigError
 from vlrl.http.access import is_loopback
 from vlrl.protocols import Reward, TrainableReward
@@ -16,11 +17,10 @@ from vlrl.reward.server.wire import WireLimits, check_servable
 from vlrl.reward.tree import build_reward
 
 
-class ServeConfig(BaseModel):
-    """The file given to `vlrl serve-rewards --config`."""
+class ServeConfig(AddressSection):
+    """Rewards and limits."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
-
+    port: int = Field(8088, ge=0, le=65_535, description="0 takes a free one")
     rewards: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name -> reward node, written as a run's `reward:`."""
     references: str | None = None

@@ -25,15 +25,11 @@ def viewport(text: str) -> tuple[int, int]:
     return width, height
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `screens` to the command line."""
-    parser = subparsers.add_parser(
-        "screens",
-        help="make a grounding data set from web pages",
-        description=(
-            "Opens pages in headless Chromium and writes screenshots with instructions and boxes. "
-            "Only the hosts of the named sources (and --allow-host) are contacted."
-        ),
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `vlrl screens`."""
+    parser.description = (
+        "Opens pages in headless Chromium and writes screenshots with instructions and boxes. "
+        "Only the hosts of the named sources (and --allow-host) are contacted."
     )
     parser.add_argument("--source", action="append", required=True, metavar="URL_OR_FOLDER")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")

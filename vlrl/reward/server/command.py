@@ -7,33 +7,23 @@ import contextlib
 import logging
 
 from vlrl import __version__
-from vlrl.cli.checks import port
-from vlrl.config.loader import read_yaml
-from vlrl.config.resolve import check
+from vlrl.cli.options import add_section, section
 from vlrl.errors import MissingExtraError
 from vlrl.http.access import read_token
 from vlrl.reward.server.settings import ServeConfig, build_rewards, check_address
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add `vlrl serve-rewards`."""
-    parser = commands.add_parser(
-        "serve-rewards", help="put reward trees behind HTTP (see docs/reward_server.md)"
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML with `rewards:`")
-    parser.add_argument("--host", default="127.0.0.1", help="default: this machine only")
-    parser.add_argument("--port", type=port, default=8088, help="0 takes a free one")
-    parser.add_argument(
-        "--token-env", metavar="NAME", help="environment variable that holds the token"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `vlrl serve-rewards`."""
+    add_section(parser, ServeConfig)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    config = check(ServeConfig, read_yaml(args.config))
-    token = read_token(args.token_env)
-    check_address(args.host, token)
+    config = section(ServeConfig, args)
+    token = read_token(config.token_env)
+    check_address(config.host, token)
     rewards = build_rewards(config.rewards)
     try:
         from vlrl.reward.server.app import RewardApp, listen, make_server
@@ -45,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     server = make_server(RewardApp(rewards, config, __version__, token))
-    listener = listen(args.host, args.port)
+    listener = listen(config.host, config.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {', '.join(rewards)} on http://{shown}:{port}", flush=True)

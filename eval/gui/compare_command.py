@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vlrl.eval.gui.compare import compare, markdown, to_json
+from vlrl.eval.gui.gallery import write_gallery
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add `vlrl compare`."""
-    parser = commands.add_parser("compare", help="compare two evaluations item by item")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `vlrl compare`."""
     parser.add_argument("first", type=Path, help="folder that vlrl eval wrote")
     parser.add_argument("second", type=Path, help="folder that vlrl eval wrote")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: SECOND/compare")
@@ -17,9 +19,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; write compare.md, compare.json and the gallery compare.html."""
-    from vlrl.eval.gui.compare import compare, markdown, to_json
-    from vlrl.eval.gui.gallery import write_gallery
-
     result = compare(args.first, args.second)
     out: Path = args.out or args.second / "compare"
     out.mkdir(parents=True, exist_ok=True)

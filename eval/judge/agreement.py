@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlrl.data.json_file import read_json_rows
 from vlrl.errors import DataError
-from vlrl.eval.gui.render import grid
+from vlrl.eval.results import grid
 from vlrl.judge.agreement import (
     Judgement,
     calibration,
@@ -148,18 +147,12 @@ def _interval(one: Mapping[str, float]) -> str:
     return f"{100 * one['mean']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
 
 
-def write(
-    out: Path, judgements: Iterable[Judgement], summary: Mapping[str, Any], text: str
-) -> None:
-    """judgements.jsonl, summary.json and summary.md."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "judgements.jsonl").open("w", encoding="utf-8") as lines:
-        for one in judgements:
-            row: dict[str, Any] = {"id": one.id, "p": one.p, "truth": one.truth}
-            if one.first_order is not None and one.second_order is not None:
-                row |= {"p": one.first_order, "p_swapped": 1 - one.second_order}
-            if one.mass is not None:
-                row["mass"] = one.mass
-            lines.write(json.dumps({**row, "labels": dict(one.labels)}) + "\n")
-    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    (out / "summary.md").write_text(text, encoding="utf-8")
+def lines_of(judgements: Iterable[Judgement]) -> Iterator[dict[str, Any]]:
+    """The rows of judgements.jsonl, as `read_judgements` reads them."""
+    for one in judgements:
+        row: dict[str, Any] = {"id": one.id, "p": one.p, "truth": one.truth}
+        if one.first_order is not None and one.second_order is not None:
+            row |= {"p": one.first_order, "p_swapped": 1 - one.second_order}
+        if one.mass is not None:
+            row["mass"] = one.mass
+        yield {**row, "labels": dict(one.labels)}

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlrl.distributed.comm import World, barrier
-from vlrl.eval.asking import Model
+from vlrl.eval.gui.asking import Model
 from vlrl.eval.gui.items import Item
+from vlrl.eval.gui.passes import failure, load, to_row
 from vlrl.eval.gui.scoring import verdict_of
 from vlrl.eval.gui.strategies import Pass, Reading, Strategy
-from vlrl.eval.store import Store, failure, to_row
+from vlrl.eval.store import Store
 from vlrl.gui.verdict import Outcome
 
 Progress = Callable[[int, float], None]
@@ -49,7 +50,7 @@ def ask_all(
         store.drop_cut_lines()
     barrier(world)
     by_id = {item.id: item for item in job.items}
-    known = {own: p for own, p in store.load(by_id).items() if failure(p) is None}
+    known = {own: p for own, p in load(store, by_id).items() if failure(p) is None}
     open_items = [item for item in job.items if item.id not in known]
     mine = open_items[world.rank :: world.size]
     barrier(world)  # nobody appends before all have read
@@ -64,7 +65,7 @@ def ask_all(
         done += len(batch)
         progress(len(batch), hits / done)
     barrier(world)
-    return store.load(by_id)
+    return load(store, by_id)
 
 
 def ask_batch(batch: Sequence[Item], job: Job, model: Model) -> dict[str, list[Pass]]:

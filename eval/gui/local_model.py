@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vlrl.eval.asking import Ask, Reply
+from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.geometry.boxes import Frame
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy

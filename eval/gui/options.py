@@ -1,0 +1,87 @@
+"""The options that `vlrl eval` has on GUI benchmarks, in sections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from vlrl.config.section import Section
+from vlrl.eval.gui.strategies import Single, Strategy, Vote, Zoom
+from vlrl.eval.options import EvalOptions
+from vlrl.gui.data.rows import Convention
+
+
+class EndpointSection(Section):
+    """An OpenAI-compatible endpoint that answers as --model."""
+
+    endpoint: str | None = Field(None, description="ask --model there, e.g. http://.../v1")
+    concurrency: PositiveInt = Field(8, description="calls at once")
+    timeout_s: float = Field(120.0, gt=0, allow_inf_nan=False, description="of one call")
+    max_tries: PositiveInt = Field(4, description="of one call")
+    api_key_env: str | None = Field(None, description="variable that holds the key")
+
+
+class ImageSection(Section):
+    """How images are shown, and refusals read."""
+
+    min_pixels: PositiveInt | None = Field(None, description="least area of the resized image")
+    max_pixels: PositiveInt | None = Field(None, description="largest area of the resized image")
+    refusal_words: tuple[str, ...] = Field((), description="texts that say the target is not there")
+
+
+class LayoutSection(Section):
+    """Data, where it differs from the published layout."""
+
+    box: Convention | None = Field(None, description="how boxes are written")
+    files: tuple[str, ...] = Field((), description="patterns below --data")
+    images: Path | None = Field(None, description="folder of the images")
+    columns: dict[str, str] = Field({}, description="OURS=THEIRS")
+    wording: str | None = Field(None, description="field with the instruction")
+    negatives: bool = Field(False, description="ask for what is not there (negative_instruction)")
+
+
+class StrategySection(Section):
+    """Test-time options."""
+
+    zoom: float | None = Field(None, description="second look at a window of this share")
+    votes: int | None = Field(None, description="sample so many answers, take the most agreed")
+    vote_radius: float = Field(
+        0.02, ge=0, allow_inf_nan=False, description="relative to the long side"
+    )
+    temperature: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="of sampled answers (--votes); default: 0.7"
+    )
+
+
+class GuiEvalOptions(EvalOptions, EndpointSection, ImageSection, LayoutSection, StrategySection):
+    """Of GUI benchmarks."""
+
+    @model_validator(mode="after")
+    def _check_strategy(self) -> Self:
+        if self.zoom is not None and self.votes is not None:
+            raise ValueError("--zoom and --votes do not go together")
+        if self.predictions is not None and (self.zoom is not None or self.votes is not None):
+            raise ValueError("--zoom and --votes ask a model; with --predictions nobody is asked")
+        if self.zoom is None and self.votes is None and self.temperature:
+            raise ValueError("--temperature is for sampled answers, which --votes N asks for")
+        if self.votes is not None and self.temperature == 0:
+            raise ValueError("--votes samples answers: --temperature is above 0, not 0")
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a checkpoint is asked here."""
+        return self.predictions is None and self.endpoint is None
+
+    @property
+    def sampling_temperature(self) -> float:
+        """Of answers that are sampled."""
+        return 0.7 if self.temperature is None else self.temperature
+
+    def strategy(self) -> Strategy:
+        """How often an item is asked; raises ConfigError."""
+        if self.zoom is not None:
+            return Zoom(self.zoom)
+        return Single() if self.votes is None else Vote(self.votes, self.vote_radius)

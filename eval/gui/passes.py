@@ -1,0 +1,60 @@
+"""The calls of an item as lines of JSON, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vlrl.eval.gui.asking import Ask, Reply
+from vlrl.eval.gui.items import Item
+from vlrl.eval.gui.strategies import Pass
+from vlrl.eval.store import Store
+from vlrl.geometry.boxes import Frame
+
+
+def to_row(item: Item, passes: Iterable[Pass]) -> dict[str, Any]:
+    """One item's calls as a line of JSON."""
+    return {
+        "id": item.id,
+        "passes": [
+            {
+                "output": one.reply.output,
+                "error": one.reply.error,
+                "crop": one.ask.crop,
+                "seed": one.ask.seed,
+                "greedy": one.ask.greedy,
+                "resized": list(one.reply.resized.extent),
+                "seconds": round(one.reply.seconds, 4),
+                "num_tokens": one.reply.num_tokens,
+            }
+            for one in passes
+        ],
+    }
+
+
+def from_row(row: Mapping[str, Any], item: Item) -> list[Pass]:
+    """The calls of a line; the inverse of `to_row`."""
+    passes = []
+    for one in row["passes"]:
+        crop = None if one["crop"] is None else tuple(one["crop"])
+        reply = Reply(
+            one["output"], Frame(*one["resized"]), one["error"], one["seconds"], one["num_tokens"]
+        )
+        passes.append(Pass(Ask(item, crop, one["seed"], one["greedy"]), reply))
+    return passes
+
+
+def failure(passes: Iterable[Pass]) -> str | None:
+    """Why an item has no answer: the error of its first failed call."""
+    return next((one.reply.error for one in passes if one.reply.output is None), None)
+
+
+def load(store: Store, items: Mapping[str, Item]) -> dict[str, list[Pass]]:
+    """All answers so far, by item; where a call failed and a later one did not, the answer."""
+    found: dict[str, list[Pass]] = {}
+    for row in store.rows(items):
+        item = items[row["id"]]
+        passes = from_row(row, item)
+        if failure(passes) is None or item.id not in found:
+            found[item.id] = passes
+    return found

@@ -1,0 +1,1 @@
+"""Evaluation of judges against preferences whose truth is known."""

@@ -1,0 +1,1 @@
+"""`vlrl train-judge`, `vlrl serve-judge` and `vlrl references`."""
