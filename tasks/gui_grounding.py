@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,7 @@ from vlrl.gui.data.read import read_rows_of
 from vlrl.gui.data.rows import GroundingRow, RawRow, check_row
 from vlrl.gui.syntax import is_well_formed
 from vlrl.gui.verdict import Polygon, is_inside
+from vlrl.protocols import Drawing, Task
 from vlrl.stats import evenly
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
@@ -63,7 +64,7 @@ class GuiAnswer:
     well_formed: bool
 
 
-class GuiGrounding:
+class GuiGrounding(Task):
     """Data, reading and figures of GUI grounding.
 
     Example: GuiGrounding(GuiGrounding.Options(data={"train": {"path": "train.jsonl"}})).
@@ -99,6 +100,13 @@ class GuiGrounding:
 
     name = "gui_grounding"
     provides = frozenset({"box", "points", "format"})
+    main_metrics = ("hit",)
+    metric_labels: ClassVar[Mapping[str, str]] = {"hit": "hit rate"}
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Sampled answers": ("hit", "iou"),
+        "": ("size_ratio", "well_formed"),
+    }
+    drawing = Drawing("screens", "true box", "answer and its click")
 
     def __init__(self, options: GuiGrounding.Options) -> None:
         self.options = options

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,7 @@ from vlrl.image.statistics import side_by_side
 from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.reasoned_answer import JudgeAnswer, parse_judge_answer
+from vlrl.protocols import Drawing, Task
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 PROMPT = (
@@ -44,7 +45,7 @@ class VerdictTarget:
     caption: str = ""
 
 
-class PreferenceJudgement:
+class PreferenceJudgement(Task):
     """Pairs to judge, and how often the verdict is right.
 
     Example: PreferenceJudgement(PreferenceJudgement.Options(data={"train": {"path": "p.jsonl"}})).
@@ -74,6 +75,8 @@ class PreferenceJudgement:
 
     name = "preference_judgement"
     provides = frozenset({"format", "verdict"})
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("well_formed",)}
+    drawing = Drawing("pairs")
 
     def __init__(self, options: PreferenceJudgement.Options) -> None:
         self.options = options

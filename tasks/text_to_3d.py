@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -26,11 +26,13 @@ from vlrl.mesh.mesh import ColouredMesh
 from vlrl.mesh.parts import Part, parts_in
 from vlrl.mesh.point_sets import surface_distances
 from vlrl.mesh.render import render
+from vlrl.mesh.report import turntables
 from vlrl.mesh.sheet import contact_sheet, save_animation, turntable
 from vlrl.mesh.store import load_shape
 from vlrl.mesh.surface import surface_of
 from vlrl.mesh.voxelise import Voxels
 from vlrl.mesh.voxels import floater_share, iou
+from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart
 
 SHEET_COLUMNS = 3
@@ -87,7 +89,7 @@ class ShapeAnswer:
         return contact_sheet(self.views, SHEET_COLUMNS)
 
 
-class TextTo3D:
+class TextTo3D(Task):
     """Captions, and figures of the objects that answer them.
 
     Example: TextTo3D(TextTo3D.Options(data={"train": {"path": "train.jsonl"}})).
@@ -111,6 +113,11 @@ class TextTo3D:
 
     name = "text_to_3d"
     provides = frozenset({"shape", "views", "image", "caption", "format", "stages"})
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Sampled answers": ("iou",),
+        "": ("well_formed",),
+    }
+    drawing = Drawing("objects")
 
     def __init__(self, options: TextTo3D.Options) -> None:
         self.options = options
@@ -237,6 +244,16 @@ class TextTo3D:
         save_voxel_points(answer.occupancy, folder / "voxels.ply")
         frames = turntable(answer.mesh, TURNTABLE_PX, NUM_FRAMES)
         save_animation(frames, folder / "turntable.webp")
+
+    def answer_image(self, rollout: Rollout) -> np.ndarray | None:
+        """The contact sheet of the views around the object."""
+        return None if rollout.parsed is None else rollout.parsed.image
+
+    @classmethod
+    def report_sections(cls, run_folder: Path) -> Sequence[str]:
+        """Turntables of the held-out objects, before and after."""
+        section = turntables(run_folder)
+        return (section,) if section else ()
 
     def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
         """The reference's sheet and those of the answers, one below the other; None without any."""

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from vlrl.errors import ConfigError, DataError
 from vlrl.image.data.caption_options import CaptionTaskOptions
 from vlrl.image.data.captions import CaptionRow, CaptionSource, read_captions
 from vlrl.image.statistics import brightness, contrast, saturation, side_by_side
+from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class ImageAnswer:
     """uint8 [H, W, 3], sRGB."""
 
 
-class TextToImage:
+class TextToImage(Task):
     """Prompts, and simple figures of the images that answer them.
 
     Example: TextToImage(TextToImage.Options(data={"train": {"path": "train.jsonl"}},
@@ -66,6 +67,10 @@ class TextToImage:
 
     name = "text_to_image"
     provides = frozenset({"image", "caption", "references", "written", "scene"})
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Sampled images (mean)": ("brightness", "contrast", "saturation"),
+    }
+    drawing = Drawing("images")
 
     def __init__(self, options: TextToImage.Options) -> None:
         self.options = options
@@ -146,6 +151,10 @@ class TextToImage:
                 f"sample {sample.id!r}: the policy makes images of {theirs[0]} x {theirs[1]} px, "
                 f"task.width_px and task.height_px say {mine[0]} x {mine[1]}; make them equal"
             )
+
+    def answer_image(self, rollout: Rollout) -> np.ndarray | None:
+        """The generated image."""
+        return None if rollout.parsed is None else rollout.parsed.image
 
     def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
         """References (two at most) and the generated images in a row; None without any."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_validator
@@ -16,6 +16,7 @@ from vlrl.families.resize import video_size
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.media.frame_sampling import sample_frames
 from vlrl.media.video import read_part
+from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
 from vlrl.video.contact_sheet import Strip, contact_sheet, shown
 from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
@@ -41,7 +42,7 @@ STVG_QUESTION = (
 Coordinates = Literal["profile", "resized_px", "original_px", "thousand", "unit"]
 
 
-class VideoGrounding:
+class VideoGrounding(Task):
     """Data, reading and figures of video grounding.
 
     Example: VideoGrounding(VideoGrounding.Options(data={"train": {"path": "train.jsonl"}})).
@@ -101,6 +102,15 @@ class VideoGrounding:
 
     name = "video_grounding"
     provides = frozenset({"spans", "track", "format", "consistent", "timed_boxes"})
+    main_metrics = ("v_iou", "t_iou")
+    metric_labels: ClassVar[Mapping[str, str]] = {"v_iou": "vIoU", "t_iou": "tIoU"}
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("well_formed",)}
+    drawing = Drawing(
+        "videos",
+        "true box",
+        "answer",
+        "; grey boxes: thinking; the bars below are time, truth first",
+    )
 
     def __init__(self, options: VideoGrounding.Options) -> None:
         self.options = options

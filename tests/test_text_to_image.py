@@ -430,12 +430,12 @@ def test_image(tmp_path):
     task = task_on(write(tmp_path, [row, {"caption": "a pear"}], "rows.jsonl"))
     first, second = task.samples("train")
     black = np.zeros((48, 64, 3), np.uint8)
-    shown = task.noise_image(first, [answered(task, first, black), answered(task, first, None)])
+    shown = task.draw(first, [answered(task, first, black), answered(task, first, None)])
     # Two references of three and one image, 64 x 48 three times as large, 4 px between them.
     assert shown.size == (3 * 192 + 2 * 4, 144)
     assert [shown.getpixel((x, 0)) for x in (0, 196, 392)] == [(200, 0, 0), (200, 40, 0), (0, 0, 0)]
-    assert task.noise_image(second, []) is None
-    assert task.noise_image(second, [answered(task, second, black)]).size == (192, 144)
+    assert task.draw(second, []) is None
+    assert task.draw(second, [answered(task, second, black)]).size == (192, 144)
     (tmp_path / "pics" / "a.webp").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"sample 'a': reference .*a\.webp cannot be opened"):
-        task.noise_image(first, [])
+        task.draw(first, [])

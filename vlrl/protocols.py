@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from vlrl.types import Rollout, Sample, Score
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor, nn
 
@@ -37,11 +39,31 @@ NEEDS: dict[str, str] = {
 """What a reward can ask of a task; a task lists what it gives in `provides`."""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How reports speak of what `Task.draw` draws."""
+
+    title: str = "answers"
+    """Plural, e.g. "screens"."""
+    truth: str = ""
+    """What the truth's marks are."""
+    answer: str = ""
+    """What an answer's marks are."""
+    note: str = ""
+
+
 @runtime_checkable
 class Task(Protocol):
     """Data, the reading of answers and the figures that say how good they are."""
 
     provides: frozenset[str]
+    main_metrics: ClassVar[tuple[str, ...]] = ()
+    """The metrics that a report shows first; of those that a run has."""
+    metric_labels: ClassVar[Mapping[str, str]] = {}
+    """How reports write a metric's name, where not as it is."""
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Charts of metrics that are drawn together, by title; those under "" are not drawn."""
+    drawing: ClassVar[Drawing] = Drawing()
 
     def samples(self, split: str) -> Sequence[Sample]:
         """All samples of a split, in a fixed order."""
@@ -67,6 +89,15 @@ class Task(Protocol):
 
     def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Any:
         """A PIL image of the sample with its truth and the answers drawn in; None = no image."""
+
+    def answer_image(self, rollout: Rollout) -> np.ndarray | None:
+        """An answer that is an image of its own, uint8 [H, W, 3]; None where it is none."""
+        return None
+
+    @classmethod
+    def report_sections(cls, run_folder: Path) -> Sequence[str]:
+        """Further sections of a run's report, HTML, made from the files that `save_files` wrote."""
+        return ()
 
 
 @runtime_checkable

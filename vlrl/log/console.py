@@ -41,7 +41,7 @@ class StepConsole:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[metrics]}"),
                 console=self.console,
             )
             self.task = self.bar.add_task(title, total=total, completed=done, metrics="")
