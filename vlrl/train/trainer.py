@@ -45,7 +45,7 @@ from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
 from vlrl.errors import RewardError
-from vlrl.log.console import StepConsole
+from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
@@ -117,7 +117,12 @@ class Trainer:
             self.evaluate("before")
         show = self.world.is_main and config.log.console
         with StepConsole(
-            config.name, config.num_steps, self.step, show=show, quiet=config.log.quiet
+            config.name,
+            config.num_steps,
+            self.step,
+            show=show,
+            quiet=config.log.quiet,
+            columns=task_columns(type(self.task)),
         ) as console:
             while self.step < config.num_steps:
                 metrics = self.train_step()

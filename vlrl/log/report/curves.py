@@ -60,6 +60,8 @@ def curves(metrics: Sequence[Mapping[str, Any]], task: type[Task]) -> Markup:
     if not metrics:
         return Markup()
     names = sorted({key for row in metrics for key in row})
+    if "reward/mean" not in names:
+        return _grid("Training", _grouped(names), metrics, level=2)
     parts = [n for n in names if n.startswith("reward/") and n not in IN_OTHER_CHARTS]
     of_task = [
         Chart(title, "", tuple(f"rollout/{name}" for name in together))
@@ -77,6 +79,20 @@ def curves(metrics: Sequence[Mapping[str, Any]], task: type[Task]) -> Markup:
     ]
     sections = [_grid("Training", charts, metrics, level=2)]
     return Markup().join([*sections, *_learners(names, metrics), _health(names, metrics)])
+
+
+def _grouped(names: Sequence[str]) -> list[Chart]:
+    """Of a training without rewards: a chart per metric, and one per group of them."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if name not in ("step", "minutes"):
+            groups.setdefault(name.partition("/")[0], []).append(name)
+    return [
+        Chart("Time since the last line", "seconds", tuple(keys), True)
+        if group == "time"
+        else Chart(group, "", tuple(keys), True)
+        for group, keys in groups.items()
+    ]
 
 
 def _health(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> Markup:
@@ -161,4 +177,4 @@ def _changes(points: Sequence[tuple[float, float]]) -> bool:
 def _short(key: str, prefix: str | None = None) -> str:
     if prefix:
         return key.removeprefix(prefix)
-    return key[5:-2] if key.startswith("time/") else key.split("/", 1)[1]
+    return key[5:-2] if key.startswith("time/") else key.split("/", 1)[-1]

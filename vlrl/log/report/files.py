@@ -56,7 +56,12 @@ class Run:
 
     folder: Path
     metrics: Sequence[Mapping[str, Any]]
-    """One row a step."""
+    """In order of steps."""
+
+    @property
+    def num_steps(self) -> int:
+        """Training steps so far."""
+        return int(self.metrics[-1]["step"]) if self.metrics else 0
 
     @cached_property
     def config(self) -> str:

@@ -21,7 +21,7 @@ ENDS = ("mean", "low", "high")
 def tiles(run: Run) -> Markup:
     """The main metrics of every split with their paired change, and how long the run took."""
     shown = [_tile(run, c, name) for c in run.comparisons for name in run.main_metrics(c)]
-    return render("tiles.html.j2", tiles=shown, num_steps=len(run.metrics), time=_time(run.metrics))
+    return render("tiles.html.j2", tiles=shown, num_steps=run.num_steps, time=_time(run.metrics))
 
 
 def _tile(run: Run, comparison: Comparison, name: str) -> dict[str, str]:
