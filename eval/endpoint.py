@@ -21,10 +21,7 @@ from vlrl.errors import ConfigError
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Frame
-from vlrl.http.access import is_loopback
-
-RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""Statuses that a second try may cure; others are the request's own fault."""
+from vlrl.http.client import CallError, Client
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,19 @@ class Endpoint:
         *,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        host = host_of(options.url)
-        self.options, self.profile, self._sleep = options, profile, sleep
-        headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else {}
-        # A proxy of the environment is not asked for this machine's own address.
-        self._client = httpx2.Client(
-            timeout=options.timeout_s, headers=headers, trust_env=not is_loopback(host)
+        host_of(options.url)
+        self.options, self.profile = options, profile
+        self._client = Client(
+            options.url,
+            options.timeout_s,
+            options.max_tries,
+            options.wait_s,
+            key=options.api_key,
+            jitter=0.0,
+            name="endpoint",
+            sleep=sleep,
         )
+        self._client.connect()
         self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="ask")
 
     def __enter__(self) -> Endpoint:
@@ -110,25 +113,12 @@ class Endpoint:
         }
 
     def _post(self, body: dict[str, Any]) -> tuple[str | None, int, str | None]:
-        """(text, tokens written, error); tries again where that may help."""
-        wait, error = self.options.wait_s, ""
-        address = f"{self.options.url.rstrip('/')}/chat/completions"
-        for attempt in range(1, self.options.max_tries + 1):
-            try:
-                response = self._client.post(address, json=body)
-            except httpx2.TransportError as problem:
-                error, pause = f"{type(problem).__name__}: {problem}", wait
-            else:
-                if response.status_code == 200:
-                    return _text_of(response)
-                error = f"HTTP {response.status_code}: {response.text[:200]}"
-                if response.status_code not in RETRIED:
-                    return None, 0, error
-                pause = max(wait, _retry_after(response))
-            if attempt < self.options.max_tries:
-                self._sleep(pause)
-                wait *= 2
-        return None, 0, f"{error} (after {self.options.max_tries} tries)"
+        """(text, tokens written, error)"""
+        try:
+            response = self._client.call("POST", "/chat/completions", json=body)
+        except CallError as error:
+            return None, 0, str(error)
+        return _text_of(response)
 
 
 def host_of(url: str) -> str:
@@ -173,9 +163,3 @@ def _text_of(response: httpx2.Response) -> tuple[str | None, int, str | None]:
     if not isinstance(text, str):
         return None, 0, f"the completion's content is {type(text).__name__}, not text"
     return text, int(num_tokens), None
-
-
-def _retry_after(response: httpx2.Response) -> float:
-    """Seconds that the server asks to wait, at most a minute; dates are ignored."""
-    value = response.headers.get("retry-after", "")
-    return min(float(value), 60.0) if value.isdecimal() else 0.0

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
@@ -26,7 +22,8 @@ from pydantic import (
 )
 
 from vlrl.errors import RewardError, did_you_mean
-from vlrl.http.access import is_loopback, read_token
+from vlrl.http.access import read_token
+from vlrl.http.client import RETRIED, CallError, Client, Problem
 from vlrl.protocols import Reward
 from vlrl.reward.server.wire import (
     WIRE_VERSION,
@@ -44,10 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that a later try may cure; a 500 that a reward raised is not one of them."""
-MAX_PAUSE_S = 120.0
-CONNECT_TIMEOUT_S = 20.0
 NUM_IDS_SHOWN = 8
 
 
@@ -125,19 +118,25 @@ class Remote(Reward):
         self.needs = frozenset(options.needs)
         self.num_given_up = 0
         """Rollouts without a score so far, of this process."""
-        self._token = read_token(options.token_env)
-        self._url = options.url.rstrip("/")
-        self._sleep, self._random, self._lock = sleep, random.Random(), threading.Lock()
-        self._client: httpx2.Client | None = None
+        self._client = Client(
+            options.url,
+            options.timeout_s,
+            options.max_tries,
+            options.backoff_s,
+            key=read_token(options.token_env),
+            name="reward server",
+            problem_of=_problem_of,
+            sleep=sleep,
+        )
+        self._lock = threading.Lock()
         self._served: tuple[str, Health] | None = None
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One score a rollout, in order; raises RewardError that names the server and samples."""
         if not rollouts:
             return []
-        client = self._connected()
         try:
-            name, health = self._known(client)
+            name, health = self._known()
         except NoScoreError as problem:
             return [self._named(score) for score in self._give_up(rollouts, problem)]
         scores: dict[int, Score] = {}
@@ -145,7 +144,7 @@ class Remote(Reward):
         pool = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="remote")
         try:
             answers = [
-                pool.submit(self._score, client, name, health, [rollouts[i] for i in rows])
+                pool.submit(self._score, name, health, [rollouts[i] for i in rows])
                 for rows in requests
             ]
             for rows, answer in zip(requests, answers, strict=True):
@@ -157,30 +156,12 @@ class Remote(Reward):
 
     def close(self) -> None:
         """End the connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._client.close()
 
-    def _connected(self) -> httpx2.Client:
-        if self._client is None:
-            import httpx2
-
-            headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
-            host = httpx2.URL(self._url).host
-            # A host that is down shows in seconds, however long a score may take.
-            timeout_s = self.options.timeout_s
-            timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
-            # A proxy of the environment is not asked for this machine's own address.
-            self._client = httpx2.Client(
-                timeout=timeout, headers=headers, trust_env=not is_loopback(host)
-            )
-            weakref.finalize(self, self._client.close)
-        return self._client
-
-    def _known(self, client: httpx2.Client) -> tuple[str, Health]:
+    def _known(self) -> tuple[str, Health]:
         """The reward's name and the server's limits, asked once; raises RewardError on a misfit."""
         if self._served is None:
-            body = self._ask(client, "GET", "/health")
+            body = self._ask("GET", "/health")
             try:
                 health = read(Health, body)
             except WireError as error:
@@ -215,9 +196,7 @@ class Remote(Reward):
             )
         return name
 
-    def _score(
-        self, client: httpx2.Client, name: str, health: Health, rollouts: list[Rollout]
-    ) -> list[Score]:
+    def _score(self, name: str, health: Health, rollouts: list[Rollout]) -> list[Score]:
         options = self.options
         limits = health.limits
         if len(rollouts) > limits.max_rollouts:
@@ -234,7 +213,7 @@ class Remote(Reward):
                 rollouts,
             )
         try:
-            answer = self._ask(client, "POST", "/score", body, rollouts)
+            answer = self._ask("POST", "/score", body, rollouts)
         except NoScoreError as problem:
             return self._give_up(rollouts, problem)
         try:
@@ -244,55 +223,19 @@ class Remote(Reward):
 
     def _ask(
         self,
-        client: httpx2.Client,
         method: str,
         path: str,
         body: bytes | None = None,
         rollouts: Sequence[Rollout] = (),
     ) -> bytes:
         """The body of a 200; raises NoScoreError after the last try, RewardError on a refusal."""
-        import httpx2
-
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        pause_s, tries = self.options.backoff_s, self.options.max_tries
-        problem = ""
-        for attempt in range(1, tries + 1):
-            asked_s = 0.0
-            try:
-                response = client.request(method, self._url + path, content=body, headers=headers)
-            except (
-                httpx2.TimeoutException,
-                httpx2.NetworkError,
-                httpx2.ProxyError,
-                httpx2.RemoteProtocolError,
-            ) as error:
-                problem = f"{type(error).__name__}: {error}"
-            except httpx2.HTTPError as error:
-                raise self._error(f"{type(error).__name__}: {error}", rollouts) from error
-            else:
-                if response.status_code == 200:
-                    return response.content
-                kind, message = _problem_of(response)
-                problem = f"HTTP {response.status_code} at {path}: {message}"
-                if response.status_code == 500 and kind == "reward":
-                    raise NoScoreError(str(self._error(message, rollouts)))
-                if response.status_code not in RETRIED:
-                    raise self._error(problem, rollouts)
-                asked_s = _retry_after_s(response)
-            if attempt < tries:
-                wait_s = min(max(asked_s, pause_s * self._random.uniform(0.5, 1.5)), MAX_PAUSE_S)
-                log.warning(
-                    "reward server %s, try %d of %d: %s; again in %.1f s",
-                    self._url,
-                    attempt,
-                    tries,
-                    problem,
-                    wait_s,
-                )
-                self._sleep(wait_s)
-                pause_s *= 2
-        count = "1 try" if tries == 1 else f"{tries} tries"
-        raise NoScoreError(str(self._error(f"{problem} (after {count})", rollouts)))
+        try:
+            return self._client.call(method, path, content=body).content
+        except CallError as error:
+            failure = self._error(str(error), rollouts)
+            if error.problem.is_final and error.problem.kind != "reward":
+                raise failure from error
+            raise NoScoreError(str(failure)) from error
 
     def _give_up(self, rollouts: Sequence[Rollout], problem: NoScoreError) -> list[Score]:
         """No scores for these, while the budget lasts; raises RewardError where it does not."""
@@ -329,7 +272,7 @@ class Remote(Reward):
         shown = ", ".join(repr(one) for one in ids[:NUM_IDS_SHOWN])
         more = f" and {len(ids) - NUM_IDS_SHOWN} more" if len(ids) > NUM_IDS_SHOWN else ""
         whose = f" for {len(rollouts)} rollouts of samples {shown}{more}" if ids else ""
-        return RewardError(f"reward server {self._url}{whose}: {message}")
+        return RewardError(f"reward server {self._client.url}{whose}: {message}")
 
 
 def _requests(rollouts: Sequence[Rollout], batch_size: int) -> Iterator[list[int]]:
@@ -347,24 +290,15 @@ def _requests(rollouts: Sequence[Rollout], batch_size: int) -> Iterator[list[int
         yield rows
 
 
-def _problem_of(response: httpx2.Response) -> tuple[str, str]:
-    """(kind, message) of an error answer; another program's answer has no kind."""
+def _problem_of(response: httpx2.Response) -> Problem:
+    """What an error answer says; another program's answer has no kind."""
     try:
-        problem: Any = response.json()["error"]
-        return str(problem["kind"]), str(problem["message"])
+        said: Any = response.json()["error"]
+        kind, message = str(said["kind"]), str(said["message"])
     except (ValueError, LookupError, TypeError):
-        return "", f"{response.text[:200]!r}; is that a reward server?"
-
-
-def _retry_after_s(response: httpx2.Response) -> float:
-    """Seconds that the server asks to wait, written as a number or as a date; 0 = it does not."""
-    value = response.headers.get("retry-after", "").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max((when - datetime.now(UTC)).total_seconds(), 0.0)
+        kind, message = "", f"{response.text[:200]!r}; is that a reward server?"
+    status = response.status_code
+    if status == 500 and kind == "reward":
+        return Problem(message, True, kind)
+    text = f"HTTP {status} at {response.request.url.path}: {message}"
+    return Problem(text, status not in RETRIED)

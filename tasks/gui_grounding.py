@@ -25,7 +25,7 @@ from vlrl.gui.data.read import read_rows_of
 from vlrl.gui.data.rows import GroundingRow, RawRow, check_row
 from vlrl.gui.syntax import is_well_formed
 from vlrl.gui.verdict import Polygon, is_inside
-from vlrl.protocols import Task
+from vlrl.protocols import Drawing, Task
 from vlrl.stats import evenly
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
@@ -102,6 +102,11 @@ class GuiGrounding(Task):
     name = "gui_grounding"
     main_metrics = ("hit",)
     metric_labels: ClassVar[Mapping[str, str]] = {"hit": "hit rate"}
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Sampled answers": ("hit", "iou"),
+        "": ("size_ratio", "well_formed"),
+    }
+    drawing = Drawing("screens", "true box", "answer and its click")
     provides: ClassVar[Mapping[str, str]] = {
         "box": "target.box and parsed.box, vlrl.geometry.boxes.Box or None",
         "points": "parsed.points, tuple of vlrl.geometry.boxes.Point, best candidate first",

@@ -22,7 +22,7 @@ from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.reasoned_answer import JudgeAnswer, parse_judge_answer
 from vlrl.media.images import side_by_side
-from vlrl.protocols import Task
+from vlrl.protocols import Drawing, Task
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 PROMPT = (
@@ -75,6 +75,8 @@ class PreferenceJudgement(Task):
 
     options: Options
     name = "preference_judgement"
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("well_formed",)}
+    drawing = Drawing("pairs")
     provides: ClassVar[Mapping[str, str]] = {
         "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
         "verdict": "target.verdict and parsed.verdict, 1 or 2: which of two is better",

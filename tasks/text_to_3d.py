@@ -26,12 +26,13 @@ from vlrl.mesh.mesh import ColouredMesh
 from vlrl.mesh.parts import Part, parts_in
 from vlrl.mesh.point_sets import surface_distances
 from vlrl.mesh.render import render
+from vlrl.mesh.report import turntables
 from vlrl.mesh.sheet import contact_sheet, save_animation, turntable
 from vlrl.mesh.store import load_shape
 from vlrl.mesh.surface import surface_of
 from vlrl.mesh.voxelise import Voxels
 from vlrl.mesh.voxels import floater_share, iou
-from vlrl.protocols import Task
+from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart
 
 SHEET_COLUMNS = 3
@@ -112,6 +113,11 @@ class TextTo3D(Task):
 
     options: Options
     name = "text_to_3d"
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Sampled answers": ("iou",),
+        "": ("well_formed",),
+    }
+    drawing = Drawing("objects")
     provides: ClassVar[Mapping[str, str]] = {
         "shape": "parsed.occupancy, bool array [R, R, R]; target.shape, the reference's "
         "or None; target.parts and target.colours; parsed.mesh",
@@ -245,8 +251,14 @@ class TextTo3D(Task):
         save_animation(frames, folder / "turntable.webp")
 
     def answer_image(self, rollout: Rollout) -> np.ndarray | None:
-        """All views on one sheet."""
+        """The contact sheet of the views around the object."""
         return None if rollout.parsed is None else rollout.parsed.image
+
+    @classmethod
+    def report_sections(cls, run_folder: Path) -> Sequence[str]:
+        """Turntables of the held-out objects, before and after."""
+        section = turntables(run_folder)
+        return (section,) if section else ()
 
     def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image | None:
         """The reference's sheet and those of the answers, one below the other; None without any."""

@@ -18,7 +18,7 @@ from vlrl.image.data.caption_options import CaptionTaskOptions
 from vlrl.image.data.captions import CaptionRow, CaptionSource, read_captions
 from vlrl.image.statistics import brightness, contrast, saturation
 from vlrl.media.images import side_by_side
-from vlrl.protocols import Task
+from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,10 @@ class TextToImage(Task):
 
     options: Options
     name = "text_to_image"
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Sampled images (mean)": ("brightness", "contrast", "saturation"),
+    }
+    drawing = Drawing("images")
     provides: ClassVar[Mapping[str, str]] = {
         "image": "parsed.image, uint8 array [H, W, 3], sRGB",
         "caption": "target.caption, str: what the image should show",

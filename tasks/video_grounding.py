@@ -16,7 +16,7 @@ from vlrl.families.resize import video_size
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.media.frame_sampling import sample_frames
 from vlrl.media.video import read_part
-from vlrl.protocols import Task
+from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
 from vlrl.video.contact_sheet import Strip, contact_sheet, shown
 from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
@@ -104,6 +104,13 @@ class VideoGrounding(Task):
     name = "video_grounding"
     main_metrics = ("v_iou", "t_iou")
     metric_labels: ClassVar[Mapping[str, str]] = {"v_iou": "vIoU", "t_iou": "tIoU"}
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("well_formed",)}
+    drawing = Drawing(
+        "videos",
+        "true box",
+        "answer",
+        "; grey boxes: thinking; the bars below are time, truth first",
+    )
     finds_stages = True
     provides: ClassVar[Mapping[str, str]] = {
         "spans": "target.spans and parsed.spans, (start, end) pairs; target.closed: whole frames",

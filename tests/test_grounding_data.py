@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from vlrl.errors import ConfigError, DataError
-from vlrl.gui.data.options import SourceOptions
+from vlrl.gui.data.layouts import LAYOUTS
+from vlrl.gui.data.options import Format, SourceOptions
 from vlrl.gui.data.read import read_rows_of
 from vlrl.gui.data.sampling import sampled
 
@@ -290,3 +292,7 @@ def test_limit_and_folder_of_files(tmp_path):
         "a2",
         "b0",
     ]
+
+
+def test_every_layout_of_the_table_can_be_chosen() -> None:
+    assert get_args(Format) == (*LAYOUTS, "rows", "hub")

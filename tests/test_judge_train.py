@@ -171,6 +171,36 @@ def test_a_resumed_training_is_the_same_to_the_bit(parts, tmp_path):
         assert torch.equal(weight, dict(again.module.named_parameters())[name]), name
 
 
+def test_a_resumed_training_goes_on_in_its_log_and_ends_with_a_report(parts, tmp_path):
+    def logged(name: str) -> list[dict[str, float]]:
+        timed = ("minutes", "time/step_s", "time/evaluation_s")
+        return [{k: v for k, v in row.items() if k not in timed} for row in lines(tmp_path, name)]
+
+    build_trainer(config_of(parts, tmp_path, "whole", eval_every=2)).train()
+    cut = build_trainer(config_of(parts, tmp_path, "cut", eval_every=2, save_every=2))
+    save = cut.save
+
+    def save_then_lose_a_step() -> None:
+        save()
+        if cut.step == 2:
+            cut.write(cut.train_step())
+            raise KeyboardInterrupt
+
+    cut.save = save_then_lose_a_step
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    assert [row["step"] for row in logged("cut")] == [0, 1, 2, 2, 3]
+    for _ in range(2):  # a run that is over changes nothing
+        config = config_of(parts, tmp_path, "cut", eval_every=2, save_every=2)
+        build_trainer(config, resume=True).train()
+        assert [row["step"] for row in logged("cut")] == [0, 1, 2, 2, 3, 3]
+        assert logged("cut") == logged("whole")
+    html = (tmp_path / "cut/report.html").read_text(encoding="utf-8")
+    for title in ("loss", "accuracy", "test", "Time since the last line (seconds)"):
+        assert f"<figcaption>{title}</figcaption>" in html
+    assert "<b>3 steps</b>" in html
+
+
 def test_lora_trains_the_adapter_alone_and_is_merged(parts, tmp_path):
     lora = {"rank": 4, "alpha": 8}
     trainer = build_trainer(

@@ -21,10 +21,10 @@ from helpers_server import EVERYTHING, NODES, Running, local_values, post, remot
 from PIL import Image
 
 from vlrl.errors import ConfigError, RewardError
+from vlrl.http.client import retry_after_s
 from vlrl.reward.server.settings import ServeConfig
 from vlrl.reward.server.wire import Health, ScoreResponse, encode_request, encode_scores, read
 from vlrl.reward.tree import build_reward, score
-from vlrl.rewards.remote import _retry_after_s
 from vlrl.types import Finish, Rollout, Sample, Score
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -354,7 +354,7 @@ def test_another_programs_answer_is_no_score():
 def test_a_date_in_retry_after():
     for text, low, high in (("", 0, 0), ("soon", 0, 0), ("12", 12, 12), ("-3", 0, 0)):
         response = httpx2.Response(503, headers={"Retry-After": text})
-        assert low <= _retry_after_s(response) <= high
+        assert low <= retry_after_s(response) <= high
 
 
 # What is refused before anything is asked

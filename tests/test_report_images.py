@@ -30,7 +30,13 @@ from vlrl.types import Finish, Rollout, Score
 
 IMAGES = Path(__file__).resolve().parent.parent / "assets/images"
 NUM_SAMPLES = 30
-CONFIG = "name: run\nmetrics:\n  small:\n    use: jpeg_compressibility\n  right: {use: geneval}\n"
+CONFIG = """name: run
+task: {use: text_to_image}
+metrics:
+  small:
+    use: jpeg_compressibility
+  right: {use: geneval}
+"""
 LEARNER = "trainable_reward/adversarial_dino"
 
 
@@ -193,10 +199,21 @@ def test_hit_stands_for_itself_and_text_may_hold_any_sign(tmp_path: Path) -> Non
         (out / "web.json").write_text(json.dumps(summarise(rows, 50)), encoding="utf-8")
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         (out / "web.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "config.yaml").write_text("task: {use: gui_grounding}\n", encoding="utf-8")
     html = html_of(tmp_path)
     assert "<h2>Held-out accuracy</h2>" in html
     assert "<b>0.0 % &rarr; 50.0 %</b>" in tile(html, "hit rate, web")
     assert "small, web" not in html
+
+
+def test_a_run_whose_task_is_not_at_hand_is_reported_without_its_part(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run / "config.yaml").write_text(CONFIG.replace("text_to_image", "nowhere.at_all:Task"))
+    html = html_of(run)
+    assert "reported without its task's part" in caplog.text
+    assert "brightness (mean)" in titles(html)
+    assert html.count('<div class="card">') == NUM_SMALL_PICTURES
 
 
 def test_only_metrics_of_the_run_are_drawn(run: Path) -> None:
@@ -262,7 +279,7 @@ def test_the_gallery(run: Path, task: TextToImage) -> None:
     html = html_of(run)
     cards = html.split('<div class="card">')[1:]
     assert len(cards) == NUM_SMALL_PICTURES
-    assert "&lt;b&gt;grapes&lt;/b&gt; &amp; &quot;a&quot; bowl" in cards[0]
+    assert "&lt;b&gt;grapes&lt;/b&gt; &amp; &#34;a&#34; bowl" in cards[0]
     assert "<b>grapes</b>" not in html
     labels = [re.findall(r"<figcaption>(\w+)</figcaption>", card) for card in cards]
     assert labels[0] == ["reference", "before", "after"]

@@ -108,7 +108,7 @@ def test_the_report_of_answers_before_and_after(clips: Path, tmp_path: Path) -> 
     metrics = {"reward/mean": 0.5, "rollout/v_iou": 0.2, "time/sampling_s": 1.0}
     lines = "".join(json.dumps({"step": k, **metrics}) + "\n" for k in (1, 2))
     (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
-    (folder / "config.yaml").write_text("name: run\n", encoding="utf-8")
+    (folder / "config.yaml").write_text("task: {use: video_grounding}\n", encoding="utf-8")
     lost = write_track(7, 9, [[1, 2, 30, 40]] * 3, [[50, 40, 100, 80]] * 3)
     for label in ("before", "after"):
         rollouts = []

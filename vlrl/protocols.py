@@ -34,6 +34,19 @@ StageStarts = Sequence[tuple[int, int]]
 """(first character, stage), in the order of the text; before the first one stands stage 0."""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How reports speak of what `Task.draw` draws."""
+
+    title: str = "answers"
+    """Plural, e.g. "screens"."""
+    truth: str = ""
+    """What the truth's marks are."""
+    answer: str = ""
+    """What an answer's marks are."""
+    note: str = ""
+
+
 class Task(ABC):
     """Data, the reading of answers, and the metrics that say how good they are."""
 
@@ -46,6 +59,9 @@ class Task(ABC):
     """The metrics that a report shows first; of those that a run has."""
     metric_labels: ClassVar[Mapping[str, str]] = {}
     """How reports write a metric's name, where not as it is."""
+    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Charts of metrics that are drawn together, by title; those under "" are not drawn."""
+    drawing: ClassVar[Drawing] = Drawing()
     finds_stages: ClassVar[bool] = False
     """Whether `stage_starts` finds the stages of a written answer."""
 

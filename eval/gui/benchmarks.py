@@ -17,7 +17,7 @@ class Benchmark:
     files: tuple[str, ...]
     """Glob patterns of the annotation files, as published."""
     format: str
-    """Reader of the published files, a name of `vlrl.gui.data.read.READERS`."""
+    """Reader of the published files, a name of `vlrl.gui.data.layouts.LAYOUTS`."""
     images: tuple[str, ...]
     """Folders that image paths may be relative to; the first that exists is taken."""
     table: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,75 +12,58 @@ from PIL import Image
 
 from vlrl.eval.gui.compare import Comparison
 from vlrl.geometry.boxes import Box, Frame, Point
-from vlrl.geometry.overlay import Mark, overlay
+from vlrl.geometry.overlay import ANSWER_COLOURS, TRUE_COLOUR, Mark, overlay
 from vlrl.gui.verdict import polygon_of
-from vlrl.log.report.style import STYLE
+from vlrl.log.report.page import render
 
 MAX_SIDE_PX = 960
 MAX_CARDS = 60
-FIRST_COLOUR, SECOND_COLOUR, TRUE_COLOUR = "#1f6feb", "#d1242f", "#12a150"
+FIRST, SECOND = ANSWER_COLOURS[:2]
 
 
 def write_gallery(result: Comparison, path: Path) -> None:
     """Write the page; images that are not on this machine are drawn as an empty screen."""
     a, b = result.rates
-    sections = [
-        f"<h1>{escape(result.first)} &rarr; {escape(result.second)}</h1>",
-        '<p class="note">Paired by item; the bracket is a 95 % bootstrap interval.</p>',
-        '<div class="tiles">',
-        _tile("accuracy", f"{100 * a:.1f} % &rarr; {100 * b:.1f} %", f"{result.num_items} items"),
-        _tile(
+    tiles = (
+        ("accuracy", f"{100 * a:.1f} % \u2192 {100 * b:.1f} %", f"{result.num_items} items"),
+        (
             "change",
             f"{100 * result.change:+.1f} points",
             f"[{100 * result.low:+.1f}, {100 * result.high:+.1f}]",
         ),
-        _tile(
+        (
             "changed items",
             f"{len(result.gained)} gained, {len(result.lost)} lost",
             f"McNemar p = {result.p_value:.3g}",
         ),
-        '</div><p class="note key">',
-        *(
-            f'<i style="border-color:{colour}"></i>{name}'
-            for colour, name in (
-                (TRUE_COLOUR, "target"),
-                (FIRST_COLOUR, "first run"),
-                (SECOND_COLOUR, "second run"),
-            )
-        ),
-        "</p>",
-    ]
+    )
+    colours = ((TRUE_COLOUR, "target"), (FIRST, "first run"), (SECOND, "second run"))
+    sections = []
     for title, pairs in (("Gained", result.gained), ("Lost", result.lost)):
         shown = pairs[: MAX_CARDS // 2]
-        if not pairs:
-            continue
-        count = f"{len(pairs)}" if len(shown) == len(pairs) else f"{len(shown)} of {len(pairs)}"
-        cards = "".join(_card(first, second) for first, second in shown)
-        sections.append(f'<h2>{title} ({count})</h2><div class="pairs">{cards}</div>')
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>vlrl compare</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>"
+        if pairs:
+            of_all = "" if len(shown) == len(pairs) else f" of {len(pairs)}"
+            cards = [_card(first, second) for first, second in shown]
+            sections.append((f"{title} ({len(shown)}{of_all})", cards))
+    page = render(
+        "gallery.html.j2",
+        Path(__file__).parent,
+        title="vlrl compare",
+        first=result.first,
+        second=result.second,
+        tiles=tiles,
+        colours=colours,
+        sections=sections,
     )
     path.write_text(page, encoding="utf-8")
 
 
-def _tile(name: str, figure: str, note: str) -> str:
-    return f'<div class="tile"><span>{name}</span><b>{figure}</b><span>{note}</span></div>'
-
-
-def _card(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td>{name}</td><td><code>{escape(str(row['output'])[-160:])}</code></td>"
-        f"<td>{escape(row['reason'])}</td></tr>"
+def _card(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        (name, str(row["output"])[-160:], row["reason"])
         for name, row in (("first", first), ("second", second))
-    )
-    return (
-        f'<div class="pair"><p><b>{escape(first["instruction"])}</b><br>'
-        f"<code>{escape(first['id'])}</code></p>{_image(first, second)}"
-        f"<table>{rows}</table></div>"
-    )
+    ]
+    return {"item": first, "image": _image(first, second), "rows": rows}
 
 
 def _image(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
@@ -102,8 +84,7 @@ def _image(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     marked = overlay(image, true, [_mark(row, frame) for row in (first, second)])
     buffer = io.BytesIO()
     marked.save(buffer, format="WEBP", quality=80)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img alt="{escape(first["instruction"])}" src="data:image/webp;base64,{data}">'
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _mark(row: Mapping[str, Any], frame: Frame) -> Mark:

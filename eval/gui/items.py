@@ -6,7 +6,6 @@ have no area, and the published denominators count them. What cannot be meant is
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,9 +17,9 @@ from vlrl.data.json_file import read_json_rows
 from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.eval.gui.benchmarks import Benchmark, annotation_files, image_folder
 from vlrl.geometry.boxes import Box, Frame
+from vlrl.gui.data.layouts import LAYOUTS
 from vlrl.gui.data.mapped import mapped_rows, row_reader
 from vlrl.gui.data.options import SourceOptions
-from vlrl.gui.data.read import READERS
 from vlrl.gui.data.rows import Convention, RawRow, four_numbers, image_size_of, in_pixels
 from vlrl.gui.verdict import Refusal, Target, polygon_of
 from vlrl.stats import evenly
@@ -82,17 +81,17 @@ def _raw_items(benchmark: Benchmark, source: Source) -> Iterator[tuple[RawRow, C
     if name in ("rows", "hub"):
         yield from _table_items(source, name)
         return
-    if name not in READERS:
-        known = (*READERS, "rows", "hub")
+    if name not in LAYOUTS:
+        known = (*LAYOUTS, "rows", "hub")
         raise ConfigError(f"unknown --format {name!r}; {did_you_mean(name, known)}")
     if source.columns:
         raise ConfigError(f"--columns belongs to the formats rows and hub, not to {name!r}")
-    module = importlib.import_module(READERS[name])
+    layout = LAYOUTS[name]
     for path in annotation_files(benchmark, source.data, source.files):
         for number, row in enumerate(read_json_rows(path), start=1):
             where = f"{path}, row {number}"
-            raw = module.read_row(row, where, path.stem)
-            yield _worded(raw, row, source), source.box or module.CONVENTION
+            raw = layout.read_row(row, where, path.stem)
+            yield _worded(raw, row, source), source.box or layout.convention
 
 
 def _table_items(source: Source, name: str) -> Iterator[tuple[RawRow, Convention]]:

@@ -9,33 +9,21 @@ from __future__ import annotations
 
 import base64
 import io
-import logging
 import math
 import os
-import random
-import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from vlrl.errors import RewardError
-from vlrl.http.access import is_loopback
+from vlrl.http.client import CallError, Client
 from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
 from vlrl.judge.yes_token import Reading, spellings
 
-if TYPE_CHECKING:
-    import httpx2
-
-log = logging.getLogger(__name__)
-
-RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-MAX_PAUSE_S = 120.0
-CONNECT_TIMEOUT_S = 20.0
 FILTERED_LOGPROB = -9000.0
 """What servers write for a token that their sampling filter has cut lies below it (-9999)."""
 
@@ -80,38 +68,32 @@ class EndpointJudge:
         self.no = frozenset(spellings(template.no))
         if self.yes & self.no:
             raise RewardError(f"{sorted(self.yes & self.no)} stand for yes and for no")
-        self._sleep, self._random, self._lock = sleep, random.Random(), threading.Lock()
-        self._key = _key(options.api_key_env)
-        self._http: httpx2.Client | None = None
+        self._client = Client(
+            options.url,
+            options.timeout_s,
+            options.max_tries,
+            options.backoff_s,
+            key=_key(options.api_key_env),
+            name="judge",
+            sleep=sleep,
+        )
 
     def ask(self, book: ImageBook, asks: Sequence[Ask]) -> list[Reading]:
         """One reading a question, in order."""
         if not asks:
             return []
-        client = self._client()
+        self._client.connect()
         urls = [data_url(image) for image in book.images]
         pool = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="judge")
         try:
-            calls = [pool.submit(self._one, client, urls, ask) for ask in asks]
+            calls = [pool.submit(self._one, urls, ask) for ask in asks]
             return [call.result() for call in calls]
         finally:
             # After an error nobody waits for the other calls: the run is about to stop.
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _client(self) -> httpx2.Client:
-        if self._http is None:
-            import httpx2
-
-            o = self.options
-            headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
-            limit_s = httpx2.Timeout(o.timeout_s, connect=min(o.timeout_s, CONNECT_TIMEOUT_S))
-            local = is_loopback(httpx2.URL(o.url).host)
-            self._http = httpx2.Client(timeout=limit_s, headers=headers, trust_env=not local)
-            weakref.finalize(self, self._http.close)
-        return self._http
-
-    def _one(self, client: httpx2.Client, urls: Sequence[str], ask: Ask) -> Reading:
-        answer = self._post(client, self.body(urls, ask), ask)
+    def _one(self, urls: Sequence[str], ask: Ask) -> Reading:
+        answer = self._post(self.body(urls, ask), ask)
         try:
             content = answer["choices"][0]["logprobs"]["content"]
             places = [(str(token["token"]), _by_text(token["top_logprobs"])) for token in content]
@@ -190,39 +172,15 @@ class EndpointJudge:
             found.append(high + math.log(sum(math.exp(one - high) for one in logs)))
         return found[0], found[1]
 
-    def _post(self, client: httpx2.Client, body: dict[str, Any], ask: Ask) -> Any:
-        import httpx2
-
-        o = self.options
-        address, pause_s, problem = f"{o.url.rstrip('/')}/chat/completions", o.backoff_s, ""
-        for attempt in range(1, o.max_tries + 1):
-            asked_s = 0.0
-            try:
-                response = client.post(address, json=body)
-            except httpx2.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
-            else:
-                if response.status_code == 200:
-                    try:
-                        return response.json()
-                    except ValueError:
-                        raise self._error(f"no JSON: {response.text[:200]!r}", ask) from None
-                problem = f"HTTP {response.status_code}: {response.text[:200]}"
-                if response.status_code not in RETRIED:
-                    raise self._error(problem, ask)
-                after = response.headers.get("retry-after", "").strip()
-                asked_s = float(after) if after.isdecimal() else 0.0
-            if attempt < o.max_tries:
-                with self._lock:
-                    jitter = self._random.uniform(0.5, 1.5)
-                wait_s = min(max(asked_s, pause_s * jitter), MAX_PAUSE_S)
-                log.warning(
-                    "judge %s, try %d of %d: %s; again in %.1f s",
-                    o.url, attempt, o.max_tries, problem, wait_s,
-                )  # fmt: skip
-                self._sleep(wait_s)
-                pause_s *= 2
-        raise self._error(f"{problem} (after {o.max_tries} tries)", ask)
+    def _post(self, body: dict[str, Any], ask: Ask) -> Any:
+        try:
+            response = self._client.call("POST", "/chat/completions", json=body)
+        except CallError as error:
+            raise self._error(str(error), ask) from error
+        try:
+            return response.json()
+        except ValueError:
+            raise self._error(f"no JSON: {response.text[:200]!r}", ask) from None
 
     def _error(self, message: str, ask: Ask) -> RewardError:
         return RewardError(f"judge {self.options.url}, question on {ask.about!r}: {message}")

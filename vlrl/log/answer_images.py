@@ -27,15 +27,16 @@ def save_answers(
 
     Writes nothing where the task's answers are no images.
     """
-    if "image" not in task.provides:
+    images = {place: task.answer_image(rollout) for place, rollout in answers.items()}
+    shown = {place: image for place, image in images.items() if image is not None}
+    if not shown:
         return
     folder.mkdir(parents=True, exist_ok=True)
     truth = task.draw(sample, [])
     if truth is not None:
         _save(truth, folder / TRUTH, max_height_px)
-    for place, rollout in answers.items():
-        if rollout.parsed is not None:
-            _save(Image.fromarray(rollout.parsed.image), folder / answer_file(place), max_height_px)
+    for place, image in shown.items():
+        _save(Image.fromarray(image), folder / answer_file(place), max_height_px)
 
 
 def _save(image: Image.Image, path: Path, max_height_px: int) -> None:

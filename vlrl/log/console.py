@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-REWARD = ("reward", "reward/mean", "{:.3f}")
-COLUMNS = (
+from vlrl.protocols import Task
+
+Columns = Sequence[tuple[str, str, str]]
+"""(label, metric, format)"""
+
+COLUMNS: Columns = (
     ("kl", "update/kl", "{:.4f}"),
     ("entropy", "update/entropy", "{:.3f}"),
     ("length", "rollout/num_actions", "{:.1f}"),
@@ -31,12 +35,10 @@ class StepConsole:
         *,
         show: bool,
         quiet: bool,
-        task_metrics: Mapping[str, str] | None = None,
+        columns: Columns = (),
     ) -> None:
-        """task_metrics: those of the task that a line shows, by name, each with its label."""
-        self.task_metrics = task_metrics or {}
         self.title, self.total, self.done = title, total, done
-        self.show = show
+        self.show, self.columns = show, columns
         # A bar drawn into a file is a mess of control characters.
         self.plain = quiet or not sys.stderr.isatty()
         self.console = Console(stderr=True, highlight=False)
@@ -73,7 +75,7 @@ class StepConsole:
         self.done += count
         if not self.show:
             return
-        text = describe(metrics, self.task_metrics) if metrics else ""
+        text = describe(metrics, self.columns) if metrics else ""
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, metrics=text)
         elif metrics or self.done >= self.total or time.monotonic() - self.last_line > 10:
@@ -83,6 +85,12 @@ class StepConsole:
                 soft_wrap=True,
             )
 
+    def note(self, metrics: Mapping[str, float]) -> None:
+        """A line for a measurement between two steps; nothing where it is empty."""
+        if self.show and metrics:
+            text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            self.console.print(f"{self.title} {self.done}/{self.total}  {text}", soft_wrap=True)
+
     def _left(self) -> str:
         worked = self.done - self.first
         if not worked:
@@ -91,10 +99,18 @@ class StepConsole:
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
-def describe(metrics: Mapping[str, float], task_metrics: Mapping[str, str]) -> str:
+def task_columns(task: type[Task]) -> Columns:
+    """The reward, the task's main metrics and the trainer's."""
+    labels = {name: task.metric_labels.get(name, name) for name in task.main_metrics}
+    own = [
+        (label, f"rollout/{name}", "{:.1%}" if label.endswith(" rate") else "{:.3f}")
+        for name, label in labels.items()
+    ]
+    return (("reward", "reward/mean", "{:.3f}"), *own, *COLUMNS)
+
+
+def describe(metrics: Mapping[str, float], columns: Columns) -> str:
     """A step in one line: the metrics that tell whether it learns, and where its time went."""
-    own = [(label, f"rollout/{name}", "{:.3f}") for name, label in task_metrics.items()]
-    columns = (REWARD, *own, *COLUMNS)
     parts = [
         f"{label} {form.format(metrics[name])}" for label, name, form in columns if name in metrics
     ]

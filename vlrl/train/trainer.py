@@ -45,7 +45,7 @@ from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
 from vlrl.errors import RewardError
-from vlrl.log.console import StepConsole
+from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
@@ -122,7 +122,7 @@ class Trainer(Generic[T]):
             self.step,
             show=show,
             quiet=config.log.quiet,
-            task_metrics={m: self.task.metric_labels.get(m, m) for m in self.task.main_metrics},
+            columns=task_columns(type(self.task)),
         ) as console:
             while self.step < config.num_steps:
                 metrics = self.train_step()

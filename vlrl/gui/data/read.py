@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,26 +10,12 @@ from typing import Any, Literal
 from vlrl.data.collect import Rows, collect
 from vlrl.data.json_file import read_json_rows
 from vlrl.errors import ConfigError, DataError
+from vlrl.gui.data.layouts import LAYOUTS
 from vlrl.gui.data.options import SourceOptions
 from vlrl.gui.data.rows import Convention, GroundingRow, RawRow, check_row
 from vlrl.gui.data.sampling import dataset_yaml, sampled
 
 RowReader = Callable[[Any, str, str], RawRow]
-
-READERS: dict[str, str] = {
-    "screens": "vlrl.gui.data.screens",
-    "gui_g2": "vlrl.gui.data.gui_g2",
-    "gui_g1": "vlrl.gui.data.gui_g1",
-    "screenspot": "vlrl.gui.data.screenspot",
-    "screenspot_pro": "vlrl.gui.data.screenspot_pro",
-    "osworld_g": "vlrl.gui.data.osworld_g",
-    "osworld_g_mai": "vlrl.gui.data.osworld_g_mai",
-    "osworld_g_mai_verbatim": "vlrl.gui.data.osworld_g_mai_verbatim",
-    "mmbench_gui": "vlrl.gui.data.mmbench_gui",
-    "ui_vision": "vlrl.gui.data.ui_vision",
-    "ui_vision_layout": "vlrl.gui.data.ui_vision_layout",
-}
-"""Modules with `read_row(row, where, stem)` and the format's own `CONVENTION`."""
 
 
 def read_rows_of(
@@ -82,12 +67,12 @@ def _raw_rows(options: SourceOptions) -> Iterator[tuple[Any, str, str, RowReader
         for row, where, stem in mapped_rows(options):
             yield row, where, stem, read_row, options.box
         return
-    module = importlib.import_module(READERS[options.format])
-    convention = options.box or module.CONVENTION
+    layout = LAYOUTS[options.format]
+    convention = options.box or layout.convention
     for path, fraction in source_files(Path(options.path), options.format):
         rows = read_json_rows(path)
         for index in sampled(len(rows), fraction, str(path)):
-            yield rows[index], f"{path}, row {index + 1}", path.stem, module.read_row, convention
+            yield rows[index], f"{path}, row {index + 1}", path.stem, layout.read_row, convention
 
 
 def source_files(path: Path, format_name: str) -> list[tuple[Path, str]]:

@@ -20,6 +20,7 @@ from vlrl.judge.module import JudgeModule
 from vlrl.judge.question import write_template
 from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.judge.train.trainer import JudgeTrainer
+from vlrl.log.sinks import open_sinks
 from vlrl.policy.vision_language.loading import add_lora
 from vlrl.train.checkpoint import Checkpoints
 
@@ -48,13 +49,15 @@ def build_trainer(
     module, processor = new_module(config)
     prepare(module.core)
     engine = Engine(module, config, world)
-    resolved = to_yaml(plain(config))
-    trainer = JudgeTrainer(config, resolved, world, folder, module, processor, engine, checkpoints)
+    resolved = plain(config)
+    text = to_yaml(resolved)
+    trainer = JudgeTrainer(config, text, world, folder, module, processor, engine, checkpoints)
     if latest is not None:
         trainer.resume(latest)
     if world.is_main:  # a resume that fails leaves the run's record as it was
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(resolved, encoding="utf-8")
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
     return trainer
 
 

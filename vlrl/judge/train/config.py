@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from vlrl.config.schema import DistConfig, OptimConfig
+from vlrl.config.schema import DistConfig, LogConfig, OptimConfig
 from vlrl.config.section import LoraSection, Section
 from vlrl.judge.data.preference import PreferenceSource
 from vlrl.judge.question import DEFAULT_CRITERIA, Example, JudgeTemplate
@@ -56,7 +56,8 @@ class JudgeTrainConfig(Section):
     held_out: dict[str, HeldOutConfig] = Field({}, description="pairs that only measure, by name")
     eval_every: NonNegativeInt = Field(0, description="steps; 0 = only before and after")
     save_every: NonNegativeInt = Field(0, description="steps; 0 = only at the end")
-    log_every: PositiveInt = 10
+    log_every: PositiveInt = Field(10, description="steps between lines of training metrics")
+    log: LogConfig = LogConfig()
     optim: OptimConfig = OptimConfig(lr=1e-5)
     dist: DistConfig = DistConfig()
 

@@ -7,10 +7,10 @@ stage ──> PairSampler ──> this rank's pairs ──> questions, images on
 
 from __future__ import annotations
 
-import json
+import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,21 @@ from vlrl.judge.question import ImageBook, Questions
 from vlrl.judge.train.config import JudgeTrainConfig, StageConfig
 from vlrl.judge.train.items import PairSampler, encode_completion, items_of
 from vlrl.judge.verdicts import judged, judged_by_scores
+from vlrl.log.console import StepConsole
+from vlrl.log.metrics import Meter
+from vlrl.log.report.write import write_report
+from vlrl.log.sinks import Sink
 from vlrl.stats import one_a_stretch
 from vlrl.train.checkpoint import Checkpoints
 
 Patches = Sequence[tuple[Tensor, Tensor]]
+
+COLUMNS = (
+    ("loss", "loss", "{:.4g}"),
+    ("accuracy", "accuracy", "{:.1%}"),
+    ("grad", "grad_norm", "{:.3g}"),
+)
+"""What a step shows on the screen."""
 
 
 @dataclass(frozen=True)
@@ -83,35 +94,56 @@ class JudgeTrainer:
             name: one_a_stretch(read_preferences(one.data).good, one.limit)
             for name, one in config.held_out.items()
         }
+        self.sinks: Sequence[Sink] = ()
+        """Set once the run is known to start: on the main rank."""
         self.step = 0
         self.started = time.monotonic()
+        self.times = Meter()
+        """Since the last line of metrics.jsonl."""
 
     def train(self) -> None:
         """Measure, train to the end, measure again; goes on where `step` stands."""
-        config = self.config
-        if self.step == 0:
-            self.evaluate()
-        while self.step < config.num_steps_total:
-            metrics = self.train_step()
-            if self.step % config.log_every == 0 or self.step == config.num_steps_total:
-                self.write(metrics)
-            if config.eval_every and self.step % config.eval_every == 0:
-                self.evaluate()
-            if config.save_every and self.step % config.save_every == 0:
-                self.save()
-        if self.checkpoints.newest_step != self.step:
-            self.save()
-        if not config.eval_every or self.step % config.eval_every:
-            self.evaluate()
+        config, last = self.config, self.config.num_steps_total
+        show = self.world.is_main and config.log.console
+        with StepConsole(
+            config.name, last, self.step, show=show, quiet=config.log.quiet, columns=COLUMNS
+        ) as console:
+            if self.step == 0:
+                console.note(self.evaluate())
+            while self.step < last:
+                metrics = self.train_step()
+                logged = self.step % config.log_every == 0 or self.step == last
+                if logged:
+                    self.write(metrics)
+                console.advance(1, metrics if logged else None)
+                if self._due(config.eval_every):
+                    console.note(self.evaluate())
+                # After the measurement, so that a run that resumes here has its line already.
+                if self._due(config.save_every):
+                    self.save()
+        for sink in self.sinks:
+            sink.close()
+        if config.log.report and self.world.is_main:
+            print(f"report: {write_report(self.folder)}", flush=True)
+
+    def _due(self, every: int) -> bool:
+        """Every so many steps, and after the last one."""
+        return self.step == self.config.num_steps_total or bool(every and self.step % every == 0)
 
     def train_step(self) -> dict[str, float]:
-        """One optimizer step; figures over all ranks."""
+        """One optimizer step; its metrics, the same on all ranks."""
+        with self.times.timed("step"):
+            return self._train_step()
+
+    def _train_step(self) -> dict[str, float]:
+        meter = Meter()
         batch = self.draw()
         bradley_terry = self.config.kind == "bradley_terry"
         # A pair of scores is compared, so the two stay in one chunk.
         unit = 2 if bradley_terry else 1
         chunks = _chunks(batch.encoded, self.config.dist.max_tokens_per_chunk, unit)
-        total = all_sum([len(batch.encoded) / unit], self.world)[0]
+        mine = len(batch.encoded) / unit
+        total = all_sum([mine], self.world)[0]
         most = int(all_max(len(chunks), self.world))
         loss_sum, hits = 0.0, 0.0
         broken = False
@@ -130,10 +162,11 @@ class JudgeTrainer:
             raise NonFiniteError(f"the loss is nan or inf; pairs: {', '.join(batch.ids)}")
         norm = self.engine.step(batch.ids)
         self.step += 1
-        loss_all, hits_all = all_sum([loss_sum, hits], self.world)
-        metrics = {"loss": loss_all / total, "accuracy": hits_all / total}
-        # DeepSpeed tells no norm where it shards nothing.
-        return metrics if norm != norm else {**metrics, "grad_norm": norm}
+        meter.add_sum("loss", loss_sum, mine)
+        meter.add_sum("accuracy", hits, mine)
+        if not math.isnan(norm):  # DeepSpeed tells no norm where it shards nothing
+            meter.maximum("grad_norm", norm)
+        return meter.reduce(self.world)
 
     def draw(self) -> Batch:
         """This rank's share of the next pairs, as questions with what is to be said."""
@@ -215,7 +248,7 @@ class JudgeTrainer:
         """Pairwise accuracy on every held-out set, by kind, written to the log."""
         self.module.eval()
         metrics: dict[str, float] = {}
-        with torch.no_grad(), self.engine.serving():
+        with self.times.timed("evaluation"), torch.no_grad(), self.engine.serving():
             for name, pairs in self.held_out.items():
                 mine = pairs[self.world.rank :: self.world.size]
                 found = [one for part in all_gather(self._judged(mine), self.world) for one in part]
@@ -238,17 +271,13 @@ class JudgeTrainer:
             scores += list(zip(flat[::2], flat[1::2], strict=True))
         return judged_by_scores(pairs, scores)
 
-    def write(self, metrics: dict[str, float]) -> None:
-        """One line of metrics.jsonl, and one on the screen."""
-        if not self.world.is_main:
-            return
+    def write(self, metrics: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl; all ranks call this."""
         minutes = round((time.monotonic() - self.started) / 60, 2)
-        line = {"step": self.step, "minutes": minutes, "lr": self.engine.lr, **metrics}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
-        print(f"step {self.step}/{self.config.num_steps_total}: {shown}", flush=True)
+        times, self.times = self.times.reduce(self.world), Meter()
+        line = {"minutes": minutes, "lr": self.engine.lr, **times, **metrics}
+        for sink in self.sinks:
+            sink.write(self.step, line)
 
     def save(self) -> None:
         """Write a checkpoint; all ranks call this."""

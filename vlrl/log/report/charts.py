@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from vlrl.log.report.page import render
 
 WIDTH, HEIGHT = 460, 210
 LEAST_LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 28
@@ -17,7 +20,7 @@ Series = Sequence[tuple[float, float]]
 
 def line_chart(
     title: str, series: Mapping[str, Series], unit: str = "", *, smooth: bool = True
-) -> str:
+) -> Markup:
     """One chart of some series of (step, value); values that are not finite are left out.
 
     Each series is drawn faintly as it is and boldly as a running mean, since rewards are noisy;
@@ -29,7 +32,7 @@ def line_chart(
     }
     clean = {name: points for name, points in clean.items() if points}
     if not clean:
-        return ""
+        return Markup()
     xs = [x for points in clean.values() for x, _ in points]
     ys = [y for points in clean.values() for _, y in points]
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
@@ -43,26 +46,29 @@ def line_chart(
         v = TOP + (y_high - y) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
         return round(u, 1), round(v, 1)
 
-    parts = [_grid(ticks, labels, place, x_low, x_high)]
+    paths = []
     for number, points in enumerate(clean.values()):
         colour = COLOURS[number % len(COLOURS)]
         placed = [place(*p) for p in points]
         if smooth and len(points) > 4:
-            parts.append(_path(placed, colour, 1, 0.3))
+            paths.append((placed, colour, 1, 0.3))
             placed = [place(*p) for p in running_mean(points)]
-        parts.append(_path(placed, colour, 2, 1.0))
+        paths.append((placed, colour, 2, 1.0))
         if not smooth:
-            parts += [_path([point], colour, 2, 1.0) for point in placed]
-    legend = " ".join(
-        f'<span><i style="background:{COLOURS[i % len(COLOURS)]}"></i>{escape(name)}</span>'
-        for i, name in enumerate(clean)
-    )
-    label = f"{title} ({unit})" if unit else title
-    return (
-        f'<figure class="chart"><figcaption>{escape(label)}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
-        f"{''.join(parts)}</svg>"
-        f"{f'<p class=legend>{legend}</p>' if len(clean) > 1 else ''}</figure>"
+            paths += [([point], colour, 2, 1.0) for point in placed]
+    ends = ((x_low, "start"), (x_high, "end"))
+    steps = [(place(x, y_low)[0], f"{x:g}", anchor) for x, anchor in ends]
+    return render(
+        "chart.html.j2",
+        label=f"{title} ({unit})" if unit else title,
+        width=WIDTH,
+        height=HEIGHT,
+        left=left,
+        right=WIDTH - RIGHT,
+        ticks=[(place(x_low, tick)[1], text) for tick, text in zip(ticks, labels, strict=True)],
+        steps=[*steps, ((left + WIDTH - RIGHT) / 2, "step", "middle")],
+        paths=paths,
+        legend=[(COLOURS[i % len(COLOURS)], name) for i, name in enumerate(clean)],
     )
 
 
@@ -95,37 +101,3 @@ def _labels(ticks: Sequence[float]) -> list[str]:
         if len(set(labels)) == len(labels):
             break
     return labels
-
-
-def _grid(
-    ticks: Sequence[float],
-    labels: Sequence[str],
-    place: Callable[[float, float], tuple[float, float]],
-    x_low: float,
-    x_high: float,
-) -> str:
-    lines = []
-    left, _ = place(x_low, ticks[0])
-    for tick, label in zip(ticks, labels, strict=True):
-        _, y = place(x_low, tick)
-        lines.append(
-            f'<line x1="{left:g}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" class="grid"/>'
-            f'<text x="{left - 6:g}" y="{y + 4}" text-anchor="end">{label}</text>'
-        )
-    for value, anchor in ((x_low, "start"), (x_high, "end")):
-        x, _ = place(value, ticks[0])
-        lines.append(f'<text x="{x}" y="{HEIGHT - 8}" text-anchor="{anchor}">{value:g}</text>')
-    middle = (left + WIDTH - RIGHT) / 2
-    lines.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">step</text>')
-    return "".join(lines)
-
-
-def _path(points: Sequence[tuple[float, float]], colour: str, width: int, opacity: float) -> str:
-    if len(points) == 1:
-        x, y = points[0]
-        return f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>'
-    d = "M" + "L".join(f"{x},{y}" for x, y in points)
-    return (
-        f'<path d="{d}" fill="none" stroke="{colour}" stroke-width="{width}" '
-        f'opacity="{opacity}" stroke-linejoin="round"/>'
-    )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
+
 from vlrl.log.report.charts import line_chart
+from vlrl.log.report.page import render
+from vlrl.protocols import Task
 
 
 class Chart(NamedTuple):
@@ -19,14 +22,6 @@ class Chart(NamedTuple):
     """Drawn even where no figure changes."""
 
 
-FROM_TASK = (
-    Chart("Sampled answers", "", ("rollout/hit", "rollout/iou")),
-    Chart(
-        "Sampled images",
-        "mean",
-        ("rollout/brightness", "rollout/contrast", "rollout/saturation"),
-    ),
-)
 FROM_TRAINER = (
     Chart("KL to the reference", "an action", ("update/kl",)),
     Chart("Entropy", "nats an action", ("update/entropy",)),
@@ -57,36 +52,51 @@ FROM_HEALTH = (
     ("Values near an end of the range", "share", "_saturated"),
 )
 IN_OTHER_CHARTS = {"reward/mean", "reward/group_std", "reward/not_applicable"}
-NOT_DRAWN = {
-    "rollout/staleness",
-    "rollout/unparsed",
-    "rollout/size_ratio",
-    "rollout/well_formed",
-}
+NOT_DRAWN = {"rollout/staleness", "rollout/unparsed"}
 
 
-def curves(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Reward, the task's and the trainer's figures, and rewards that learn."""
+def curves(metrics: Sequence[Mapping[str, Any]], task: type[Task]) -> Markup:
+    """Reward, the task's and the trainer's metrics, and rewards that learn."""
     if not metrics:
-        return ""
+        return Markup()
     names = sorted({key for row in metrics for key in row})
+    if "reward/mean" not in names:
+        return _grid("Training", _grouped(names), metrics, level=2)
     parts = [n for n in names if n.startswith("reward/") and n not in IN_OTHER_CHARTS]
-    drawn = {key for chart in (*FROM_TASK, *FROM_TRAINER) for key in chart.keys} | NOT_DRAWN
+    of_task = [
+        Chart(title, "", tuple(f"rollout/{name}" for name in together))
+        for title, together in task.metric_charts.items()
+    ]
+    drawn = {key for chart in (*of_task, *FROM_TRAINER) for key in chart.keys} | NOT_DRAWN
     others = [n for n in names if n.startswith("rollout/") and n not in drawn]
     charts = [
         Chart("Reward", "", ("reward/mean",), True),
         Chart("Parts of the reward", "", tuple(parts), True),
-        *FROM_TASK,
+        *(chart for chart in of_task if chart.title),
         *(Chart(_short(name), "mean", (name,)) for name in others),
         *FROM_TRAINER,
         Chart("Time of a step", "seconds", tuple(n for n in names if n.startswith("time/")), True),
     ]
-    sections = f"{_learners(names, metrics)}{_health(names, metrics)}"
-    return f"<h2>Training</h2>{_grid(charts, metrics)}{sections}"
+    sections = [_grid("Training", charts, metrics, level=2)]
+    return Markup().join([*sections, *_learners(names, metrics), _health(names, metrics)])
 
 
-def _health(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Spread and saturation of each part of the reward, and canaries (rollout/health.py)."""
+def _grouped(names: Sequence[str]) -> list[Chart]:
+    """Of a training without rewards: a chart per metric, and one per group of them."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if name not in ("step", "minutes"):
+            groups.setdefault(name.partition("/")[0], []).append(name)
+    return [
+        Chart("Time since the last line", "seconds", tuple(keys), True)
+        if group == "time"
+        else Chart(group, "", tuple(keys), True)
+        for group, keys in groups.items()
+    ]
+
+
+def _health(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> Markup:
+    """Spread and saturation of each part of the reward, and canaries (vlrl/train/health.py)."""
     charts = [
         Chart(title, unit, tuple(n for n in names if n.startswith(HEALTH) and n.endswith(ending)))
         for title, unit, ending in FROM_HEALTH
@@ -101,12 +111,12 @@ def _health(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> str:
             Chart("Gain on the canary; gap to the reward's own", "deviations", gaps, True),
         ]
     if not any(chart.keys for chart in charts):
-        return ""
-    return f"<h3>Health of the reward</h3>{_grid(charts, metrics)}"
+        return Markup()
+    return _grid("Health of the reward", charts, metrics)
 
 
-def _learners(names: Iterable[str], metrics: Sequence[Mapping[str, Any]]) -> str:
-    """A section for every reward that learns; figures of an unknown kind get a chart each."""
+def _learners(names: Iterable[str], metrics: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """A section for every reward that learns; metrics of an unknown kind get a chart each."""
     # Longest first: `patch_gap` is no `gap` of a reward whose name ends in `_patch`.
     known = sorted((k for chart in FROM_DISCRIMINATOR for k in chart.keys), key=len, reverse=True)
     endings: dict[str, list[str]] = {}
@@ -127,17 +137,21 @@ def _learners(names: Iterable[str], metrics: Sequence[Mapping[str, Any]]) -> str
             for chart in FROM_DISCRIMINATOR
         ]
         charts += [Chart(n.removeprefix(f"{node}_"), "", (LEARNER + n,)) for n in mine]
-        sections.append(f"<h3>Discriminator: {escape(node)}</h3>{_grid(charts, metrics, prefix)}")
+        sections.append(_grid(f"Discriminator: {node}", charts, metrics, prefix))
     if rest:
         charts = [Chart(name, "", (LEARNER + name,)) for name in rest]
-        sections.append(f"<h3>Rewards that learn</h3>{_grid(charts, metrics)}")
-    return "".join(sections)
+        sections.append(_grid("Rewards that learn", charts, metrics))
+    return sections
 
 
 def _grid(
-    charts: Sequence[Chart], metrics: Sequence[Mapping[str, Any]], prefix: str | None = None
-) -> str:
-    """The charts of figures that the run has; those that never change are named below."""
+    title: str,
+    charts: Sequence[Chart],
+    metrics: Sequence[Mapping[str, Any]],
+    prefix: str | None = None,
+    level: int = 3,
+) -> Markup:
+    """The charts of metrics that the run has; those that never change are named below."""
     drawn, constant = [], []
     for chart in charts:
         series = {_short(key, prefix): _series(metrics, key) for key in chart.keys}
@@ -146,10 +160,9 @@ def _grid(
             drawn.append(line_chart(chart.title, series, chart.unit))
         else:
             constant += [f"{name} {points[0][1]:.4g}" for name, points in series.items()]
-    html = f'<div class="charts">{"".join(drawn)}</div>'
-    if constant:
-        html += f'<p class="note below">The same at every step: {escape(", ".join(constant))}.</p>'
-    return html
+    return render(
+        "charts.html.j2", title=title, level=level, note="", charts=drawn, constant=constant
+    )
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
@@ -164,4 +177,4 @@ def _changes(points: Sequence[tuple[float, float]]) -> bool:
 def _short(key: str, prefix: str | None = None) -> str:
     if prefix:
         return key.removeprefix(prefix)
-    return key[5:-2] if key.startswith("time/") else key.split("/", 1)[1]
+    return key[5:-2] if key.startswith("time/") else key.split("/", 1)[-1]

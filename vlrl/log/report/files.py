@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from typing import Any
 
 import yaml
 
-from vlrl.errors import DataError
+from vlrl.errors import ConfigError, DataError, first_line
+from vlrl.protocols import Task
+from vlrl.registry import resolve
+
+log = logging.getLogger(__name__)
 
 STEP_FOLDER = re.compile(r"step-(\d+)")
-
-
-MAIN = (("hit",), ("v_iou", "t_iou"), ("t_iou",))
-"""Main figures of grounding on screens, of tubes, and of times alone."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,29 @@ class Run:
 
     folder: Path
     metrics: Sequence[Mapping[str, Any]]
-    """One row a step."""
+    """In order of steps."""
+
+    @property
+    def num_steps(self) -> int:
+        """Training steps so far."""
+        return int(self.metrics[-1]["step"]) if self.metrics else 0
 
     @cached_property
     def config(self) -> str:
         """config.yaml as it stands, empty where there is none."""
         path = self.folder / "config.yaml"
         return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    @cached_property
+    def task(self) -> type[Task]:
+        """The class of the run's task; one without metrics of its own where it cannot be found."""
+        section = self._options.get("task")
+        name = section.get("use") if isinstance(section, dict) else None
+        try:
+            return resolve("task", str(name)) if name else Task
+        except (ConfigError, ImportError) as error:
+            log.warning("%s: reported without its task's part: %s", self.folder, first_line(error))
+            return Task
 
     @cached_property
     def measured(self) -> tuple[str, ...]:
@@ -101,10 +118,14 @@ class Run:
         return tuple(sorted(found.items()))
 
     def main_metrics(self, comparison: Comparison) -> list[str]:
-        """A grounding task's own main figures, else every reward that was only measured."""
+        """The task's main metrics, else every reward that was only measured."""
         both = [name for name in comparison.before.values if comparison.pairs(name)[0]]
-        own = next((names for names in MAIN if names[0] in both), self.measured)
-        return [name for name in own if name in both]
+        own = [name for name in self.task.main_metrics if name in both]
+        return own or [name for name in self.measured if name in both]
+
+    def label(self, name: str) -> str:
+        """How a metric is written."""
+        return self.task.metric_labels.get(name, name)
 
     def _evaluated(self, label: str) -> dict[str, Evaluation]:
         found = (self.folder / "evaluations" / label).glob("*.json")

@@ -1,0 +1,235 @@
+"""The published layouts of grounding data, one row of a table each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from vlrl.data.fields import field_of
+from vlrl.errors import DataError
+from vlrl.gui.data.rows import Convention, RawRow
+
+Row = Mapping[str, Any]
+Finish = Callable[[RawRow, Row, str], RawRow]
+"""What no column says: (row so far, the file's row, the file's stem)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of a file are ours; a missing one is a DataError unless said otherwise."""
+
+    convention: Convention
+    image: str
+    box: str
+    size: str | tuple[str, str] | None = "image_size"
+    """Column of [width, height], or the two columns; None = read off the image file."""
+    needs_size: bool = True
+    instruction: str = "instruction"
+    id: Literal["own", "own in file", "own or place", "place"] = "own or place"
+    """The column `id`, maybe below the file's name where it is a number; or the row's place."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Ours to theirs."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Ours to theirs, as texts; empty where there is none."""
+    kept: tuple[str, ...] = ()
+    """Columns that keep their names; left out where there is none."""
+    finish: Finish | None = None
+
+    def read_row(self, row: Any, where: str, stem: str) -> RawRow:
+        """One row, named as ours; raises DataError on a missing field."""
+        own_id = self._id(row, where, stem)
+        raw = RawRow(
+            where=where,
+            id=own_id,
+            image=field_of(row, self.image, where),
+            image_size=self._size(row, where),
+            instruction=field_of(row, self.instruction, where),
+            box=field_of(row, self.box, where),
+            fields={
+                **{ours: field_of(row, theirs, where) for ours, theirs in self.fields.items()},
+                **{ours: str(row.get(theirs, "")) for ours, theirs in self.texts.items()},
+                **{name: row[name] for name in self.kept if name in row},
+            },
+        )
+        return raw if self.finish is None else self.finish(raw, row, stem)
+
+    def _id(self, row: Any, where: str, stem: str) -> str:
+        number = where.rpartition(" ")[2]
+        if self.id == "place" or (self.id == "own or place" and "id" not in row):
+            return f"{stem}/{number}"
+        own = field_of(row, "id", where)
+        return (
+            f"{stem}/{own}" if self.id == "own in file" and not isinstance(own, str) else str(own)
+        )
+
+    def _size(self, row: Row, where: str) -> Any:
+        if isinstance(self.size, tuple):
+            sides = [row[side] for side in self.size if side in row]
+            return sides if len(sides) == len(self.size) else None
+        if self.size is None:
+            return None
+        return field_of(row, self.size, where) if self.needs_size else row.get(self.size)
+
+
+def _with(raw: RawRow, **fields: object) -> RawRow:
+    return replace(raw, fields={**raw.fields, **fields})
+
+
+def _joined(kinds: object) -> str:
+    return ", ".join(map(str, kinds)) if isinstance(kinds, list) else str(kinds)
+
+
+def _screenspot(raw: RawRow, row: Row, stem: str) -> RawRow:
+    return _with(raw, platform=stem.removeprefix("screenspot_").removesuffix("_v2"))
+
+
+def _screenspot_pro(raw: RawRow, row: Row, stem: str) -> RawRow:
+    """`ui_type` is text or icon, or a list of GUI types."""
+    return _with(raw, element_type=_joined(row["ui_type"]))
+
+
+def _osworld_g(raw: RawRow, row: Row, stem: str) -> RawRow:
+    """Boxes, polygons (flat x, y lists), and targets that are not there."""
+    kind, types = raw.fields["kind"], raw.fields["element_type"]
+    if kind not in ("bbox", "polygon", "refusal"):
+        raise DataError(f"{raw.where}: field 'box_type' is bbox, polygon or refusal, not {kind!r}")
+    if not isinstance(types, list):
+        raise DataError(f"{raw.where}: field 'GUI_types' is a list of texts, not {types!r}")
+    return replace(
+        _with(raw, element_type=_joined(types)),
+        box=raw.box if kind == "bbox" else None,
+        polygon=raw.box if kind == "polygon" else None,
+        refusal=kind == "refusal",
+    )
+
+
+def _osworld_g_mai(raw: RawRow, row: Row, stem: str) -> RawRow:
+    """The conversion's two faults undone; both can be told and taken back exactly.
+
+    Its boxes are xyxy, made from the published xywh; polygons and refusals went the same way: a
+    polygon's second corner had the first added to it, and a refusal became [0, 0, 0, 0].
+    """
+    raw = _screenspot_pro(raw, row, stem)
+    numbers = raw.box
+    if not isinstance(numbers, list) or len(numbers) < 4:
+        return raw
+    if not any(numbers):
+        return replace(raw, box=None, refusal=True)
+    if len(numbers) == 4:
+        return raw
+    x1, y1, x2, y2 = numbers[:4]
+    return replace(raw, box=None, polygon=[x1, y1, x2 - x1, y2 - y1, *numbers[4:]])
+
+
+def _osworld_g_mai_verbatim(raw: RawRow, row: Row, stem: str) -> RawRow:
+    """The conversion at its word: of longer lists the first four numbers count.
+
+    40 polygons are then wrong rectangles, and a click at exactly (0, 0) answers a refusal.
+    """
+    raw = _screenspot_pro(raw, row, stem)
+    return replace(raw, box=raw.box[:4]) if isinstance(raw.box, list) else raw
+
+
+def _mmbench_gui(raw: RawRow, row: Row, stem: str) -> RawRow:
+    """Images lie in a folder for each platform."""
+    platform = str(raw.fields["platform"])
+    image = f"{platform}/{raw.image}" if isinstance(raw.image, str) else raw.image
+    return _with(replace(raw, image=image), platform=platform)
+
+
+def _ui_vision_layout(raw: RawRow, row: Row, stem: str) -> RawRow:
+    """A region's name with its explanation."""
+    explanation = row.get("explanation")
+    return replace(raw, instruction=f"{raw.instruction}: {explanation}") if explanation else raw
+
+
+SCREENSPOT_PRO = Layout(
+    "xyxy_px",
+    "img_filename",
+    "bbox",
+    size="img_size",
+    id="own in file",
+    fields={"element_type": "ui_type"},
+    texts={"app": "application"},
+    kept=("platform", "group", "instruction_cn"),
+    finish=_screenspot_pro,
+)
+
+LAYOUTS: dict[str, Layout] = {
+    # vlrl's own screens sets: one instruction for one element of one screenshot a row.
+    "screens": Layout(
+        "xyxy_px",
+        "image",
+        "bbox",
+        id="own",
+        kept=("kind", "element_type", "role", "name", "app", "platform", "screen", "familiar"),
+    ),
+    # GUI-G2's training rows. As in its loader, `rela_box` (0 to 1) and `image_url` are not read.
+    "gui_g2": Layout("xyxy_px", "image_path", "abs_box", size=("width", "height")),
+    # GUI-G1's rows, which are VLM-R1's too; `rate` is a difficulty weight.
+    "gui_g1": Layout(
+        "xyxy_px",
+        "image",
+        "solution",
+        needs_size=False,
+        instruction="problem",
+        id="place",
+        kept=("rate", "normal_caption", "dataset"),
+    ),
+    # ScreenSpot v1 and v2: SeeClick's files and OS-Atlas's relabelling. `data_type` is text or
+    # icon, `data_source` the operating system or site. Re-uploads with other corners need `box:`.
+    "screenspot": Layout(
+        "xywh_px",
+        "img_filename",
+        "bbox",
+        size="img_size",
+        needs_size=False,
+        id="place",
+        fields={"element_type": "data_type"},
+        texts={"app": "data_source"},
+        finish=_screenspot,
+    ),
+    # ScreenSpot-Pro's annotation files, whose keys many conversions use.
+    "screenspot_pro": SCREENSPOT_PRO,
+    # xlang-ai/OSWorld-G's files, original and refined (same boxes, other words).
+    "osworld_g": Layout(
+        "xywh_px",
+        "image_path",
+        "box_coordinates",
+        id="own",
+        fields={"element_type": "GUI_types", "kind": "box_type"},
+        finish=_osworld_g,
+    ),
+    # OSWorld-G in MAI-UI's conversion, mended, and as its authors score it.
+    "osworld_g_mai": replace(SCREENSPOT_PRO, finish=_osworld_g_mai),
+    "osworld_g_mai_verbatim": replace(SCREENSPOT_PRO, finish=_osworld_g_mai_verbatim),
+    # MMBench-GUI's L2_annotations.json; `grounding_type` is basic or advanced.
+    "mmbench_gui": Layout(
+        "xyxy_unit",
+        "image_path",
+        "bbox",
+        fields={"element_type": "data_type", "group": "grounding_type", "platform": "platform"},
+        texts={"app": "app_name"},
+        finish=_mmbench_gui,
+    ),
+    # UI-Vision's element grounding; `platform` is the application. Of its 5,479 boxes 27 lie up
+    # to 2.3 px outside the image: use `clip_px: 3`. One has no area.
+    "ui_vision": Layout(
+        "xyxy_px",
+        "image_path",
+        "bbox",
+        instruction="prompt_to_evaluate",
+        texts={"element_type": "element_type", "app": "platform", "category": "category"},
+    ),
+    # UI-Vision's layout grounding: a described region of a screen.
+    "ui_vision_layout": Layout(
+        "xyxy_px",
+        "image_path",
+        "bbox",
+        instruction="name",
+        texts={"app": "platform"},
+        finish=_ui_vision_layout,
+    ),
+}
+"""A new layout is a row here, and its name in `options.Format`."""

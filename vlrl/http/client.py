@@ -1,0 +1,186 @@
+"""One HTTP client for model and reward servers: retries, time limits, a bearer key."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from vlrl.http.access import is_loopback
+
+if TYPE_CHECKING:
+    import httpx2
+
+log = logging.getLogger(__name__)
+
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+"""Statuses that a later try may cure; others are the request's own fault."""
+MAX_PAUSE_S = 120.0
+CONNECT_TIMEOUT_S = 20.0
+"""A host that is down shows in seconds, however long an answer may take."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with an answer other than 200."""
+
+    text: str
+    is_final: bool
+    """Another try would hear the same."""
+    kind: str = ""
+    """As the server calls it, for callers that tell kinds of problems apart."""
+
+
+class CallError(Exception):
+    """A call without a good answer, in the end; its text says why and after how many tries."""
+
+    def __init__(self, problem: Problem, num_tries: int) -> None:
+        count = "1 try" if num_tries == 1 else f"{num_tries} tries"
+        super().__init__(problem.text if problem.is_final else f"{problem.text} (after {count})")
+        self.problem = problem
+
+
+class _FailedTryError(Exception):
+    def __init__(self, problem: Problem, asked_s: float = 0.0) -> None:
+        super().__init__(problem.text)
+        self.problem, self.asked_s = problem, asked_s
+
+
+def status_problem(response: httpx2.Response) -> Problem:
+    """The status and the beginning of the body."""
+    text = f"HTTP {response.status_code}: {response.text[:200]}"
+    return Problem(text, response.status_code not in RETRIED)
+
+
+@dataclass(eq=False)
+class Client:
+    """Calls one server, from many threads; connects at the first call."""
+
+    url: str
+    """Base address; calls name the path behind it."""
+    timeout_s: float
+    """For one try."""
+    max_tries: int
+    backoff_s: float
+    """Before the second try; doubled before each further one."""
+    key: str | None = None
+    """Sent as `Authorization: Bearer <key>`."""
+    jitter: float = 0.5
+    """Pauses vary by this share, so that many clients do not come back at once."""
+    name: str = "server"
+    """What log lines call it."""
+    problem_of: Callable[[httpx2.Response], Problem] = status_problem
+    sleep: Callable[[float], None] = time.sleep
+    _http: httpx2.Client | None = field(default=None, init=False, repr=False)
+    _random: random.Random = field(default_factory=random.Random, init=False, repr=False)
+    """Its own: pauses must not change what a run draws."""
+
+    def __post_init__(self) -> None:
+        self.url = self.url.rstrip("/")
+
+    def connect(self) -> None:
+        """Make the connection pool; once, before calls from several threads."""
+        if self._http is not None:
+            return
+        import httpx2
+
+        headers = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+        limit = httpx2.Timeout(self.timeout_s, connect=min(self.timeout_s, CONNECT_TIMEOUT_S))
+        # A proxy of the environment is not asked for this machine's own address.
+        local = is_loopback(httpx2.URL(self.url).host)
+        self._http = httpx2.Client(timeout=limit, headers=headers, trust_env=not local)
+        weakref.finalize(self, self._http.close)
+
+    def close(self) -> None:
+        """End the connections; a later call makes new ones."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    def call(
+        self, method: str, path: str, *, json: object = None, content: bytes | None = None
+    ) -> httpx2.Response:
+        """The answer, status 200; raises CallError. `content` is JSON already."""
+        retrying = Retrying(
+            stop=stop_after_attempt(self.max_tries),
+            wait=self._pause_s,
+            retry=retry_if_exception(_may_pass),
+            sleep=self.sleep,
+            before_sleep=self._warn,
+            reraise=True,
+        )
+        try:
+            return retrying(self._try, method, path, json, content)
+        except _FailedTryError as error:
+            raise CallError(error.problem, self.max_tries) from error.__cause__
+
+    def _try(self, method: str, path: str, json: object, content: bytes | None) -> httpx2.Response:
+        import httpx2
+
+        self.connect()
+        assert self._http is not None
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        passing = (
+            httpx2.TimeoutException,
+            httpx2.NetworkError,
+            httpx2.ProxyError,
+            httpx2.RemoteProtocolError,
+        )
+        try:
+            response = self._http.request(
+                method, self.url + path, json=json, content=content, headers=headers
+            )
+        except httpx2.HTTPError as error:
+            text = f"{type(error).__name__}: {error}"
+            raise _FailedTryError(Problem(text, not isinstance(error, passing))) from error
+        if response.status_code != 200:
+            raise _FailedTryError(self.problem_of(response), retry_after_s(response))
+        return response
+
+    def _pause_s(self, state: RetryCallState) -> float:
+        own_s = self.backoff_s * 2.0 ** (state.attempt_number - 1)
+        own_s *= self._random.uniform(1 - self.jitter, 1 + self.jitter)
+        return min(max(_failure(state).asked_s, own_s), MAX_PAUSE_S)
+
+    def _warn(self, state: RetryCallState) -> None:
+        log.warning(
+            "%s %s, try %d of %d: %s; again in %.1f s",
+            self.name,
+            self.url,
+            state.attempt_number,
+            self.max_tries,
+            _failure(state),
+            state.upcoming_sleep,
+        )
+
+
+def retry_after_s(response: httpx2.Response) -> float:
+    """Seconds that the server asks to wait, written as a number or as a date; 0 = it does not."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max((when - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, _FailedTryError) and not error.problem.is_final
+
+
+def _failure(state: RetryCallState) -> _FailedTryError:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, _FailedTryError)
+    return error
