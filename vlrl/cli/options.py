@@ -8,6 +8,7 @@ are the field's.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import os
 import sys
@@ -212,12 +213,14 @@ def _bare(annotation: Any) -> tuple[Any, list[Any]]:
 
 
 def _limited(kind: type, limits: Sequence[Any]) -> Callable[[str], Any]:
-    above = next((one.gt for one in limits if isinstance(one, Gt)), None)
-    least = next((one.ge for one in limits if isinstance(one, Ge)), None)
-    most = next((one.le for one in limits if isinstance(one, Le)), None)
+    bounds: dict[str, Any] = {}
+    for one in limits:
+        if isinstance(one, Gt | Ge | Le):
+            bounds |= dataclasses.asdict(one)
+    above, least = bounds.get("gt"), bounds.get("ge")
     if kind is int:
         least = above + 1 if above is not None else least
-        return int if least is None else whole(least, most)
+        return int if least is None else whole(least, bounds.get("le"))
     return float if above is None and least is None else number(above=above, least=least)
 
 
