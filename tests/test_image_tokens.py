@@ -324,7 +324,9 @@ def test_wrong_use_says_what_is_wrong(folder: Path, data: Path, tmp_path: Path) 
 
 # The adapter's gradients, KL and saving are tested above; that it learns takes half a minute.
 @pytest.mark.parametrize("lora", [None, pytest.param(LORA, marks=pytest.mark.slow)])
-def test_it_learns(folder: Path, data: Path, tmp_path: Path, lora: dict | None) -> None:
+def test_training_raises_the_reward(
+    folder: Path, data: Path, tmp_path: Path, lora: dict | None
+) -> None:
     """The last eight steps lie above the first four by more than three standard errors.
 
     An adapter on so small a model moves little: it gets more images a step, and more steps.
