@@ -25,9 +25,10 @@ demo: $(STAMP)
 		scripts/train_grpo.py --config configs/gui_grounding/tiny.yaml
 
 # Two processes, a file at a time each: one alone leaves a core idle. A thread each: with two each
-# they wait for one another, and the suite takes twice as long.
+# they wait for one another, and the suite takes twice as long. In the order of tests/conftest.py.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile --durations=10
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadgroup --no-loadscope-reorder \
+		--durations=10
 
 test-slow: $(STAMP)
 	$(PY) -m pytest -m slow --durations=10

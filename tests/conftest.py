@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -15,6 +17,9 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 import numpy as np
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from helpers_ranks import Ranks
 
 # Shared machines are slow at times; what is tested here is never how long it takes.
 settings.register_profile("search", deadline=None)
@@ -179,6 +184,31 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One tiny checkpoint a family."""
     base = tmp_path_factory.mktemp("checkpoints")
     return {family: make_checkpoint(family, base / family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Two ranks under the launcher, warm from test to test."""
+    from helpers_ranks import Ranks
+
+    made = Ranks(tmp_path_factory.mktemp("ranks"))
+    yield made
+    made.stop()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file is tested by one process (`--dist loadgroup`), all that start ranks by one, first."""
+    for item in items:
+        alone = item.get_closest_marker("ranks")
+        item.add_marker(pytest.mark.xdist_group("ranks" if alone else item.path.stem))
+    items.sort(key=lambda item: item.get_closest_marker("ranks") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What importing has made stays: no garbage collection looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -12,22 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from helpers_fork import start_processes
 from PIL import Image
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from vlrl.reward.tree import build_reward
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
 from vlrl.types import Finish, Rollout, Sample
 
 Rounds = Sequence[Sequence[Rollout]]
-IMPORTED = [
-    "transformers.models.clip.modeling_clip",
-    "transformers.models.clip.processing_clip",
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.image_processing_auto",
-    "transformers.models.dinov2.modeling_dinov2",
-    "transformers.models.bit.image_processing_bit",
-]
 
 
 def save_stripes(folder: Path, num: int = 6) -> list[str]:
@@ -64,14 +57,7 @@ def equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
 
 def on_ranks(folder: Path, nodes: Mapping[str, dict], shares: Sequence[Rounds]) -> list[Any]:
     """`learn` on as many ranks as there are shares; what each rank found, by node."""
-    # Forked from a server that has imported once what every rank needs: half of the seconds.
-    multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
-    multiprocessing.start_processes(
-        _rank,
-        (str(folder), dict(nodes), list(shares)),
-        nprocs=len(shares),
-        start_method="forkserver",
-    )
+    start_processes(_rank, (str(folder), dict(nodes), list(shares)), len(shares))
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(len(shares))]
 
 

@@ -1,15 +1,19 @@
 """Small runs for the trainer's tests; also the program that the two-rank tests launch.
 
-    deepspeed --num_gpus 2 tests/helpers_runs.py JOBS.json
+    python tests/helpers_runs.py JOBS.json
+    deepspeed --num_gpus 2 tests/helpers_runs.py FOLDER
 
-runs the jobs of a JSON list one after the other in the same processes, since importing costs more
-than a small run: [{"config": {...}, "resume": null, "stop_at": null}, {"judge": {...}}, ...].
+runs the jobs of a JSON list, or of FOLDER/0.json, 1.json, ... as they come, one after the other in
+the same processes, since importing costs more than a small run. A job: {"config": {...},
+"resume": null, "stop_at": null} or {"judge": {...}}. helpers_ranks.py starts and asks it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +126,6 @@ def train_judge(config: dict[str, Any]) -> None:
 
 def die_in_update(trainer: Any, step: int) -> None:
     """kill -9 this process in the middle of a step, when its gradients are made."""
-    import os
     import signal
 
     backward = trainer.engine.backward
@@ -168,7 +171,30 @@ def curve(config: dict[str, Any]) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def run_jobs(path: Path) -> None:
+    """The jobs of a JSON list, one after the other."""
+    for one in json.loads(path.read_text(encoding="utf-8")):
+        run_job(one)
+
+
+def serve(folder: Path) -> None:
+    """Run what comes, until FOLDER/stop is there or the tests are gone; an error ends it."""
+    tests = Path("/proc") / (folder / "pid").read_text(encoding="utf-8")
+    number = 0
+    while tests.exists() and not (folder / "stop").exists():
+        jobs = folder / f"{number}.json"
+        if not jobs.exists():
+            time.sleep(0.05)
+            continue
+        run_jobs(jobs)
+        (folder / f"{number}.done{os.environ['RANK']}").touch()
+        number += 1
+
+
 if __name__ == "__main__":
     arguments = [a for a in sys.argv[1:] if not a.startswith("--local_rank")]
-    for one in json.loads(Path(arguments[0]).read_text(encoding="utf-8")):
-        run_job(one)
+    given = Path(arguments[0])
+    if given.is_dir():
+        serve(given)
+    else:
+        run_jobs(given)

@@ -127,7 +127,9 @@ def test_rollouts_are_looked_at_once(backbone: str, references: list[str]) -> No
     assert seen == [6]
 
 
-def test_published_schedule(backbone: str, references: list[str]) -> None:
+def test_with_policy_every_ten_the_policy_is_paid_in_every_tenth_round(
+    backbone: str, references: list[str]
+) -> None:
     """Nine rounds for the head, one for the policy; the head learns in all of them."""
     reward = make(backbone, policy_every=10)
     scored = []

@@ -302,6 +302,7 @@ def test_a_gradient_that_is_not_finite_stops(clip: str, references: list[str]) -
 # --- on two ranks ------------------------------------------------------------------------------
 
 
+@pytest.mark.ranks
 def test_two_ranks_take_the_step_of_one(clip: str, references: list[str], tmp_path: Path) -> None:
     """With unequal shares, a rank without images, a round without any, and ranks that differ
     on whether generated images are ahead."""

@@ -34,7 +34,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("size", "qwen25", "qwen3", "venus"), SIZES)
-def test_smart_resize(size, qwen25, qwen3, venus):
+def test_sides_are_resized_as_each_familys_processor_does(size, qwen25, qwen3, venus):
     width, height = size
     for limits, expected in ((QWEN25, qwen25), (QWEN3, qwen3), (VENUS, venus)):
         new_height, new_width = smart_resize(height, width, *limits)
@@ -120,7 +120,7 @@ READ = [
 
 
 @pytest.mark.parametrize(("text", "places"), READ)
-def test_read_places(text, places):
+def test_places_are_read_from_any_text(text, places):
     assert [place.values for place in read_places(text)] == places
 
 
@@ -167,7 +167,7 @@ def test_self_check_finds_a_wrong_profile():
         self_check(Doubled("doubled", "thousand", "bracket_box", "box"), 1920, 1080)
 
 
-def test_written_answers():
+def test_each_profile_writes_a_box_in_its_own_syntax():
     screen = Frame(1932, 1092)
     box = Box(100, 100, 200, 140, screen)
     for name, text in (
@@ -205,7 +205,7 @@ STRICT = [
 
 
 @pytest.mark.parametrize(("name", "text", "good"), STRICT)
-def test_well_formed(name, text, good):
+def test_only_the_exact_format_is_well_formed(name, text, good):
     assert is_well_formed(text, profile_named(name)) is good
 
 
@@ -264,6 +264,6 @@ def test_no_answer_breaks_the_parser(text):
         assert is_well_formed(text, profile) in (True, False)
 
 
-def test_unknown_profile():
+def test_an_unknown_profile_names_the_nearest_one():
     with pytest.raises(ConfigError, match="did you mean 'gui_g2'"):
         profile_named("guig2")

@@ -37,7 +37,7 @@ def test_everything_registered_is_described(capsys, kind):
             assert "formula" in text
 
 
-def test_a_reward(capsys):
+def test_a_reward_is_described_with_options_range_formula_and_source(capsys):
     _, text = printed(capsys, "reward", "gaussian_point")
     for piece in ("[0, 1]", "alpha: float = 0.5", "gt=0", "2507.15846", "parsed.box", "exp("):
         assert piece in text, piece
@@ -59,7 +59,7 @@ def test_a_task_lists_its_nested_options(capsys):
         ("profile", "qwen2_5vl", "qwen2_5_vl"),
     ],
 )
-def test_unknown_name(capsys, kind, name, meant):
+def test_an_unknown_name_is_answered_with_the_nearest_one(capsys, kind, name, meant):
     code, text = printed(capsys, kind, name)
     assert code == 2
     assert f"did you mean {meant!r}" in text

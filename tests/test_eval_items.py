@@ -69,7 +69,7 @@ def one(folder: Path, benchmark: str, **options: object) -> Item:
         ),
     ],
 )
-def test_native_rows(
+def test_published_rows_become_items_in_pixels(
     tmp_path: Path, benchmark: str, name: str, row: dict, target: tuple, image: str
 ) -> None:
     write(tmp_path, name, [row])

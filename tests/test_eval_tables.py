@@ -148,7 +148,7 @@ def test_ui_vision_final_average_is_the_mean_of_three() -> None:
     assert cell(kinds, "All") == cell(table, "Avg (micro)")
 
 
-def test_intervals() -> None:
+def test_intervals_are_those_of_the_normal_approximation() -> None:
     rate = Rate(((50, 100),))
     low, high = rate.interval()  # type: ignore[misc]
     # Normal approximation: 0.5 +- 1.96 * 0.05.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from helpers_flow import CAPTIONS, make_flow, save_flux, save_sd3
+from helpers_fork import start_processes
 from helpers_prompts import fill_on_rank
 
 from vlrl.errors import ConfigError
@@ -25,12 +25,7 @@ def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ranks_share_the_encoding_of_prompts(sd3: Path, tmp_path: Path) -> None:
     """Two ranks: each encodes a part, both have everything, to the bit what one rank has."""
     texts = [*CAPTIONS, ""]
-    torch.multiprocessing.start_processes(
-        fill_on_rank,
-        args=(2, str(sd3), [*texts, texts[0]], str(tmp_path)),
-        nprocs=2,
-        start_method="spawn",  # a fork would inherit the process group of earlier tests
-    )
+    start_processes(fill_on_rank, (2, str(sd3), [*texts, texts[0]], str(tmp_path)), 2)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     batches = [texts[i : i + BATCH_SIZE] for i in range(0, len(texts), BATCH_SIZE)]
     assert len(batches) == 3

@@ -259,7 +259,7 @@ def test_the_unconditional_half_may_go_without_gradient(folders: dict[str, Path]
     assert not torch.allclose(found[True][1], found[False][1], rtol=1e-2)
 
 
-def test_windows() -> None:
+def test_a_window_chooses_the_trained_steps() -> None:
     def steps(version: int = 0, **window: object) -> list[int]:
         options = FlowConfig(model="m", width_px=64, height_px=64, num_steps=10, window=window)
         return trained_steps(options, version)

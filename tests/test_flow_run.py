@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers_flow import flow_run, save_sd3, write_captions
 from helpers_images import save_dinov2
+from helpers_ranks import Ranks, zero
 from helpers_runs import curve, run_job
 from hypothesis import given
 from hypothesis import strategies as st
@@ -321,10 +322,8 @@ def shown(image: np.ndarray) -> float:
 
 
 @pytest.mark.ranks
-def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
+def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path, ranks: Ranks) -> None:
     """Losses, KL, the discriminator: the same at stages 0, 2 and 3; its weights alike on both."""
-    from test_ranks import launch, zero
-
     over = {
         "reward": learnt(parts),
         "algo__kl_beta": 0.1,
@@ -348,7 +347,7 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path) -> None:
         )
         for kind, stage in [("full", 0), ("full", 2), ("full", 3), ("lora", 2), ("nft", 3)]
     }
-    launch([{"config": job} for job in double.values()], tmp_path)
+    ranks.run([{"config": job} for job in double.values()])
     names = ("update/loss", "update/kl", "reward/mean")
     heads = ("loss", "accuracy", "gap", "generated")
     wanted = (*names, *(f"trainable_reward/adversarial_dino_{name}" for name in heads))

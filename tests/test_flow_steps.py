@@ -161,7 +161,7 @@ def test_kl_is_zero_at_the_start_and_has_a_gradient(form: str) -> None:
     assert float(v.grad.abs().min()) > 0
 
 
-def test_logp_divisors() -> None:
+def test_divisors_are_the_published_ones() -> None:
     std = torch.tensor([0.5, 2.0])
     assert flow.logp_divisor("dims", 48, std).tolist() == [48, 48]
     assert flow.logp_divisor("one", 48, std).tolist() == [1, 1]

@@ -142,7 +142,7 @@ def test_credits_are_named_in_order():
         ((0, 0), set()),
     ],
 )
-def test_relations(offset, seen):
+def test_relations_are_read_from_where_boxes_lie(offset, seen):
     assert relations(at(*offset).box, at(0, 0).box) == seen
 
 

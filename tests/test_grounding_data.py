@@ -119,7 +119,9 @@ def read(path, format_name="screens", **options):
     ],
 )
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
-def test_native_formats(tmp_path, format_name, row, box, fields, suffix):
+def test_published_formats_are_read_into_the_same_fields(
+    tmp_path, format_name, row, box, fields, suffix
+):
     rows = read(write(tmp_path, [row], f"rows.{suffix}"), format_name).good
     assert rows[0].box == pytest.approx(box)
     assert rows[0].fields.items() >= fields.items()
@@ -180,7 +182,7 @@ def test_missing_field_duplicate_id_and_non_object(tmp_path):
             read(write(tmp_path, [[1]]), format_name)
 
 
-def test_unreadable_files(tmp_path):
+def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path):
     with pytest.raises(DataError, match="no data file"):
         read(tmp_path / "none.json")
     bad = tmp_path / "bad.jsonl"
@@ -247,7 +249,7 @@ def test_parquet_with_images_inside(tmp_path, monkeypatch):
     assert (row.width_px, row.height_px) == (960, 540)
 
 
-def test_option_mistakes(tmp_path):
+def test_options_that_do_not_fit_the_format_are_refused(tmp_path):
     path = write(tmp_path, [OWN])
     with pytest.raises(ConfigError, match="no use for columns"):
         read(path, columns={"box": "b"})
@@ -273,7 +275,7 @@ def test_gui_g2_dataset_yaml(tmp_path):
     assert rows[-1].where.endswith("b.json, row 5")
 
 
-def test_sampling_strategies():
+def test_sampling_takes_the_first_the_last_or_a_fixed_random_part():
     assert list(sampled(5, "all", "f")) == [0, 1, 2, 3, 4]
     assert list(sampled(5, "first:9", "f")) == [0, 1, 2, 3, 4]
     assert list(sampled(5, "end:0", "f")) == []

@@ -42,7 +42,7 @@ def answered(task, sample, text) -> Rollout:
     return Rollout(sample, 0, 0, text, Finish.STOP, 1, 0, parsed=task.parse(sample, text))
 
 
-def test_samples(tmp_path):
+def test_a_row_becomes_a_sample_with_its_prompt_filled_in(tmp_path):
     task = task_on(tmp_path, prompt="{instruction} as {x}")
     assert isinstance(task, Task)
     assert set(task.provides) <= set(provided())
@@ -96,7 +96,7 @@ def test_metrics_by_hand(tmp_path):
     assert task.parse(sample, None) is None
 
 
-def test_polygon_hits(tmp_path):
+def test_a_click_hits_a_polygon_only_inside_it(tmp_path):
     task = task_on(tmp_path)
     frame = Frame(1932, 1092)
     corners = tuple(Point(x, y, frame) for x, y in ((0, 0), (100, 0), (0, 100)))
@@ -114,7 +114,7 @@ def test_skipped_rows_are_listed(tmp_path):
     assert "row 2" in task.skipped["train"][0]
 
 
-def test_option_mistakes(tmp_path):
+def test_mistakes_in_options_are_named(tmp_path):
     with pytest.raises(ValidationError, match=r"needs \{instruction\}"):
         task_on(tmp_path, prompt="Where?")
     with pytest.raises(ValidationError, match="Extra inputs"):

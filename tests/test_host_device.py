@@ -115,7 +115,9 @@ def test_videos_paid_box_by_box(tmp_path: Path) -> None:
         {"algo__kl_beta": 0.04, "policy__lora": {"rank": 2}, "optim__ema_decay": 0.5},
     ],
 )
-def test_images(save: Any, over: dict[str, Any], tmp_path: Path) -> None:
+def test_images_train_alike_on_a_second_device(
+    save: Any, over: dict[str, Any], tmp_path: Path
+) -> None:
     """With a reward that learns, on the same device."""
     model, data = save(tmp_path / "model"), write_captions(tmp_path / "data")
     learnt = {"use": "adversarial_dino", "model": str(save_dinov2(tmp_path / "dino")), "width": 8}
@@ -129,7 +131,7 @@ def test_images(save: Any, over: dict[str, Any], tmp_path: Path) -> None:
     both(make)
 
 
-def test_image_tokens(tmp_path: Path) -> None:
+def test_image_tokens_train_alike_on_a_second_device(tmp_path: Path) -> None:
     model, data = save_janus(tmp_path / "model"), write_words(tmp_path / "data")
     job = janus_run(model, data, tmp_path, "run", algo__kl_beta=0.04)
     both(lambda _: job)
@@ -144,7 +146,7 @@ def test_objects_of_voxels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("benchmark", ["new_screens", "clips"])
-def test_evaluations(benchmark: str, tmp_path: Path) -> None:
+def test_evaluations_agree_on_a_second_device(benchmark: str, tmp_path: Path) -> None:
     """The command, with the embedded models."""
     model = {"new_screens": "tiny_qwen2_5_vl", "clips": "tiny_video"}[benchmark]
     outputs = []
@@ -188,7 +190,9 @@ def test_rewards_learn_and_go_on(clip: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["yes_token", "bradley_terry"])
-def test_judges_train(kind: str, parts: dict[str, Path], tmp_path: Path) -> None:
+def test_judges_train_alike_on_a_second_device(
+    kind: str, parts: dict[str, Path], tmp_path: Path
+) -> None:
     losses = []
     for device in (torch.device("cpu"), host_device()):
         with on_device(device):
@@ -199,7 +203,9 @@ def test_judges_train(kind: str, parts: dict[str, Path], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
-def test_judges_answer(family: str, judges: dict[str, Path], tmp_path: Path) -> None:
+def test_judges_answer_alike_on_a_second_device(
+    family: str, judges: dict[str, Path], tmp_path: Path
+) -> None:
     host_device()
     book, asks = asked(tmp_path, examples=True)
     found = []

@@ -129,7 +129,7 @@ def test_clip_score_is_the_models_own_cosine(nodes, rollouts):
 
 
 @pytest.mark.parametrize("divide_by", [26.0, 1.0])
-def test_pick_score(nodes, rollouts, divide_by):
+def test_pick_score_is_the_scaled_cosine(nodes, rollouts, divide_by):
     images = [one.parsed.image for one in rollouts]
     seen, read, clip = embeddings(nodes["pick"]["model"], images, CAPTIONS)
     expected = clip.logit_scale.exp().item() * (seen * read).sum(-1) / divide_by
@@ -176,7 +176,7 @@ def test_open_clip_weights_by_name_and_file(nodes, rollouts, file):
 
 
 @pytest.mark.parametrize("scale", ["unit", "rating"])
-def test_aesthetic(nodes, rollouts, scale):
+def test_aesthetic_is_the_predictor_on_the_unit_embedding(nodes, rollouts, scale):
     images = [one.parsed.image for one in rollouts]
     seen, _, _ = embeddings(nodes["aesthetic"]["model"], images, CAPTIONS)
     weights = torch.load(nodes["aesthetic"]["head"], weights_only=True)
@@ -208,7 +208,7 @@ def dino_feature(model: str, image: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("over", ["max", "mean"])
-def test_dino_similarity(nodes, rollouts, over):
+def test_dino_similarity_is_the_cosine_to_the_references(nodes, rollouts, over):
     model = nodes["dino"]["model"]
     found = values({**nodes["dino"], "over": over}, rollouts)
     for one, value in zip(rollouts, found, strict=True):

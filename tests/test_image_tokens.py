@@ -19,6 +19,7 @@ from helpers_janus import (
     theirs,
     write_captions,
 )
+from helpers_ranks import Ranks, zero
 from helpers_runs import curve, run_job
 
 from vlrl.build import build_trainer
@@ -320,8 +321,11 @@ def test_wrong_use_says_what_is_wrong(folder: Path, data: Path, tmp_path: Path) 
         make_janus(folder).sample([seen], 1, seed=0)
 
 
-@pytest.mark.parametrize("lora", [None, LORA])
-def test_it_learns(folder: Path, data: Path, tmp_path: Path, lora: dict | None) -> None:
+# The adapter's gradients, KL and saving are tested above; that it learns takes half a minute.
+@pytest.mark.parametrize("lora", [None, pytest.param(LORA, marks=pytest.mark.slow)])
+def test_training_raises_the_reward(
+    folder: Path, data: Path, tmp_path: Path, lora: dict | None
+) -> None:
     """The last eight steps lie above the first four by more than three standard errors.
 
     An adapter on so small a model moves little: it gets more images a step, and more steps.
@@ -373,10 +377,8 @@ def test_a_resumed_run_goes_on_to_the_bit(folder: Path, data: Path, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.ranks
-def test_two_ranks_equal_one(folder: Path, data: Path, tmp_path: Path) -> None:
+def test_two_ranks_equal_one(folder: Path, data: Path, tmp_path: Path, ranks: Ranks) -> None:
     """Losses, KL, rewards: at stage 3 with a frozen reference, at stage 2 with an adapter."""
-    from test_ranks import launch, zero
-
     # Two chunks a step on one rank.
     over = {
         "num_steps": 2,
@@ -394,7 +396,7 @@ def test_two_ranks_equal_one(folder: Path, data: Path, tmp_path: Path) -> None:
         )
         for kind, stage in [("full", 3), ("lora", 2)]
     }
-    launch([{"config": job} for job in double.values()], tmp_path)
+    ranks.run([{"config": job} for job in double.values()])
     for kind, job in double.items():
         for a, b in zip(curve(single[kind]), curve(job), strict=True):
             for name in ("update/loss", "update/kl", "update/entropy", "reward/mean"):

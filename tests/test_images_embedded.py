@@ -22,7 +22,7 @@ SPLITS = (
 )
 
 
-def test_composed_images():
+def test_sprites_are_composed_on_every_colour():
     sprite = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     sprite.paste((10, 20, 30, 255), (20, 20, 40, 40))
     for colour, value in COLOURS.items():

@@ -153,7 +153,7 @@ def test_the_overlay_draws_the_truth_and_survives_any_answer() -> None:
     assert image.getpixel((10, 30)) == (255, 255, 255)
 
 
-def test_schedules() -> None:
+def test_the_learning_rate_follows_each_schedule() -> None:
     def factors(schedule: str, floor: float = 0.0) -> list[float]:
         options = OptimConfig(schedule=schedule, num_warmup_steps=2, min_lr_ratio=floor)
         return [lr_factor(step, options, 10) for step in (0, 1, 2, 6, 10)]

@@ -124,7 +124,7 @@ def test_image_reward_db_joins_the_images_of_a_prompt(folder):
     ]
 
 
-def test_benchmarks(folder):
+def test_published_benchmarks_of_judges_are_read(folder):
     genai = {"prompt": "a cat", "left_image": "0.png", "right_image": "1.png"}
     rows = [{**genai, "vote_type": vote} for vote in ("leftvote", "rightvote", "bothbad_vote")]
     found = read(folder(rows), "genai_bench", ties="keep").good
@@ -243,7 +243,7 @@ def test_a_hand_worked_table():
     assert error["brier"] == pytest.approx((3 * 0.01 + 0.81) / 4)
 
 
-def test_order_consistency():
+def test_order_consistency_counts_verdicts_that_do_not_turn():
     views = [
         view(0.5, first_order=0.9, second_order=0.1),
         view(0.8, first_order=0.8, second_order=0.8),

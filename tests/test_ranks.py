@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_runs import ROOT, curve, run_job, small_run
+from helpers_ranks import Ranks, assert_same_curve, zero
+from helpers_runs import curve, run_job, small_run
 
 pytestmark = pytest.mark.ranks
-CURVE = ("update/loss", "reward/mean", "update/kl", "update/entropy", "rollout/num_actions")
-
-
-def zero(stage: int) -> str:
-    return str(ROOT / f"deepspeed_configs/zero{stage}.json")
-
-
-def launch(jobs: list[dict[str, Any]], folder: Path, num_ranks: int = 2) -> None:
-    """Run jobs under the real launcher; its output is shown when it fails."""
-    path = folder / "jobs.json"
-    path.write_text(json.dumps(jobs), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        str(Path(sys.executable).parent / "deepspeed"),
-        f"--num_gpus={num_ranks}",
-        f"--master_port={port}",
-        str(ROOT / "tests/helpers_runs.py"),
-        str(path),
-    ]
-    environment = {
-        **os.environ,
-        "DS_ACCELERATOR": "cpu",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
-    }
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-
-
-def assert_same_curve(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:
-    a, b = curve(one), curve(other)
-    assert len(a) == len(b) > 0
-    for x, y in zip(a, b, strict=True):
-        for name in CURVE:
-            if name in x:
-                assert x[name] == pytest.approx(y[name], abs=tolerance), (x["step"], name)
 
 
 def test_two_ranks_equal_one_at_every_stage(
-    checkpoints: dict[str, Path], screens: Path, tmp_path: Path
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path, ranks: Ranks
 ) -> None:
     """One launch for all: stages 0 to 3, LoRA, a frozen tower, resume, a rank with less to do."""
     model = checkpoints["qwen2_5_vl"]
@@ -101,7 +57,7 @@ def test_two_ranks_equal_one_at_every_stage(
         jobs += [{"config": job, "stop_at": 2}, {"config": job, "resume": "auto"}]
     poisoned = {s: config(f"poisoned{s}", s) for s in (2, 3)}
     jobs += [{"config": job, "poison": True} for job in poisoned.values()]
-    launch(jobs, tmp_path)
+    ranks.run(jobs)
 
     for name in ("zero0", "zero1", "zero2", "zero3", "zero3_chunks"):
         assert_same_curve(single["one"], double[name], 1e-5)
@@ -120,3 +76,15 @@ def test_two_ranks_equal_one_at_every_stage(
             assert "weights kept: True" in ending
     for stage, job in cut.items():
         assert_same_curve(double[f"zero{stage}"], job, 0.0 if stage < 3 else 1e-6)
+
+
+@pytest.mark.slow
+def test_ranks_that_fail_show_why_and_the_next_job_gets_new_ones(
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path, ranks: Ranks
+) -> None:
+    job = small_run(checkpoints["qwen2_vl"], screens, tmp_path, "broken", num_steps=1)
+    bad = {**job, "reward": {"use": "helpers_runs:broken"}}
+    with pytest.raises(pytest.fail.Exception, match="the judge is down"):
+        ranks.run([{"config": bad}])
+    ranks.run([{"config": {**job, "name": "whole"}}])
+    assert len(curve({**job, "name": "whole"})) == 1

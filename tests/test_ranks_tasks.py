@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_ranks import Ranks, assert_same_curve, zero
 from helpers_runs import curve, run_job
 from helpers_voxels import save_voxel_model, voxel_run
 from test_judge_train import config_of, lines, parts  # noqa: F401
-from test_ranks import assert_same_curve, launch, zero
 from test_text_to_3d import data  # noqa: F401
 
 from vlrl.config.resolve import plain
@@ -32,6 +32,7 @@ def test_objects_and_judges(
     data: Path,  # noqa: F811
     parts: dict[str, Path],  # noqa: F811
     tmp_path: Path,
+    ranks: Ranks,
 ) -> None:
     model = save_voxel_model(tmp_path / "voxel")
 
@@ -52,7 +53,7 @@ def test_objects_and_judges(
     double = {stage: objects(f"objects{stage}", stage) for stage in (0, 2, 3)}
     jobs = [{"config": job} for job in double.values()]
     jobs += [{"judge": judge(kind, f"{kind}2", stage)} for kind, stage in JUDGES.items()]
-    launch(jobs, tmp_path)
+    ranks.run(jobs)
 
     assert any(row["update/kl"] > 0 for row in curve(one))
     for job in double.values():

@@ -275,7 +275,7 @@ def test_evaluations_on_the_way_are_lines(run: Path, task: TextToImage) -> None:
     assert len(re.findall("<circle", chart)) == 3
 
 
-def test_the_gallery(run: Path, task: TextToImage) -> None:
+def test_the_gallery_shows_escaped_captions_and_every_image(run: Path, task: TextToImage) -> None:
     html = html_of(run)
     cards = html.split('<div class="card">')[1:]
     assert len(cards) == NUM_SMALL_PICTURES

@@ -159,7 +159,7 @@ def test_every_registered_reward_and_combinator_stands_the_contract():
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_declares_itself(name):
+def test_a_reward_declares_its_range_and_what_it_needs(name):
     reward = build_reward(NODES[name])
     assert isinstance(reward, Reward)
     assert reward.range[0] < reward.range[1]

@@ -281,7 +281,7 @@ def test_old_references_go_first_and_never_while_in_use(tmp_path):
         )
 
 
-def test_size_limits():
+def test_a_request_above_a_limit_is_refused():
     node = {"moody": NODES["moody"]}
     with running(node, max_body_mib=1, max_rollouts=4, max_pixels=400, max_request_pixels=600) as s:
         answer = post(s, b" " * (1 << 20) + json.dumps(one()).encode())
@@ -304,7 +304,7 @@ def test_size_limits():
 # What a server says, and what it refuses to serve
 
 
-def test_health(server):
+def test_health_tells_every_reward_with_range_and_needs(server):
     health = httpx2.get(f"{server.url}/health").json()
     assert health["status"] == "ok"
     assert set(health["rewards"]) == set(NODES)

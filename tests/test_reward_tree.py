@@ -62,7 +62,7 @@ def test_closed_gate_hides_every_lower_value():
         assert values(Gate(Fixed([0.0]), Fixed([low]), 0.25, 1.0)) == [0.25]
 
 
-def test_declared_ranges():
+def test_a_tree_has_the_range_of_its_parts():
     a, b = Fixed([0], 0.0, 1.0), Fixed([0], -1.0, 3.0)
     assert Sum([a, b], [2.0, -1.0]).range == (-3.0, 3.0)
     assert Mean([a, b]).range == (-1.0, 3.0)
@@ -169,7 +169,7 @@ def test_mistakes_name_the_place(node, message):
         build_reward(node)
 
 
-def test_clip():
+def test_clip_bounds_values_and_leaves_none():
     from vlrl.reward.combinators.bounds import Bounds
 
     clip = Bounds(Fixed([-2.0, 0.5, 2.0, None]), 0.0, 1.0)

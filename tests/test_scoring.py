@@ -104,7 +104,7 @@ def test_resizing_is_antialiased(folders):
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "timm"])
-def test_another_size(folders, kind):
+def test_a_backbone_takes_another_size_that_is_a_multiple_of_its_patch(folders, kind):
     one = backbone(folders, kind, size_px=28)
     cls, patches = one.features([noise_image(0)])
     assert (cls.shape, patches.shape) == ((1, 16), (1, 4, 16))
@@ -173,7 +173,7 @@ def test_fingerprint_names_weights_and_preprocessing(folders, tmp_path):
     assert len(kinds) == 3
 
 
-def test_backbone_mistakes(folders, tmp_path):
+def test_mistakes_with_backbones_are_named(folders, tmp_path):
     with pytest.raises(ConfigError, match="transformers or timm"):
         Backbone(str(folders["dinov2"]), "keras", "cpu")  # type: ignore[arg-type]
     with pytest.raises(RewardError, match="local copy"):
@@ -243,7 +243,7 @@ def test_a_wrong_activation_is_an_error():
         warnings.warn("QuickGELU mismatch between final model config (...)", stacklevel=1)
 
 
-def test_pick_device(monkeypatch):
+def test_auto_is_the_device_that_deepspeed_is_told(monkeypatch):
     assert pick_device("cpu") == torch.device("cpu")
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     assert pick_device("auto") == torch.device("cpu")

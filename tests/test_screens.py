@@ -70,7 +70,7 @@ def texts(elements: list[Element], pixels: np.ndarray | None = None) -> dict[tup
         ("日本語", ""),
     ],
 )
-def test_clean_name(raw: str, clean: str) -> None:
+def test_names_are_cleaned_of_what_is_not_said(raw: str, clean: str) -> None:
     assert clean_name(raw) == clean
 
 
@@ -80,7 +80,7 @@ def test_refused_names_have_a_reason(bad: str) -> None:
 
 
 @pytest.mark.parametrize("good", ["OK", "Inbox", "Sign in", "3D view", "C++ file"])
-def test_usable_names(good: str) -> None:
+def test_usable_names_are_not_refused(good: str) -> None:
     assert refuse_name(good) == ""
 
 
@@ -89,7 +89,7 @@ def test_name_key_ignores_case_and_marks() -> None:
     assert name_key("Add") != name_key("Add new")
 
 
-def test_icon_meanings() -> None:
+def test_icons_are_called_by_their_meaning() -> None:
     assert icon_meaning(["lg", "magnifying-glass"]) == "search"
     assert icon_meaning(["trash-fill"]) == "delete"
     assert icon_meaning(["nothing-known"]) == ""
@@ -99,7 +99,7 @@ def test_icon_meanings() -> None:
 # --- colours ---------------------------------------------------------------------------------
 
 
-def test_colour_words() -> None:
+def test_colours_are_called_by_their_plain_word() -> None:
     assert colour_word((220, 20, 30)) == "red"
     assert colour_word((30, 90, 220)) == "blue"
     assert colour_word((10, 20, 90)) == "dark blue"
@@ -339,7 +339,7 @@ def test_failures_are_counted_by_reason_not_by_page() -> None:
     assert len(reason(Exception("x" * 999))) == MAX_REASON
 
 
-def test_viewport_parsing() -> None:
+def test_a_viewport_is_width_and_height_and_nothing_else() -> None:
     assert cli.viewport("390x844") == (390, 844)
     for bad in ("390", "axb", "10x10"):
         with pytest.raises(argparse.ArgumentTypeError):

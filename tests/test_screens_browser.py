@@ -85,13 +85,13 @@ def test_a_capture_that_fails_is_tried_again(
         page.set_content(PAGE)
         plain, told = page.screenshot, []
 
-        def screenshot(**options: Any) -> bytes:
+        def flaky(**options: Any) -> bytes:
             if len(told) < failures:
                 told.append("Page.captureScreenshot): Unable to capture screenshot")
                 raise Error(told[-1])
             return plain(**options)
 
-        monkeypatch.setattr(page, "screenshot", screenshot)
+        monkeypatch.setattr(page, "screenshot", flaky)
         if failures < CAPTURE_TRIES:
             assert screenshot(page).size == SIZE
         else:

@@ -47,7 +47,7 @@ def test_new_screens_share_no_application_with_the_warm_up_and_no_page_between_s
     assert {s["image"] for s in new} == {f"images/{p.name}" for p in (NEW / "images").iterdir()}
 
 
-def test_embedded_counts(embedded: Rows) -> None:
+def test_the_embedded_screens_are_enough_and_varied(embedded: Rows) -> None:
     screens = read_jsonl(ASSETS / "screens.jsonl")
     rows = [row for part in embedded.values() for row in part]
     assert len(screens) >= 250

@@ -111,7 +111,7 @@ def test_surfaces_are_closed_and_look_outwards(grid: np.ndarray) -> None:
     assert (count % 2 == 0).all(), "no open border"
 
 
-def test_degenerate_grids() -> None:
+def test_full_and_empty_grids_have_sound_surfaces() -> None:
     full = np.ones((8, 8, 8), bool)
     mesh = surface(full)
     whole = trimesh.Trimesh(mesh.vertices, mesh.faces)

@@ -74,7 +74,7 @@ def answered(task, sample, output) -> Rollout:
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
-def test_rows(tmp_path, name):
+def test_a_caption_row_is_read_with_references_and_labels(tmp_path, name):
     other = {"prompt": "a pear", "written": "hi", "colour": 3}
     first, second = read(write(tmp_path, [ROW, other], name), labels=["colour"]).good
     assert (first.id, first.caption) == ("a", "a red apple")
@@ -99,7 +99,7 @@ def test_columns_and_references_root(tmp_path):
         read(path, columns={"caption": "txt"})
 
 
-def test_plain_text(tmp_path):
+def test_a_text_file_is_a_caption_per_line(tmp_path):
     path = write(tmp_path, "a cat\n a dog\u2028asleep\r\n\n\n", "prompts.txt")
     assert [(row.id, row.caption) for row in read(path).good] == [
         ("prompts/1", "a cat"),
@@ -170,7 +170,7 @@ def test_a_folder_of_references_that_cannot_be_used(tmp_path):
             read(rows, references=str(style), **more)
 
 
-def test_geneval(tmp_path):
+def test_genevals_metadata_are_read_as_scenes(tmp_path):
     lean = {key: value for key, value in GENEVAL.items() if key != "exclude"}
     rows = read(write(tmp_path, [GENEVAL, lean], "test_metadata.jsonl"), labels=["tag"]).good
     assert rows[0].caption == GENEVAL["prompt"]
@@ -198,13 +198,13 @@ BAD_SCENES = [
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_SCENES)
-def test_bad_scenes(tmp_path, change, message):
+def test_a_bad_scene_is_named_with_its_row(tmp_path, change, message):
     path = write(tmp_path, [GENEVAL, {**GENEVAL, **change}], "metadata.jsonl")
     with pytest.raises(DataError, match=rf"metadata\.jsonl, row 2.*{message}"):
         read(path)
 
 
-def test_quoted_text(tmp_path):
+def test_quoted_text_is_what_should_be_written(tmp_path):
     path = write(tmp_path, 'A sign that says "Old Mill" and "no"\n', "ocr.txt")
     assert read(path, quoted_text=True).good[0].written == "Old Mill"
     assert read(path).good[0].written is None
@@ -274,7 +274,7 @@ def test_limit_counts_good_rows(tmp_path):
         read(path, limit=0)
 
 
-def test_samples(tmp_path):
+def test_a_caption_becomes_a_sample(tmp_path):
     path = write(tmp_path, [ROW, {**ROW, "id": "b", "caption": ""}], "rows.jsonl")
     task = task_on(path, prompt_template="{caption}, {flat}", labels=["colour"], on_bad_row="skip")
     assert isinstance(task, Task)
@@ -329,7 +329,7 @@ def test_a_label_that_no_row_has_is_told(tmp_path, caplog):
     assert "no row has the field 'color'" in caplog.text
 
 
-def test_option_mistakes(tmp_path):
+def test_mistakes_in_options_are_named(tmp_path):
     path = write(tmp_path, [ROW], "rows.jsonl")
     with pytest.raises(ValidationError, match=r"needs \{caption\}"):
         task_on(path, prompt_template="an image")
@@ -427,7 +427,7 @@ def test_no_images_have_no_row():
         side_by_side([])
 
 
-def test_image(tmp_path):
+def test_references_and_answers_are_drawn_side_by_side(tmp_path):
     row = {**ROW, "references": ["pics/a.webp", "pics/b.webp", "pics/a.webp"]}
     task = task_on(write(tmp_path, [row, {"caption": "a pear"}], "rows.jsonl"))
     first, second = task.samples("train")

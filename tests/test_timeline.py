@@ -20,7 +20,7 @@ def line(unit: str, num: int = 100, fps: float = 25.0, start: int = 0) -> Timeli
     return Timeline(unit, sample_frames(num, fps, 2.0), fps, num, start, "after")
 
 
-def test_index_units():
+def test_indices_of_sampled_frames_stand_for_native_spans():
     sampled = line("sampled_frame")
     assert sampled.natives == (0, 12, 25, 37, 50, 62, 75, 87)
     assert sampled.native_span(2, 4) == (25, 61)

@@ -117,7 +117,7 @@ def test_lenient_reading_of_what_is_not_well_formed(text, span, num_think, num_f
         ("seconds_csv", "Here:\n3, 0.1, 0.2, 0.3, 0.4\nDone", [(3, 3)], [3], False),
     ],
 )
-def test_other_formats(name, text, spans, numbers, good):
+def test_answers_of_other_models_are_read(name, text, spans, numbers, good):
     track = read_track(text, name)
     assert list(track.spans) == spans
     assert (None if track.final is None else [n for n, _ in track.final]) == numbers
@@ -165,6 +165,6 @@ def test_an_empty_list_is_not_a_missing_one():
     assert read_track("<time>1-2</time>", "stvg_o1").final is None
 
 
-def test_unknown_format():
+def test_an_unknown_format_names_the_nearest_one():
     with pytest.raises(ConfigError, match="did you mean 'stvg_o1'"):
         read_track("", "stvgo1")

@@ -174,7 +174,7 @@ def test_tube_iou_by_hand():
         ((0, 1e9), (), False),
     ],
 )
-def test_consistency(span, numbers, wanted):
+def test_boxes_are_consistent_when_they_cover_the_span_exactly(span, numbers, wanted):
     entries = [(float(n), (0.0, 0.0, 1.0, 1.0)) for n in numbers]
     assert is_consistent([span], entries) is wanted
     assert is_consistent([span], entries, entries) is wanted

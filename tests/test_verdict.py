@@ -41,7 +41,9 @@ TRIANGLE = polygon_of([0, 0, 100, 0, 0, 100], SCREEN)
         (Point(0, 0, SCREEN), Refusal(), Outcome.WRONG, "clicked where it should refuse"),
     ],
 )
-def test_judge(answer: object, target: object, outcome: Outcome, reason: str) -> None:
+def test_a_click_is_judged_with_its_reason(
+    answer: object, target: object, outcome: Outcome, reason: str
+) -> None:
     verdict = judge(answer, target)  # type: ignore[arg-type]
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
@@ -67,7 +69,7 @@ def test_a_box_without_area_can_be_hit_on_the_spot() -> None:
         ('<think>{"action": "terminate"}</think>', "qwen3_vl_tool", False),
     ],
 )
-def test_refusals(text: str, profile: str, refused: bool) -> None:
+def test_a_refusal_is_told_from_a_click(text: str, profile: str, refused: bool) -> None:
     answer, _ = read_click(text, profile_named(profile), Frame(100, 100))
     assert isinstance(answer, Refusal) == refused
 

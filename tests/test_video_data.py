@@ -163,7 +163,7 @@ def vidor(tmp_path: Path) -> str:
     return str(folder.parent)
 
 
-def test_vidstg(tmp_path: Path, vidor: str) -> None:
+def test_vidstg_gives_a_sample_per_question_on_the_used_segment(tmp_path: Path, vidor: str) -> None:
     found = read(tmp_path / "test.json", [vidstg_entry()], "vidstg", trajectories=vidor).good
     assert [one.labels["question"] for one in found] == ["declarative", "interrogative"]
     assert [one.labels["object"] for one in found] == ["adult", "dog"]
@@ -216,7 +216,7 @@ def test_spoiled_vidstg_entries_are_listed(tmp_path: Path, vidor: str) -> None:
 # ---------------------------------------------------------------- Charades-STA
 
 
-def test_charades_sta(tmp_path: Path) -> None:
+def test_charades_sta_gives_spans_without_boxes(tmp_path: Path) -> None:
     write_video(tmp_path / "AO8RW.mkv", moving_square(40))
     lines = (
         "AO8RW 0.0 2.5##a person is putting a book on a shelf.\nAO8RW 3.0 9.9##person sits down.\n"

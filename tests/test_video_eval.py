@@ -70,7 +70,9 @@ LATE = write_track(4, 7, None, [[20, 20, 60, 60]] * 4)
 
 
 @pytest.mark.parametrize("convention", ["official", "tubedetr", "cgstvg"])
-def test_given_answers(data: Path, convention: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_made_elsewhere_are_scored(
+    data: Path, convention: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     answers = given(data, [RIGHT, RIGHT, LATE, "no idea", ""])
     out = data / "out"
     code = run(
@@ -170,7 +172,7 @@ def test_a_missing_video_counts_zero(tmp_path: Path) -> None:
         ([], "not tubes by video"),
     ],
 )
-def test_bad_tubes(
+def test_bad_tubes_are_named(
     tmp_path: Path, predicted: Any, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "test.json").write_text(json.dumps({NAME: V1}), encoding="utf-8")
@@ -205,7 +207,7 @@ def test_vidstg_sentences_and_questions_apart(tmp_path: Path, vidor: str) -> Non
     assert mean(summary, "t_iou", group="question: interrogative") == 0.0
 
 
-def test_times_only(tmp_path: Path) -> None:
+def test_spans_alone_are_scored(tmp_path: Path) -> None:
     write_video(tmp_path / "AO8RW.mkv", moving_square(40))
     (tmp_path / "charades_sta_test.txt").write_text("AO8RW 1.0 9.0##sits\n", encoding="utf-8")
     answers = tmp_path / "a.jsonl"
@@ -290,6 +292,8 @@ def test_a_failed_answer_is_asked_again(data: Path) -> None:
         (("--benchmark", "clips"), "give one of"),
     ],
 )
-def test_mistakes(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_end_with_a_message_and_status_two(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(*words) == 2
     assert message in capsys.readouterr().err

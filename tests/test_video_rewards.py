@@ -163,7 +163,7 @@ def test_improvement_is_the_gain_alone():
 @pytest.mark.parametrize(
     ("span", "wanted"), [((3, 6), 1), ((3, 4), 0.5), ((5, 8), 2 / 6), ((7, 9), 0), ((6, 3), 0)]
 )
-def test_temporal_iou(span, wanted):
+def test_temporal_iou_by_hand(span, wanted):
     assert one({"use": "temporal_iou"}, answer_of(span, None, None)) == pytest.approx(wanted)
     assert one({"use": "temporal_iou", "hull": True}, answer_of(span, None, None)) == (
         pytest.approx(wanted)
@@ -191,7 +191,7 @@ def test_the_ablations_of_the_paper():
     assert one(spatial(giou=0), answer) == pytest.approx(-0.2)
 
 
-def test_unreadable_answers():
+def test_unreadable_answers_get_the_least():
     assert one(STVG_O1, None) == pytest.approx(-4.0)
     assert one(PUBLISHED, None) == 0.0
     assert one(STVG_O1, answer_of(None, None, None, good=False)) == pytest.approx(-4.0)
@@ -276,7 +276,7 @@ def test_every_video_reward_is_covered():
 @pytest.mark.parametrize("name", VIDEO_NODES)
 @settings(max_examples=25)
 @given(groups=GROUPS, seed=st.integers(0, 99))
-def test_contract(name, groups, seed):
+def test_video_rewards_stand_the_contract_on_any_tracks(name, groups, seed):
     reward = build_reward(VIDEO_NODES[name])
     rollouts = rollouts_of(groups)
     found = values(reward, rollouts)

@@ -101,7 +101,7 @@ def test_files_folders_and_arrays_give_the_same_frames(clips: Path) -> None:
         read_frames(clips.parent / "bad.mp4", [0])
 
 
-def test_a_sample(clips: Path) -> None:
+def test_a_sentence_becomes_a_sample(clips: Path) -> None:
     task = task_of(
         clips, prompt="{num_frames} frames, {first} to {last}, {duration_s} s: {sentence}"
     )
@@ -163,7 +163,9 @@ def test_well_formed_and_consistent_are_two_things(clips: Path) -> None:
 
 
 @pytest.mark.parametrize(("duplicates", "wanted"), [("last", 9), ("first", 1), ("drop", None)])
-def test_duplicates(clips: Path, duplicates: str, wanted: float | None) -> None:
+def test_of_boxes_for_the_same_frame_one_counts(
+    clips: Path, duplicates: str, wanted: float | None
+) -> None:
     task = task_of(clips, duplicates=duplicates, answer="stvg")
     sample = task.samples("train")[0]
     text = "<time>2-2</time><pred_bbox>2.[1,2,30,40],2.[9,9,30,40]</pred_bbox>"
@@ -187,7 +189,7 @@ def test_answers_with_times_only(clips: Path) -> None:
     assert all(math.isnan(metrics[name][0]) for name in ("v_iou", "gt_v_iou", "v_iou_above_0.5"))
 
 
-def test_images(clips: Path) -> None:
+def test_truth_and_answers_are_drawn_on_a_contact_sheet(clips: Path) -> None:
     task = task_of(clips)
     sample = task.samples("train")[0]
     true = rollout_of(task, sample, perfect(task, sample))
@@ -211,7 +213,7 @@ def test_the_policys_frames_are_the_tasks(clips: Path, checkpoints: dict[str, Pa
 
 
 @pytest.mark.parametrize("reward", ["stvg_o1", "tube_iou"])
-def test_recipes_compose(reward: str) -> None:
+def test_recipes_of_video_grounding_compose(reward: str) -> None:
     folder = ROOT / "configs/video_grounding"
     path = str(ROOT / f"configs/rewards/{reward}.yaml")
     config = check_plugins(load_run_config([folder / "tiny.yaml"], [], path))
@@ -268,7 +270,7 @@ def test_bad_rows_name_file_row_and_field(
     assert len(task.skipped["train"]) == 1
 
 
-def test_video_sizes() -> None:
+def test_videos_are_resized_as_in_stvg_o1() -> None:
     """STVG-o1: longer side at most 336, aspect kept, multiples of 28."""
     assert video_size(1080, 1920, 28, 336) == (196, 336)
     assert video_size(1920, 1080, 28, 336) == (336, 196)

@@ -174,7 +174,9 @@ GROUPS = st.lists(st.lists(answers, min_size=1, max_size=2), min_size=1, max_siz
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(groups=GROUPS, seed=st.integers(0, 99))
-def test_contract(name: str, reference: str, groups: list, seed: int) -> None:
+def test_voxel_rewards_stand_the_contract_on_any_object(
+    name: str, reference: str, groups: list, seed: int
+) -> None:
     """Finite or None, in range, independent of order, of its own group alone."""
     reward = build_reward(NODES[name])
     assert reward.needs <= set(provided())
