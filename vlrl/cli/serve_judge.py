@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 
 from vlrl.cli.checks import port
-from vlrl.errors import ConfigError, MissingExtraError
-from vlrl.http.access import is_loopback, read_token
+from vlrl.http.access import check_address, read_token, serve_extra
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -29,28 +27,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     token = read_token(args.token_env)
-    if token is None and not is_loopback(args.host):
-        raise ConfigError(f"--host {args.host} reaches other machines: set --token-env")
-    try:
-        from vlrl.judge.server import JudgeApp, make_server
-        from vlrl.reward.server.app import listen
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        raise MissingExtraError(
-            "`vlrl serve-judge` needs starlette and uvicorn: uv pip install -e '.[serve]'"
-        ) from error
+    check_address(args.host, token)
+    with serve_extra("serve-judge"):
+        from vlrl.http.serving import make_server, serve
+        from vlrl.judge.server import JudgeApp
     from vlrl.judge.local import LocalJudge
     from vlrl.judge.question import template_of
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     template, _ = template_of(args.model)
     judge = LocalJudge.load(args.model, template, device=args.device, precision=args.precision)
-    server = make_server(JudgeApp(judge, args.name or args.model, token))
-    listener = listen(args.host, args.port)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving {args.name or args.model} on http://{shown}:{port}/v1", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+    name = args.name or args.model
+    serve(make_server(JudgeApp(judge, name, token).app), args.host, args.port, name, "/v1")
     return 0
