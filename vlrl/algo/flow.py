@@ -108,9 +108,6 @@ def log_density(x_next: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (-0.5 * z.double().square().flatten(1).sum(1) - constant).float()
 
 
-LOGP_SCALES = ("dims", "sqrt_dims", "one", "cps_published")
-
-
 def logp_divisor(name: str, num_dims: int, std: Tensor) -> Tensor:
     """What a summed log-density is divided by before it makes a ratio, [R].
 
