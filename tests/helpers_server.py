@@ -15,7 +15,8 @@ import numpy as np
 from helpers_served import noise_image
 from PIL import Image
 
-from vlrl.reward.server.app import RewardApp, listen, make_server
+from vlrl.http.serving import listen, make_server
+from vlrl.reward.server.app import RewardApp
 from vlrl.reward.server.settings import ServeConfig, build_rewards
 from vlrl.reward.tree import build_reward, score
 from vlrl.rewards.remote import Remote, RemoteOptions
@@ -46,7 +47,7 @@ class Running:
 
     def __init__(self, config: ServeConfig, token: str | None = None) -> None:
         self.rewards = RewardApp(build_rewards(config.rewards), config, "1.2.3", token)
-        self.server = make_server(self.rewards)
+        self.server = make_server(self.rewards.app, config.max_connections)
         self.socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.thread = threading.Thread(

@@ -129,7 +129,7 @@ def stepped(
         for name, gradient in zip(weights, gradients, strict=True)
     }
     if o.shared_head:
-        after |= {f"patch{name[7:]}": after[name] for name in after if name.startswith("image")}
+        after |= {f"patch{name[5:]}": after[name] for name in after if name.startswith("image")}
     cls, patches = [part.detach() for part in cls], [part.detach() for part in patches]
     metrics = {
         "loss": float(loss.detach()),

@@ -29,11 +29,11 @@ from vlrl.build import build_trainer
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
 from vlrl.errors import RewardError
+from vlrl.http.serving import listen, make_server
 from vlrl.judge.endpoint import EndpointJudge, EndpointJudgeOptions, MissingWordError
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, Questions, ReasoningOptions
-from vlrl.judge.server import JudgeApp, make_server
-from vlrl.reward.server.app import listen
+from vlrl.judge.server import JudgeApp
 from vlrl.reward.tree import build_reward
 
 
@@ -86,7 +86,7 @@ def server(folder) -> Iterator[Served]:
 def in_a_thread(folder: Path, token: str | None) -> Iterator[str]:
     """The same application in this process, where a whole process would tell no more."""
     judge = LocalJudge.load(str(folder), JudgeTemplate(), device="cpu")
-    running = make_server(JudgeApp(judge, "tiny", token))
+    running = make_server(JudgeApp(judge, "tiny", token).app)
     listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -188,6 +188,10 @@ def test_a_key_is_asked_for(folder, monkeypatch):
         options = EndpointJudgeOptions(**endpoint(url, max_tries=1))
         with pytest.raises(RewardError, match="401"):
             EndpointJudge(options, JudgeTemplate()).ask(book, [ask])
+        answer = httpx2.get(f"{url}/models")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, 401)
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert httpx2.get(f"{url.removesuffix('/v1')}/health").json()["status"] == "ok"
         keyed = EndpointJudgeOptions(**endpoint(url, api_key_env="JUDGE_KEY"))
         assert len(EndpointJudge(keyed, JudgeTemplate()).ask(book, [ask])) == 1
 

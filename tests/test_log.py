@@ -23,12 +23,14 @@ from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, DataError
 from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.geometry.overlay import TRUE_COLOUR, Mark, overlay
+from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.report.charts import _ticks, line_chart, running_mean
 from vlrl.log.report.files import read_run
 from vlrl.log.report.write import write_report
 from vlrl.log.sinks import JsonLines, open_sinks
 from vlrl.stats import bootstrap_difference, bootstrap_mean, evenly
+from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.train.summary import summarise
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -207,6 +209,21 @@ def test_a_whole_run_with_its_report(
     assert times == [f"time/{n}_s" for n in ("reference", "sampling", "scoring", "update")]
     with pytest.raises(DataError, match="is it the folder of a run"):
         write_report(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_the_screen_shows_the_tasks_metrics(
+    is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    columns = task_columns(GuiGrounding)
+    with StepConsole("run", 2, 0, show=True, quiet=False, columns=columns) as console:
+        console.note({"held/accuracy": 0.25})
+        console.advance(1, {"reward/mean": 0.5, "rollout/hit": 0.75, "time/update_s": 1.0})
+    shown = capsys.readouterr().err
+    assert "held/accuracy 0.25" in shown
+    if not is_terminal:  # a bar is as wide as the terminal
+        assert "reward 0.500  hit rate 75.0%  | s: update 1.0" in shown
 
 
 def test_splits_stand_in_the_report_as_in_the_config(tmp_path: Path) -> None:

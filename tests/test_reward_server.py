@@ -22,7 +22,7 @@ from PIL import Image
 
 from vlrl.cli.main import main
 from vlrl.errors import ConfigError, RewardError
-from vlrl.reward.server.app import listen
+from vlrl.http.serving import listen
 from vlrl.reward.server.references import ReferenceStore
 from vlrl.reward.server.wire import encode_request
 from vlrl.rewards.remote import Remote, RemoteOptions
@@ -45,7 +45,7 @@ def test_two_clients_are_scored_together_and_stay_apart():
     with running({"place": NODES["place"]}, gather_ms=1500) as server:
         clients = [remote(server.url, None, needs=("image",)) for _ in range(2)]
         for client in clients:
-            client._known(client._connected())
+            client._known()
         CALLS.clear()
         with ThreadPoolExecutor(2) as pool:
             both = list(pool.map(values, clients, (mine, yours)))
@@ -68,7 +68,7 @@ def test_one_clients_failure_costs_the_others_nothing():
     with running({"moody": NODES["moody"]}, gather_ms=1500) as server:
         good, bad = remote(server.url, None), remote(server.url, None)
         for client in (good, bad):
-            client._known(client._connected())
+            client._known()
         with ThreadPoolExecutor(2) as pool:
             fine = pool.submit(good, noise_groups(num_groups=1))
             broken = pool.submit(bad, noise_groups(num_groups=1, caption="bad"))

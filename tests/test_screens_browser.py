@@ -12,7 +12,7 @@ import pytest
 from scripts.assets.screens.check import problems
 from vlrl.gui.capture import command as cli
 from vlrl.gui.capture.browser import Browser, BrowserMissingError, find_chromium
-from vlrl.gui.capture.capture import CAPTURE_TRIES, load, shoot
+from vlrl.gui.capture.capture import CAPTURE_TRIES, load, screenshot, shoot
 from vlrl.gui.capture.dataset import read_jsonl, rows_of
 from vlrl.gui.capture.extract import ExtractOptions
 from vlrl.gui.capture.records import Screen

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from vlrl.data.fields import field_of
 from vlrl.data.json_file import read_json, read_json_rows
@@ -18,8 +18,6 @@ from vlrl.geometry.boxes import Frame
 from vlrl.types import Sample
 from vlrl.video.tubes import Track, interpolated
 from vlrl.video.video_answers import VideoAnswer
-
-GivenKind = Literal["text", "tubes"]
 
 
 class VideoModel(Protocol):

@@ -98,10 +98,10 @@ class AdversarialDino(LearntReward[Pair]):
         """Backbone, heads and their optimizer; alike on all ranks."""
         import torch
 
+        from vlrl.distributed.comm import broadcast, current
         from vlrl.image.networks.backbone import Backbone
         from vlrl.image.networks.discriminator import Discriminator
         from vlrl.image.networks.features import ReferenceFeatures, RoundedFeatures
-        from vlrl.image.networks.ranks import rank, start_alike
 
         o = self.options
         self.backbone = Backbone(o.model, o.library, o.device, o.size_px, o.batch_size, o.layers)
@@ -119,10 +119,11 @@ class AdversarialDino(LearntReward[Pair]):
                 shared=o.shared_head,
                 spectral=o.regularise == "spectral",
             ).to(self.device)
-        start_alike(self.head.state_dict().values())
+        world = current()
+        broadcast(self.head.state_dict().values(), world)
         self.learner = self.head.eval().requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.head.parameters(), lr=o.lr, betas=o.betas)
-        self._random = torch.Generator().manual_seed(o.seed * 1000 + rank())
+        self._random = torch.Generator().manual_seed(o.seed * 1000 + world.rank)
 
     def look(self, images: Sequence[np.ndarray]) -> Sequence[Pair]:
         """cls [D] and patches [P, D] of each, in `feature_dtype`."""
@@ -151,8 +152,8 @@ class AdversarialDino(LearntReward[Pair]):
 
         Without a rollout the head still runs, on no rows: spectral norm counts its passes.
         """
+        from vlrl.distributed.comm import all_sum, current
         from vlrl.image.adversarial_losses import LOSSES
-        from vlrl.image.networks.ranks import summed
 
         o = self.options
         self.head.train()
@@ -172,7 +173,7 @@ class AdversarialDino(LearntReward[Pair]):
         means = [one[0].sum() for one in (real_logits, fake_logits)]
         means += [one[1].sum() / P for one in (real_logits, fake_logits)]
         sums = (right, *means)
-        total, *metrics = summed([float(x.detach()) for x in (loss, *sums)], self.device)
+        total, *metrics = all_sum([float(x.detach()) for x in (loss, *sums)], current())
         accuracy, reference, generated, real_patch, fake_patch = (x / num for x in metrics)
         rests = accuracy > o.max_accuracy
         if not rests:

@@ -72,9 +72,9 @@ class AdversarialScorer(LearntReward["Tensor"]):
         """The scorer and an optimizer of its last layers; alike on all ranks, as the file is."""
         import torch
 
+        from vlrl.distributed.comm import current
         from vlrl.image.networks.clip import scale_within
         from vlrl.image.networks.features import read_image
-        from vlrl.image.networks.ranks import rank
         from vlrl.image.networks.split_clip import SplitClip
 
         o = self.options
@@ -82,7 +82,7 @@ class AdversarialScorer(LearntReward["Tensor"]):
         self.clip, self.device, self.learner = clip, clip.device, clip.last
         self.scale = scale_within(clip, o.logit_scale, o.model)
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=o.lr, betas=o.betas)
-        self._random = torch.Generator().manual_seed(o.seed * 1000 + rank())
+        self._random = torch.Generator().manual_seed(o.seed * 1000 + current().rank)
         # One at a time: what else is in a batch may change last bits, and a resumed run draws
         # other references and captions first.
         self._text = lru_cache(MAX_CAPTIONS)(clip.text)
@@ -110,8 +110,8 @@ class AdversarialScorer(LearntReward["Tensor"]):
         """-log sigmoid(reference - generated), on the scorer's own logits; means over all pairs."""
         import torch
 
+        from vlrl.distributed.comm import all_sum, current
         from vlrl.image.adversarial_losses import pair_preference
-        from vlrl.image.networks.ranks import summed
 
         o = self.options
         paths = self.draw(rollouts)
@@ -130,7 +130,7 @@ class AdversarialScorer(LearntReward["Tensor"]):
                 rows = torch.stack([pair_preference(true, made), true > made, true, made])
                 here += rows.double().sum(1).cpu()
         loss, accuracy, reference, generated = (
-            total / num for total in summed(here.tolist(), self.device)
+            total / num for total in all_sum(here.tolist(), current())
         )
         rests = o.trigger == "generated_ahead" and generated <= reference
         if not rests:

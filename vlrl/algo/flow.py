@@ -112,11 +112,8 @@ def log_density(x_next: State, mean: State, std: Rows) -> Rows:
     return (-0.5 * z.double().square().flatten(1).sum(1) - constant).float()
 
 
-LOGP_SCALES = ("dims", "sqrt_dims", "one", "cps_published")
-
-
 def logp_divisor(name: str, num_dims: int, std: Rows) -> Rows:
-    """What a summed log-density is divided by before it makes a ratio.
+    """What a summed log-density is divided by before it makes a ratio, [R].
 
     dims: the mean over dimensions (Flow-GRPO, Flow-Factory). one: the true density, whose ratio
     leaves every clip range at once. sqrt_dims: the ratio's spread no longer depends on the

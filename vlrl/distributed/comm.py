@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from vlrl.distributed.memory import keep_freed_memory
 
@@ -67,6 +68,15 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
+def current() -> World:
+    """All ranks of the run that this process is in; itself alone where there is none."""
+    if not dist.is_available() or not dist.is_initialized():
+        return World(0, 1, torch.device("cpu"))
+    on_gpu = dist.get_backend() == "nccl"
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
 def _deepspeeds_own_group(timeout_s: int) -> None:
     """DeepSpeed's collectives run on a copy of the world's group, made here with our time limit.
 
@@ -104,6 +114,30 @@ def all_gather(value: Any, world: World) -> list[Any]:
     gathered: list[Any] = [None] * world.size
     dist.all_gather_object(gathered, value)
     return gathered
+
+
+def sum_in_place(tensor: Tensor, world: World) -> None:
+    """Sum over all ranks, into the tensor itself."""
+    if world.size > 1:
+        dist.all_reduce(tensor)
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
+    """Add up gradients over ranks, in place; a rank without gradient adds 0."""
+    if world.size == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+
+
+@torch.no_grad()
+def broadcast(tensors: Iterable[Tensor], world: World, source: int = 0) -> None:
+    """Overwrite the tensors with those of one rank."""
+    if world.size > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, source)
 
 
 def barrier(world: World) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.shipped import sharding_file
-from vlrl.distributed.comm import World
+from vlrl.distributed.comm import World, sum_in_place
 from vlrl.distributed.ema import WeightAverage
 from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
@@ -152,8 +152,7 @@ class Engine:
                     grad = parameter.grad.detach()
                     wide = torch.promote_types(grad.dtype, torch.float32)
                     bad += ~torch.isfinite(torch.linalg.vector_norm(grad, dtype=wide))
-        if self.world.size > 1:
-            torch.distributed.all_reduce(bad)
+        sum_in_place(bad, self.world)
         if bad.item():
             raise self._non_finite()
 

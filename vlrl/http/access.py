@@ -1,11 +1,13 @@
-"""Who may talk to a reward server: the token, and what an address reaches."""
+"""Who may talk to a server: the token, what an address reaches, and how a request is refused."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, MissingExtraError, VlrlError
 
 MIN_TOKEN_CHARS = 16
 
@@ -33,3 +35,35 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def check_address(host: str, token: str | None) -> None:
+    """Raises ConfigError for a server that anyone on the network could use."""
+    if token is None and not is_loopback(host):
+        raise ConfigError(
+            f"--host {host} can be reached from other machines: name a variable that holds a "
+            "token with --token-env, or stay on 127.0.0.1"
+        )
+
+
+@contextmanager
+def serve_extra(command: str) -> Iterator[None]:
+    """Around the imports of a server: MissingExtraError where its libraries are not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise MissingExtraError(
+            f"`vlrl {command}` needs starlette and uvicorn: uv pip install -e '.[serve]'"
+        ) from error
+
+
+class RequestError(VlrlError):
+    """A request that cannot be answered: the HTTP status, the kind of problem, and the field."""
+
+    def __init__(
+        self, message: str, status: int = 400, kind: str = "request", field: str = ""
+    ) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.status, self.kind, self.field = status, kind, field

@@ -104,7 +104,7 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
 
         Figures are means over its steps; one that is skipped counts too, and ends the round.
         """
-        from vlrl.image.networks.ranks import summed
+        from vlrl.distributed.comm import all_sum, current
 
         self._load_once()
         mine = [
@@ -113,7 +113,7 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
             if rollout.parsed is not None and rollout.sample.target.references
         ]
         seen = self.seen([image_of(rollout) for rollout in mine], mine)
-        (num,) = summed([len(mine)], self.device)
+        (num,) = all_sum([len(mine)], current())
         steps: list[dict[str, float]] = []
         is_fixed = self.round >= (self.options.learn_rounds or self.round + 1)
         self.learner.requires_grad_(True)
@@ -158,9 +158,9 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
 
     def step(self) -> None:
         """One step along the gradients of all ranks; raises RewardError if one is not finite."""
-        from vlrl.image.networks.ranks import sum_gradients
+        from vlrl.distributed.comm import current, sum_gradients
 
-        sum_gradients(self.learner.parameters())
+        sum_gradients(self.learner.parameters(), current())
         for name, parameter in self.learner.named_parameters():
             if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
                 raise RewardError(

@@ -27,7 +27,6 @@ COLOURS = (
     "white",
 )
 RELATIONS = ("left of", "right of", "above", "below")
-TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 
 
 @dataclass(frozen=True)

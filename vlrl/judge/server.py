@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import io
 import json
-import logging
 import threading
 import time
 import uuid
@@ -21,19 +19,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
+from vlrl.http.access import RequestError
+from vlrl.http.serving import Shell
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.packing import EncodedAsk, pack
 from vlrl.judge.question import Ask, ImageBook
-
-log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 << 20
 MAX_PIXELS = 16_777_216
@@ -46,21 +42,18 @@ _BROKEN = (
 """What base64 and Pillow raise on data URLs that hold no image."""
 
 
-class BadRequestError(Exception):
-    """The request cannot be answered; its text goes back with status 400."""
-
-
 class JudgeApp:
     """The routes and the one model; `app` is the ASGI application."""
 
     def __init__(self, judge: LocalJudge, name: str, token: str | None = None) -> None:
-        self.judge, self.name, self.token = judge, name, token
+        self.judge, self.name = judge, name
         self._lock = threading.Lock()
+        self.shell = Shell(token, MAX_BODY_BYTES, _described)
         self.app = Starlette(
             routes=[
-                Route("/v1/chat/completions", self.complete, methods=["POST"]),
-                Route("/v1/models", self.models, methods=["GET"]),
-                Route("/health", self.health, methods=["GET"]),
+                self.shell.route("POST", "/v1/chat/completions", self.complete),
+                self.shell.route("GET", "/v1/models", self.models),
+                self.shell.route("GET", "/health", self.health, is_open=True),
             ]
         )
 
@@ -70,54 +63,31 @@ class JudgeApp:
 
     async def models(self, request: Request) -> Response:
         """The one model's name."""
-        if not self._allowed(request):
-            return _problem(401, "wrong or missing key")
         return JSONResponse({"object": "list", "data": [{"id": self.name, "object": "model"}]})
 
     async def complete(self, request: Request) -> Response:
         """One completion."""
-        if not self._allowed(request):
-            return _problem(401, "wrong or missing key")
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json" or "content-encoding" in request.headers:
-            # A page in a browser cannot send this type here without being asked for leave.
-            return _problem(415, "content-type: send plain application/json")
-        body, size = [], 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > MAX_BODY_BYTES:
-                return _problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")
-            body.append(chunk)
+        body = await self.shell.json_body(request)
         try:
-            asked = json.loads(b"".join(body))
+            asked = json.loads(body)
         except ValueError as error:
-            return _problem(400, f"not valid JSON: {error}")
+            raise RequestError(f"not valid JSON: {error}") from None
         except RecursionError:
             # Final like the others: a client would send a 500 again and again.
-            return _problem(400, "not valid JSON: it is nested too deeply")
+            raise RequestError("not valid JSON: it is nested too deeply") from None
         try:
             return JSONResponse(await run_in_threadpool(self.answer, asked))
-        except BadRequestError as error:
-            return _problem(400, str(error))
         except ValueError as error:
-            return _problem(400, f"the request cannot be answered: {error}")
-
-    def _allowed(self, request: Request) -> bool:
-        if self.token is None:
-            return True
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        return hmac.compare_digest(given.encode(), self.token.encode())
+            raise RequestError(f"the request cannot be answered: {error}") from error
 
     def answer(self, asked: Any) -> dict[str, Any]:
-        """The completion of a request body; raises BadRequestError."""
+        """The completion of a request body; raises RequestError."""
         if not isinstance(asked, Mapping):
-            raise BadRequestError("the body is a JSON object")
+            raise RequestError("the body is a JSON object")
         if asked.get("model") not in (None, self.name):
-            raise BadRequestError(
-                f"this server has the model {self.name!r}, not {asked['model']!r}"
-            )
+            raise RequestError(f"this server has the model {self.name!r}, not {asked['model']!r}")
         if asked.get("stream") or asked.get("n", 1) != 1:
-            raise BadRequestError("one completion a request, without `stream`")
+            raise RequestError("one completion a request, without `stream`")
         num_tokens = _integer(asked, "max_tokens", 16, 1, MAX_NEW_TOKENS)
         num_listed = _integer(asked, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS)
         book = ImageBook()
@@ -180,19 +150,19 @@ class JudgeApp:
 
 
 def _parts(messages: Any, book: ImageBook) -> tuple[str | int, ...]:
-    """The one user message as texts and places of images; raises BadRequestError."""
+    """The one user message as texts and places of images; raises RequestError."""
     if (
         not isinstance(messages, list)
         or len(messages) != 1
         or not isinstance(messages[0], Mapping)
         or messages[0].get("role") != "user"
     ):
-        raise BadRequestError("`messages` holds one message of the user, as judges ask")
+        raise RequestError("`messages` holds one message of the user, as judges ask")
     content = messages[0].get("content")
     if isinstance(content, str):
         return (content,)
     if not isinstance(content, list) or not content:
-        raise BadRequestError("a message's content is a text or a list of parts")
+        raise RequestError("a message's content is a text or a list of parts")
     parts: list[str | int] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -201,22 +171,22 @@ def _parts(messages: Any, book: ImageBook) -> tuple[str | int, ...]:
         elif kind == "image_url" and isinstance(part.get("image_url"), Mapping):
             parts.append(book.add(_image(part["image_url"].get("url"))))
         else:
-            raise BadRequestError("a part is {type: text, text} or {type: image_url, image_url}")
+            raise RequestError("a part is {type: text, text} or {type: image_url, image_url}")
     return tuple(parts)
 
 
 def _image(url: Any) -> Image.Image:
     """An image out of a data URL; nothing is fetched and no file is opened for a client."""
     if not isinstance(url, str) or not url.startswith("data:image/") or ";base64," not in url:
-        raise BadRequestError("an image is a data URL: data:image/png;base64,...")
+        raise RequestError("an image is a data URL: data:image/png;base64,...")
     try:
         raw = base64.b64decode(url.partition(";base64,")[2], validate=True)
         with Image.open(io.BytesIO(raw)) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise BadRequestError(f"an image of more than {MAX_PIXELS} pixels")
+                raise RequestError(f"an image of more than {MAX_PIXELS} pixels")
             return image.convert("RGB")
     except _BROKEN as error:
-        raise BadRequestError(f"an image cannot be read: {error}") from error
+        raise RequestError(f"an image cannot be read: {error}") from error
 
 
 def _listed(tokenizer: Any, token: int, logp: torch.Tensor, count: int) -> dict[str, Any]:
@@ -234,17 +204,10 @@ def _integer(asked: Mapping[str, Any], name: str, default: int, low: int, high: 
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadRequestError(f"{name!r} is a whole number from {low} to {high}, not {value!r}")
+        raise RequestError(f"{name!r} is a whole number from {low} to {high}, not {value!r}")
     return value
 
 
-def _problem(status: int, message: str) -> Response:
-    body = {"error": {"message": message, "type": "invalid_request_error", "code": status}}
-    return JSONResponse(body, status)
-
-
-def make_server(app: JudgeApp) -> uvicorn.Server:
-    """The HTTP server; run it with `.run(sockets=[...])`."""
-    return uvicorn.Server(
-        uvicorn.Config(app.app, log_config=None, access_log=False, server_header=False, ws="none")
-    )
+def _described(error: RequestError) -> dict[str, Any]:
+    """As OpenAI's API writes errors."""
+    return {"message": str(error), "type": "invalid_request_error", "code": error.status}

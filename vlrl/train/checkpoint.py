@@ -160,11 +160,6 @@ class Checkpoints:
             shutil.rmtree(left)
 
 
-def step_of(path: Path) -> int:
-    """The step that a whole checkpoint was saved at, whatever its folder is called."""
-    return int(_description(path)["step"])
-
-
 def _description(path: Path) -> dict[str, Any]:
     return json.loads((path / "trainer.json").read_text(encoding="utf-8"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 from typing import Literal
 
@@ -11,8 +10,7 @@ from pydantic import Field
 
 from vlrl.cli.options import add_section, section
 from vlrl.config.section import AddressSection
-from vlrl.errors import ConfigError, MissingExtraError
-from vlrl.http.access import is_loopback, read_token
+from vlrl.http.access import check_address, read_token, serve_extra
 
 
 class ServeJudgeOptions(AddressSection):
@@ -35,17 +33,10 @@ def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     options = section(ServeJudgeOptions, args)
     token = read_token(options.token_env)
-    if token is None and not is_loopback(options.host):
-        raise ConfigError(f"--host {options.host} reaches other machines: set --token-env")
-    try:
-        from vlrl.judge.server import JudgeApp, make_server
-        from vlrl.reward.server.app import listen
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        raise MissingExtraError(
-            "`vlrl serve-judge` needs starlette and uvicorn: uv pip install -e '.[serve]'"
-        ) from error
+    check_address(options.host, token)
+    with serve_extra("serve-judge"):
+        from vlrl.http.serving import make_server, serve
+        from vlrl.judge.server import JudgeApp
     from vlrl.judge.local import LocalJudge
     from vlrl.judge.question import template_of
 
@@ -53,11 +44,6 @@ def run(args: argparse.Namespace) -> int:
     name, model = options.name or options.model, options.model
     template, _ = template_of(model)
     judge = LocalJudge.load(model, template, device=options.device, precision=options.precision)
-    server = make_server(JudgeApp(judge, name, token))
-    listener = listen(options.host, options.port)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving {name} on http://{shown}:{port}/v1", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+    app = JudgeApp(judge, name, token).app
+    serve(make_server(app), options.host, options.port, name, "/v1")
     return 0

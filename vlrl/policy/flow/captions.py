@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vlrl.distributed.comm import World, all_gather, barrier
+from vlrl.distributed.comm import World, all_gather, barrier, broadcast, current
 from vlrl.errors import ConfigError
 from vlrl.policy.flow.trajectory import EncodedCaption
 
@@ -48,7 +47,7 @@ class CaptionStore:
         as on a single rank, so that every number is the one that a single rank finds. Raises
         ConfigError where memory would not hold them all.
         """
-        world = _ranks()
+        world = current()
         asked = list(dict.fromkeys(texts))
         writers = self._writers(world)
         is_writer = world.rank in writers
@@ -155,15 +154,6 @@ class CaptionStore:
             )
 
 
-def _ranks() -> World:
-    """All ranks of the run that this process is in; itself alone where there is none."""
-    if not dist.is_initialized():
-        return World(0, 1, torch.device("cpu"))
-    on_gpu = dist.get_backend() == "nccl"
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    return World(dist.get_rank(), dist.get_world_size(), device)
-
-
 def _agreed_layout(made: Encoded | None, world: World) -> Layout:
     """That of rank 0, which always has a batch; a rank beyond the last one has none to look at."""
     mine = [(tuple(t.shape[1:]), t.dtype) for t in made or ()]
@@ -183,7 +173,7 @@ def _broadcast(
         else:
             part = torch.empty(num_rows, *shape, dtype=dtype, device=world.device)
         # As bytes: gloo does not know every dtype.
-        dist.broadcast(part.view(torch.uint8), source)
+        broadcast([part.view(torch.uint8)], world, source)
         parts.append(part)
     context, pooled = parts
     return context, pooled

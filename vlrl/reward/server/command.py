@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 
 from vlrl import __version__
 from vlrl.cli.options import add_section, section
-from vlrl.errors import MissingExtraError
-from vlrl.http.access import read_token
-from vlrl.reward.server.settings import ServeConfig, build_rewards, check_address
+from vlrl.http.access import check_address, read_token, serve_extra
+from vlrl.reward.server.settings import ServeConfig, build_rewards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,20 +23,10 @@ def run(args: argparse.Namespace) -> int:
     token = read_token(config.token_env)
     check_address(config.host, token)
     rewards = build_rewards(config.rewards)
-    try:
-        from vlrl.reward.server.app import RewardApp, listen, make_server
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        raise MissingExtraError(
-            "`vlrl serve-rewards` needs starlette and uvicorn: uv pip install -e '.[serve]'"
-        ) from error
+    with serve_extra("serve-rewards"):
+        from vlrl.http.serving import make_server, serve
+        from vlrl.reward.server.app import RewardApp
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    server = make_server(RewardApp(rewards, config, __version__, token))
-    listener = listen(config.host, config.port)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving {', '.join(rewards)} on http://{shown}:{port}", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+    app = RewardApp(rewards, config, __version__, token).app
+    serve(make_server(app, config.max_connections), config.host, config.port, ", ".join(rewards))
     return 0

@@ -10,7 +10,6 @@ from pydantic import Field, PositiveInt
 
 from vlrl.config.section import AddressSection
 from vlrl.errors import ConfigError
-from vlrl.http.access import is_loopback
 from vlrl.protocols import Reward, TrainableReward
 from vlrl.reward.parts import walk
 from vlrl.reward.server.wire import WireLimits, check_servable
@@ -78,12 +77,3 @@ def build_rewards(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Reward]:
                 )
         rewards[name] = reward
     return rewards
-
-
-def check_address(host: str, token: str | None) -> None:
-    """Raises ConfigError for a server that anyone on the network could use."""
-    if token is None and not is_loopback(host):
-        raise ConfigError(
-            f"--host {host} can be reached from other machines: name a variable that holds a "
-            "token with --token-env, or stay on 127.0.0.1"
-        )

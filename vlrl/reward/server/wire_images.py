@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from vlrl.errors import RewardError
+from vlrl.http.access import RequestError
 
 FILE_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 """What a reference image may be, and the ending it gets."""
@@ -22,14 +23,13 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombEr
 """What Pillow raises on files that are no images."""
 
 
-class WireError(RewardError):
+class WireError(RewardError, RequestError):
     """A message that does not fit the wire format; `field` says where."""
 
     def __init__(
         self, message: str, field: str = "", status: int = 400, kind: str = "request"
     ) -> None:
-        super().__init__(f"{field}: {message}" if field else message)
-        self.field, self.status, self.kind = field, status, kind
+        RequestError.__init__(self, message, status, kind, field)
 
 
 class PixelBudget:

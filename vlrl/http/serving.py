@@ -1,0 +1,143 @@
+"""One shell around every server: token, body limits, errors as JSON, socket, end. Needs starlette.
+
+A handler answers a request or raises RequestError; nothing else of HTTP concerns it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from vlrl.errors import ConfigError, RewardError
+from vlrl.http.access import RequestError
+
+log = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Shell:
+    """What the requests of one server share."""
+
+    def __init__(
+        self,
+        token: str | None,
+        max_body_bytes: int,
+        describe: Callable[[RequestError], Mapping[str, Any]],
+        *,
+        too_large: str = "",
+    ) -> None:
+        """describe: the `error` object of an answer; too_large: what to do about a long body."""
+        self.token, self.max_body_bytes = token, max_body_bytes
+        self.describe, self.too_large = describe, too_large
+
+    def route(self, method: str, path: str, handler: Handler, *, is_open: bool = False) -> Route:
+        """`handler` behind the token, unless `is_open`, its errors as JSON."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                if not is_open:
+                    self._authorise(request)
+                return await handler(request)
+            except RequestError as error:
+                return self._problem(error)
+            except ClientDisconnect:
+                return self._problem(RequestError("the connection ended"))
+            except RewardError as error:
+                # Final: a client that tried again would hear the same.
+                log.exception("a reward failed")
+                return self._problem(RequestError(str(error), 500, "reward"))
+            except Exception as error:
+                log.exception("the server failed")
+                text = f"{type(error).__name__}: {error}"
+                return self._problem(RequestError(text, 500, "server"))
+
+        return Route(path, answer, methods=[method])
+
+    async def json_body(self, request: Request) -> bytes:
+        """The body of a JSON request, not parsed; raises RequestError (413, 415)."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" or "content-encoding" in request.headers:
+            # A page in a browser cannot send this type here without being asked for leave.
+            raise RequestError("send plain application/json", 415, field="content-type")
+        limit = self.max_body_bytes
+        chunks, size = [], 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= limit:
+                chunks.append(chunk)
+            else:
+                chunks.clear()
+            # A little too much is read to its end, so that the client hears the reason and not
+            # only a broken connection.
+            if size > 4 * limit:
+                break
+        if size > limit:
+            raise RequestError(f"the body has more than {limit} bytes{self.too_large}", 413)
+        return b"".join(chunks)
+
+    def _authorise(self, request: Request) -> None:
+        if self.token is None:
+            return
+        given = request.headers.get("authorization", "").encode("latin-1", "replace")
+        if not hmac.compare_digest(given, f"Bearer {self.token}".encode("ascii")):
+            raise RequestError(
+                "send the server's token as `Authorization: Bearer <token>`",
+                401,
+                field="authorization",
+            )
+
+    def _problem(self, error: RequestError) -> Response:
+        extra = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}
+        body = json.dumps({"error": self.describe(error)})
+        return Response(body, error.status, extra.get(error.status), "application/json")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes a free one. Raises ConfigError where it cannot be had."""
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"cannot listen on port {port}: ports go from 0 (a free one) to 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # The socket would be left open by a name that it cannot encode.
+        host.encode("idna")
+        return socket.create_server((host.strip("[]"), port), family=family)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"no host name: {error}"
+        raise ConfigError(f"cannot listen on {host}, port {port}: {reason}") from error
+
+
+def make_server(app: Starlette, max_connections: int | None = None) -> uvicorn.Server:
+    """The HTTP server; run it with `.run(sockets=[...])`."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="on",
+            limit_concurrency=max_connections,
+            timeout_graceful_shutdown=30,
+        )
+    )
+
+
+def serve(server: uvicorn.Server, host: str, port: int, what: str, path: str = "") -> None:
+    """Serve until interrupted; says where, once the socket is bound."""
+    listener = listen(host, port)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving {what} on http://{shown}:{port}{path}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
