@@ -160,7 +160,7 @@ def test_references_of_the_policy_and_the_best_of_n(tmp_path):
     score.write_text("reward: {use: 'helpers_flow:lean'}\n", encoding="utf-8")
     command = ["references", "--config", str(file), "--out"]
     assert main([*command, str(tmp_path / "all"), "--num", "3", "--keep", "3"]) == 0
-    best = [str(tmp_path / "best"), "--num", "3", "--keep", "1", "--score", str(score)]
+    best = [str(tmp_path / "best"), "references.num=3", "--keep", "1", "--score", str(score)]
     assert main([*command, *best]) == 0
     everything = read_reference_cache(tmp_path / "all/references.jsonl")
     chosen = read_reference_cache(tmp_path / "best/references.jsonl")
