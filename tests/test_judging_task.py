@@ -152,6 +152,11 @@ def test_the_best_of_its_own_answers_is_kept(pairs):
     assert [Path(key).name for key in book.keys] == ["0r.png", "0c.png"]
 
 
+def test_references_without_a_folder_say_so(capsys):
+    assert main(["references", "--config", "image_generation/tiny", "references.num=1"]) == 2
+    assert "--out is missing" in capsys.readouterr().err
+
+
 def test_references_of_the_policy_and_the_best_of_n(tmp_path):
     model, data = save_sd3(tmp_path / "sd3"), write_captions(tmp_path / "data", 3)
     file = tmp_path / "run.json"
