@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "configs/gui_grounding/tiny.yaml"
 RECIPES = sorted((ROOT / "configs").glob("*_*/*.yaml"))
 SECTIONS = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in RECIPES}
-# The others are laid over one of these.
+# The others extend one of these, or go over it.
 RUNNABLE = [path for path in RECIPES if "use" in SECTIONS[path].get("policy", {})]
 GUI = [path for path in RUNNABLE if path.parent.name == "gui_grounding"]
 # Rewards of generated images stand there too; they go on other tasks.

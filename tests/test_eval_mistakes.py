@@ -129,6 +129,33 @@ def test_resumed_answers_of_a_checkpoint_belong_to_one_attention(
     assert "attn = 'sdpa'" in capsys.readouterr().err
 
 
+# Files and overrides
+
+
+def test_a_file_and_overrides_say_what_options_say(tmp_path: Path) -> None:
+    words = given(tmp_path, ["[1,2,3,4]", "[10,10,20,20]"])
+    assert main([*words, "--negatives"]) == 0
+    expected = json.loads((tmp_path / "out/summary.json").read_text())
+    own = {"benchmark": words[2], "data": words[4], "predictions": words[6], "profile": words[8]}
+    file = tmp_path / "eval.yaml"
+    file.write_text(json.dumps({**own, "out": str(tmp_path / "again")}))
+    assert main(["eval", "--config", str(file), "negatives=true"]) == 0
+    assert json.loads((tmp_path / "again/summary.json").read_text()) == expected
+
+
+def test_a_file_with_what_the_benchmark_does_not_read_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "eval.yaml"
+    file.write_text("benchmark: held_out\nmodel: m\nfps: 2.0\n")
+    assert "--fps: read on video benchmarks only" in message(
+        capsys, ["eval", "--config", str(file)]
+    )
+    file.write_text("benchmark: held_out\nmodel: m\nbatch_sise: 2\n")
+    said = message(capsys, ["eval", "--config", str(file)])
+    assert "unknown key 'batch_sise'; did you mean 'batch_size'?" in said
+
+
 # The endpoint
 
 

@@ -152,6 +152,11 @@ def test_the_best_of_its_own_answers_is_kept(pairs):
     assert [Path(key).name for key in book.keys] == ["0r.png", "0c.png"]
 
 
+def test_references_without_a_folder_say_so(capsys):
+    assert main(["references", "--config", "image_generation/tiny", "references.num=1"]) == 2
+    assert "--out is missing" in capsys.readouterr().err
+
+
 def test_references_of_the_policy_and_the_best_of_n(tmp_path):
     model, data = save_sd3(tmp_path / "sd3"), write_captions(tmp_path / "data", 3)
     file = tmp_path / "run.json"
@@ -160,7 +165,7 @@ def test_references_of_the_policy_and_the_best_of_n(tmp_path):
     score.write_text("reward: {use: 'helpers_flow:lean'}\n", encoding="utf-8")
     command = ["references", "--config", str(file), "--out"]
     assert main([*command, str(tmp_path / "all"), "--num", "3", "--keep", "3"]) == 0
-    best = [str(tmp_path / "best"), "--num", "3", "--keep", "1", "--score", str(score)]
+    best = [str(tmp_path / "best"), "references.num=3", "--keep", "1", "--score", str(score)]
     assert main([*command, *best]) == 0
     everything = read_reference_cache(tmp_path / "all/references.jsonl")
     chosen = read_reference_cache(tmp_path / "best/references.jsonl")

@@ -118,7 +118,11 @@ def section_beside_run(
     own = data.pop(name, {})
     if not isinstance(own, dict):
         raise ConfigError(f"{name}: a section, not {own!r}")
-    options = check(model, {**own, **given(args, model)})
+    own = {**own, **given(args, model)}
+    for key, field in model.model_fields.items():
+        if field.is_required() and key not in own:
+            raise ConfigError(f"{option_name(key)} is missing")
+    options = check(model, own)
     for assignment in also(options):
         apply_override(data, assignment)
     return check(RunConfig, data), options

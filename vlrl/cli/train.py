@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from vlrl.build import build_trainer, check_plugins
-from vlrl.cli.options import launch
+from vlrl.cli.options import add_config, add_launcher, launch
 from vlrl.config.loader import to_yaml
 from vlrl.config.recipe import recipe_of, write_recipe
 from vlrl.config.resolve import load_run_config, plain
@@ -17,18 +17,14 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of a training run."""
-    parser.add_argument(
-        "--config", nargs="+", required=True, metavar="FILE", help="merged in order"
-    )
+    add_config(parser, "files or names of recipes; merged in order", required=True)
     parser.add_argument("--reward", metavar="FILE", help="a file that replaces the reward")
     parser.add_argument(
         "--resume", nargs="?", const="auto", metavar="CHECKPOINT", help="go on; default: the latest"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     parser.add_argument("--quiet", action="store_true", help="plain lines, no bars")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="dotted, read as YAML")
-    # Set by the deepspeed launcher; LOCAL_RANK in the environment says the same.
-    parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)
+    add_launcher(parser)
     parser.set_defaults(run=run)
 
 

@@ -2,7 +2,7 @@
 
     python scripts/assets/images/make_judge_pairs.py --out runs/judge_pairs
     python scripts/assets/models/make_tiny_judge.py --out runs/tiny_judge_start
-    python scripts/train_judge.py --config configs/judge/tiny_judge.yaml
+    vlrl train-judge --config judge/tiny_judge
 
 The last command makes the judge in runs/tiny_judge/model.
 """
