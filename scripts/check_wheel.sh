@@ -26,7 +26,7 @@ mkdir "$work/empty"
 cd "$work/empty"
 "$python" -I "$checkout/scripts/check_wheel.py" "$checkout" "$work"/wheel/*.whl
 
-recipe="$site/vlrl/configs/gui_grounding/tiny.yaml"
+recipe=gui_grounding/tiny
 data=$checkout/assets/new_screens
 overrides=(
   policy.model="$checkout/assets/models/tiny_qwen2_5_vl"
