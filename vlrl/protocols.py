@@ -290,6 +290,10 @@ class PolicyOptions(Section):
         """Options that were set and would do nothing under an objective."""
         return []
 
+    def recipe(self) -> Mapping[str, Any]:
+        """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
+        return {}
+
 
 class Policy(ABC, Generic[T]):
     """Anything that takes T actions with log-probabilities, generic in its trajectory."""
@@ -297,6 +301,7 @@ class Policy(ABC, Generic[T]):
     Options: ClassVar[type[PolicyOptions]]
     """The `policy:` section of a config."""
 
+    options: PolicyOptions
     module: nn.Module
     """What DeepSpeed wraps; every update goes through one call of the engine."""
 
