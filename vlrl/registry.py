@@ -79,6 +79,10 @@ REGISTRY: dict[str, dict[str, str]] = {
         "verdict_match": "vlrl.rewards.judge.verdict_match:verdict_match",
         "preference_head": "vlrl.rewards.judge.preference_head:PreferenceHead",
     },
+    "config_file": {
+        "judge": "vlrl.judge.train.config:JudgeTrainConfig",
+        "serve-rewards": "vlrl.reward.server.settings:ServeConfig",
+    },
     "combinator": {
         "sum": "vlrl.reward.combinators.combine:Sum",
         "mean": "vlrl.reward.combinators.combine:Mean",

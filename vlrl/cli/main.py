@@ -27,6 +27,10 @@ COMMANDS = {
         "list the recipes that come with vlrl, or print one",
         "vlrl.cli.recipes:add_arguments",
     ),
+    "schema": (
+        "print the JSON schema of a config file, for editors",
+        "vlrl.cli.schema:add_arguments",
+    ),
     "report": ("write report.html of a run again", "vlrl.cli.report:add_arguments"),
     "serve-rewards": (
         "put reward trees behind HTTP (see docs/reward_server.md)",
