@@ -28,4 +28,4 @@ def schema_text(kind: str) -> str:
         schema = run_schema()
     else:
         schema = file_schema(resolve("config_file", kind), f"vlrl: {kind}")
-    return json.dumps(schema, indent=1, ensure_ascii=False)
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
