@@ -180,7 +180,7 @@ class LogConfig(Section):
 
 
 class RunConfig(Section):
-    """A whole run. The resolved form is saved with every checkpoint and can be run again unchanged."""
+    """A whole run. The resolved form is saved with every checkpoint and can be run again."""
 
     name: str = Field(min_length=1)
     out: str = "runs"

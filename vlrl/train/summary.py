@@ -16,7 +16,7 @@ from vlrl.types import Rollout
 def rows_of(
     task: Task, rollouts: Sequence[Rollout], metrics: Mapping[str, Reward]
 ) -> list[dict[str, Any]]:
-    """One row per rollout: the task's metrics and `metrics` (by name), None where one does not apply.
+    """One row per rollout: the task's metrics and `metrics`, None where one does not apply.
 
     Only texts are written into rows; any other `output` is None. The part of a benchmark that a
     row counts for (`Reward.macro_group`) is in the row's `macro_groups`.
