@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from vlrl.errors import DataError
+from vlrl.mesh.mesh import ColouredMesh
 from vlrl.mesh.surface import surface_of
 from vlrl.set_distances import frechet_distance, kernel_distance
 from vlrl.types import Rollout
@@ -16,7 +17,14 @@ Embed = Callable[[Sequence[np.ndarray]], np.ndarray]
 """Images, uint8 [H, W, 3] each, to features [N, D]."""
 
 
-def set_distances(task: Any, rollouts: Sequence[Rollout], embed: Embed) -> dict[str, float]:
+class ViewTask(Protocol):
+    """The task, as far as views are drawn by it."""
+
+    def views_of(self, mesh: ColouredMesh) -> np.ndarray:
+        """The views of a mesh, uint8 [N, H, W, 3]."""
+
+
+def set_distances(task: ViewTask, rollouts: Sequence[Rollout], embed: Embed) -> dict[str, float]:
     """FID and KID of all answers' views against all references' views, drawn alike.
 
     Answers that could not be read, or are empty, count as white images. DataError where fewer

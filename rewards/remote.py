@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -21,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from vlrl.config.section import Section
 from vlrl.errors import RewardError, did_you_mean
 from vlrl.http.access import read_token
 from vlrl.http.client import RETRIED, CallError, Client, Problem
@@ -44,10 +43,8 @@ log = logging.getLogger(__name__)
 NUM_IDS_SHOWN = 8
 
 
-class RemoteOptions(BaseModel):
+class RemoteOptions(Section):
     """How a served reward is asked."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     url: str = Field("http://127.0.0.1:8088", pattern="^https?://[^/]")
     reward: str | None = None
@@ -76,7 +73,7 @@ class RemoteOptions(BaseModel):
 
     @field_validator("range", mode="before")
     @classmethod
-    def _open_ends(cls, value: Any) -> Any:
+    def _open_ends(cls, value: object) -> object:
         # JSON has no infinity: null is also what a saved config holds in its place.
         if isinstance(value, list | tuple) and len(value) == 2:
             ends = zip(value, (-math.inf, math.inf), strict=True)

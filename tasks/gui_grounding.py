@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from vlrl.config.section import check_limits
+from vlrl.config.section import Section, check_limits
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError, DataError
 from vlrl.families.profiles import GUI_G2_QUESTION, Profile, profile_named
@@ -70,10 +70,8 @@ class GuiGrounding(Task):
     Example: GuiGrounding(GuiGrounding.Options(data={"train": {"path": "train.jsonl"}})).
     """
 
-    class Options(BaseModel):
+    class Options(Section):
         """The `task:` part of a config; `data` maps split names to sources."""
-
-        model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
         data: dict[str, OneOrMore[SourceOptions]]
         prompt: str = GUI_G2_QUESTION

@@ -14,8 +14,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 
+from vlrl.config.section import Section
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import DataError
 from vlrl.judge.data.preference import Preference, PreferenceSource
@@ -51,10 +52,8 @@ class PreferenceJudgement(Task):
     Example: PreferenceJudgement(PreferenceJudgement.Options(data={"train": {"path": "p.jsonl"}})).
     """
 
-    class Options(BaseModel):
+    class Options(Section):
         """The `task:` part of a config; `data` maps split names to sources."""
-
-        model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
         data: dict[str, OneOrMore[PreferenceSource]]
         prompt: str = PROMPT

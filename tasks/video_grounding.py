@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_validator
+from pydantic import PositiveFloat, PositiveInt, field_validator
 
+from vlrl.config.section import Section
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError
 from vlrl.families.profiles import profile_named
@@ -49,10 +50,8 @@ class VideoGrounding(Task):
     Example: VideoGrounding(VideoGrounding.Options(data={"train": {"path": "train.jsonl"}})).
     """
 
-    class Options(BaseModel):
+    class Options(Section):
         """The `task:` part of a config; `data` maps split names to sources."""
-
-        model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
         data: dict[str, OneOrMore[VideoSource]]
         prompt: str = STVG_QUESTION

@@ -97,7 +97,7 @@ def _source(options: GuiEvalOptions, benchmark: Benchmark) -> Source:
     data = options.data or OWN_SCREENS.get(benchmark.name)
     if data is None:
         raise ConfigError(f"--data names the folder of {benchmark.title}")
-    layout = {name: getattr(options, name) for name in LayoutSection.model_fields}
+    layout = {name: value for name, value in options if name in LayoutSection.model_fields}
     return Source(data=data, format=options.format, limit=options.limit, **layout)
 
 

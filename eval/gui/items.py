@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from vlrl.data.fields import field_of
 from vlrl.data.json_file import read_json_rows
@@ -105,7 +104,7 @@ def _table_items(source: Source, name: str) -> Iterator[tuple[RawRow, Convention
         yield _worded(read_row(row, where, stem), row, source), source.box
 
 
-def _worded(raw: RawRow, row: Any, source: Source) -> RawRow:
+def _worded(raw: RawRow, row: object, source: Source) -> RawRow:
     """The row with the wording that was asked for."""
     name = source.wording or ("negative_instruction" if source.negatives else None)
     if name is None:

@@ -83,7 +83,7 @@ def _rows(path: Path) -> list[Any]:
     return read_json_rows(path)
 
 
-def _field(row: Any, name: str, where: str) -> Any:
+def _field(row: object, name: str, where: str) -> Any:
     try:
         return field_of(row, name, where)
     except DataError as error:

@@ -80,7 +80,7 @@ def _p_of(row: Mapping[str, Any], where: str) -> float:
     return 0.5 if value[0] == value[1] else float(value[0] > value[1])
 
 
-def _share(value: Any, where: str) -> float:
+def _share(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise DataError(f"{where}: a probability lies in [0, 1], not {value!r}")
     return float(value)

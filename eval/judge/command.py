@@ -77,7 +77,8 @@ class JudgeSection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        asked = [name for name in ("model", "head", "judgements") if getattr(self, name)]
+        sources = {"model": self.model, "head": self.head, "judgements": self.judgements}
+        asked = [name for name, source in sources.items() if source]
         if len(asked) != 1:
             raise ValueError(f"give one of --model, --head, --judgements; found {asked or 'none'}")
         return self

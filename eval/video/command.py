@@ -113,6 +113,7 @@ def _settings(options: VideoEvalOptions, task: VideoTask) -> dict[str, Any]:
     """What the answers depend on: kept in run.json and in the summary."""
     source = task.options.data["eval"]
     asked = options.predictions is None
+    chosen = dict(task.options)
     return {
         "benchmark": options.benchmark,
         "data": source.path,
@@ -128,7 +129,7 @@ def _settings(options: VideoEvalOptions, task: VideoTask) -> dict[str, Any]:
         "max_new_tokens": options.max_new_tokens,
         "precision": options.precision,
         "attn": options.attn if asked else None,
-        **{name: getattr(task.options, name) for name in MODEL_OPTIONS},
+        **{name: chosen[name] for name in MODEL_OPTIONS},
     }
 
 

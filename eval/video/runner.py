@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from vlrl.data.fields import field_of
+from vlrl.data.fields import Row, field_of
 from vlrl.data.json_file import read_json, read_json_rows
 from vlrl.distributed.comm import World, barrier
 from vlrl.errors import DataError
@@ -164,7 +164,7 @@ def read_tubes(
     ]
 
 
-def _tube(row: Any, where: str, first_number: int, frame: Frame) -> tuple[tuple[int, int], Track]:
+def _tube(row: Row, where: str, first_number: int, frame: Frame) -> tuple[tuple[int, int], Track]:
     try:
         span = (int(row["st_frame"]) - first_number, int(row["ed_frame"]) - first_number)
         boxes = {}

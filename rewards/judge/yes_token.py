@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from vlrl.config.section import Section
 from vlrl.errors import RewardError
 from vlrl.judge.endpoint import EndpointJudge, EndpointJudgeOptions
 from vlrl.judge.question import (
@@ -36,10 +37,8 @@ if TYPE_CHECKING:
     from vlrl.judge.protocol import Judge
 
 
-class YesTokenOptions(BaseModel):
+class YesTokenOptions(Section):
     """The judge, what it is asked, and how its answer becomes a number."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     judge: str = "Qwen/Qwen2.5-VL-7B-Instruct"
     """A checkpoint of a vision-language family, folder or hub name; unused with `endpoint`."""

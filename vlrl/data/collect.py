@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 from pydantic import Discriminator, Tag
 
@@ -26,7 +26,7 @@ ONE, SEVERAL = "<one>", "<several>"
 """Tags of `OneOrMore`; pydantic's error places name them, vlrl.config.resolve leaves them out."""
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return SEVERAL if isinstance(value, list | tuple) else ONE
 
 

@@ -7,11 +7,20 @@ from typing import Any
 
 from vlrl.errors import DataError
 
+Row = Mapping[str, Any]
+"""One row of a data file, as it was read."""
 
-def field_of(row: Any, name: str, where: str) -> Any:
-    """A field that must be there; raises DataError with the ones that are."""
-    if not isinstance(row, Mapping):
-        raise DataError(f"{where}: a row is a JSON object, not {type(row).__name__}")
-    if name not in row:
-        raise DataError(f"{where}: field {name!r} is missing; the row has {sorted(row)}")
-    return row[name]
+
+def row_of(value: object, where: str) -> Row:
+    """The value as a row; raises DataError for anything but a JSON object."""
+    if not isinstance(value, Mapping):
+        raise DataError(f"{where}: a row is a JSON object, not {type(value).__name__}")
+    return value
+
+
+def field_of(row: object, name: str, where: str) -> Any:
+    """A required field; raises DataError that lists the fields of the row."""
+    fields = row_of(row, where)
+    if name not in fields:
+        raise DataError(f"{where}: field {name!r} is missing; the row has {sorted(fields)}")
+    return fields[name]

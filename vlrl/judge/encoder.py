@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from PIL import Image
@@ -11,6 +10,7 @@ from qwen_vl_utils.vision_process import smart_resize
 from torch import Tensor
 
 from vlrl.errors import RewardError
+from vlrl.judge.interfaces import Processor, RopeIndex
 from vlrl.judge.packing import EncodedAsk
 from vlrl.judge.question import Ask
 
@@ -18,7 +18,9 @@ from vlrl.judge.question import Ask
 class AskEncoder:
     """Chat template, image patches and M-RoPE positions of one checkpoint."""
 
-    def __init__(self, processor: Any, rope_index: Any, min_pixels: int, max_pixels: int) -> None:
+    def __init__(
+        self, processor: Processor, rope_index: RopeIndex, min_pixels: int, max_pixels: int
+    ) -> None:
         self.processor, self.rope_index = processor, rope_index
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
         images = processor.image_processor

@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from vlrl.config.section import Section
 from vlrl.errors import RewardError
 from vlrl.http.client import CallError, Client
 from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
@@ -28,10 +29,8 @@ FILTERED_LOGPROB = -9000.0
 """What servers write for a token that their sampling filter has cut lies below it (-9999)."""
 
 
-class EndpointJudgeOptions(BaseModel):
+class EndpointJudgeOptions(Section):
     """How an endpoint is asked."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     url: str = Field(pattern="^https?://[^/]")
     """Base address, e.g. http://127.0.0.1:8000/v1."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from vlrl.errors import RewardError
 from vlrl.hub import freeze, loading, local_path, pick_device
 from vlrl.judge.encoder import AskEncoder
+from vlrl.judge.interfaces import Processor
 from vlrl.judge.local import load_vlm, pixel_bounds
 from vlrl.judge.module import JudgeModule
 from vlrl.judge.packing import batches, pack
@@ -27,7 +28,7 @@ class HeadJudge:
     def __init__(
         self,
         module: JudgeModule,
-        processor: Any,
+        processor: Processor,
         *,
         min_pixels: int | None = None,
         max_pixels: int | None = None,

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlrl.errors import RewardError
 from vlrl.families.family import family_of
 from vlrl.hub import freeze, loading, local_path, pick_device
 from vlrl.judge.encoder import AskEncoder
+from vlrl.judge.interfaces import Processor
 from vlrl.judge.packing import EncodedAsk, batches, pack
 from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
 from vlrl.judge.spellings import check_apart, token_ids
@@ -41,8 +42,8 @@ class LocalJudge:
 
     def __init__(
         self,
-        core: Any,
-        processor: Any,
+        core: nn.Module,
+        processor: Processor,
         template: JudgeTemplate,
         *,
         reasoning: ReasoningOptions | None = None,
@@ -199,7 +200,7 @@ class LocalJudge:
         return [written[p] for p in back], [texts[p] for p in back], [cut[p] for p in back]
 
 
-def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
+def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Processor]:
     """A model of the policy's families with prompt sharing, and its processor.
 
     Raises RewardError where the file lacks weights, ConfigError for another kind of model.
@@ -221,7 +222,7 @@ def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
     return model, transformers.AutoProcessor.from_pretrained(path)
 
 
-def pixel_bounds(processor: Any) -> tuple[int, int]:
+def pixel_bounds(processor: Processor) -> tuple[int, int]:
     """Least and largest area of an image that the checkpoint's processor states."""
     size = processor.image_processor.size
     return int(size["shortest_edge"]), int(size["longest_edge"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,14 @@ from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.packed.plan import PackedGroups
 from vlrl.policy.vision_language.vision_features import features_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 class JudgeModule(TokenLogProbs):
     """Log-probs of the words to say, or with a head one score a question."""
 
-    def __init__(self, model: Any, *, head: bool) -> None:
+    def __init__(self, model: nn.Module, *, head: bool) -> None:
         super().__init__(model, Sampling(), torch.zeros(0, dtype=torch.long), 1, True)
         self.head = PreferenceHead(self.core) if head else None
 
@@ -49,7 +52,7 @@ class JudgeModule(TokenLogProbs):
 class PreferenceHead(nn.Module):
     """A linear score of the last hidden state (Bradley-Terry reward models)."""
 
-    def __init__(self, core: Any) -> None:
+    def __init__(self, core: PreTrainedModel) -> None:
         super().__init__()
         width = core.config.get_text_config().hidden_size
         self.score = nn.Linear(width, 1, dtype=core.dtype)

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from vlrl.config.section import Section
 from vlrl.errors import ConfigError, RewardError, did_you_mean
 
 JUDGE_FILE = "judge.json"
@@ -26,11 +27,9 @@ DEFAULT_CRITERIA = (
 )
 
 
-class JudgeTemplate(BaseModel):
+class JudgeTemplate(Section):
     """The texts of a question. {first} and {second} are pictures, or texts where texts are
     judged."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     comparison_instruction: str = (
         "You compare two pictures that were made for the same caption. Criteria: {criteria}.\n"
@@ -65,10 +64,8 @@ class JudgeTemplate(BaseModel):
         return _needs(text, ("{first}",))
 
 
-class Example(BaseModel):
+class Example(Section):
     """A question with its answer, shown before the real one."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     caption: str
     first: str
@@ -79,10 +76,8 @@ class Example(BaseModel):
     reasoning: str = ""
 
 
-class ReasoningOptions(BaseModel):
+class ReasoningOptions(Section):
     """Written reasoning before the word."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     max_tokens: int = Field(256, gt=0)
 

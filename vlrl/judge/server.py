@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse, Response
 
 from vlrl.http.access import RequestError
 from vlrl.http.serving import Shell
+from vlrl.judge.interfaces import Tokenizer
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.packing import EncodedAsk, pack
 from vlrl.judge.question import Ask, ImageBook
@@ -80,7 +81,7 @@ class JudgeApp:
         except ValueError as error:
             raise RequestError(f"the request cannot be answered: {error}") from error
 
-    def answer(self, asked: Any) -> dict[str, Any]:
+    def answer(self, asked: object) -> dict[str, Any]:
         """The completion of a request body; raises RequestError."""
         if not isinstance(asked, Mapping):
             raise RequestError("the body is a JSON object")
@@ -149,7 +150,7 @@ class JudgeApp:
         return judge.module.logits(hidden[0, row.last[1]]).float().log_softmax(-1)[0].cpu()
 
 
-def _parts(messages: Any, book: ImageBook) -> tuple[str | int, ...]:
+def _parts(messages: object, book: ImageBook) -> tuple[str | int, ...]:
     """The one user message as texts and places of images; raises RequestError."""
     if (
         not isinstance(messages, list)
@@ -175,7 +176,7 @@ def _parts(messages: Any, book: ImageBook) -> tuple[str | int, ...]:
     return tuple(parts)
 
 
-def _image(url: Any) -> Image.Image:
+def _image(url: object) -> Image.Image:
     """An image out of a data URL; nothing is fetched and no file is opened for a client."""
     if not isinstance(url, str) or not url.startswith("data:image/") or ";base64," not in url:
         raise RequestError("an image is a data URL: data:image/png;base64,...")
@@ -189,7 +190,7 @@ def _image(url: Any) -> Image.Image:
         raise RequestError(f"an image cannot be read: {error}") from error
 
 
-def _listed(tokenizer: Any, token: int, logp: torch.Tensor, count: int) -> dict[str, Any]:
+def _listed(tokenizer: Tokenizer, token: int, logp: torch.Tensor, count: int) -> dict[str, Any]:
     top = logp.topk(min(count, len(logp)))
     listed = [
         {"token": tokenizer.decode([int(i)]), "logprob": float(value)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vlrl.errors import RewardError
+from vlrl.judge.interfaces import Tokenizer
 from vlrl.judge.yes_token import spellings
 
 
-def token_ids(tokenizer: Any, words: tuple[str, ...], what: str) -> list[int]:
+def token_ids(tokenizer: Tokenizer, words: tuple[str, ...], what: str) -> list[int]:
     """Ids of all spellings that are one token; RewardError where there is none.
 
     A word that no single token spells would silently have probability 0.

@@ -144,7 +144,7 @@ def validate_options(
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{name!r}, option {where!r}: {first['msg']}") from error
-    return {key: getattr(checked, key) for key in model.model_fields}
+    return dict(checked)
 
 
 def spec_of(function: object) -> RewardSpec:

@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, PositiveInt
 
+from vlrl.config.section import Section
 from vlrl.errors import RewardError
 from vlrl.protocols import Reward
 from vlrl.types import Rollout, Score
 
 
-class ImageOptions(BaseModel):
+class ImageOptions(Section):
     """What every image reward can be told."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
 
     batch_size: PositiveInt = 32
     """Images scored together."""

@@ -63,8 +63,8 @@ def build_fields(options: NodeOptions, where: str, build: Build) -> dict[str, An
     Weights of weighted nodes come as `weights`, in order.
     """
     built: dict[str, Any] = {}
-    for name, field in type(options).model_fields.items():
-        value = getattr(options, name)
+    for name, value in options:
+        field = type(options).model_fields[name]
         mark = _mark_of(field.annotation, field.metadata)
         if mark is None:
             built[name] = value

@@ -6,8 +6,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from vlrl.config.section import Section
 from vlrl.errors import RewardError
 from vlrl.protocols import Reward
 from vlrl.types import Rollout, Score
@@ -18,10 +19,8 @@ from vlrl.video.tubes import tube_iou as overlap
 Which = Literal["think", "final"]
 
 
-class SpatialOptions(BaseModel):
+class SpatialOptions(Section):
     """How the boxes of a track are compared with the true ones."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     giou: float = Field(1.0, ge=0)
     """Weight of GIoU."""

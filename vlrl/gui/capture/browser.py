@@ -1,12 +1,17 @@
 """Life cycle of headless Chromium: flags, request blocking, frozen time, saved log-in."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Route
 
 INSTALL_HINT = (
     "`vlrl screens` needs Playwright and a Chromium: run `uv pip install -e '.[browser]'` "
@@ -88,7 +93,7 @@ class Browser:
             raise
         self.blocked: dict[str, int] = {}
 
-    def __enter__(self) -> "Browser":
+    def __enter__(self) -> Browser:
         return self
 
     def __exit__(
@@ -104,8 +109,8 @@ class Browser:
         self._browser.close()
         self._playwright.stop()
 
-    def _guard(self, redirect: Callable[[str], str | None] | None) -> Callable[[Any], None]:
-        def handle(route: Any) -> None:
+    def _guard(self, redirect: Callable[[str], str | None] | None) -> Callable[[Route], None]:
+        def handle(route: Route) -> None:
             url = urlsplit(route.request.url)
             other = redirect(route.request.url) if redirect else None
             if other:
@@ -129,7 +134,7 @@ class Browser:
         mobile: bool = False,
         redirect: Callable[[str], str | None] | None = None,
         guarded: bool = True,
-    ) -> Iterator[Any]:
+    ) -> Iterator[Page]:
         """A fresh page of `viewport` CSS pixels at scale factor 1.
 
         `redirect` may answer a URL with a local file; `guarded=False` leaves out request

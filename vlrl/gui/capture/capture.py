@@ -1,10 +1,12 @@
 """Pages to screens: load, hold still, scroll, read the elements, take the picture."""
 
+from __future__ import annotations
+
 import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +16,9 @@ from vlrl.gui.capture.colours import Pixels, is_blank
 from vlrl.gui.capture.extract import ExtractOptions, merge_twins, read_page, to_element
 from vlrl.gui.capture.instructions import Instruction, ScreenInstructions
 from vlrl.gui.capture.records import Element
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 CAPTURE_TRIES = 3
 
@@ -30,7 +35,7 @@ class Shot:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-def load(page: Any, url: str, *, settle_ms: int = 250, wait_for: str = "") -> bool:
+def load(page: Page, url: str, *, settle_ms: int = 250, wait_for: str = "") -> bool:
     """Opens a URL, waits until it stands still; False if it did not answer with a page."""
     answer = page.goto(url, wait_until="load")
     if answer is not None and not answer.ok:
@@ -43,7 +48,14 @@ def load(page: Any, url: str, *, settle_ms: int = 250, wait_for: str = "") -> bo
     return True
 
 
-def scroll_to(page: Any, offset: int) -> int:
+def viewport_of(page: Page) -> tuple[int, int]:
+    """Width and height of the page's viewport in pixels."""
+    size = page.viewport_size
+    assert size is not None, "pages are opened with a fixed viewport"
+    return size["width"], size["height"]
+
+
+def scroll_to(page: Page, offset: int) -> int:
     """Scrolls the page, or its largest scrolling pane, and returns the offset (px)."""
     script = """(y) => {
       const root = document.scrollingElement || document.documentElement;
@@ -65,7 +77,7 @@ def scroll_to(page: Any, offset: int) -> int:
     return round(top)
 
 
-def screenshot(page: Any) -> Image.Image:
+def screenshot(page: Page) -> Image.Image:
     """The viewport as an RGB image, one image pixel a CSS pixel.
 
     On a busy machine Chromium now and then answers that it is unable to capture: asked again.
@@ -83,7 +95,7 @@ def screenshot(page: Any) -> Image.Image:
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
-def shoot(page: Any, seed: str, options: ExtractOptions, *, scroll: int = 0) -> Shot:
+def shoot(page: Page, seed: str, options: ExtractOptions, *, scroll: int = 0) -> Shot:
     """Reads and photographs the page as it stands."""
     raw = read_page(page)
     image = screenshot(page)
@@ -160,12 +172,12 @@ def _shift(
 
 
 def shots_of_page(
-    page: Any, seed: str, options: ExtractOptions, *, scrolls: int = 1
+    page: Page, seed: str, options: ExtractOptions, *, scrolls: int = 1
 ) -> Iterator[Shot]:
     """The screens of the loaded page at up to `scrolls` scroll positions."""
-    viewport = page.viewport_size
+    _, height = viewport_of(page)
     seen: set[int] = set()
-    for target in (int(i * viewport["height"] * 0.85) for i in range(max(scrolls, 1))):
+    for target in (int(i * height * 0.85) for i in range(max(scrolls, 1))):
         at = scroll_to(page, target)
         if at in seen:
             break

@@ -1,17 +1,19 @@
 """Screens of the user's own application: a URL or a folder of HTML, link by link."""
 
+from __future__ import annotations
+
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from vlrl.errors import first_line
 from vlrl.gui.capture.browser import Browser
-from vlrl.gui.capture.capture import Shot, load, shots_of_page
+from vlrl.gui.capture.capture import Shot, load, shots_of_page, viewport_of
 from vlrl.gui.capture.dataset import (
     Deduper,
     limit_repeats,
@@ -24,6 +26,9 @@ from vlrl.gui.capture.dataset import (
 from vlrl.gui.capture.extract import ExtractOptions
 from vlrl.gui.capture.records import Row, Screen
 from vlrl.gui.capture.server import serve
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 MOBILE_WIDTH = 600  # px; narrower viewports are rendered as a phone
 MAX_REASON = 160  # characters
@@ -75,7 +80,7 @@ def open_source(text: str) -> Iterator[Source]:
         yield Source(folder.name or "app", base, tuple(base + name for name in names))
 
 
-def same_origin_links(page: Any, url: str) -> list[str]:
+def same_origin_links(page: Page, url: str) -> list[str]:
     """Addresses of the page's links to its own origin, without fragments, in page order."""
     hrefs = page.eval_on_selector_all("a[href]", "all => all.map(a => a.getAttribute('href'))")
     here = urlsplit(url)
@@ -152,14 +157,14 @@ class Crawler:
             if queue:
                 self.dropped["page not visited: --max-screens reached"] += len(queue)
 
-    def _visit_page(self, page: Any, source: Source, url: str) -> bool:
+    def _visit_page(self, page: Page, source: Source, url: str) -> bool:
         try:
             if not load(page, url, settle_ms=self._options.settle_ms):
                 self.dropped["page did not load"] += 1
                 return False
             name = page_key(source, url)
-            size = page.viewport_size
-            label = f"{name}-{size['width']}x{size['height']}"
+            width, height = viewport_of(page)
+            label = f"{name}-{width}x{height}"
             seed = f"{self._options.seed}/{source.app}/{label}"
             shots = shots_of_page(page, seed, self._options.extract, scrolls=self._options.scrolls)
             for shot in shots:

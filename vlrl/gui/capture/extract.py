@@ -1,13 +1,18 @@
 """Elements of a rendered page: raw facts from extract.js, then the filters."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlrl.gui.capture.icons import canonical, icon_meaning
 from vlrl.gui.capture.names import clean_name, name_key, refuse_name
 from vlrl.gui.capture.records import Box, Element, Group
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 # Elements read from one page at most; a page with more is a table dump.
 ELEMENT_LIMIT = 600
@@ -28,7 +33,7 @@ def _script() -> str:
     return files("vlrl.gui.capture").joinpath("extract.js").read_text(encoding="utf-8")
 
 
-def read_page(page: Any) -> dict[str, Any]:
+def read_page(page: Page) -> dict[str, Any]:
     """Runs extract.js in a Playwright page: elements, scroll offset and page height (px)."""
     result: dict[str, Any] = page.evaluate(_script(), {"limit": ELEMENT_LIMIT})
     return result

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ _TYPES = {
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def guess_type(self, path: Any) -> str:
+    def guess_type(self, path: str | PathLike[str]) -> str:
         """The media type by ending; some systems map .js to plain text, which browsers refuse."""
         suffix = Path(str(path)).suffix.lower()
         return _TYPES.get(suffix) or super().guess_type(path)
@@ -29,7 +30,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A browser that closes a connection early is no event."""
 
 

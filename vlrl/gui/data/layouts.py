@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from vlrl.data.fields import field_of
+from vlrl.data.fields import Row, field_of, row_of
 from vlrl.errors import DataError
 from vlrl.gui.data.rows import Convention, RawRow
 
-Row = Mapping[str, Any]
 Finish = Callable[[RawRow, Row, str], RawRow]
 """What no column says: (row so far, the file's row, the file's stem)."""
 
@@ -36,8 +35,9 @@ class Layout:
     """Columns that keep their names; left out where there is none."""
     finish: Finish | None = None
 
-    def read_row(self, row: Any, where: str, stem: str) -> RawRow:
-        """One row, named as ours; raises DataError on a missing field."""
+    def read_row(self, value: object, where: str, stem: str) -> RawRow:
+        """One row under our names; raises DataError on a missing field."""
+        row = row_of(value, where)
         own_id = self._id(row, where, stem)
         raw = RawRow(
             where=where,
@@ -54,7 +54,7 @@ class Layout:
         )
         return raw if self.finish is None else self.finish(raw, row, stem)
 
-    def _id(self, row: Any, where: str, stem: str) -> str:
+    def _id(self, row: Row, where: str, stem: str) -> str:
         number = where.rpartition(" ")[2]
         if self.id == "place" or (self.id == "own or place" and "id" not in row):
             return f"{stem}/{number}"

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from vlrl.data.fields import field_of
+from vlrl.data.fields import field_of, row_of
 from vlrl.data.json_file import read_json_rows
 from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.gui.data.options import SourceOptions
@@ -58,7 +58,7 @@ def _dataset(options: SourceOptions, path: Path) -> Any:
     raise DataError(f"{path}: `rows` reads .json, .jsonl, .parquet and image folders")
 
 
-def row_reader(options: SourceOptions) -> Callable[[Any, str, str], RawRow]:
+def row_reader(options: SourceOptions) -> Callable[[object, str, str], RawRow]:
     """A reader of rows under the options' column mapping; raises ConfigError on an unknown one."""
     for ours in options.columns:
         if ours not in OURS:
@@ -66,7 +66,8 @@ def row_reader(options: SourceOptions) -> Callable[[Any, str, str], RawRow]:
     names = {ours: options.columns.get(ours, ours) for ours in OURS}
     names["box"] = options.columns.get("box", "bbox")
 
-    def read_row(row: Any, where: str, stem: str) -> RawRow:
+    def read_row(value: object, where: str, stem: str) -> RawRow:
+        row = row_of(value, where)
         image = field_of(row, names["image"], where)
         optional = {ours: row[name] for ours, name in names.items() if name in row}
         number = where.rpartition(" ")[2]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from vlrl.config.section import Section
 from vlrl.gui.data.rows import Convention
 
 Format = Literal[
@@ -26,10 +27,8 @@ Format = Literal[
 ]
 
 
-class SourceOptions(BaseModel):
+class SourceOptions(Section):
     """One split's source. Example: {path: assets/screens/train.jsonl, format: screens}."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     """A file or folder; for `hub` a `datasets` name."""

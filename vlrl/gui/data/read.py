@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vlrl.data.collect import Rows, collect
 from vlrl.data.json_file import read_json_rows
@@ -15,7 +15,7 @@ from vlrl.gui.data.options import SourceOptions
 from vlrl.gui.data.rows import Convention, GroundingRow, RawRow, check_row
 from vlrl.gui.data.sampling import dataset_yaml, sampled
 
-RowReader = Callable[[Any, str, str], RawRow]
+RowReader = Callable[[object, str, str], RawRow]
 
 
 def read_rows_of(
@@ -41,7 +41,7 @@ def read_rows_of(
 
 def _checked(
     options: SourceOptions,
-    raw: Any,
+    raw: object,
     where: str,
     stem: str,
     read_row: RowReader,
@@ -56,7 +56,7 @@ def _checked(
     )
 
 
-def _raw_rows(options: SourceOptions) -> Iterator[tuple[Any, str, str, RowReader, Convention]]:
+def _raw_rows(options: SourceOptions) -> Iterator[tuple[object, str, str, RowReader, Convention]]:
     """(row, its place, its file's stem, how to read it, its box convention), in file order."""
     if options.format in ("rows", "hub"):
         from vlrl.gui.data.mapped import mapped_rows, row_reader

@@ -132,7 +132,7 @@ def file_size(path: str) -> tuple[int, int]:
         raise DataError(f"the image {path} cannot be read: {error}") from error
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from vlrl.config.section import Section
+from vlrl.data.fields import Row
 from vlrl.errors import DataError
 
 Content = Path | str
@@ -27,10 +29,8 @@ PreferenceFormat = Literal[
 ]
 
 
-class PreferenceSource(BaseModel):
+class PreferenceSource(Section):
     """Where preferences lie. Example: {path: train.json, format: hpd_v2, image_root: train}."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     """A .json, .jsonl or .parquet file; or a `datasets` name, with `hub: true`."""
@@ -93,7 +93,7 @@ class Reader:
     where: str
     id: str
 
-    def text(self, row: Mapping[str, Any], *names: str) -> str:
+    def text(self, row: Row, *names: str) -> str:
         """The first of these fields that is there, a text that is not empty."""
         for name in names:
             if row.get(name) is not None:
@@ -103,7 +103,7 @@ class Reader:
                 return value.strip()
         raise DataError(f"{self.where}: field {names[0]!r} is missing; the row has {sorted(row)}")
 
-    def image_file(self, value: Any, name: str) -> Path:
+    def image_file(self, value: object, name: str) -> Path:
         """A file that is there; bytes are unpacked into one, named by their hash."""
         if isinstance(value, Mapping) and (value.get("bytes") or value.get("path")):
             value = value.get("bytes") or value.get("path")
@@ -119,7 +119,7 @@ class Reader:
             )
         return path
 
-    def two(self, row: Mapping[str, Any], name: str) -> list[Any]:
+    def two(self, row: Row, name: str) -> list[Any]:
         """A field that is a list of two."""
         value = row.get(name)
         if not isinstance(value, list) or len(value) != 2:
@@ -138,4 +138,4 @@ class Reader:
         return path
 
 
-RowReader = Callable[[Mapping[str, Any], Reader], list[Preference]]
+RowReader = Callable[[Row, Reader], list[Preference]]

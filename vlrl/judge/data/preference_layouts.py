@@ -10,11 +10,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from vlrl.data.fields import Row
 from vlrl.errors import DataError
 from vlrl.judge.data.preference import Content, Preference, Reader, RowReader
 
 
-def pairs(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
+def pairs(row: Row, reader: Reader) -> list[Preference]:
     """Ours: caption (or prompt), chosen and rejected (files), maybe tie, criterion, kind,
     reasoning.
 
@@ -47,7 +48,7 @@ def pairs(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     ]
 
 
-def hpd_v2(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
+def hpd_v2(row: Row, reader: Reader) -> list[Preference]:
     """HPDv2: train {prompt, file_path: [a, b], human_preference: [1, 0]}; test {prompt,
     image_path, rank}.
 
@@ -67,7 +68,7 @@ def hpd_v2(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     return _ranked(reader, caption, images, [-vote for vote in votes], row)
 
 
-def pick_a_pic(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
+def pick_a_pic(row: Row, reader: Reader) -> list[Preference]:
     """Pick-a-Pic: {caption, jpg_0, jpg_1 (bytes), label_0, label_1 (0, 0.5, 1), has_label}."""
     if row.get("has_label") is False:
         return []
@@ -81,7 +82,7 @@ def pick_a_pic(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     return [Preference(reader.where, own, caption, first, second, preferred, fields=row)]
 
 
-def image_reward_db(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
+def image_reward_db(row: Row, reader: Reader) -> list[Preference]:
     """ImageRewardDB: rows {prompt_id, prompt, image_path, rank, ...} of one prompt, gathered.
 
     rank: lower is better, equal ranks are ties.
@@ -100,7 +101,7 @@ def image_reward_db(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     return _ranked(named, captions[0], images, ranks, {"prompt_id": row["key"]})
 
 
-def genai_bench(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
+def genai_bench(row: Row, reader: Reader) -> list[Preference]:
     """GenAI-Bench's image_generation: {prompt, left_image, right_image, vote_type, ...}.
 
     vote_type: leftvote, rightvote, tievote, bothbad_vote; both bad is a tie.
@@ -127,7 +128,7 @@ def genai_bench(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     ]
 
 
-def vl_reward_bench(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
+def vl_reward_bench(row: Row, reader: Reader) -> list[Preference]:
     """VL-RewardBench: {id, query, response: [a, b], image, human_ranking: [0, 1], query_source}.
 
     human_ranking: lower is better.
@@ -154,7 +155,7 @@ def vl_reward_bench(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
     ]
 
 
-def reward_bench(row: Mapping[str, Any], reader: Reader) -> list[Preference]:
+def reward_bench(row: Row, reader: Reader) -> list[Preference]:
     """RewardBench: {id, prompt, chosen, rejected, subset}; in the second version both are lists.
 
     With lists every chosen one stands against every rejected one, as one group: one against many.
@@ -215,7 +216,7 @@ def _ranked(
     caption: str,
     images: Sequence[Path],
     ranks: Sequence[float],
-    row: Mapping[str, Any],
+    row: Row,
 ) -> list[Preference]:
     """All pairs of ranked images, lower is better."""
     many = len(images) > 2
@@ -233,11 +234,11 @@ def _ranked(
     ]
 
 
-def _id(row: Mapping[str, Any], reader: Reader) -> str:
+def _id(row: Row, reader: Reader) -> str:
     return str(row["id"]) if row.get("id") is not None else reader.id
 
 
-def _images(value: Any, reader: Reader) -> tuple[Path, ...]:
+def _images(value: object, reader: Reader) -> tuple[Path, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -245,13 +246,13 @@ def _images(value: Any, reader: Reader) -> tuple[Path, ...]:
     return tuple(reader.image_file(one, "images") for one in value)
 
 
-def _number(value: Any, name: str, reader: Reader) -> float:
+def _number(value: object, name: str, reader: Reader) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"{reader.where}: field {name!r} is a number, not {value!r}")
     return float(value)
 
 
-def _numbers(row: Mapping[str, Any], name: str, count: int, reader: Reader) -> list[float]:
+def _numbers(row: Row, name: str, count: int, reader: Reader) -> list[float]:
     value = row.get(name)
     if not isinstance(value, list) or len(value) != count:
         raise DataError(

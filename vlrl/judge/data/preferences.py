@@ -3,15 +3,16 @@ row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vlrl.data.collect import Rows, collect
+from vlrl.data.fields import row_of
 from vlrl.data.json_file import read_json_rows
 from vlrl.errors import DataError
-from vlrl.judge.data.preference import Preference, PreferenceSource, Reader, RowReader
+from vlrl.judge.data.preference import Preference, PreferenceSource, Reader
 
 
 def read_preferences(source: PreferenceSource) -> Rows[Preference]:
@@ -30,7 +31,7 @@ def read_preferences(source: PreferenceSource) -> Rows[Preference]:
         for row, where, number in rows:
             reader = Reader(source, where, f"{Path(source.path).stem}/{number}")
             try:
-                found = _read(layout, row, reader)
+                found = layout(row_of(row, where), reader)
             except DataError as error:
                 yield where, partial(_raise, error)
                 continue
@@ -39,12 +40,6 @@ def read_preferences(source: PreferenceSource) -> Rows[Preference]:
                     yield where, partial(_same, one)
 
     return collect(entries(), source.path, limit=source.limit, on_bad_row=source.on_bad_row)
-
-
-def _read(layout: RowReader, row: Any, reader: Reader) -> list[Preference]:
-    if not isinstance(row, Mapping):
-        raise DataError(f"{reader.where}: a row is a JSON object, not {type(row).__name__}")
-    return layout(row, reader)
 
 
 def _raise(error: DataError) -> Preference:

@@ -15,6 +15,7 @@ from vlrl.distributed import comm
 from vlrl.distributed.engine import Engine
 from vlrl.errors import ConfigError, why_not_loaded
 from vlrl.judge.head import HEAD_FILE
+from vlrl.judge.interfaces import Processor
 from vlrl.judge.local import load_vlm
 from vlrl.judge.module import JudgeModule
 from vlrl.judge.question import write_template
@@ -61,7 +62,7 @@ def build_trainer(
     return trainer
 
 
-def new_module(config: JudgeTrainConfig) -> tuple[JudgeModule, Any]:
+def new_module(config: JudgeTrainConfig) -> tuple[JudgeModule, Processor]:
     """The start of a training: weights, adapter, frozen parts, head."""
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
     try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from vlrl.errors import DataError
 from vlrl.judge.data.preference import Preference
+from vlrl.judge.interfaces import Tokenizer
 from vlrl.judge.question import Ask, ImageBook, Questions
 
 
@@ -66,6 +65,8 @@ class PairSampler:
 
     def __init__(self, num: int, seed: str) -> None:
         self.num, self.seed = num, seed
+        self._epoch = -1
+        self._kept: list[int] = []
 
     def at(self, position: int, count: int) -> list[int]:
         """The pairs of places `position` to `position + count` of the endless walk."""
@@ -76,15 +77,13 @@ class PairSampler:
         return drawn
 
     def _order(self, epoch: int) -> list[int]:
-        if getattr(self, "_epoch", None) != epoch:
+        if self._epoch != epoch:
             self._epoch, self._kept = epoch, list(range(self.num))
             random.Random(f"{self.seed}/{epoch}").shuffle(self._kept)
         return self._kept
 
 
-def encode_completion(tokenizer: Any, text: str) -> list[int]:
+def encode_completion(tokenizer: Tokenizer, text: str) -> list[int]:
     """Tokens of what is to be said, and the end of the answer where it is more than one word."""
-    tokens: Sequence[int] = tokenizer.encode(text, add_special_tokens=False)
-    if len(tokens) == 1:
-        return list(tokens)
-    return [*tokens, int(tokenizer.eos_token_id)]
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    return tokens if len(tokens) == 1 else [*tokens, tokenizer.eos_token_id]

@@ -26,6 +26,7 @@ from vlrl.judge.agreement import Judgement, correct, order_consistency
 from vlrl.judge.data.preference import Preference
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.head import HeadJudge, gathered
+from vlrl.judge.interfaces import Processor
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.module import JudgeModule
 from vlrl.judge.packing import EncodedAsk, batches, pack, padded
@@ -70,7 +71,7 @@ class JudgeTrainer:
         world: World,
         folder: Path,
         module: JudgeModule,
-        processor: Any,
+        processor: Processor,
         engine: Engine,
         checkpoints: Checkpoints,
     ) -> None:

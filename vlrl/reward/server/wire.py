@@ -228,7 +228,7 @@ def _encode_message(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": content}
 
 
-def plain_json(value: Any, where: str) -> Any:
+def plain_json(value: object, where: str) -> Any:
     """`value` if JSON keeps it as it is, tuples as lists; raises RewardError otherwise."""
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -291,11 +291,12 @@ def _decode_rollout(
             raise WireError("the reward needs an image, and `parsed` is true", f"{where}.image")
         answer["image"] = image_of(row.image, f"{where}.image", budget)
     target: dict[str, Any] = {}
+    sent = dict(row.target)
     for name in TARGET_FIELDS:
         if name in needs:
             if name not in row.target.model_fields_set:
                 raise WireError("the reward needs it", f"{where}.target.{name}")
-            target[name] = getattr(row.target, name)
+            target[name] = sent[name]
     if "caption" in needs and target["caption"] is None:
         raise WireError("the reward needs a text, not null", f"{where}.target.caption")
     if "references" in needs:

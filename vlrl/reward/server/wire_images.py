@@ -8,7 +8,6 @@ import hashlib
 import io
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -51,7 +50,7 @@ class PixelBudget:
             raise WireError(f"more than {self.max_total} pixels in one request", field, 413)
 
 
-def png_of(image: Any, where: str) -> str:
+def png_of(image: object, where: str) -> str:
     """Base64 of the PNG of a uint8 [H, W, 3] array; raises RewardError for anything else."""
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:

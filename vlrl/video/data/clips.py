@@ -6,20 +6,17 @@ y1, x2, y2], ..], "kind", "twin", "occluded"}; frames are 0-based, boxes xyxy in
 
 from __future__ import annotations
 
-from typing import Any
-
-from vlrl.geometry.boxes import Frame
+from vlrl.data.fields import Row
 from vlrl.video.data.video_rows import (
     Entries,
     VideoRow,
     VideoSource,
     count_field,
+    frame_of,
     listed,
     number_field,
+    row_with_tube,
     text_field,
-    tube_of,
-    tube_seconds,
-    video_path,
 )
 
 LABELS = ("kind", "twin", "occluded")
@@ -30,29 +27,19 @@ def entries(source: VideoSource) -> Entries:
     return listed(source, read_row)
 
 
-def read_row(source: VideoSource, row: Any, where: str) -> VideoRow:
+def read_row(source: VideoSource, row: Row, where: str) -> VideoRow:
     """One checked row; raises DataError that names the field."""
-    width, height = count_field(row, "width", where, 1), count_field(row, "height", where, 1)
-    num_frames = count_field(row, "num_frames", where, 1)
-    fps = number_field(row, "fps", where, 1e-3)
-    tube = tube_of(
+    return row_with_tube(
+        source,
         where,
-        count_field(row, "first_frame", where),
-        row.get("boxes"),
-        Frame(width, height),
-        num_frames=num_frames,
-        clip_px=source.clip_px,
-    )
-    return VideoRow(
         id=text_field(row, "id", where),
-        video=video_path(source, text_field(row, "video", where), where),
-        width_px=width,
-        height_px=height,
-        fps=fps,
-        num_frames=num_frames,
+        video=text_field(row, "video", where),
+        frame=frame_of(row, where),
+        fps=number_field(row, "fps", where, 1e-3),
+        num_frames=count_field(row, "num_frames", where, 1),
         sentence=text_field(row, "sentence", where),
-        tube=tube,
-        spans_s=tube_seconds(tube, fps),
+        first=count_field(row, "first_frame", where),
+        boxes=row.get("boxes"),
         labels={name: str(row[name]) for name in LABELS if name in row},
         fields={key: value for key, value in row.items() if key != "boxes"},
     )

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from vlrl.data.fields import Row, row_of
 from vlrl.data.json_file import read_json
 from vlrl.errors import DataError
 from vlrl.geometry.boxes import Frame
@@ -24,10 +24,9 @@ from vlrl.video.data.video_rows import (
     VideoRow,
     VideoSource,
     count_field,
+    frame_of,
+    row_with_tube,
     text_field,
-    tube_of,
-    tube_seconds,
-    video_path,
 )
 
 SECONDS = 20
@@ -44,48 +43,38 @@ def entries(source: VideoSource) -> Entries:
         yield where, partial(read_row, source, name, row, where)
 
 
-def read_row(source: VideoSource, name: str, row: Any, where: str) -> VideoRow:
+def read_row(source: VideoSource, name: str, value: object, where: str) -> VideoRow:
     """One checked video; raises DataError that names the field."""
-    width, height = image_size(row, where)
+    row = row_of(value, where)
     num_frames = count_field(row, "img_num", where, 1)
-    first = count_field(row, "st_frame", where, 0 if source.published_start else 1)
-    first -= 0 if source.published_start else 1
-    tube = tube_of(
-        where,
-        first,
-        corners(row.get("bbox"), where),
-        Frame(width, height),
-        num_frames=num_frames,
-        clip_px=source.clip_px,
-    )
-    fps = num_frames / SECONDS
+    offset = 0 if source.published_start else 1
     caption = "English" if "English" in row and "caption" not in row else "caption"
-    return VideoRow(
+    return row_with_tube(
+        source,
+        where,
         id=name,
-        video=video_path(source, name, where),
-        width_px=width,
-        height_px=height,
-        fps=fps,
+        video=name,
+        frame=image_size(row, where),
+        fps=num_frames / SECONDS,
         num_frames=num_frames,
         sentence=text_field(row, caption, where),
-        tube=tube,
-        spans_s=tube_seconds(tube, fps),
+        first=count_field(row, "st_frame", where, offset) - offset,
+        boxes=corners(row.get("bbox"), where),
         fields={key: value for key, value in row.items() if key != "bbox"},
     )
 
 
-def image_size(row: Any, where: str) -> tuple[int, int]:
-    """Width and height, from `width` and `height` or from version 2's `img_size`."""
-    size = row.get("img_size") if isinstance(row, Mapping) else None
+def image_size(row: Row, where: str) -> Frame:
+    """The frames' size, from `width` and `height` or from version 2's `img_size`."""
+    size = row.get("img_size")
     if size is None:
-        return count_field(row, "width", where, 1), count_field(row, "height", where, 1)
+        return frame_of(row, where)
     if not isinstance(size, list) or len(size) < 2:
         raise DataError(f"{where}: field 'img_size' is [height, width], not {size!r}")
-    named = {"height": size[0], "width": size[1]}
-    return count_field(named, "width", where, 1), count_field(named, "height", where, 1)
+    return frame_of({"height": size[0], "width": size[1]}, where)
 
 
-def corners(boxes: Any, where: str) -> list[list[float]]:
+def corners(boxes: object, where: str) -> list[list[float]]:
     """xyxy boxes from [x, y, w, h]; raises DataError for anything else."""
     if not isinstance(boxes, list) or not boxes:
         raise DataError(f"{where}: boxes are a list of [x, y, w, h], not {boxes!r}"[:200])

@@ -9,21 +9,18 @@ TubeDETR uses these numbers as 0-based ones, one frame late; `published_start: t
 
 from __future__ import annotations
 
-from typing import Any
-
+from vlrl.data.fields import Row
 from vlrl.errors import DataError
-from vlrl.geometry.boxes import Frame
 from vlrl.video.data.hcstvg import SECONDS, corners
 from vlrl.video.data.video_rows import (
     Entries,
     VideoRow,
     VideoSource,
     count_field,
+    frame_of,
     listed,
+    row_with_tube,
     text_field,
-    tube_of,
-    tube_seconds,
-    video_path,
 )
 
 
@@ -32,9 +29,8 @@ def entries(source: VideoSource) -> Entries:
     return listed(source, read_row)
 
 
-def read_row(source: VideoSource, row: Any, where: str) -> VideoRow:
+def read_row(source: VideoSource, row: Row, where: str) -> VideoRow:
     """One checked row; raises DataError that names the field."""
-    width, height = count_field(row, "width", where, 1), count_field(row, "height", where, 1)
     num_frames = count_field(row, "frame_count", where, 1)
     start, end = (count_field(row, f"tube_{which}_frame", where) for which in ("start", "end"))
     boxes = corners(row.get("trajectory"), where)
@@ -44,26 +40,17 @@ def read_row(source: VideoSource, row: Any, where: str) -> VideoRow:
         )
     if not source.published_start and start < 1:
         raise DataError(f"{where}: field 'tube_start_frame' counts from 1, not {start}")
-    tube = tube_of(
-        where,
-        start if source.published_start else start - 1,
-        boxes,
-        Frame(width, height),
-        num_frames=num_frames,
-        clip_px=source.clip_px,
-    )
-    fps = num_frames / SECONDS
     own = text_field(row, "original_video_id", where)
-    name = row.get("video_path") or f"{own}.mp4"
-    return VideoRow(
+    return row_with_tube(
+        source,
+        where,
         id=own,
-        video=video_path(source, str(name), where),
-        width_px=width,
-        height_px=height,
-        fps=fps,
+        video=str(row.get("video_path") or f"{own}.mp4"),
+        frame=frame_of(row, where),
+        fps=num_frames / SECONDS,
         num_frames=num_frames,
         sentence=text_field(row, "caption", where),
-        tube=tube,
-        spans_s=tube_seconds(tube, fps),
+        first=start if source.published_start else start - 1,
+        boxes=boxes,
         fields={key: value for key, value in row.items() if key != "trajectory"},
     )

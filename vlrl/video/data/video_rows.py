@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from vlrl.config.section import Section
 from vlrl.data.collect import Rows, collect
+from vlrl.data.fields import Row, row_of
 from vlrl.data.json_file import read_json_rows
 from vlrl.errors import ConfigError, DataError
 from vlrl.geometry.boxes import Frame
@@ -38,10 +40,8 @@ VIDEO_ENDINGS = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v")
 Entries = Iterator[tuple[str, Callable[[], "VideoRow"]]]
 
 
-class VideoSource(BaseModel):
+class VideoSource(Section):
     """One split's source. Example: {path: assets/clips/train.jsonl, format: clips}."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     """The file of annotations."""
@@ -145,7 +145,7 @@ def _listing(folder: Path) -> dict[str, str]:
 def tube_of(
     where: str,
     first: int,
-    boxes: Any,
+    boxes: object,
     frame: Frame,
     *,
     num_frames: int,
@@ -185,12 +185,55 @@ def tube_of(
     return tube
 
 
+def row_with_tube(
+    source: VideoSource,
+    where: str,
+    *,
+    id: str,
+    video: str,
+    frame: Frame,
+    fps: float,
+    num_frames: int,
+    sentence: str,
+    first: int,
+    boxes: object,
+    first_frame: int = 0,
+    labels: Mapping[str, str] | None = None,
+    fields: Mapping[str, Any],
+) -> VideoRow:
+    """A row whose boxes are known, checked; raises DataError.
+
+    video: its name below the source's folder. first: frame of the first box, 0-based. boxes: xyxy
+    in pixels, one per frame.
+    """
+    tube = tube_of(where, first, boxes, frame, num_frames=num_frames, clip_px=source.clip_px)
+    return VideoRow(
+        id=id,
+        video=video_path(source, video, where),
+        width_px=int(frame.width),
+        height_px=int(frame.height),
+        fps=fps,
+        num_frames=num_frames,
+        sentence=sentence,
+        tube=tube,
+        spans_s=tube_seconds(tube, fps),
+        first_frame=first_frame,
+        labels=labels or {},
+        fields=fields,
+    )
+
+
+def frame_of(row: Row, where: str) -> Frame:
+    """The size of the video's frames in pixels; raises DataError."""
+    return Frame(count_field(row, "width", where, 1), count_field(row, "height", where, 1))
+
+
 def tube_seconds(tube: Tube, fps: float) -> tuple[Interval, ...]:
     """The tube's span in seconds: from its first frame's start to its last one's end."""
     return ((tube.first / fps, (tube.last + 1) / fps),)
 
 
-def number_field(row: Any, name: str, where: str, low: float = 0.0) -> float:
+def number_field(row: object, name: str, where: str, low: float = 0.0) -> float:
     """A finite number of a row, at least `low`; raises DataError."""
     value = row.get(name) if isinstance(row, Mapping) else None
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -199,7 +242,7 @@ def number_field(row: Any, name: str, where: str, low: float = 0.0) -> float:
     return float(value or 0)
 
 
-def count_field(row: Any, name: str, where: str, low: int = 0) -> int:
+def count_field(row: object, name: str, where: str, low: int = 0) -> int:
     """A whole number of a row, at least `low`; raises DataError."""
     value = number_field(row, name, where, low)
     if value != int(value):
@@ -207,7 +250,7 @@ def count_field(row: Any, name: str, where: str, low: int = 0) -> int:
     return int(value)
 
 
-def text_field(row: Any, name: str, where: str) -> str:
+def text_field(row: object, name: str, where: str) -> str:
     """A text of a row that is not empty; raises DataError."""
     value = row.get(name) if isinstance(row, Mapping) else None
     if not isinstance(value, str) or not value.strip():
@@ -223,8 +266,17 @@ def probed(path: str) -> tuple[int, float, int, int]:
     return info.num_frames, info.fps, info.width_px, info.height_px
 
 
-def listed(source: VideoSource, read_row: Callable[[VideoSource, Any, str], VideoRow]) -> Entries:
+def listed(source: VideoSource, read_row: Callable[[VideoSource, Row, str], VideoRow]) -> Entries:
     """The rows of a .jsonl file or .json list in the file's order, each with its place."""
     for number, row in enumerate(read_json_rows(Path(source.path)), start=1):
         where = f"{source.path}, row {number}"
-        yield where, partial(read_row, source, row, where)
+        yield where, partial(_checked, read_row, source, row, where)
+
+
+def _checked(
+    read_row: Callable[[VideoSource, Row, str], VideoRow],
+    source: VideoSource,
+    row: object,
+    where: str,
+) -> VideoRow:
+    return read_row(source, row_of(row, where), where)

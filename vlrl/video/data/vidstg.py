@@ -17,19 +17,18 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from vlrl.data.fields import Row, row_of
 from vlrl.data.json_file import read_json, read_json_rows
 from vlrl.errors import ConfigError, DataError
-from vlrl.geometry.boxes import Frame
 from vlrl.video.data.video_rows import (
     Entries,
     VideoRow,
     VideoSource,
     count_field,
+    frame_of,
     number_field,
+    row_with_tube,
     text_field,
-    tube_of,
-    tube_seconds,
-    video_path,
 )
 
 KINDS = {"captions": "declarative", "questions": "interrogative"}
@@ -43,8 +42,10 @@ def entries(source: VideoSource) -> Entries:
             "files hold no boxes"
         )
     for number, row in enumerate(read_json_rows(Path(source.path)), start=1):
+        if not isinstance(row, Mapping):
+            continue
         for kind in KINDS:
-            sentences = row.get(kind, []) if isinstance(row, Mapping) else []
+            sentences = row.get(kind, [])
             for place, sentence in enumerate(sentences):
                 where = f"{source.path}, row {number}, {kind}[{place}]"
                 own = f"{number}-{kind[:-1]}-{place}"
@@ -52,11 +53,10 @@ def entries(source: VideoSource) -> Entries:
 
 
 def read_row(
-    source: VideoSource, row: Any, sentence: Any, kind: str, own: str, where: str
+    source: VideoSource, row: Row, sentence: object, kind: str, own: str, where: str
 ) -> VideoRow:
     """One checked sentence; raises DataError that names the field."""
     vid = text_field(row, "vid", where)
-    width, height = count_field(row, "width", where, 1), count_field(row, "height", where, 1)
     used, span = row.get("used_segment"), row.get("temporal_gt")
     begin, used_end = (count_field(used, f"{w}_fid", f"{where}, used_segment") for w in BOTH)
     first, end = (count_field(span, f"{w}_fid", f"{where}, temporal_gt") for w in BOTH)
@@ -66,29 +66,20 @@ def read_row(
             f"{where}: temporal_gt {first} to {end} does not lie in used_segment from {begin} on"
         )
     tid = count_field(sentence, "target_id", where)
-    fps = number_field(row, "fps", where, 1e-3)
-    num_frames = max(used_end, last) - begin + 1
-    tube = tube_of(
+    return row_with_tube(
+        source,
         where,
-        first - begin,
-        _boxes(source, vid, tid, first, last, where),
-        Frame(width, height),
-        num_frames=num_frames,
-        clip_px=source.clip_px,
-    )
-    return VideoRow(
         id=f"{vid}-{own}",
-        video=video_path(source, f"{vid}.mp4", where),
-        width_px=width,
-        height_px=height,
-        fps=fps,
-        num_frames=num_frames,
+        video=f"{vid}.mp4",
+        frame=frame_of(row, where),
+        fps=number_field(row, "fps", where, 1e-3),
+        num_frames=max(used_end, last) - begin + 1,
         sentence=text_field(sentence, "description", where),
-        tube=tube,
-        spans_s=tube_seconds(tube, fps),
+        first=first - begin,
+        boxes=_boxes(source, vid, tid, first, last, where),
         first_frame=begin,
         labels={"question": KINDS[kind], "object": _category(row, tid, where)},
-        fields={"vid": vid, "target_id": tid, "type": sentence.get("type")},
+        fields={"vid": vid, "target_id": tid, "type": row_of(sentence, where).get("type")},
     )
 
 
@@ -130,7 +121,7 @@ def _vidor_files(folder: str) -> dict[str, str]:
     return {path.stem: str(path) for path in sorted(Path(folder).rglob("*.json"))}
 
 
-def _category(row: Any, tid: int, where: str) -> str:
+def _category(row: Row, tid: int, where: str) -> str:
     objects = row.get("subject/objects")
     for one in objects if isinstance(objects, list) else []:
         if one.get("tid") == tid:
