@@ -184,6 +184,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     from vlrl.distributed.engine import Engine, frozen_engine
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
+    from vlrl.train.lock import hold
     from vlrl.train.trainer import Trainer
 
     parts = read_parts(config)
@@ -197,6 +198,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     folder = Path(config.out) / config.name
     checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep_last, world)
     checkpoints.check_shared()  # before gigabytes are loaded
+    lock = hold(folder, world)
     path = _resume_path(resume, checkpoints, folder)
     torch.manual_seed(config.seed)
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
@@ -242,6 +244,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
         trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
+    trainer.lock = lock
     return trainer
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 class VlrlError(Exception):
     """Base of every error that vlrl raises on purpose."""
 
+    exit_status = 2
+    """Of a program that ends with it."""
+
 
 class ConfigError(VlrlError):
     """The configuration cannot be used as written."""
@@ -30,6 +33,16 @@ class NonFiniteError(VlrlError):
 
 class CheckpointError(VlrlError):
     """A checkpoint is missing, incomplete or made by another set-up."""
+
+
+class StoppedError(VlrlError):
+    """A run was asked to stop by a signal, and what it has learnt is saved."""
+
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(
+            f"stopped by signal {number} after step {step}, which is saved; go on with --resume"
+        )
+        self.exit_status = 128 + number
 
 
 class MissingExtraError(VlrlError):

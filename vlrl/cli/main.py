@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (VlrlError, OSError) as error:
         print(told(error), file=sys.stderr)
-        return 2
+        return error.exit_status if isinstance(error, VlrlError) else 2
 
 
 def usage() -> str:

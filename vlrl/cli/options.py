@@ -162,7 +162,7 @@ def launch(
         # All ranks read the same config and complain alike; data and disks differ by rank.
         if rank == "0" or not isinstance(error, ConfigError):
             print("" if rank == "0" else f"[rank {rank}] ", told(error), sep="", file=sys.stderr)
-        return 2
+        return error.exit_status if isinstance(error, VlrlError) else 2
     return status
 
 

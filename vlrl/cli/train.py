@@ -42,10 +42,12 @@ def run(args: argparse.Namespace) -> int:
 
 def export(trainer: Trainer[Any]) -> None:
     """Write `model/`: the weights, averaged where an average is kept; all ranks call this."""
+    from vlrl.train.finite import check_finite
     from vlrl.train.recipe import recipe_of, write_recipe
 
     with trainer.engine.averaged():
         weights = trainer.engine.weights()
+        check_finite(weights, trainer.world)
         if trainer.world.is_main:
             model = trainer.folder / "model"
             trainer.policy.save_pretrained(str(model), weights)

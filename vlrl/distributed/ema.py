@@ -74,3 +74,8 @@ def held(parameter: nn.Parameter) -> Tensor:
     """What this rank holds of a parameter: its shard under ZeRO-3, else all of it."""
     shard: Tensor | None = getattr(parameter, "ds_tensor", None)
     return parameter.data if shard is None else shard
+
+
+def full_shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    """The shape of a whole parameter, under ZeRO-3 too, where a rank holds a shard."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))

@@ -6,6 +6,7 @@ by the run's config, and a JSON file that sets them is refused: two sources woul
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,7 +19,8 @@ from torch import nn
 from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.shipped import sharding_file
 from vlrl.distributed.comm import World, sum_in_place
-from vlrl.distributed.ema import WeightAverage
+from vlrl.distributed.ema import WeightAverage, full_shape
+from vlrl.distributed.safe_load import SafeCheckpointEngine
 from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
 
@@ -101,6 +103,7 @@ class Engine:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(step, config.optim, config.num_steps_total)
         )
+        self.num_steps_total = config.num_steps_total
         self.world = world
         self.suspects: list[str] = []
         self.engine, *_ = deepspeed.initialize(
@@ -110,9 +113,42 @@ class Engine:
             lr_scheduler=self.schedule,
             config=settings,
         )
+        self.engine.checkpoint_engine = SafeCheckpointEngine()
+        self.options, self.precision = config.optim, config.dist.precision
         optimizer.register_step_pre_hook(self._guard)
         decay = config.optim.ema_decay
         self.average = WeightAverage(trainable, decay) if decay else None
+
+    def load(self, folder: str, tag: str) -> bool:
+        """Restore weights, optimizer and schedule; False where there is nothing to load.
+
+        What `optim` says now is in force afterwards, whatever it was when the state was saved.
+        """
+        loaded, _ = self.engine.load_checkpoint(folder, tag=tag, load_module_strict=False)
+        if loaded is None:
+            return False
+        o = self.options
+        self.schedule.base_lrs = [o.lr] * len(self.schedule.base_lrs)
+        lr = o.lr * lr_factor(self.schedule.last_epoch, o, self.num_steps_total)
+        for group in self.schedule.optimizer.param_groups:
+            group |= {
+                "lr": lr,
+                "initial_lr": o.lr,
+                "betas": tuple(o.betas),
+                "eps": o.eps,
+                "weight_decay": o.weight_decay,
+            }
+        self.schedule._last_lr = [lr] * len(self.schedule.base_lrs)
+        return True
+
+    def fingerprint(self) -> str:
+        """Names and shapes of what is trained; a checkpoint fits only where it is the same."""
+        rows = [
+            f"{name}:{list(full_shape(p))}"
+            for name, p in self.engine.module.named_parameters()
+            if p.requires_grad
+        ]
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.engine(*args, **kwargs)

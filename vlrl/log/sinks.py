@@ -50,12 +50,14 @@ def _step(line: str) -> int:
 class TensorBoard:
     """TensorBoard event files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resume_step: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise _missing("log.tensorboard", "tensorboard") from error
-        self.writer: Any = SummaryWriter(str(folder))
+        # What a killed run wrote after the step that is resumed from is not shown.
+        purge = resume_step + 1 if resume_step else None
+        self.writer: Any = SummaryWriter(str(folder), purge_step=purge)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """One scalar a name."""
@@ -108,7 +110,7 @@ def open_sinks(
     """The sinks that the config asks for; called on the main rank only."""
     sinks: list[Sink] = [JsonLines(folder / "metrics.jsonl", resume_step)]
     if log.tensorboard:
-        sinks.append(TensorBoard(folder / "tensorboard"))
+        sinks.append(TensorBoard(folder / "tensorboard", resume_step))
     if log.wandb:
         sinks.append(Tracker("wandb", log.project, name, config))
     if log.trackio:

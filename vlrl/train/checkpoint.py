@@ -7,23 +7,61 @@ checkpoints/latest                   the name of the newest whole one
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vlrl.distributed.comm import World, all_gather, barrier
 from vlrl.distributed.engine import Engine
-from vlrl.errors import CheckpointError, ConfigError
+from vlrl.errors import CheckpointError, ConfigError, first_line
+from vlrl.train.integrity import verify_checksums, write_checksums
 
 ENGINE_TAG = "deepspeed"
+
+
+class TrainerState(BaseModel):
+    """Where a run stands, the same on all ranks; `trainer.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: PositiveInt
+    sampler: NonNegativeInt = 0
+    """Draws of the prompt sampler so far."""
+    version: NonNegativeInt = 0
+    """Optimizer steps so far."""
+    trainable_rewards: NonNegativeInt = 0
+    num_ranks: PositiveInt
+    zero: NonNegativeInt
+    """ZeRO's stage."""
+    precision: str | None = None
+    fingerprint: str | None = None
+    """Names and shapes of the trained weights; None where an earlier version saved it."""
+
+    @classmethod
+    def of(
+        cls, engine: Engine, step: int, *, sampler: int = 0, version: int = 0, num_rewards: int = 0
+    ) -> TrainerState:
+        """The state of a run on this engine."""
+        return cls(
+            step=step,
+            sampler=sampler,
+            version=version,
+            trainable_rewards=num_rewards,
+            num_ranks=engine.world.size,
+            zero=engine.stage,
+            precision=engine.precision,
+            fingerprint=engine.fingerprint(),
+        )
 
 
 class Checkpoints:
@@ -38,23 +76,51 @@ class Checkpoints:
 
     def save(
         self,
-        step: int,
         engine: Engine,
-        state: Mapping[str, Any],
+        state: TrainerState,
         rewards: Sequence[Mapping[str, Any]],
         config_yaml: str,
     ) -> Path:
         """Write everything that a resumed run needs; all ranks call this.
 
-        state: JSON-like trainer state, the same on all ranks. rewards: states of this rank's
-        trainable rewards, tensors and plain values only.
+        rewards: states of this rank's trainable rewards, tensors and plain values only. Raises
+        CheckpointError where it cannot be written; what was saved before stays whole.
         """
-        name = f"step-{step:06d}"
+        name = f"step-{state.step:06d}"
         aside, final = self.folder / f".saving-{name}", self.folder / name
         if self.world.is_main:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         barrier(self.world)
+        problem = None
+        try:
+            self._write_state(aside, engine, rewards)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # A full disk: torch says "unexpected pos", safetensors an error of its own.
+            problem = f"{type(error).__name__}: {first_line(error)}"
+        if told := [one for one in all_gather(problem, self.world) if one]:
+            raise CheckpointError(
+                f"the checkpoint of step {state.step} cannot be written to {self.folder} "
+                f"({told[0]}); is the disk full? Earlier checkpoints are whole"
+            )
+        if self.world.is_main:
+            (aside / "config.yaml").write_text(config_yaml, encoding="utf-8")
+            (aside / "trainer.json").write_text(state.model_dump_json(indent=2), encoding="utf-8")
+        barrier(self.world)
+        write_checksums(aside, self.world)
+        if self.world.is_main:
+            _flush(aside)
+            shutil.rmtree(final, ignore_errors=True)
+            os.rename(aside, final)
+            self._point_at(name)
+            self._prune()
+        barrier(self.world)
+        self.newest_step = state.step
+        return final
+
+    def _write_state(
+        self, aside: Path, engine: Engine, rewards: Sequence[Mapping[str, Any]]
+    ) -> None:
         # Frozen weights are those that the run starts from anyway.
         engine.engine.save_checkpoint(
             str(aside), tag=ENGINE_TAG, save_latest=False, exclude_frozen_parameters=True
@@ -63,19 +129,6 @@ class Checkpoints:
         if engine.average is not None:
             save_file(engine.average.state_dict(), aside / f"ema_rank{self.world.rank}.safetensors")
         torch.save(list(rewards), aside / f"rewards_rank{self.world.rank}.pt")
-        barrier(self.world)
-        if self.world.is_main:
-            (aside / "config.yaml").write_text(config_yaml, encoding="utf-8")
-            described = {**state, "step": step, "num_ranks": self.world.size, "zero": engine.stage}
-            (aside / "trainer.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
-            _flush(aside)
-            shutil.rmtree(final, ignore_errors=True)
-            os.rename(aside, final)
-            self._point_at(name)
-            self._prune()
-        barrier(self.world)
-        self.newest_step = step
-        return final
 
     def check_shared(self) -> None:
         """Raise ConfigError on all ranks where some do not see this folder: shards would be lost.
@@ -119,33 +172,58 @@ class Checkpoints:
             raise CheckpointError(f"{pointer} names {path.name!r}, which is missing or incomplete")
         return path
 
-    def load(self, path: Path, engine: Engine) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
-        """Restore engine and RNG; returns the trainer's state and the trainable rewards'."""
-        described = _description(path)
-        for key, now in (("num_ranks", self.world.size), ("zero", engine.stage)):
-            if described[key] != now:
+    def load(self, path: Path, engine: Engine) -> tuple[TrainerState, list[Mapping[str, Any]]]:
+        """Restore engine and RNG; returns the trainer's state and the trainable rewards'.
+
+        Every file is checked against its checksum before anything is loaded, and no code in a file
+        is run. Raises CheckpointError where the checkpoint is damaged or of another set-up.
+        """
+        state = _read_state(path)
+        verify_checksums(path, self.world)
+        self._check_fits(path, state, engine)
+        try:
+            if not engine.load(str(path), ENGINE_TAG):
+                raise CheckpointError(f"DeepSpeed found nothing to load in {path}")
+            _set_rng_state(load_file(path / f"rng_rank{self.world.rank}.safetensors"))
+            if engine.average is not None:
+                saved = path / f"ema_rank{self.world.rank}.safetensors"
+                if not saved.is_file():
+                    raise CheckpointError(
+                        f"{path} holds no running average of the weights (optim.ema_decay)"
+                    )
+                engine.average.load_state_dict(load_file(saved))
+            mine = path / f"rewards_rank{self.world.rank}.pt"
+            rewards = torch.load(mine, map_location="cpu", weights_only=True)
+        except (OSError, EOFError, KeyError, RuntimeError, ValueError, AssertionError,
+                UnpicklingError, SafetensorError) as error:  # fmt: skip
+            raise CheckpointError(
+                f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)}): it is "
+                "damaged, or was not written by this run; resume from another checkpoint"
+            ) from error
+        self.newest_step = state.step
+        return state, rewards
+
+    def _check_fits(self, path: Path, state: TrainerState, engine: Engine) -> None:
+        layout = {"num_ranks": self.world.size, "zero": engine.stage}
+        for key, now in layout.items():
+            saved = state.model_dump()[key]
+            if saved != now:
                 raise CheckpointError(
-                    f"{path} was saved with {key} = {described[key]}, this run has {now}: "
+                    f"{path} was saved with {key} = {saved}, this run has {now}: "
                     "optimizer states are sharded, so a run resumes as it was laid out; "
                     "start a new run from the exported weights to change the layout"
                 )
-        loaded, _ = engine.engine.load_checkpoint(
-            str(path), tag=ENGINE_TAG, load_module_strict=False
-        )
-        if loaded is None:
-            raise CheckpointError(f"DeepSpeed found nothing to load in {path}")
-        _set_rng_state(load_file(path / f"rng_rank{self.world.rank}.safetensors"))
-        if engine.average is not None:
-            saved = path / f"ema_rank{self.world.rank}.safetensors"
-            if not saved.is_file():
-                raise CheckpointError(
-                    f"{path} holds no running average of the weights (optim.ema_decay)"
-                )
-            engine.average.load_state_dict(load_file(saved))
-        mine = path / f"rewards_rank{self.world.rank}.pt"
-        rewards = torch.load(mine, map_location="cpu", weights_only=True)
-        self.newest_step = int(described["step"])
-        return described, rewards
+        if state.precision is not None and state.precision != engine.precision:
+            raise CheckpointError(
+                f"{path} was saved with dist.precision: {state.precision}, this run has "
+                f"{engine.precision}; set it back"
+            )
+        if state.fingerprint is not None and state.fingerprint != engine.fingerprint():
+            raise CheckpointError(
+                f"{path} was saved with other trainable weights than this run has: another model, "
+                "policy.lora or policy.train_vision; set them back, or start a new run from the "
+                "exported weights"
+            )
 
     def _point_at(self, name: str) -> None:
         aside = self.folder / ".latest"
@@ -160,8 +238,15 @@ class Checkpoints:
             shutil.rmtree(left)
 
 
-def _description(path: Path) -> dict[str, Any]:
-    return json.loads((path / "trainer.json").read_text(encoding="utf-8"))
+def _read_state(path: Path) -> TrainerState:
+    """The trainer's state of a checkpoint; CheckpointError where it is damaged or nonsense."""
+    file = path / "trainer.json"
+    try:
+        return TrainerState.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(
+            f"{file} is damaged or was edited ({first_line(error)}); resume from another checkpoint"
+        ) from error
 
 
 def _flush(folder: Path) -> None:

@@ -31,7 +31,7 @@ The trainer never asks what kind of policy, task or reward it has.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -39,12 +39,12 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from vlrl.algo.advantages import advantages, difficulty_weight, group_statistics, zero_variance
+from vlrl.algo.advantages import advantages, difficulty_weight, group_statistics
 from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
-from vlrl.errors import RewardError
+from vlrl.errors import CheckpointError, DataError, RewardError, StoppedError
 from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
@@ -53,29 +53,22 @@ from vlrl.protocols import Policy, Reward, T, Task, TrainableReward
 from vlrl.reward.parts import walk
 from vlrl.seeds import row_seed
 from vlrl.stats import evenly
-from vlrl.train.checkpoint import Checkpoints
+from vlrl.train.checkpoint import Checkpoints, TrainerState
 from vlrl.train.credit import in_stages
 from vlrl.train.evaluation import evaluate
 from vlrl.train.evaluation_files import write_evaluation
+from vlrl.train.experience import Experience, with_replaced, zero_variance_rows
 from vlrl.train.health import IdleWatch, record_canary, record_health
+from vlrl.train.lock import RunLock
 from vlrl.train.sampler import PromptSampler
 from vlrl.train.scoring import measured, record, stage_rewards
 from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
+from vlrl.train.stopping import StopRequest
 from vlrl.train.summary import summarise
 from vlrl.train.update import Batch, update, with_reference
 from vlrl.types import Finish, Rollout
 
 Result = TypeVar("Result")
-
-
-@dataclass
-class Experience(Generic[T]):
-    """Scored rollouts of one step on this rank."""
-
-    rollouts: list[Rollout]
-    trajectory: T
-    rewards: Tensor
-    """[B, S], one column per stage; nan where the reward does not apply."""
 
 
 class Trainer(Generic[T]):
@@ -98,6 +91,8 @@ class Trainer(Generic[T]):
         self.world, self.folder = world, folder
         self.task, self.reward, self.policy, self.engine = task, reward, policy, engine
         self.checkpoints, self.metrics = checkpoints, metrics
+        self.lock: RunLock | None = None
+        """Of the run's folder; held while the trainer lives."""
         self.sinks: Sequence[Sink] = ()
         """Set once the run is known to start: on the main rank."""
         self.samples = list(task.samples(config.train_split))
@@ -116,17 +111,21 @@ class Trainer(Generic[T]):
         if self.step == 0 and config.eval.before:
             self.evaluate("before")
         show = self.world.is_main and config.log.console
-        with StepConsole(
-            config.name,
-            config.num_steps,
-            self.step,
-            show=show,
-            quiet=config.log.quiet,
-            columns=task_columns(type(self.task)),
-        ) as console:
+        with (
+            StepConsole(
+                config.name,
+                config.num_steps,
+                self.step,
+                show=show,
+                quiet=config.log.quiet,
+                columns=task_columns(type(self.task)),
+            ) as console,
+            StopRequest(is_main=self.world.is_main) as stop,
+        ):
             while self.step < config.num_steps:
                 metrics = self.train_step()
                 console.advance(1, metrics)
+                self._stop_where_asked(stop)
                 if self._due(config.eval.every):
                     self.evaluate(f"step-{self.step:06d}")
                 if self._due(config.checkpoint.every):
@@ -166,18 +165,18 @@ class Trainer(Generic[T]):
         return metrics
 
     def _collect_or_save(self, meter: Meter) -> Experience[T]:
-        """Scored rollouts; where a reward fails for good, what was learnt so far is saved first."""
+        """Scored rollouts; where a reward or the data fails, what was learnt is saved first."""
         position = self.sampler.position
         try:
             return self.collect(meter)
-        except RewardError as error:
+        except (RewardError, DataError) as error:
             if not self.step:
                 raise
             # These prompts were not learnt from: a resumed run draws them again.
             self.sampler.position = position
             if self.checkpoints.newest_step != self.step:
                 self.save()
-            raise RewardError(
+            raise type(error)(
                 f"{error}. Stopped after step {self.step}, which is saved; go on with --resume"
             ) from error
 
@@ -187,16 +186,14 @@ class Trainer(Generic[T]):
         per_rank = algo.num_prompts // self.world.size
         experience = self._sample(per_rank, meter)
         for _ in range(algo.resample_rounds):
-            zero_variance = _zero_variance_rows(experience.rewards, experience.trajectory.group)
+            zero_variance = zero_variance_rows(experience.rewards, experience.trajectory.group)
             num_zero_variance = int(zero_variance.sum()) // algo.group_size
             # All ranks draw alike, so that the walk over the data stays the same on all.
             wanted = int(all_max(num_zero_variance, self.world))
             if not wanted:
                 break
             meter.add("filter/resampled_groups", [float(num_zero_variance)])
-            experience = _replace_zero_variance(
-                experience, self._sample(wanted, meter), algo.group_size
-            )
+            experience = with_replaced(experience, self._sample(wanted, meter), algo.group_size)
         record(meter, self.task, experience.rollouts)
         record_health(meter, self.reward, experience.rollouts)
         health = self.config.health
@@ -217,7 +214,8 @@ class Trainer(Generic[T]):
         G = self.config.algo.group_size
         with ScoringQueue(self.task, self.reward, G, overlap=self.overlap) as queue:
             with meter.timed("sampling"):
-                rollouts, trajectory = self.policy.sample(samples, G, seed, ready=queue.add)
+                sample = partial(self.policy.sample, samples, G, seed, ready=queue.add)
+                rollouts, trajectory = self._on_all(sample)
             with meter.timed("scoring"):
                 self._on_all(queue.result)
         if self.overlap:
@@ -226,16 +224,19 @@ class Trainer(Generic[T]):
         return Experience(rollouts, trajectory, rewards)
 
     def _on_all(self, work: Callable[[], Result]) -> Result:
-        """Scoring of this rank's rollouts; where it fails on one rank, all raise RewardError."""
+        """This rank's part of some work; where it fails on one rank, all raise."""
+        problem: RewardError | DataError | None = None
         try:
-            result, problem = work(), None
-        except RewardError as error:
+            result = work()
+        except (RewardError, DataError) as error:
             problem = error
-        messages = [text for text in all_gather(problem and str(problem), self.world) if text]
+        kind = None if problem is None else (isinstance(problem, DataError), str(problem))
+        failures = [one for one in all_gather(kind, self.world) if one is not None]
         if problem is not None:
             raise problem
-        if messages:
-            raise RewardError(f"on another rank: {messages[0]}")
+        if failures:
+            of_data, text = failures[0]
+            raise (DataError if of_data else RewardError)(f"on another rank: {text}")
         return result
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
@@ -244,7 +245,7 @@ class Trainer(Generic[T]):
         group, trajectory = experience.trajectory.group, experience.trajectory
         rewards = carry_back(experience.rewards, algo.stage_carry)
         advantage = self._advantage(rewards, group)
-        zero_variance = _zero_variance_rows(rewards, group)
+        zero_variance = zero_variance_rows(rewards, group)
         truncated = torch.tensor([r.finish is Finish.LENGTH for r in experience.rollouts])
         kept = ~rewards.isnan().all(1)
         if algo.drop_zero_variance:
@@ -336,55 +337,36 @@ class Trainer(Generic[T]):
 
     def save(self) -> None:
         """Write a checkpoint; all ranks call this."""
-        state = {
-            "sampler": self.sampler.position,
-            "version": self.version,
-            "trainable_rewards": len(self.trainable),
-        }
+        state = TrainerState.of(
+            self.engine,
+            self.step,
+            sampler=self.sampler.position,
+            version=self.version,
+            num_rewards=len(self.trainable),
+        )
         rewards = [node.state_dict() for node in self.trainable]
-        self.checkpoints.save(self.step, self.engine, state, rewards, self.config_yaml)
+        self.checkpoints.save(self.engine, state, rewards, self.config_yaml)
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint as if nothing had happened."""
         state, rewards = self.checkpoints.load(path, self.engine)
-        self.step = state["step"]
-        self.sampler.position = state["sampler"]
-        self.version = self.policy.version = state["version"]
+        self.step = state.step
+        self.sampler.position = state.sampler
+        self.version = self.policy.version = state.version
+        if len(rewards) != len(self.trainable):
+            raise CheckpointError(
+                f"{path} holds {len(rewards)} learning rewards, this run has "
+                f"{len(self.trainable)}; resume with the reward that it was saved with"
+            )
         for node, saved in zip(self.trainable, rewards, strict=True):
             node.load_state_dict(saved)
 
+    def _stop_where_asked(self, stop: StopRequest) -> None:
+        """Save and raise StoppedError on all ranks where any of them was asked to stop."""
+        number = stop.agreed(self.world)
+        if number and self.step < self.config.num_steps:
+            self.save()
+            raise StoppedError(number, self.step)
+
     def _due(self, every: int) -> bool:
         return bool(every) and self.step % every == 0
-
-
-def _replace_zero_variance(old: Experience[T], new: Experience[T], G: int) -> Experience[T]:
-    """`old` with its equal-reward groups replaced by groups of `new` that do teach."""
-    num_groups = len(old.rollouts) // G
-    everything = [(old, g) for g in range(num_groups)]
-    everything += [(new, g) for g in range(len(new.rollouts) // G)]
-    # A stable sort: groups that teach first, the old ones before the new.
-    picks = sorted(
-        everything, key=lambda pick: _has_zero_variance(pick[0].rewards[_rows(pick[1], G)])
-    )
-    picks = picks[:num_groups]
-    rollouts: list[Rollout] = []
-    for place, (source, g) in enumerate(picks):
-        for rollout in source.rollouts[_rows(g, G)]:
-            rollout.group = place
-            rollouts.append(rollout)
-    trajectory = type(old.trajectory).join([s.trajectory.only_group(g) for s, g in picks])
-    rewards = torch.cat([source.rewards[_rows(g, G)] for source, g in picks])
-    return Experience(rollouts, trajectory, rewards)
-
-
-def _rows(group: int, G: int) -> slice:
-    return slice(group * G, (group + 1) * G)
-
-
-def _zero_variance_rows(rewards: Tensor, group: Tensor) -> Tensor:
-    """True for the rows of groups that teach nothing in any stage, [B, S] -> bool [B]."""
-    return torch.stack([zero_variance(column, group) for column in rewards.unbind(1)]).all(0)
-
-
-def _has_zero_variance(rewards: Tensor) -> bool:
-    return bool(_zero_variance_rows(rewards, torch.zeros(len(rewards), dtype=torch.long)).all())

@@ -24,6 +24,7 @@ from vlrl.judge.train.trainer import JudgeTrainer
 from vlrl.log.sinks import open_sinks
 from vlrl.policy.vision_language.loading import add_lora
 from vlrl.train.checkpoint import Checkpoints
+from vlrl.train.lock import hold
 
 
 def build_trainer(
@@ -43,6 +44,7 @@ def build_trainer(
     folder = Path(config.out) / config.name
     checkpoints = Checkpoints(folder / "checkpoints", 2, world)
     checkpoints.check_shared()
+    lock = hold(folder, world)
     latest = checkpoints.latest()
     if latest is not None and not resume:
         raise ConfigError(f"{folder} already holds a run; add --resume, or set another `name`")
@@ -59,6 +61,7 @@ def build_trainer(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(text, encoding="utf-8")
         trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
+    trainer.lock = lock
     return trainer
 
 

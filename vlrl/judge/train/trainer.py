@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
-from vlrl.errors import NonFiniteError
+from vlrl.errors import NonFiniteError, StoppedError
 from vlrl.judge.agreement import Judgement, correct, order_consistency
 from vlrl.judge.data.preference import Preference
 from vlrl.judge.data.preferences import read_preferences
@@ -39,7 +39,9 @@ from vlrl.log.metrics import Meter
 from vlrl.log.report.write import write_report
 from vlrl.log.sinks import Sink
 from vlrl.stats import one_a_stretch
-from vlrl.train.checkpoint import Checkpoints
+from vlrl.train.checkpoint import Checkpoints, TrainerState
+from vlrl.train.lock import RunLock
+from vlrl.train.stopping import StopRequest
 
 Patches = Sequence[tuple[Tensor, Tensor]]
 
@@ -98,6 +100,8 @@ class JudgeTrainer:
         self.sinks: Sequence[Sink] = ()
         """Set once the run is known to start: on the main rank."""
         self.step = 0
+        self.lock: RunLock | None = None
+        """Of the run's folder; held while the trainer lives."""
         self.started = time.monotonic()
         self.times = Meter()
         """Since the last line of metrics.jsonl."""
@@ -106,9 +110,12 @@ class JudgeTrainer:
         """Measure, train to the end, measure again; goes on where `step` stands."""
         config, last = self.config, self.config.num_steps_total
         show = self.world.is_main and config.log.console
-        with StepConsole(
-            config.name, last, self.step, show=show, quiet=config.log.quiet, columns=COLUMNS
-        ) as console:
+        with (
+            StepConsole(
+                config.name, last, self.step, show=show, quiet=config.log.quiet, columns=COLUMNS
+            ) as console,
+            StopRequest(is_main=self.world.is_main) as stop,
+        ):
             if self.step == 0:
                 console.note(self.evaluate())
             while self.step < last:
@@ -122,6 +129,9 @@ class JudgeTrainer:
                 # After the measurement, so that a run that resumes here has its line already.
                 if self._due(config.save_every):
                     self.save()
+                elif number := stop.agreed(self.world):
+                    self.save()
+                    raise StoppedError(number, self.step)
         for sink in self.sinks:
             sink.close()
         if config.log.report and self.world.is_main:
@@ -282,12 +292,13 @@ class JudgeTrainer:
 
     def save(self) -> None:
         """Write a checkpoint; all ranks call this."""
-        self.checkpoints.save(self.step, self.engine, {}, [], self.config_yaml)
+        state = TrainerState.of(self.engine, self.step, version=self.step)
+        self.checkpoints.save(self.engine, state, [], self.config_yaml)
 
     def resume(self, path: Path) -> None:
         """Go on as if nothing had happened: what is drawn depends on the step alone."""
         state, _ = self.checkpoints.load(path, self.engine)
-        self.step = state["step"]
+        self.step = state.step
 
 
 def summary(judgements: Sequence[Judgement]) -> dict[str, float]:
