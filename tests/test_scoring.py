@@ -135,7 +135,7 @@ def test_several_layers_side_by_side(folders, kind):
         (backbone(folders, kind).features(images)[1] - affine.bias) / affine.weight, (16,)
     )
     torch.testing.assert_close(last, normal, atol=1e-3, rtol=1e-3)
-    with pytest.raises(ConfigError, match=r"blocks 1 to 2, layers asks for \[3\]"):
+    with pytest.raises(ConfigError, match=r"blocks 1 to 2; `layers` has \[3\]"):
         backbone(folders, kind, layers=(1, 3))
 
 
