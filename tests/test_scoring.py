@@ -178,7 +178,7 @@ def test_mistakes_with_backbones_are_named(folders, tmp_path):
         Backbone(str(folders["dinov2"]), "keras", "cpu")  # type: ignore[arg-type]
     with pytest.raises(RewardError, match="local copy"):
         Backbone("local-dir:/nowhere", "timm", "cpu")
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="at least one image"):
         backbone(folders, "dinov2").features([])
     # A checkpoint without some of its weights must not run on random ones.
     shutil.copytree(folders["dinov2"], tmp_path / "torn")

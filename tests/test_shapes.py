@@ -365,7 +365,7 @@ def test_shapes_are_stored_by_name(tmp_path: Path) -> None:
     (tmp_path / "bad.obj").write_text("not a mesh", encoding="utf-8")
     with pytest.raises(DataError):
         load_shape(f"{tmp_path}/bad.obj", 16)
-    with pytest.raises(DataError, match="some resolution"):
+    with pytest.raises(DataError, match="needs a resolution"):
         load_shape(f"{tmp_path}/bad.obj")
 
 

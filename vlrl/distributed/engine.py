@@ -36,7 +36,7 @@ OWNED = {
 
 
 class EngineConfig(Protocol):
-    """What an engine asks of a run's config."""
+    """The parts of a run's config that an engine reads."""
 
     @property
     def optim(self) -> OptimConfig: ...

@@ -1,6 +1,6 @@
-"""What this project asks of models, processors and pipelines of other libraries.
+"""What this project requires of the models, processors and pipelines of other libraries.
 
-A new model family fits if its objects have these; transformers' and diffusers' own classes do.
+A new model family fits if its objects have these; the classes of transformers and diffusers do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RopeIndex = Callable[..., "tuple[Tensor, Tensor]"]
 
 
 class PretrainedClass(Protocol):
-    """A class of transformers that loads checkpoints, an Auto class for instance."""
+    """A class of transformers that loads checkpoints, e.g. an Auto class."""
 
     def from_pretrained(self, name: str, /, *inputs: Any, **options: Any) -> Any:
         """The checkpoint of a folder or hub name."""
@@ -124,7 +124,7 @@ class VisionTower(Protocol):
     patch_embed: Any
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Train it, or not."""
+        """Set whether it is trained."""
 
 
 class MultimodalCore(Protocol):
@@ -182,7 +182,7 @@ class Scheduler(Protocol):
     def set_timesteps(
         self, num: int, /, *, sigmas: Sequence[float] | None = None, mu: float | None = None
     ) -> None:
-        """Set `sigmas`; `mu` shifts them where the shift depends on the image's size."""
+        """Set `sigmas`, shifted by `mu` if the shift depends on the image's size."""
 
 
 class LatentDecoder(Protocol):
@@ -198,7 +198,7 @@ class LatentDecoder(Protocol):
         """Move or convert the weights."""
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Train it, or not."""
+        """Set whether it is trained."""
 
     def eval(self) -> Self:
         """Evaluation mode."""
@@ -224,7 +224,7 @@ class FlowPipeline(Protocol):
 
     @property
     def components(self) -> Mapping[str, Any]:
-        """Its parts by name; None for a part that it does without."""
+        """Its parts by name; None for one that it does not have."""
 
     def encode_prompt(self, **inputs: Any) -> tuple[Tensor, ...]:
         """The prompts' embeddings, in the pipeline's own order."""

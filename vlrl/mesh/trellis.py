@@ -2,8 +2,8 @@
 
 Its own first half, which would make the voxels, is skipped, as ShapeLLM-Omni and 3DGen-R1 do.
 CUDA only (spconv, nvdiffrast, diff-gaussian-rasterization): install it from its repository so that
-`import trellis` works. NOT RUN HERE: this project's machines have no GPU, so the calls are written
-after the released code, and the interface is tested against the palette decoder.
+`import trellis` works. Not tested with TRELLIS itself: the calls follow its released code, and the
+interface is tested with a stand-in.
 """
 
 from __future__ import annotations

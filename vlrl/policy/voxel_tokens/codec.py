@@ -1,6 +1,6 @@
 """The voxel VQ-VAE: an occupancy grid as a row of codes, and back.
 
-One config from 16 to 64 voxels a side. Modules are named as in ShapeLLM-Omni (arXiv 2506.01853),
+One config from 16 to 64 voxels per side. Modules are named as in ShapeLLM-Omni (arXiv 2506.01853),
 whose `3DVQVAE.bin` loads with unchanged keys: `Encoder.*`, `Decoder.*`, `vq.embeddings.weight`.
 The architecture is TRELLIS' sparse-structure autoencoder with a codebook between its halves.
 

@@ -42,8 +42,10 @@ def takes_varlen(query: Tensor, key: Tensor, plan: PackedGroups, dropout: float 
 
 
 def agrees(query: Tensor, key: Tensor) -> bool:
-    """Compare values and gradients of varlen calls with a float32 softmax on a small case, with the
-    heads, type and device of `query` and `key`. Warns where kernels are missing or wrong."""
+    """Whether varlen calls agree with a float32 softmax in values and gradients, on a small case.
+
+    Heads, type and device are those of `query` and `key`. Warns if kernels are missing or wrong.
+    """
     plan = PackedGroups((GroupSpan(0, 7, (3, 0, 5, 1)), GroupSpan(16, 4, (0,)),
                          GroupSpan(20, 5, (2, 9))))  # fmt: skip
     inputs = _random_like(query, key, plan.num_tokens)
@@ -65,7 +67,7 @@ def agrees(query: Tensor, key: Tensor) -> bool:
 
 
 def is_faster(query: Tensor, key: Tensor, plan: PackedGroups, num_repeats: int = 5) -> bool:
-    """Time both ways in turn on this row, forward and backward pass of one layer, by medians."""
+    """Whether varlen calls are faster on this row: one layer forward and backward, medians."""
     ways: dict[str, Attend] = {"masked": masked_attention, "varlen": varlen_attention}
     inputs = _random_like(query, key, plan.num_tokens)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -97,7 +99,7 @@ def _random_like(query: Tensor, key: Tensor, length: int) -> list[Tensor]:
 def _with_gradients(attend: Attend, inputs: Sequence[Tensor], plan: PackedGroups) -> list[Tensor]:
     """The output, and the gradients of its sum with alternating signs."""
     with torch.enable_grad(), saved_tensors_hooks(_same, _same):
-        # Hooks of an enclosing checkpointed layer must not see this.
+        # Hooks of an enclosing checkpointed layer must not see these passes.
         query, key, value = leaves = [x.detach().requires_grad_() for x in inputs]
         out = attend(query, key, value, plan)
         weight = torch.ones_like(out)
