@@ -90,7 +90,7 @@ def test_before_its_first_step_it_is_pick_score(
 def test_it_refuses_what_the_checkpoint_cannot_be(clip: str, references: list[str]) -> None:
     with pytest.raises(RewardError, match="set logit_scale"):
         make(clip, logit_scale=10.0)(plain(references))  # the tiny model has 14.3
-    with pytest.raises(RewardError, match="has 2 vision layers; num_layers asks for 3"):
+    with pytest.raises(RewardError, match="has 2 vision layers; num_layers is 3"):
         make(clip, num_layers=3)(plain(references))
 
 

@@ -20,7 +20,7 @@ from test_policy import FAMILIES, gradients, make_policy, problems
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from vlrl.policy.vision_language.policy.packed import choice
+from vlrl.policy.vision_language.packed import choice
 
 pytestmark = [
     pytest.mark.slow,

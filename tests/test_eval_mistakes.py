@@ -278,7 +278,7 @@ AT_AN_ENDPOINT = [*HELD_OUT, "--model", "m", "--profile", "gui_g2"]
         ([*HELD_OUT, "--model", "./m", "--profile", "gui_g2"], "policy.model './m': there is no"),
         (
             [*HELD_OUT, "--model", str(ROOT / "docs"), "--profile", "gui_g2"],
-            "`model_type` key in its config.json. (a run's model lies in runs/<name>/model)",
+            "`model_type` key in its config.json. (a run's model is in runs/<name>/model)",
         ),
         ([*ASKED, "--files", "/tmp/*.json"], "--files takes patterns below"),
         ([*ASKED, "--files", ""], "--files takes patterns below"),

@@ -83,5 +83,5 @@ def test_guidance_is_checked_before_any_weights_are_read(sd3: Path, tmp_path: Pa
     index = json.loads((tmp_path / "bare/sd3/model_index.json").read_text(encoding="utf-8"))
     index["_class_name"] = "QwenImagePipeline"
     (tmp_path / "bare/sd3/model_index.json").write_text(json.dumps(index), encoding="utf-8")
-    with pytest.raises(ConfigError, match="QwenImagePipeline; flow policies know"):
+    with pytest.raises(ConfigError, match="QwenImagePipeline; flow policies support"):
         make_flow(tmp_path / "bare/sd3")

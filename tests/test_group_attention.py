@@ -20,10 +20,10 @@ from torch.utils.checkpoint import checkpoint
 
 from vlrl.policy.vision_language import group_attention as registered
 from vlrl.policy.vision_language.group_attention import SharedPrompts, group_attention
+from vlrl.policy.vision_language.packed import choice, varlen
 from vlrl.policy.vision_language.packed.masked import masked_attention
 from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
 from vlrl.policy.vision_language.packed.varlen import varlen_attention
-from vlrl.policy.vision_language.policy.packed import choice, varlen
 
 HEADS, KEY_HEADS, D = 4, 2, 8
 

@@ -296,7 +296,7 @@ def test_open_clip_never_runs_on_random_weights(nodes, rollouts):
         build_reward({**node, "model": OPEN_CLIP})
     with pytest.raises(ConfigError, match="nothing where"):
         build_reward({**node, "model": "local-dir:/a", "pretrained": "openai"})
-    with pytest.raises(ConfigError, match="only with library: open_clip"):
+    with pytest.raises(ConfigError, match="only applies to library: open_clip"):
         build_reward({"use": "clip_score", "pretrained": "openai"})
 
 

@@ -135,7 +135,7 @@ def test_several_layers_side_by_side(folders, kind):
         (backbone(folders, kind).features(images)[1] - affine.bias) / affine.weight, (16,)
     )
     torch.testing.assert_close(last, normal, atol=1e-3, rtol=1e-3)
-    with pytest.raises(ConfigError, match=r"blocks 1 to 2, layers asks for \[3\]"):
+    with pytest.raises(ConfigError, match=r"blocks 1 to 2; `layers` has \[3\]"):
         backbone(folders, kind, layers=(1, 3))
 
 
@@ -178,7 +178,7 @@ def test_mistakes_with_backbones_are_named(folders, tmp_path):
         Backbone(str(folders["dinov2"]), "keras", "cpu")  # type: ignore[arg-type]
     with pytest.raises(RewardError, match="local copy"):
         Backbone("local-dir:/nowhere", "timm", "cpu")
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="at least one image"):
         backbone(folders, "dinov2").features([])
     # A checkpoint without some of its weights must not run on random ones.
     shutil.copytree(folders["dinov2"], tmp_path / "torn")

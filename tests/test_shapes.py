@@ -358,14 +358,14 @@ def test_shapes_are_stored_by_name(tmp_path: Path) -> None:
     assert np.array_equal(nearest_colour(back.colours[grid]), words)
     with pytest.raises(DataError, match="did you mean 'one'"):
         load_shape(f"{tmp_path}/s.npz#on")
-    with pytest.raises(DataError, match="16 voxels a side, 32"):
+    with pytest.raises(DataError, match="16 voxels per side, not 32"):
         load_shape(f"{tmp_path}/s.npz#one", 32)
     with pytest.raises(DataError, match="cannot be read"):
         load_shape(f"{tmp_path}/nothing.npz#one")
     (tmp_path / "bad.obj").write_text("not a mesh", encoding="utf-8")
     with pytest.raises(DataError):
         load_shape(f"{tmp_path}/bad.obj", 16)
-    with pytest.raises(DataError, match="some resolution"):
+    with pytest.raises(DataError, match="needs a resolution"):
         load_shape(f"{tmp_path}/bad.obj")
 
 
@@ -464,7 +464,7 @@ def test_trellis_does_the_same_job_behind_the_same_interface(monkeypatch) -> Non
     assert np.array_equal(one.colours, decode(grid, "", "a red chair", 5).colours)
     assert not np.array_equal(one.colours, decode(grid, "", "a red chair", 6).colours)
     assert decode(np.zeros((64, 64, 64), bool), "", "x", 0).is_empty
-    with pytest.raises(ConfigError, match="64 voxels a side"):
+    with pytest.raises(ConfigError, match="64 voxels per side"):
         decode(boxes(16), "", "x", 0)
 
 
@@ -566,7 +566,7 @@ def test_impossible_shapes_are_refused() -> None:
         VoxelCodecConfig(resolution=18)
     with pytest.raises(ValueError, match="does not divide"):
         VoxelCodecConfig(resolution=16, group=5)
-    with pytest.raises(ValueError, match="as many levels"):
+    with pytest.raises(ValueError, match="same number of levels"):
         VoxelCodecConfig(num_blocks=(1, 1))
 
 

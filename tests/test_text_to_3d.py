@@ -96,7 +96,7 @@ def test_captions_are_read_in_every_form(tmp_path: Path) -> None:
         ("a.jsonl", '{"caption": 3}\n', "row 1: field 'caption'"),
         ("a.jsonl", '{"caption": "a", "reference": "no.glb"}\n', "there is no file"),
         ("a.jsonl", '{"caption": "a", "id": "x"}\n{"caption": "b", "id": "x"}\n', "also that of"),
-        ("a.csv", 'sha256,captions\na,"[broken"\n', "row 1: field 'captions' is no JSON"),
+        ("a.csv", 'sha256,captions\na,"[broken"\n', "row 1: field 'captions' is not a JSON"),
         ("a.csv", 'sha256,captions\na,"[]"\n', "has 0 captions"),
         ("a.json", '{"a": 1}', "a list of rows is needed"),
     ],

@@ -107,7 +107,7 @@ def test_a_text_file_is_a_caption_per_line(tmp_path):
     ]
     with pytest.raises(DataError, match=r"gap\.txt, line 2: field 'caption'"):
         read(write(tmp_path, "a cat\n \na dog\n", "gap.txt"))
-    with pytest.raises(ConfigError, match="no use for `columns`"):
+    with pytest.raises(ConfigError, match="`columns` does not apply"):
         read(path, columns={"caption": "text"})
 
 
@@ -122,7 +122,7 @@ def test_prompts_with_their_files(tmp_path):
         read(write(tmp_path, {"a cat": ["none.png"]}, "references.json"))
     with pytest.raises(DataError, match=r"entry 1: field 'references' is a list"):
         read(write(tmp_path, {"a cat": "pics/a.webp"}, "references.json"))
-    with pytest.raises(ConfigError, match="no use for `columns`"):
+    with pytest.raises(ConfigError, match="`columns` does not apply"):
         read(write(tmp_path, content, "references.json"), columns={"caption": "text"})
 
 
@@ -185,7 +185,7 @@ HORSE = {"class": "horse", "count": 1}
 BAD_SCENES = [
     ({"include": "horse"}, "'include' is a list"),
     ({"include": ["horse"]}, "'include' is a list of objects"),
-    ({"include": []}, "names no object"),
+    ({"include": []}, "lists no object"),
     ({"include": [{"count": 1}]}, "class"),
     ({"include": [{**HORSE, "count": 0}]}, "count"),
     ({"include": [{**HORSE, "count": True}]}, "count"),
@@ -193,7 +193,7 @@ BAD_SCENES = [
     ({"include": [{**HORSE, "position": 3}]}, r"'include\.position' is \[relation"),
     ({"include": [HORSE, {**HORSE, "position": ["right of", 1]}]}, "not before"),
     ({"exclude": [3]}, "'exclude' is a list of objects"),
-    ({"tag": None}, "'tag' is a text"),
+    ({"tag": None}, "'tag' must be a non-empty text"),
 ]
 
 
@@ -217,13 +217,13 @@ def test_quoted_text_is_what_should_be_written(tmp_path):
 
 
 BAD_ROWS = [
-    ({"caption": "  "}, "'caption' is a text"),
-    ({"caption": 3}, "'caption' is a text"),
-    ({"caption": None}, "'caption' is a text"),
-    ({"written": ""}, "'written' is a text"),
-    ({"written": ["a"]}, "'written' is a text"),
-    ({"id": True}, "'id' is a text"),
-    ({"id": ""}, "'id' is a text"),
+    ({"caption": "  "}, "'caption' must be a non-empty text"),
+    ({"caption": 3}, "'caption' must be a non-empty text"),
+    ({"caption": None}, "'caption' must be a non-empty text"),
+    ({"written": ""}, "'written' must be a non-empty text"),
+    ({"written": ["a"]}, "'written' must be a non-empty text"),
+    ({"id": True}, "'id' must be a non-empty text"),
+    ({"id": ""}, "'id' must be a non-empty text"),
     ({"references": "pics/a.webp"}, "'references' is a list"),
     ({"references": [3]}, "'references' is a list"),
     ({"references": ["pics/c.webp"]}, r"'references': there is no image .*c\.webp"),

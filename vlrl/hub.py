@@ -1,4 +1,4 @@
-"""Load frozen models: where they run, and what to do when one is not there."""
+"""Load frozen models: where they run, and what to do when one is missing."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from vlrl.errors import RewardError, VlrlError, why_not_loaded
+from vlrl.families.interfaces import PretrainedClass
 
 
 def pick_device(name: str) -> torch.device:
     """The device of that name; `auto` is this rank's GPU, or the CPU where there is none."""
     if name != "auto":
         return torch.device(name)
-    # DeepSpeed's switch holds here too: a run kept on the CPU keeps its rewards there.
+    # DeepSpeed's switch applies here too: a run on the CPU keeps its rewards there.
     if torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu":
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
 def loading(what: str, name: str) -> Iterator[None]:
     """Turn every failure to load `name` into a RewardError that says what to do."""
     try:
-        # Weights made in inference mode could never stand beside a head that trains.
+        # A head cannot train on top of weights that were made in inference mode.
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             # open_clip only warns when weights and activation do not belong together.
             warnings.filterwarnings("error", message="QuickGELU mismatch")
@@ -45,14 +45,14 @@ def loading(what: str, name: str) -> Iterator[None]:
 
 
 def local_path(name: str) -> str:
-    """A path with its `~` resolved; names of the model hub stay as they are."""
+    """A path with its `~` resolved; names of the model hub are unchanged."""
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
 
-def load_pretrained(auto_class: Any, name: str) -> nn.Module:
+def load_pretrained(auto_class: PretrainedClass, name: str) -> nn.Module:
     """A transformers model in float32, frozen; raises RewardError if the file lacks weights.
 
-    Without this check weights that the file does not have are drawn at random, with a warning.
+    Without this check, weights that the file lacks would be random, with only a warning.
     """
     model, info = auto_class.from_pretrained(
         local_path(name), dtype=torch.float32, output_loading_info=True
@@ -67,7 +67,7 @@ def load_pretrained(auto_class: Any, name: str) -> nn.Module:
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """In evaluation mode, without gradients."""
+    """The model in evaluation mode, without gradients."""
     return model.eval().requires_grad_(False)
 
 

@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from vlrl.distributed.memory import keep_freed_memory
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
     import deepspeed.ops
 
     # Only inference uses this operator, and compiling it costs minutes on a CPU machine; a rank
-    # killed meanwhile leaves a lock behind that blocks the next run.
+    # killed meanwhile leaves a lock behind, which blocks the next run.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     for key, value in {
@@ -51,7 +53,7 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
     if use_cuda:
         torch.cuda.set_device(local_rank)
     device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
-    # DeepSpeed's launcher says LOCAL_SIZE, torchrun LOCAL_WORLD_SIZE. Images are made ready on
+    # DeepSpeed's launcher says LOCAL_SIZE, torchrun LOCAL_WORLD_SIZE. Images are prepared on
     # the CPU, so ranks share its cores on GPUs as well.
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ["LOCAL_SIZE"])
     cores = len(os.sched_getaffinity(0))
@@ -78,9 +80,9 @@ def current() -> World:
 
 
 def _deepspeeds_own_group(timeout_s: int) -> None:
-    """DeepSpeed's collectives run on a copy of the world's group, made here with our time limit.
+    """Give DeepSpeed its own copy of the world's group, with our timeout.
 
-    DeepSpeed would make it without one: NCCL then gives up after ten minutes.
+    DeepSpeed would make it with the default timeout: NCCL then gives up after ten minutes.
     """
     from deepspeed.utils import groups
 
@@ -107,11 +109,11 @@ def all_max(value: float, world: World) -> float:
     return float(tensor[0])
 
 
-def all_gather(value: Any, world: World) -> list[Any]:
-    """One object of every rank, on every rank; plain data only (it is pickled between ranks)."""
+def all_gather(value: T, world: World) -> list[T]:
+    """Every rank's value, on every rank; plain data only, since it is pickled between ranks."""
     if world.size == 1:
         return [value]
-    gathered: list[Any] = [None] * world.size
+    gathered = [value] * world.size
     dist.all_gather_object(gathered, value)
     return gathered
 
@@ -134,7 +136,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
 
 @torch.no_grad()
 def broadcast(tensors: Iterable[Tensor], world: World, source: int = 0) -> None:
-    """Overwrite the tensors with those of one rank."""
+    """Overwrite the tensors with those of rank `source`."""
     if world.size > 1:
         for tensor in tensors:
             dist.broadcast(tensor, source)
@@ -152,5 +154,5 @@ def shutdown() -> None:
         dist.destroy_process_group()
         from deepspeed.utils import groups
 
-        # DeepSpeed keeps a copy of the group that is gone; the next run in this process makes one.
+        # DeepSpeed still holds the destroyed group; the next run in this process makes a new one.
         groups._WORLD_GROUP = None

@@ -7,17 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol, TypeGuard
 
 import torch
+from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+from deepspeed.runtime.zero.utils import is_zero_param
 from torch import Tensor, nn
+
+
+class Sharded(Protocol):
+    """What DeepSpeed adds to a parameter under ZeRO-3."""
+
+    ds_tensor: Tensor
+    """This rank's shard."""
+    ds_status: ZeroParamStatus
+
+    def partition(self, *, param_list: Sequence[Sharded]) -> None:
+        """Keep only this rank's shard of some parameters."""
 
 
 class WeightAverage:
     """float32 average of parameters; early steps weigh more, as decay = min(decay, (1+n)/(10+n)).
 
-    Source of the ramp: flow_grpo's EMA, which TensorFlow's ExponentialMovingAverage had before;
-    here it is applied once an optimizer step (flow_grpo applies it once a denoising step).
+    Source of the ramp: flow_grpo's EMA, after TensorFlow's ExponentialMovingAverage; here it is
+    applied once per optimizer step (flow_grpo applies it once per denoising step).
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
@@ -27,7 +40,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights of now into the average."""
+        """Add the current weights to the average."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         for average, parameter in zip(self.shadow, self.parameters, strict=True):
@@ -35,7 +48,7 @@ class WeightAverage:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Inside, the parameters are the average; afterwards what they were, to the bit."""
+        """Inside, the parameters hold the average; afterwards their own values, to the bit."""
         kept = [held(p).detach().clone() for p in self.parameters]
         self._write(self.shadow)
         try:
@@ -45,8 +58,12 @@ class WeightAverage:
 
     @torch.no_grad()
     def _write(self, values: Sequence[Tensor]) -> None:
-        # ZeRO-3 keeps small parameters whole after a step: their shards would not be read again.
-        whole: list[Any] = [p for p in self.parameters if _status(p) == "AVAILABLE"]
+        # ZeRO-3 leaves small parameters gathered after a step and would not read their shards.
+        whole = [
+            parameter
+            for parameter in self.parameters
+            if _is_sharded(parameter) and parameter.ds_status == ZeroParamStatus.AVAILABLE
+        ]
         if whole:
             whole[0].partition(param_list=whole)
         for parameter, value in zip(self.parameters, values, strict=True):
@@ -59,23 +76,21 @@ class WeightAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state of the same rank in the same layout."""
+        """Restore a state of the same rank and sharding."""
         self.num_updates = int(state["num_updates"])
         for i, average in enumerate(self.shadow):
             average.copy_(state[f"{i:06d}"])
 
 
-def _status(parameter: nn.Parameter) -> str:
-    """Of a parameter under ZeRO-3: AVAILABLE where this rank holds all of it at the moment."""
-    return getattr(getattr(parameter, "ds_status", None), "name", "")
+def _is_sharded(parameter: nn.Parameter) -> TypeGuard[Sharded]:
+    return is_zero_param(parameter)
 
 
 def held(parameter: nn.Parameter) -> Tensor:
-    """What this rank holds of a parameter: its shard under ZeRO-3, else all of it."""
-    shard: Tensor | None = getattr(parameter, "ds_tensor", None)
-    return parameter.data if shard is None else shard
+    """The part of a parameter that this rank holds: its shard under ZeRO-3, else all of it."""
+    return parameter.ds_tensor if _is_sharded(parameter) else parameter.data
 
 
 def full_shape(parameter: nn.Parameter) -> tuple[int, ...]:
     """The shape of a whole parameter, under ZeRO-3 too, where a rank holds a shard."""
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+    return tuple(parameter.ds_shape if _is_sharded(parameter) else parameter.shape)

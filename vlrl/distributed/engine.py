@@ -1,7 +1,7 @@
-"""DeepSpeed, used plainly: one engine that steps exactly when it is told to.
+"""A DeepSpeed engine that takes an optimizer step exactly when `step` is called.
 
-The sharding comes from a JSON file; batch sizes, learning rate, precision and clipping are owned
-by the run's config, and a JSON file that sets them is refused: two sources would disagree.
+The sharding comes from a JSON file; batch sizes, learning rate, precision and clipping belong
+to the run's config, and a JSON file that sets them is refused: two sources could disagree.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OWNED = {
 
 
 class EngineConfig(Protocol):
-    """What an engine asks of a run's config."""
+    """The parts of a run's config that an engine reads."""
 
     @property
     def optim(self) -> OptimConfig: ...
@@ -51,7 +51,7 @@ class EngineConfig(Protocol):
 
 
 def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
-    """The sharding file joined with what the run config owns; ConfigError on a clash."""
+    """The sharding file merged with what the run config owns; ConfigError on a conflict."""
     path = sharding_file(config.dist.deepspeed)
     try:
         sharding = json.loads(path.read_text(encoding="utf-8"))
@@ -76,14 +76,14 @@ def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
 
 
 def _stage(settings: dict[str, Any]) -> int:
-    """Of ZeRO; 0 = nothing is sharded."""
+    """The ZeRO stage; 0 = nothing is sharded."""
     return int(settings.get("zero_optimization", {}).get("stage", 0))
 
 
 def _accumulation(sharding: dict[str, Any], precision: str) -> dict[str, Any]:
-    """Chunks' gradients add up in float32, else the sum would depend on how many chunks there are.
+    """Accumulate gradients in float32, so that the sum does not depend on the number of chunks.
 
-    Below stage 2 DeepSpeed cannot (stage 0) or takes another optimizer for it (stage 1).
+    Below stage 2 DeepSpeed cannot do so (stage 0) or switches to another optimizer (stage 1).
     """
     if precision != "bf16" or _stage(sharding) < 2:
         return {}
@@ -166,7 +166,7 @@ class Engine:
         num_skipped = self.engine.skipped_steps
         self.engine.step()
         if self.engine.skipped_steps > num_skipped:
-            # With ZeRO or bf16 DeepSpeed looks first, and would go on without a word.
+            # With ZeRO or bf16 DeepSpeed checks first, and would skip the step silently.
             raise self._non_finite()
         if self.average is not None:
             self.average.update()
@@ -179,12 +179,12 @@ class Engine:
         return float(self.schedule.get_last_lr()[0])
 
     def _guard(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Runs inside DeepSpeed's step where that does not look itself: fp32 without ZeRO."""
+        """Runs inside DeepSpeed's step, for the case that it does not check: fp32 without ZeRO."""
         bad = torch.zeros(1, device=self.world.device)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    # A norm makes no copy, and waits for nothing: a flat gradient can be gigabytes.
+                    # A norm neither copies nor synchronises; a flat gradient can be gigabytes.
                     grad = parameter.grad.detach()
                     wide = torch.promote_types(grad.dtype, torch.float32)
                     bad += ~torch.isfinite(torch.linalg.vector_norm(grad, dtype=wide))
@@ -200,7 +200,7 @@ class Engine:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Sampling: under ZeRO-3 all weights are gathered once, and its hooks taken off.
+        """For sampling: under ZeRO-3 gather all weights once and take its hooks off.
 
         With the hooks on, every token of every answer would gather every layer again, and all
         ranks would have to write the same number of tokens.
@@ -217,7 +217,7 @@ class Engine:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the weights are their running average, where one is kept."""
+        """Inside, the weights are their running average, if there is one."""
         with self.average.swapped() if self.average is not None else nullcontext():
             yield
 
@@ -235,7 +235,7 @@ class Engine:
 def _adamw(
     parameters: list[nn.Parameter], options: OptimConfig, world: World
 ) -> torch.optim.Optimizer:
-    """torch's AdamW: nothing to compile, and a resumed run equals an uninterrupted one."""
+    """torch's AdamW: needs no compilation, and a resumed run equals an uninterrupted one."""
     return torch.optim.AdamW(
         parameters,
         lr=options.lr,
@@ -247,7 +247,7 @@ def _adamw(
 
 
 def frozen_engine(module: nn.Module, stage: int, config: EngineConfig, world: World) -> Any:
-    """A frozen model for inference: sharded like the policy under ZeRO-3, else plainly placed."""
+    """A frozen model for inference: sharded like the policy under ZeRO-3, else whole."""
     if stage < 3:
         return module.to(world.device)
     settings = deepspeed_config(config)
@@ -258,7 +258,7 @@ def frozen_engine(module: nn.Module, stage: int, config: EngineConfig, world: Wo
     return engine
 
 
-def _remove_hooks(engine: Any) -> None:
+def _remove_hooks(engine: deepspeed.DeepSpeedEngine) -> None:
     """Take ZeRO-3's gathering hooks off every submodule."""
     offload = engine.optimizer.parameter_offload
     for parameter in engine.module.parameters():
@@ -268,8 +268,8 @@ def _remove_hooks(engine: Any) -> None:
     offload.forward_hooks, offload.backward_hooks = [], []
 
 
-def _restore_hooks(engine: Any) -> None:
-    """Put them back, and make the prefetcher learn the order of modules anew."""
+def _restore_hooks(engine: deepspeed.DeepSpeedEngine) -> None:
+    """Put them back, and let the prefetcher record the order of modules again."""
     offload = engine.optimizer.parameter_offload
     coordinator = offload.get_param_coordinator()
     if not coordinator.is_invalid_trace():

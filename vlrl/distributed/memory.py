@@ -1,4 +1,4 @@
-"""Keeps glibc from handing freed tensors back to the kernel."""
+"""Keeps glibc from returning freed memory to the kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TOP_PAD_BYTES = 256 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Reuse freed memory instead of faulting in new pages; True where glibc obeyed.
+    """Reuse freed memory instead of faulting in new pages; True where glibc accepted.
 
     Activations are large enough for malloc to map each one afresh, and in a small virtual
     machine the page faults can cost more than the arithmetic.

@@ -19,7 +19,7 @@ def strip_ends(text: str) -> str:
     """The answer without white space and special end tokens around it."""
     end = len(text)
     shorter = True
-    while shorter:  # moves an index: cutting the text once a token would be quadratic
+    while shorter:  # moves an index: cutting the text once per token would be quadratic
         shorter = False
         while end and text[end - 1].isspace():
             end -= 1

@@ -1,15 +1,18 @@
 """What differs between the vision-language families, as a table; looked up by `model_type`.
 
-The model type stands in the checkpoint's own config.json, so that renaming a folder changes
-nothing. Pixel bounds and patch sizes come from the checkpoint's processor where it states them.
+The model type is in the checkpoint's own config.json, so that renaming a folder changes nothing.
+Pixel bounds and patch sizes come from the checkpoint's processor where it states them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vlrl.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,11 @@ class Family:
     """Facts of one family of vision-language models."""
 
     model_class: str
-    """Class in transformers."""
+    """Its class in transformers."""
     coordinates: str
-    """Coordinate profile (vlrl/measure) that its checkpoints were trained with."""
+    """Coordinate profile (vlrl/families/profiles.py) that its checkpoints were trained with."""
     forbidden_tokens: tuple[str, ...]
-    """Never sampled: a written image token has no image behind it and breaks the next forward."""
+    """Never sampled: a sampled image token has no image behind it and breaks the next forward."""
 
 
 _VISION_TOKENS = (
@@ -39,7 +42,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def family_of(config: Any) -> Family:
+def family_of(config: PretrainedConfig) -> Family:
     """The family of a loaded transformers config; ConfigError for any other model type."""
     if config.model_type not in FAMILIES:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """How a model family sees images and writes places: resize limits, coordinate frame, syntax.
 
-The scale is a fact about a family, named here; nothing reads it off the size of a number.
+The scale is a fact about a family, stated here; nothing infers it from the size of a number.
 Source: the families' released code.
 """
 
@@ -31,7 +31,7 @@ class Profile:
     name: str
     scale: Scale
     syntax: str
-    """A name of `vlrl.gui.syntax.SYNTAXES`: what the model writes and is asked for."""
+    """A name of `vlrl.gui.syntax.SYNTAXES`: what the model writes, and what the prompt asks for."""
     kind: Kind
     factor: int = 28
     min_pixels: int = 3_136
@@ -39,7 +39,7 @@ class Profile:
     pick: Pick = "first"
     """Which of several answers counts."""
     thinking: bool = False
-    """Whether the asked format begins with thinking, in tags."""
+    """Whether the requested format begins with thinking, in tags."""
 
     def resized(
         self, width: int, height: int, min_pixels: int | None = None, max_pixels: int | None = None
@@ -53,7 +53,7 @@ class Profile:
         return Frame(resized_width, resized_height)
 
     def limits(self, min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
-        """Least and largest area of the resized image, the family's own where None is given.
+        """Least and largest area of the resized image, the family's own for None.
 
         Raises ConfigError where no area lies between them.
         """
@@ -67,7 +67,7 @@ class Profile:
         return low, high
 
     def frame(self, resized: Frame) -> Frame:
-        """The frame that the model's numbers are in, for an image resized so."""
+        """The frame that the model's numbers are in, for an image of this resized size."""
         return {
             "resized_px": resized,
             "thousand": Frame(1000, 1000),
@@ -81,8 +81,8 @@ class Profile:
         return 4 if self.scale == "unit" else 0
 
 
-def _named(value: int, given: int | None) -> str:
-    return f"{value:,}" if given is not None else f"{value:,} (the profile's own)"
+def _named(value: int, configured: int | None) -> str:
+    return f"{value:,}" if configured is not None else f"{value:,} (the profile's own)"
 
 
 _QWEN3 = (32, 65_536, 16_777_216)

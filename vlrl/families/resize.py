@@ -17,7 +17,7 @@ def smart_resize(
     """Resized (height, width) in pixels, both multiples of `factor`, area within the limits.
 
     The order is height first, in and out. Ties round to even (70 / 28 = 2.5 -> 56 pixels), as
-    Python does. Source: Qwen2-VL's processor in transformers 5, the one that resizes for us;
+    Python does. Source: Qwen2-VL's processor in transformers 5, which does the resizing here;
     qwen_vl_utils differs for sides below factor / 2, which it lifts to `factor` first.
     Raises ValueError for an empty image and for an aspect ratio above 200.
     """
@@ -43,16 +43,16 @@ def video_size(
 ) -> tuple[int, int]:
     """Resized (height, width) of a video's frames in pixels, both multiples of `factor`.
 
-    Shrunk until the longer side is at most `longer_side_px` (STVG-o1: 336), aspect kept, then
-    each side goes to the nearest multiple that keeps to it. A frame has at least four units of
-    factor x factor, as in qwen_vl_utils. Raises ValueError as smart_resize does.
+    Shrunk until the longer side is at most `longer_side_px` (STVG-o1: 336), with the aspect ratio
+    preserved; then each side goes to the nearest multiple within that limit. A frame has at least
+    four units of factor x factor, as in qwen_vl_utils. Raises ValueError as smart_resize does.
     """
     longest = max(height, width)
     if longer_side_px is not None and longer_side_px < factor:
         raise ValueError(f"a longer side of {longer_side_px} px is below one patch of {factor} px")
     scale = 1.0 if longer_side_px is None else min(1.0, longer_side_px / longest)
     most = math.inf if longer_side_px is None else longer_side_px // factor * factor
-    # Through the processors' own rule, so that what is refused there is refused here.
+    # The processors' own rule, so that what they refuse is refused here.
     smart_resize(height, width, factor, 1, 1 << 62)
     sides = (max(factor, round(side * scale / factor) * factor) for side in (height, width))
     new_height, new_width = (int(min(side, most)) for side in sides)

@@ -1,4 +1,4 @@
-"""Boxes and points that carry their coordinate frame, and the geometry that all share.
+"""Boxes and points that carry their coordinate frame, and their geometry.
 
 Boxes are xyxy with continuous edges: a box from 0 to 10 is 10 wide. Nothing here guesses a frame
 from the size of a number.
@@ -20,7 +20,7 @@ Boxes = Real[np.ndarray, "N 4"]
 class Frame:
     """The coordinates that span an image: (0, 0) is its top left, `extent` its bottom right.
 
-    Example: Frame(1920, 1080) is the pixels of a full-HD screen, Frame(1000, 1000) the
+    Example: Frame(1920, 1080) is a full-HD screen in pixels, Frame(1000, 1000) the
     0-to-1000 frame of Qwen2-VL, Frame(1, 1) the unit square.
     """
 
@@ -55,7 +55,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle on an image, as it was written: it may be inverted, empty or off the image."""
+    """A rectangle on an image, exactly as written: it may be inverted, empty or off the image."""
 
     x1: float
     y1: float

@@ -1,1 +1,1 @@
-"""Image generation: what rewards of images share, their networks and their statistics."""
+"""Image generation: what image rewards share, their networks and their statistics."""

@@ -1,7 +1,7 @@
-"""Losses of a discriminator that tells references from generated samples; pure functions.
+"""Losses of a discriminator between references and generated samples; pure functions.
 
-Logits are high for references. Sums are divided by global counts, so that several ranks make
-exactly the step of one.
+Logits are high for references. Sums are divided by global counts, so that several ranks take
+exactly the step of one rank.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ LOSSES = {"hinge": hinge, "logistic": logistic}
 def gradient_penalty(logits: Tensor, inputs: Tensor) -> Tensor:
     """Sum over rows of |d logit / d input|^2, with a graph; logits: [N], inputs: [N, D].
 
-    Source: the zero-centred penalty R1 (Mescheder et al., arXiv 1801.04406), on the features that
-    a frozen backbone gives instead of on pixels.
+    Source: the zero-centred penalty R1 (Mescheder et al., arXiv 1801.04406), on features of a
+    frozen backbone instead of pixels.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
     return gradient.square().sum()
 
 
 def pair_preference(preferred: Tensor, other: Tensor) -> Tensor:
-    """Bradley-Terry: -log sigmoid(preferred - other), one a pair; any shapes that agree.
+    """Bradley-Terry: -log sigmoid(preferred - other), one per pair; both of the same shape.
 
-    The two-way cross-entropy of PickScore's training, label on the preferred image.
+    The two-way cross-entropy of PickScore's training, with the preferred image as the label.
     """
     return functional.softplus(other - preferred)

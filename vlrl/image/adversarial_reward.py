@@ -1,9 +1,9 @@
-"""Rewards that learn beside the policy: the part that is alike for all of them.
+"""Rewards that learn along with the policy: what all of them share.
 
-scoring: images ──> look (frozen), remembered ──> values ──> reward, for the policy's step
-update:  the same again, and drawn references ────> learn ───> the reward's own steps, after it
+scoring: images ──> look (frozen, cached) ──> values ──> reward, for the policy's step
+update:  the same, and random references ───> learn ───> the reward's own steps, after it
 
-A subclass loads its networks in `load` and has `look`, `values` and `learn`. torch is imported
+A subclass loads its networks in `load` and defines `look`, `values` and `learn`. torch is imported
 on use, so that a config is checked without it.
 """
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 Seen = TypeVar("Seen")
-"""What the frozen part makes of one image."""
+"""The frozen part's output for one image."""
 MAX_REMEMBERED = 4096
-"""Images of which that is kept from scoring to learning."""
+"""Images whose frozen part is cached from scoring to learning."""
 
 
 class LearntOptions(ModelOptions):
@@ -38,19 +38,19 @@ class LearntOptions(ModelOptions):
     """Adam's, as published."""
     policy_every: PositiveInt = 1
     """The policy learns from every n-th batch of rollouts; the reward learns from all.
-    Published for DINO: 10, the others discarded."""
+    Published for DINO: 10, with the other batches discarded."""
     warmup_rounds: NonNegativeInt = 0
     """First batches of rollouts that only the reward learns from."""
     learn_rounds: PositiveInt | None = None
-    """Learns in so many first rounds and is a fixed reward from then on; None = always learns."""
+    """Number of first rounds in which it learns, after which it is fixed; None = always learns."""
     seed: NonNegativeInt = 0
 
 
 class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
     """Tells references from generated images of the same caption, and learns to.
 
-    Does not apply to samples without references. Between updates nothing in it changes, and no
-    gradient is left on. All ranks take the same steps, also those without an image.
+    Does not apply to samples without references. Between updates it is constant and needs no
+    gradient. All ranks take the same steps, including those without an image.
     """
 
     Options = LearntOptions
@@ -59,10 +59,10 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
     learner_key: str
     """The learner's name in `state_dict`."""
 
-    # Made by `load`.
+    # Set by `load`.
     device: torch.device
     learner: nn.Module
-    """What learns; nothing else does."""
+    """The only part that learns."""
     optimizer: torch.optim.Optimizer
     _random: torch.Generator
 
@@ -74,19 +74,19 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
 
     @abstractmethod
     def look(self, images: Sequence[np.ndarray]) -> Sequence[Seen]:
-        """What the frozen part makes of images, one entry each; maybe none."""
+        """The frozen part's output for images, one entry each; there may be no images."""
 
     @abstractmethod
     def learn(
         self, rollouts: Sequence[Rollout], seen: Sequence[Seen], num: float
     ) -> dict[str, float]:
-        """One step, or none: then `skipped` is 1. Every rank comes here; `num` counts all ranks'.
+        """One step, or none: then `skipped` is 1. Called on all ranks; `num`: all ranks' rollouts.
 
-        A rank may have no rollouts. The figures are those of all ranks.
+        A rank may have no rollouts. The metrics are over all ranks.
         """
 
     def close_round(self, seen: Sequence[Seen]) -> Mapping[str, float]:
-        """After the last step of a round; more figures."""
+        """After the last step of a round; returns further metrics."""
         return {}
 
     @property
@@ -96,13 +96,13 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
         return done >= 0 and (done + 1) % self.options.policy_every == 0
 
     def applies(self, rollout: Rollout) -> bool:
-        """Where there is a reference, in rounds that the policy learns from."""
+        """Whether there is a reference, in rounds that the policy learns from."""
         return self.policy_learns and bool(rollout.sample.target.references)
 
     def update(self, rollouts: Sequence[Rollout]) -> Mapping[str, float]:
-        """Learn from these rollouts and references of the same captions; all ranks call.
+        """Learn from these rollouts and references of the same captions; called on all ranks.
 
-        Figures are means over its steps; one that is skipped counts too, and ends the round.
+        Metrics are means over the steps; a skipped step counts too, and ends the round.
         """
         from vlrl.distributed.comm import all_sum, current
 
@@ -133,12 +133,12 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
         return {**means, "skipped": float(not taken), "steps": taken, **more}
 
     def seen(self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]) -> list[Seen]:
-        """What `look` makes of images; what was seen in this round is not computed again."""
+        """`look` of images; each is computed once per round."""
         new = [i for i, rollout in enumerate(rollouts) if id(rollout) not in self._remembered]
         found = dict(zip(new, self.look([images[i] for i in new]), strict=True))
         for i in new:
             if len(self._remembered) < MAX_REMEMBERED:
-                # With the rollout, so that no other one can come to have its id.
+                # With the rollout, so that its id cannot be reused.
                 self._remembered[id(rollouts[i])] = (rollouts[i], found[i])
         return [
             found[i] if i in found else self._remembered[id(rollout)][1]
@@ -146,12 +146,12 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
         ]
 
     def draw(self, rollouts: Sequence[Rollout]) -> list[str]:
-        """One reference of each rollout's caption, at random."""
+        """A random reference of each rollout's caption."""
         choices = [rollout.sample.target.references for rollout in rollouts]
         return [paths[self.integers(len(paths), 1)[0]] for paths in choices]
 
     def integers(self, below: int, num: int) -> list[int]:
-        """Random ones, from 0."""
+        """`num` random integers in [0, below)."""
         import torch
 
         return torch.randint(below, (num,), generator=self._random).tolist()
@@ -164,8 +164,8 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
         for name, parameter in self.learner.named_parameters():
             if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
                 raise RewardError(
-                    f"reward {self.name!r}: in its round {self.round} the gradient of {name} is "
-                    "not finite; lower its lr, or look at that round's images and references"
+                    f"reward {self.name!r}: in round {self.round} the gradient of {name} is not "
+                    "finite; lower its lr, or inspect that round's images and references"
                 )
         self.optimizer.step()
 
@@ -181,7 +181,7 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same rank; RewardError where the learner is another one."""
+        """Restore a state of the same rank; RewardError if the learner is a different one."""
         self.round = state["round"]
         if self.learner_key not in state:
             return
@@ -190,7 +190,7 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
             self.learner.load_state_dict(state[self.learner_key])
         except RuntimeError as error:
             raise RewardError(
-                f"reward {self.name!r}: what was saved as {self.learner_key!r} does not fit; the "
+                f"reward {self.name!r}: the saved {self.learner_key!r} does not fit; the "
                 f"options have changed since: {error}"
             ) from error
         self.optimizer.load_state_dict(state["optimizer"])

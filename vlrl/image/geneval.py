@@ -1,6 +1,6 @@
-"""GenEval: are the asked objects in the image, as many, of that colour, in that place?
+"""GenEval: are the requested objects in the image, in number, colour and position?
 
-Works on boxes, class names and colours that others have found; see vlrl/image/networks/detector.py.
+Works on detected boxes, class names and colours; see vlrl/image/networks/detector.py.
 Source: arXiv 2310.11513 and its code (right or wrong), Flow-GRPO's server (partial credit).
 """
 
@@ -61,14 +61,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one image is worth."""
+    """The scores of one image."""
 
     score: float
     """Mean of the partial credits."""
     correct: bool
-    """GenEval's own verdict: at least as many as asked, the most confident ones looked at."""
+    """GenEval's own verdict: the requested count at least, the most confident objects judged."""
     strict: bool
-    """Exactly as many as asked, all of them right."""
+    """Exactly the requested count, with all of them right."""
     credits: tuple[tuple[str, float], ...]
     """(`count dog`, 1.0), (`colour dog`, 0.0), ... in order."""
 
@@ -82,7 +82,7 @@ def scene_of(raw: Mapping[str, Any], where: str) -> Scene:
         _clause(one, f"{where}, include[{i}]", i) for i, one in enumerate(raw.get("include", ()))
     )
     if not include:
-        raise DataError(f"{where}: `include` names no object, so every image would be right")
+        raise DataError(f"{where}: `include` lists no object, so every image would be right")
     exclude = tuple(
         _clause(one, f"{where}, exclude[{i}]", 0) for i, one in enumerate(raw.get("exclude", ()))
     )
@@ -120,7 +120,7 @@ def keep(
     max_objects: int = 16,
     max_overlap: float = 1.0,
 ) -> dict[str, list[Found]]:
-    """The objects that count, [N, 4], [N], [N] -> by class, most confident first.
+    """The objects that are judged, [N, 4], [N], [N] -> by class, most confident first.
 
     GenEval's thresholds are 0.3, and 0.9 for the task `counting`. max_overlap: IoU from which
     the less confident of two objects of a class is dropped; 1 keeps all, as published.
@@ -159,7 +159,7 @@ def overlap(one: Sequence[float], other: Sequence[float]) -> float:
 def relations(
     one: Sequence[float], other: Sequence[float], threshold: float = 0.1
 ) -> frozenset[str]:
-    """How box `one` lies to box `other`: none, one or two of RELATIONS.
+    """How box `one` lies relative to box `other`: none, one or two of RELATIONS.
 
     The offset of the centres is first shortened by `threshold` of both boxes' sizes, then
     counts in a direction where it is more than half the whole offset's length.
@@ -200,13 +200,13 @@ def with_colours(objects: Objects, colours: Mapping[tuple[str, int], str]) -> Ob
 def judge(
     scene: Scene, objects: Objects, *, published: bool = False, position_threshold: float = 0.1
 ) -> Verdict:
-    """Score, GenEval's verdict and the strict one, for objects that `keep` gave.
+    """Score, GenEval's verdict and the strict one, for the objects that `keep` returns.
 
-    A clause earns a credit for its count, 1 - |asked - found| / asked but not below 0, and,
-    where asked, for its colour (share of right ones) and its position (0 or 1); both are 0
-    where the count is wrong. `published`: as Flow-GRPO's server computes it, that is, counts
-    go below 0, a wrong position adds a credit of 0 and one of 1, no position is credited after
-    a wrong colour, and `exclude` does not count for `strict`.
+    A clause earns a credit for its count, 1 - |requested - found| / requested but not below 0,
+    and, where requested, for its colour (share of right ones) and its position (0 or 1); both
+    are 0 where the count is wrong. `published`: as Flow-GRPO's server computes it, that is, counts
+    may go below 0, a wrong position adds a credit of 0 and one of 1, no position is credited
+    after a wrong colour, and `exclude` does not affect `strict`.
     """
     credits, strict = _credits(scene, objects, published, position_threshold)
     excluded = any(len(objects.get(one.name, ())) >= one.count for one in scene.exclude)
@@ -226,15 +226,15 @@ def _credits(
     matched: list[Sequence[Found] | None] = []
     for clause in scene.include:
         found = objects.get(clause.name, ())
-        asked = clause.count
-        count = 1 - abs(asked - len(found)) / asked
+        wanted = clause.count
+        count = 1 - abs(wanted - len(found)) / wanted
         credits.append((f"count {clause.name}", count if published else max(count, 0.0)))
-        holds = len(found) == asked
+        holds = len(found) == wanted
         counted = holds
         if clause.colour is not None and (counted or not published):
             right = sum(one.colour == clause.colour for one in found) if counted else 0
-            credits.append((f"colour {clause.name}", right / asked))
-            holds = holds and right == asked
+            credits.append((f"colour {clause.name}", right / wanted))
+            holds = holds and right == wanted
         if clause.position is not None and (holds or not published):
             placed = holds and _is_placed(clause.position, found, matched, threshold)
             credits.append((f"position {clause.name}", float(placed)))
@@ -248,7 +248,7 @@ def _credits(
 
 
 def _is_correct(scene: Scene, objects: Objects, threshold: float) -> bool:
-    """GenEval's own rule for `include`; an object found beyond the asked number is ignored."""
+    """GenEval's own rule for `include`; objects beyond the requested number are ignored."""
     matched: list[Sequence[Found] | None] = []
     for clause in scene.include:
         found = objects.get(clause.name, ())[: clause.count]
@@ -267,7 +267,7 @@ def _is_placed(
     matched: Sequence[Sequence[Found] | None],
     threshold: float,
 ) -> bool:
-    """Whether every found object stands in the relation to every object of its target."""
+    """Whether every found object has the relation to every object of its target."""
     relation, target = position
     others = matched[target]
     if others is None:

@@ -1,6 +1,6 @@
-"""Figures of an image that need no model, and images side by side.
+"""Image statistics that need no model.
 
-A policy that has collapsed often shows it here first: all grey, all white, washed out.
+A collapsed policy often shows here first: all grey, all white, washed out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LUMA = (0.2126, 0.7152, 0.0722)
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3], sRGB -> [H, W] in [0, 1]; of the stored values, not of linear light."""
+    """uint8 [H, W, 3], sRGB -> [H, W] in [0, 1]; from the stored values, not from linear light."""
     return image.astype(np.float64) @ np.array(LUMA) / 255.0
 
 

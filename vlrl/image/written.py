@@ -1,10 +1,10 @@
-"""How well a read text matches the one that should stand there."""
+"""How well the text read in an image matches the requested one."""
 
 from __future__ import annotations
 
 
 def levenshtein(one: str, other: str) -> int:
-    """Least number of insertions, deletions and replacements that turn one into the other."""
+    """Smallest number of insertions, deletions and substitutions that turn one into the other."""
     row = list(range(len(other) + 1))
     for i, a in enumerate(one, start=1):
         diagonal, row[0] = row[0], i
@@ -14,18 +14,18 @@ def levenshtein(one: str, other: str) -> int:
 
 
 def plain(text: str) -> str:
-    """The text as it is compared: without white space, in lower case."""
+    """The text in the form that is compared: without white space, in lower case."""
     return "".join(text.split()).lower()
 
 
 def written_score(read: str, target: str) -> float:
-    """1 - min(distance, L) / L in [0, 1], L the target's length; 1 if it is part of the text.
+    """1 - min(distance, L) / L in [0, 1], L the target's length; 1 if the text contains it.
 
     Source: Flow-GRPO's OCR reward. Raises ValueError where the target has no characters.
     """
     read, target = plain(read), plain(target)
     if not target:
-        raise ValueError("the text that should stand in the image has no characters")
+        raise ValueError("the requested text has no characters")
     if target in read:
         return 1.0
     return 1 - min(levenshtein(read, target), len(target)) / len(target)

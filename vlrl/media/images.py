@@ -12,9 +12,11 @@ GAP_GREY = 128
 def side_by_side(
     images: Sequence[np.ndarray], least_height_px: int = 128, gap_px: int = 4
 ) -> np.ndarray:
-    """Images (uint8 [H, W, 3]) in a row, each enlarged by a whole factor to be high enough.
+    """Images (uint8 [H, W, 3]) in a row, each enlarged by a whole factor to a height of
+    at least `least_height_px`.
 
-    No pixel is blended: what looks like a fault is one. Raises ValueError without images.
+    No pixel is blended, so that visible defects are the images' own. Raises ValueError without
+    images.
     """
     if not images:
         raise ValueError("side_by_side needs at least one image")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,9 +12,11 @@ from PIL import Image
 from vlrl.errors import DataError
 from vlrl.types import VideoPart
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+Source = str | Path | np.ndarray
+"""A video file, a folder of images in the order of their names, or uint8 [T, H, W, 3]."""
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_MISSING_FRAMES = 2
-"""Containers' frame counts are often off by one: so many frames may be missing at the end."""
+"""Frames that may be missing at the end: containers' frame counts are often off by one."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class VideoInfo:
     fps: float | None
 
 
-def read_frames(source: Any, frames: Sequence[int]) -> np.ndarray:
+def read_frames(source: Source, frames: Sequence[int]) -> np.ndarray:
     """Frames by native index (rising), uint8 [n, H, W, 3], sRGB; raises DataError.
 
     source: a file that PyAV decodes, a folder of images in the order of their names, or a
-    uint8 array [T, H, W, 3]. Files are decoded from their start, so an index means the frame
-    itself and not a key frame near it. Up to two frames missing at the end repeat the last one.
+    uint8 array [T, H, W, 3]. Files are decoded from their start, so an index is the exact
+    frame, not a key frame near it. Up to two frames missing at the end repeat the last one.
     """
     if isinstance(source, np.ndarray):
         return np.stack([source[_inside(i, len(source), "the array")] for i in frames])
@@ -42,13 +43,13 @@ def read_frames(source: Any, frames: Sequence[int]) -> np.ndarray:
         files = image_files(path)
         return np.stack([_open(files[_inside(i, len(files), str(path))]) for i in frames])
     if not path.is_file():
-        # Never handed to the decoder as it is: it would open an address too.
+        # The decoder would open a URL too, so it only gets files that exist.
         raise DataError(f"there is no video file or folder of frames {path}")
     return _decode(path, frames)
 
 
-def video_info(source: Any) -> VideoInfo:
-    """Size, number of frames and rate; frames are counted where the container is silent."""
+def video_info(source: Source) -> VideoInfo:
+    """Size, number of frames and rate; frames are counted if the container does not say."""
     if isinstance(source, np.ndarray):
         return VideoInfo(len(source), source.shape[2], source.shape[1], None)
     path = Path(source)
@@ -72,9 +73,9 @@ def video_info(source: Any) -> VideoInfo:
 
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder in the order of their names; raises DataError without any."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
     if not files:
-        raise DataError(f"{folder}: there is no image in it")
+        raise DataError(f"{folder}: it contains no image")
     return files
 
 
@@ -88,7 +89,7 @@ def _open(path: Path) -> np.ndarray:
 
 def _inside(index: int, count: int, where: str) -> int:
     if not 0 <= index < count + MAX_MISSING_FRAMES or count == 0:
-        raise DataError(f"{where}: has {count} frames, frame {index} is asked for")
+        raise DataError(f"{where}: has {count} frames; frame {index} is out of range")
     return min(index, count - 1)
 
 

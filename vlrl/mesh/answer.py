@@ -1,4 +1,4 @@
-"""What an answer in voxel codes is made of."""
+"""The parts of an answer in voxel codes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class VoxelStage:
-    """One object of an answer in voxel codes, and the words before it."""
+    """One object of an answer in voxel codes, and the text before it."""
 
     words: str
     codes: tuple[int, ...]
-    """Exactly as many as an object has; empty where there was none."""
+    """Exactly as many as an object has; empty if there is no object."""
     occupancy: Any
-    """What they decode to, bool array [R, R, R]; nothing in it where there was no object."""
+    """The decoded voxels, bool [R, R, R]; all empty if there is no object."""
     fault: str = ""
-    """What was wrong with the codes as they came; empty where nothing was."""
+    """What was wrong with the codes; empty if nothing was."""

@@ -1,9 +1,9 @@
-"""Where objects are looked at from.
+"""The cameras that look at objects.
 
-A camera stands on a sphere about the origin and looks at it, z up. Azimuth 0 stands in front of
-the object, at -y, and sees x to the right; the angle grows counter-clockwise seen from above, so at
-90 degrees the camera stands at +x. Elevation 0 is level, 90 straight above. Radius 2 and a vertical
-field of view of 40 degrees, as TRELLIS and the references of 3DGen-R1's evaluation have them.
+A camera is on a sphere around the origin and looks at it, z up. Azimuth 0 is in front of the
+object, at -y, and sees x to the right; the angle grows counter-clockwise seen from above, so at 90
+degrees the camera is at +x. Elevation 0 is level, 90 straight above. Radius 2 and a vertical field
+of view of 40 degrees, as in TRELLIS and the references of 3DGen-R1's evaluation.
 """
 
 from __future__ import annotations

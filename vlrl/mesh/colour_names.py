@@ -1,4 +1,4 @@
-"""Eleven colour words (the basic colour terms of English) and the sRGB that each means here."""
+"""Eleven colour words (the basic colour terms of English) and the sRGB that each stands for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORD = re.compile(r"[a-z]+")
 
 
 def lab(srgb: np.ndarray) -> np.ndarray:
-    """CIELAB (D65) of uint8 sRGB [..., 3]: distances there are about as large as they look."""
+    """CIELAB (D65) of uint8 sRGB [..., 3], in which distances match perception roughly."""
     linear = np.asarray(srgb, np.float64) / 255
     linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
     matrix = np.array(

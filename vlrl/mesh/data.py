@@ -1,4 +1,4 @@
-"""Captions of shapes with what is known of them: JSON lines, JSON lists, 3DGen-R1's CSV, text."""
+"""Captions of shapes with their references: JSON lines, JSON lists, 3DGen-R1's CSV, text."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class ShapeSource(BaseModel):
 
     - `.jsonl`, `.json`: rows with `caption` (or `prompt`) and maybe `id`, `reference`;
     - `.csv`: `sha256` and `captions` or `prompt`; a cell with a JSON list of captions, long to
-      short, gives `caption_index`, as TRELLIS' and 3DGen-R1's metadata have them;
-    - `.txt`: one caption a line.
+      short, is indexed by `caption_index` (TRELLIS' and 3DGen-R1's metadata);
+    - `.txt`: one caption per line.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     references_root: str | None = None
-    """Folder of the references; the data file's own folder where it is not given."""
+    """Folder of the references; None = the data file's own folder."""
     reference_pattern: str | None = None
-    """Where rows name none: a file by the row's id, e.g. "{id}/mesh.ply"."""
+    """For rows without a reference: a file by the row's id, e.g. "{id}/mesh.ply"."""
     caption_index: int = 0
     """Which caption of a list; -1 = the last, shortest one."""
     limit: int | None = Field(default=None, gt=0)
-    """At most so many rows, the first good ones."""
+    """At most this many rows, the first good ones."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ShapeRow:
     id: str
     caption: str
     reference: str | None = None
-    """`file.npz#name` or a mesh file, which is there."""
+    """`file.npz#name` or a mesh file; it exists."""
     labels: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,7 +93,7 @@ def _raw_rows(path: Path) -> Iterator[tuple[Any, str, int]]:
 
 
 def _check(
-    row: Any, where: str, default_id: str, source: ShapeSource, labels: Sequence[str]
+    row: object, where: str, default_id: str, source: ShapeSource, labels: Sequence[str]
 ) -> ShapeRow:
     if not isinstance(row, Mapping):
         raise DataError(f"{where}: a row is an object, not {type(row).__name__}")
@@ -111,18 +111,18 @@ def _check(
 def _caption(row: Mapping[str, Any], where: str, index: int) -> str:
     value = next((row[key] for key in ("caption", "captions", "prompt") if row.get(key)), None)
     if isinstance(value, str) and value.lstrip().startswith("["):
-        # Upstream's evaluation feeds such a cell as it stands, brackets and all.
+        # 3DGen-R1's own evaluation uses such a cell verbatim, brackets included.
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise DataError(f"{where}: field 'captions' is no JSON list: {error}") from error
+            raise DataError(f"{where}: field 'captions' is not a JSON list: {error}") from error
     if isinstance(value, list):
         try:
             value = value[index]
         except IndexError as error:
             raise DataError(f"{where}: has {len(value)} captions, none at {index}") from error
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: field 'caption' is a text that is not empty, not {value!r}")
+        raise DataError(f"{where}: field 'caption' must be a non-empty text, not {value!r}")
     return value.strip()
 
 

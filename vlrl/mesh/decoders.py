@@ -1,9 +1,9 @@
-"""From voxels to a coloured mesh: the plain interface of the last, optional step.
+"""From voxels to a coloured mesh: the interface of the last, optional step.
 
 A decoder is any `f(occupancy, words, caption, seed) -> ColouredMesh`: bool [R, R, R], the answer's
-own words, what was asked for, and the seed of whatever it draws, so that the same codes always
-give the same image. `palette` is this project's own and needs nothing. `trellis` calls TRELLIS,
-which a user installs (CUDA only): vlrl/mesh/trellis.py.
+own text, the caption, and the seed of all random numbers, so that the same codes always give the
+same image. `palette` is this project's own and needs no package. `trellis` calls TRELLIS, which a
+user installs (CUDA only): vlrl/mesh/trellis.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vlrl.mesh.surface import surface
 
 
 class ShapeDecoder(Protocol):
-    """Voxels and words to something that can be looked at."""
+    """Voxels and words to a mesh that can be rendered."""
 
     def __call__(
         self, occupancy: np.ndarray, words: str, caption: str, seed: int
@@ -29,10 +29,10 @@ class ShapeDecoder(Protocol):
 
 
 class PaletteDecoder:
-    """Marching cubes, painted in the colour that the answer's own words name last; else grey.
+    """Marching cubes, painted in the last colour that the answer's text names; else grey.
 
-    It does what a textured decoder does for credit: the colour comes from the words before the
-    codes, and an answer that names no colour has none.
+    As with a textured decoder, the colour depends on the text before the codes; an answer that
+    names no colour is grey.
     """
 
     def __call__(self, occupancy: np.ndarray, words: str, caption: str, seed: int) -> ColouredMesh:

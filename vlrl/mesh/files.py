@@ -1,4 +1,4 @@
-"""Objects as files: GLB, PLY, OBJ for other programs, and the codes for this one."""
+"""Objects as files: GLB, PLY, OBJ for other programs, and the codes as JSON."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from vlrl.mesh.voxels import centres
 
 
 def save_glb(mesh: ColouredMesh, path: Path) -> None:
-    """glTF binary, y up as glTF wants it, with vertex colours; DataError for an empty mesh.
+    """glTF binary, y up as glTF requires, with vertex colours; DataError for an empty mesh.
 
-    (An empty one is written by trimesh without a word, and opens nowhere.)
+    (trimesh would write an empty mesh without an error, but no program opens it.)
     """
     import trimesh
 
@@ -44,7 +44,7 @@ def save_ply(mesh: ColouredMesh, path: Path) -> None:
 
 
 def save_obj(mesh: ColouredMesh, path: Path) -> None:
-    """A mesh with vertex colours behind the coordinates, z up, for tools that read nothing else."""
+    """A mesh with vertex colours after the coordinates, z up, for tools that read only OBJ."""
     _export(mesh, path, "obj")
 
 
@@ -78,7 +78,7 @@ def save_voxel_points(occupancy: np.ndarray, path: Path) -> None:
 
 
 def save_codes(codes: Sequence[int], resolution: int, words: str, path: Path) -> None:
-    """JSON with the codes, as numbers and as the text that a model writes."""
+    """JSON with the codes, as numbers and in the text form that a model writes."""
     record = {
         "resolution": resolution,
         "num_codes": len(codes),

@@ -2,8 +2,8 @@
 
     pip install moderngl==5.13.0
 
-It is not among this project's requirements. Same camera, same flat shading a triangle, so images
-differ from the software renderer's only along edges: benchmarks/render_views.py states by how much.
+It is not among this project's requirements. Same camera, same flat shading per triangle, so images
+differ from the software renderer's only along edges: benchmarks/render_views.py measures it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NEAR, FAR = 0.05, 100.0
 
 
 def works() -> bool:
-    """Whether moderngl is there and finds an EGL device."""
+    """Whether moderngl is installed and finds an EGL device."""
     try:
         _context()
     except ConfigError:
@@ -54,10 +54,10 @@ def _context() -> Any:
     except ImportError as error:
         raise ConfigError(
             "renderer egl needs the package moderngl (pip install moderngl==5.13.0); "
-            "renderer software needs nothing"
+            "renderer software needs no package"
         ) from error
     try:
-        # Without `backend` it asks for an X display first and fails.
+        # Without `backend` it tries an X display first and fails.
         return moderngl.create_context(standalone=True, backend="egl")
     except Exception as error:
         raise ConfigError(f"renderer egl: no EGL device: {error}") from error

@@ -1,4 +1,4 @@
-"""A triangle mesh with a colour a vertex."""
+"""A triangle mesh with a colour per vertex."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 GREY = (170, 170, 170)
-"""sRGB of what has no colour of its own."""
+"""sRGB of anything without a colour of its own."""
 
 
 @dataclass(frozen=True)
 class ColouredMesh:
-    """Triangles in the world of vlrl.mesh, counter-clockwise seen from outside."""
+    """Triangles in the world axes of vlrl.mesh, counter-clockwise seen from outside."""
 
     vertices: np.ndarray
     """float64 [V, 3]"""
@@ -23,12 +23,12 @@ class ColouredMesh:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to see."""
+        """Whether it has no faces."""
         return len(self.faces) == 0
 
     @property
     def volume(self) -> float:
-        """Signed volume: above 0 where a closed surface's faces look outwards."""
+        """Signed volume: positive if the faces of a closed surface point outwards."""
         a, b, c = (self.vertices[self.faces[:, k]] for k in range(3))
         return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
@@ -39,5 +39,5 @@ class ColouredMesh:
 
 
 def empty_mesh() -> ColouredMesh:
-    """Nothing."""
+    """A mesh without vertices or faces."""
     return ColouredMesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64), np.zeros((0, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""Rewards of objects in voxels: the part that is alike for all of them."""
+"""What rewards of voxel objects share."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from vlrl.types import Rollout
 
 OBJECT = ("shape",)
-"""What such a reward needs of a task."""
+"""What such a reward needs from a task."""
 
 
 def grid_of(rollout: Rollout) -> np.ndarray | None:
-    """The answer's voxels, bool [R, R, R]; None where there are none."""
+    """The answer's voxels, bool [R, R, R]; None if there are none."""
     if rollout.parsed is None or not rollout.parsed.occupancy.any():
         return None
     return rollout.parsed.occupancy
 
 
 def reference_of(rollout: Rollout) -> Any:
-    """The reference's voxels (occupancy and colours); None where the sample has no reference."""
+    """The reference's voxels (occupancy and colours); None if the sample has no reference."""
     return rollout.sample.target.shape

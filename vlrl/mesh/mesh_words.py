@@ -1,15 +1,15 @@
-"""Voxel codes in a model's answer: how they are read, and what happens when their number is wrong.
+"""Voxel codes in a model's answer: how they are read, and what happens if their number is wrong.
 
 Text form: `<mesh-start><mesh12><mesh7>...<mesh-end>`, as ShapeLLM-Omni writes them. Rules:
 
 - a block runs from its start to its end; without an end, to the end of the text;
-- what is no code, or a code that the codebook does not have, is skipped;
-- too few codes are filled up with the last one, too many are cut off (the released parsers fill up
-  too, but crash on none and on too many);
-- no code at all is no object;
+- anything that is not a code of the codebook is skipped;
+- too few codes are padded with the last one, too many are cut off (the released parsers pad too,
+  but crash on none and on too many);
+- without any code there is no object;
 - of several blocks the first counts.
 
-Each of these leaves a `fault` behind: the object is scored, but it is not well formed.
+Each of these leaves a `fault`: the object is scored, but it is not well formed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class MeshCodes:
     """The codes of one object."""
 
     values: tuple[int, ...]
-    """Exactly as many as an object has; empty where there was none."""
+    """Exactly as many as an object has; empty if there is no object."""
     fault: str
-    """What was wrong with them; empty where nothing was."""
+    """What was wrong with them; empty if nothing was."""
 
 
 def fit_codes(
     found: Sequence[int], num_tokens: int, num_codes: int, *, is_closed: bool = True
 ) -> MeshCodes:
-    """Codes as they came, made exactly `num_tokens` by the rules above."""
+    """Sampled codes, made exactly `num_tokens` by the rules above."""
     faults = [] if is_closed else ["no end"]
     values = [code for code in found if 0 <= code < num_codes]
     if len(values) < len(found):
@@ -65,7 +65,7 @@ def read_codes(text: str, num_tokens: int, num_codes: int) -> MeshCodes:
         if match[1] == "-end":
             is_closed = True
             break
-        # int() of very many digits is an error of its own; no codebook has ten.
+        # int() raises for very many digits; no codebook has ten-digit codes.
         codes.append(int(match[1]) if match[1].isdecimal() and len(match[1]) < 10 else -1)
     found = fit_codes(codes, num_tokens, num_codes, is_closed=is_closed)
     faults = [found.fault] if found.fault else []

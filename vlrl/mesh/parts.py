@@ -18,7 +18,7 @@ PLACES = {
     "antenna": "top",
     "prong": "top",
 }
-"""What a part's name says about its place; other parts cannot be counted in voxels."""
+"""Where a part is, by its name; other parts cannot be counted in voxels."""
 _PLURALS = {"legs": "leg", "feet": "foot", "wheels": "wheel", "pieces": "piece",
             "objects": "object", "parts": "part", "horns": "horn", "antennas": "antenna",
             "prongs": "prong"}  # fmt: skip
@@ -27,7 +27,7 @@ _COUNTED = re.compile(r"\b([a-z]+|\d+)\s+([a-z]+)\b")
 
 @dataclass(frozen=True)
 class Part:
-    """So many of something, in some place."""
+    """A number of equal parts, and where they are."""
 
     name: str
     count: int

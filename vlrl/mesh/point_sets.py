@@ -12,16 +12,16 @@ class Distances:
     """Every point's distance to the nearest point of the other set, in voxels."""
 
     to_reference: np.ndarray
-    """[N]; empty where there is no object."""
+    """[N]; empty if there is no object."""
     to_object: np.ndarray
-    """[M]; empty where there is no reference, infinite where there is no object."""
+    """[M]; empty if there is no reference, infinite if there is no object."""
     side: int
 
     @property
     def chamfer(self) -> float:
         """(mean to the reference + mean to the object) / 2, in cube sides; 1 for no object.
 
-        Not squared. An object that is farther away than the cube's side counts as 1 too.
+        Not squared, and at most 1.
         """
         if not len(self.to_reference) or not len(self.to_object):
             return 1.0
@@ -42,7 +42,7 @@ class Distances:
 
 
 def surface_distances(grid: np.ndarray, reference: np.ndarray) -> Distances:
-    """Nearest-voxel distances both ways, by exact Euclidean distance transforms."""
+    """Nearest-voxel distances in both directions, by exact Euclidean distance transforms."""
     from scipy.ndimage import distance_transform_edt
 
     side = grid.shape[0]

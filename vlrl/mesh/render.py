@@ -1,7 +1,7 @@
-"""Images of meshes: a z-buffer in numpy, the same bits on every machine, and OpenGL where it is.
+"""Images of meshes: a z-buffer in numpy, identical on every machine, or OpenGL if available.
 
-Shading: Lambert with a light at the camera, so that what looks at the camera is bright; white
-background; no anti-aliasing unless `supersample` asks for it.
+Shading: Lambert with a light at the camera, so that faces towards the camera are bright; white
+background; anti-aliasing only by `supersample`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def render(
 ) -> np.ndarray:
     """Views of a mesh, uint8 [N, size_px, size_px, 3]; renderer: software, egl or auto.
 
-    auto takes egl where it works, and the environment variable VLRL_RENDERER wins over it.
+    auto takes egl if it works; the environment variable VLRL_RENDERER overrides it.
     """
     chosen = os.environ.get("VLRL_RENDERER", renderer) if renderer == "auto" else renderer
     side = size_px * supersample
@@ -76,7 +76,7 @@ def _view(mesh: ColouredMesh, camera: Camera, side: int) -> np.ndarray:
     owner = np.full(side * side, -1, np.int64)
     for part in _portions(faces, span):
         pixel, distance, face = _covered(part, tri, z, low, span, side)
-        # The nearest wins; at the same distance the lower face number, so that order is nothing.
+        # The nearest wins; at the same distance the lower face number, so that order is irrelevant.
         order = np.lexsort((face, distance, pixel))
         pixel, distance, face = pixel[order], distance[order], face[order]
         first = np.ones(len(pixel), bool)
@@ -91,7 +91,7 @@ def _view(mesh: ColouredMesh, camera: Camera, side: int) -> np.ndarray:
 
 
 def _portions(faces: np.ndarray, span: np.ndarray) -> list[np.ndarray]:
-    """Faces in order, so many at a time that their boxes hold MAX_PIXELS_AT_ONCE at most."""
+    """Faces in order, in parts whose boxes hold about MAX_PIXELS_AT_ONCE pixels."""
     area = np.cumsum(span[faces].prod(1)) // MAX_PIXELS_AT_ONCE
     cuts = np.flatnonzero(np.diff(area)) + 1
     return [part for part in np.split(faces, cuts) if len(part)]
@@ -114,10 +114,10 @@ def _covered(
     with np.errstate(divide="ignore", invalid="ignore"):
         u, v = u / area, v / area
     w = 1 - u - v
-    # A centre on the edge of two faces belongs to one of them at least, whatever is rounded; false
-    # for a triangle seen edge on: nan.
+    # A centre on the edge of two faces belongs to at least one of them, despite rounding; a
+    # triangle seen edge on has nan here and no pixels.
     hit = (u >= -ON_EDGE) & (v >= -ON_EDGE) & (w >= -ON_EDGE)
     u, v, w, face = u[hit], v[hit], w[hit], face[hit]
-    # Distances are interpolated as perspective wants it: by their inverses.
+    # Perspective-correct: the inverses of distances are interpolated.
     inverse = u / z[face, 0] + v / z[face, 1] + w / z[face, 2]
     return row[hit] * side + column[hit], 1 / inverse, face

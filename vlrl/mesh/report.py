@@ -1,4 +1,4 @@
-"""Objects in a report: turntables, and a page of its own in which they can be turned."""
+"""Objects in a report: turntables, and a separate page in which they can be turned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VIEWER = "view3d.html"
 
 
 def turntables(run_folder: Path) -> str:
-    """Held-out objects before and after, going round; empty where a run has none."""
+    """Turntables of held-out objects before and after training; empty if a run has none."""
     cards = []
     for before, after in _pairs(run_folder):
         found = [(f.parents[1].name, f / "turntable.webp") for f in (before, after)]
@@ -38,7 +38,7 @@ def turntables(run_folder: Path) -> str:
 
 
 def write_viewer(run_folder: Path) -> Path | None:
-    """`view3d.html` beside the report; None where a run has no objects."""
+    """Write `view3d.html` next to the report; None if a run has no objects."""
     rows = []
     for before, after in _pairs(run_folder):
         files = [(folder.parents[1].name, folder / "object.ply") for folder in (before, after)]
@@ -53,7 +53,7 @@ def write_viewer(run_folder: Path) -> Path | None:
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Folders of the same samples' answers before and after."""
+    """Folders of the same samples' answers before and after training."""
     evaluations = folder / "evaluations"
     pairs = []
     for path in sorted((evaluations / "before" / "images").glob("*/" + answer_file(0))):

@@ -8,8 +8,6 @@ from vlrl.mesh.camera import Camera
 from vlrl.mesh.mesh import ColouredMesh
 
 BACKGROUND = 255
-
-
 AMBIENT = 0.35
 
 
@@ -21,6 +19,6 @@ def shades(mesh: ColouredMesh, camera: Camera) -> np.ndarray:
     towards = camera.position - corners.mean(1)
     towards /= np.linalg.norm(towards, axis=1, keepdims=True)
     cosine = np.einsum("ij,ij->i", normal, towards) / np.maximum(length, 1e-12)
-    # Both sides are lit alike: a mesh from outside may have faces either way round.
+    # Both sides are lit alike: an imported mesh may have faces in either orientation.
     light = AMBIENT + (1 - AMBIENT) * np.abs(cosine)
     return mesh.colours[mesh.faces].mean(1) * light[:, None]

@@ -1,4 +1,4 @@
-"""Views of an object side by side, and all around as an animation."""
+"""Views of an object side by side, and a full turn as an animation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlrl.mesh.render import render
 
 
 def contact_sheet(views: np.ndarray, columns: int) -> np.ndarray:
-    """uint8 [N, H, W, 3] -> one image, row by row, the last row filled up with white."""
+    """uint8 [N, H, W, 3] -> one image, row by row, the last row padded with white."""
     N, H, W, _ = views.shape
     rows = -(-N // columns)
     page = np.full((rows * H, columns * W, 3), 255, np.uint8)
@@ -24,11 +24,11 @@ def contact_sheet(views: np.ndarray, columns: int) -> np.ndarray:
 
 
 def turntable(mesh: ColouredMesh, size_px: int, num_frames: int = 36) -> list[Image.Image]:
-    """Once around, anti-aliased."""
+    """Frames of one turn around a mesh, anti-aliased."""
     cameras: list[Camera] = around(num_frames)
     return [Image.fromarray(view) for view in render(mesh, cameras, size_px, supersample=2)]
 
 
 def save_animation(frames: list[Image.Image], path: Path, frame_ms: int = 80) -> None:
-    """An animated image; the ending says which kind: .webp or .gif."""
+    """Write an animated image, .webp or .gif by the file's ending."""
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=frame_ms, loop=0)

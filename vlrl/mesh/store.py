@@ -1,4 +1,4 @@
-"""Many voxel grids in one `.npz`: bits of the occupancy and a colour word a voxel, by name.
+"""Many voxel grids in one `.npz`: the occupancy's bits and a colour name per voxel.
 
 `<name>`: uint8 [R^3 / 8], packed bits in C order; `<name>.colours`: uint8, an index into
 COLOURS for every occupied voxel, in the same order. Plain arrays, read without pickle.
@@ -31,17 +31,18 @@ def save_shapes(path: Path, shapes: Mapping[str, Voxels]) -> None:
 def load_shape(reference: str, resolution: int | None = None) -> Voxels:
     """A shape named by `file.npz#name`, or a mesh file, voxelised (y-up as glTF and OBJ are).
 
-    resolution: what a mesh is voxelised at, and what a stored shape has to have. DataError.
+    resolution: voxels per side to voxelise a mesh at, which a stored shape must have. Raises
+    DataError.
     """
     path, _, name = reference.partition("#")
     if not name:
         if resolution is None:
-            raise DataError(f"{reference}: a mesh is voxelised at some resolution; none is given")
+            raise DataError(f"{reference}: a mesh needs a resolution to be voxelised at")
         return _voxelised(path, resolution)
     shape = _stored(path, name)
     if resolution is not None and shape.occupancy.shape[0] != resolution:
         raise DataError(
-            f"{reference}: has {shape.occupancy.shape[0]} voxels a side, {resolution} are asked for"
+            f"{reference}: has {shape.occupancy.shape[0]} voxels per side, not {resolution}"
         )
     return shape
 
@@ -68,7 +69,7 @@ def _stored(path: str, name: str) -> Voxels:
     bits = np.unpackbits(arrays[name])
     side = round(len(bits) ** (1 / 3))
     if side**3 != len(bits):
-        raise DataError(f"{path}: {name!r} has {len(bits)} voxels, which is no cube")
+        raise DataError(f"{path}: {name!r} has {len(bits)} voxels, which is not a cube")
     occupancy = bits.astype(bool).reshape(side, side, side)
     colours = np.empty((side, side, side, 3), np.uint8)
     colours[:] = GREY

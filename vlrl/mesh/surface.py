@@ -1,4 +1,4 @@
-"""Voxels to a closed surface: marching cubes, faces outwards, closed at the border too."""
+"""Voxels to a closed surface by marching cubes, with faces outwards."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vlrl.mesh.voxelise import Voxels, voxel_index
 def surface(occupancy: np.ndarray, colours: np.ndarray | None = None) -> ColouredMesh:
     """The surface of bool [R, R, R]; an empty grid gives an empty mesh, never an error.
 
-    One layer of nothing is laid around the grid: without it an object that touches the border
-    has holes there, and a full grid has no surface at all. Faces look outwards
-    (`gradient_direction="ascent"`: skimage's own default turns them inwards on such grids). There
-    is one vertex for every face between an occupied voxel and an empty one, and a few more inside
+    The grid is padded by one empty layer: otherwise an object that touches the border has holes
+    there, and a full grid has no surface at all. Faces point outwards
+    (`gradient_direction="ascent"`: skimage's default turns them inwards on such grids). There is
+    one vertex for every face between an occupied voxel and an empty one, and a few more inside
     ambiguous cubes (Lewiner's tables), where parts touch at edges or corners.
     colours: uint8 [R, R, R, 3]; a vertex takes that of the nearest occupied voxel.
     """
@@ -25,7 +25,7 @@ def surface(occupancy: np.ndarray, colours: np.ndarray | None = None) -> Coloure
     side = occupancy.shape[0]
     padded = np.pad(occupancy, 1).astype(np.float32)
     vertices, faces, _, _ = marching_cubes(padded, 0.5, gradient_direction="ascent")
-    # skimage puts voxel i at i; here its centre is (i + 0.5) / R - 0.5, less the padding.
+    # skimage places voxel i at i; here its centre is (i + 0.5) / R - 0.5, minus the padding.
     points = (vertices.astype(np.float64) - 1 + 0.5) / side - 0.5
     shade = np.empty((len(points), 3), np.uint8)
     shade[:] = GREY if colours is None else colours[tuple(_nearest(points, occupancy).T)]
@@ -38,7 +38,7 @@ def surface_of(shape: Voxels) -> ColouredMesh:
 
 
 def _nearest(points: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
-    """The occupied voxel that each vertex lies on the skin of, int64 [N, 3].
+    """The occupied voxel whose boundary each vertex lies on, int64 [N, 3].
 
     A vertex lies half-way between an occupied voxel and an empty one along one axis.
     """

@@ -1,25 +1,39 @@
-"""TRELLIS as the textured decoder (arXiv 2412.01506): its second half, on voxels that are given.
+"""TRELLIS as the textured decoder (arXiv 2412.01506): its second half, on existing voxels.
 
 Its own first half, which would make the voxels, is skipped, as ShapeLLM-Omni and 3DGen-R1 do.
 CUDA only (spconv, nvdiffrast, diff-gaussian-rasterization): install it from its repository so that
-`import trellis` works. NOT RUN HERE: this project's machines have no GPU, so the calls are written
-after the released code, and the interface is tested against the palette decoder.
+`import trellis` works. Not tested with TRELLIS itself: the calls follow its released code, and the
+interface is tested with a stand-in.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from vlrl.errors import ConfigError
 from vlrl.mesh.mesh import GREY, ColouredMesh, empty_mesh
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 RESOLUTION = 64
 
 
+class TrellisMesh(Protocol):
+    """TRELLIS' mesh result."""
+
+    vertices: Tensor
+    """[V, 3]"""
+    faces: Tensor
+    """[F, 3]"""
+    vertex_attrs: Tensor | None
+    """Colours first, in 0..1, [V, ...]."""
+
+
 class TrellisDecoder:
-    """Structured latents for the given voxels, decoded to a mesh with colours."""
+    """Structured latents for the voxels, decoded to a coloured mesh."""
 
     def __init__(self, model: str = "JeffreyXiang/TRELLIS-text-xlarge") -> None:
         try:
@@ -27,7 +41,7 @@ class TrellisDecoder:
         except ImportError as error:
             raise ConfigError(
                 "task.decoder: trellis needs the package `trellis`, installed from its own "
-                "repository with its CUDA extensions; `decoder: palette` needs nothing"
+                "repository with its CUDA extensions; `decoder: palette` needs no package"
             ) from error
         self.pipeline: Any = TrellisTextTo3DPipeline.from_pretrained(model)
         self.pipeline.cuda()
@@ -38,7 +52,7 @@ class TrellisDecoder:
 
         if occupancy.shape[0] != RESOLUTION:
             raise ConfigError(
-                f"task.decoder: trellis decodes {RESOLUTION} voxels a side, not "
+                f"task.decoder: trellis decodes {RESOLUTION} voxels per side, not "
                 f"{occupancy.shape[0]}; use `decoder: palette`"
             )
         cells = np.argwhere(occupancy)
@@ -53,11 +67,11 @@ class TrellisDecoder:
         return as_mesh(mesh)
 
 
-def as_mesh(found: Any) -> ColouredMesh:
-    """TRELLIS' mesh result: vertices, faces and, where it has them, vertex colours in 0..1."""
+def as_mesh(found: TrellisMesh) -> ColouredMesh:
+    """The mesh with its vertex colours; grey if it has none."""
     vertices = found.vertices.detach().float().cpu().numpy().astype(np.float64)
     faces = found.faces.detach().cpu().numpy().astype(np.int64)
-    attributes = getattr(found, "vertex_attrs", None)
+    attributes = found.vertex_attrs
     if attributes is None:
         return ColouredMesh(vertices, faces, np.tile(np.array(GREY, np.uint8), (len(vertices), 1)))
     shade = attributes[:, :3].detach().float().cpu().numpy().clip(0, 1)

@@ -1,4 +1,4 @@
-"""One HTML file that shows objects side by side and turns them: no library, nothing to fetch."""
+"""One HTML file that shows objects side by side and turns them, without libraries or downloads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlrl.log.report.page import render
 from vlrl.mesh.mesh import ColouredMesh
 
 SCALE = 32767 / 0.6
-"""Positions are sent as 16-bit integers: a 50,000th of the cube's side."""
+"""Positions are stored as 16-bit integers, in steps of a 50,000th of the cube's side."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Shown:
 
     title: str
     objects: Sequence[tuple[str, ColouredMesh]]
-    """(what it is, e.g. "before"; the mesh)"""
+    """(label, e.g. "before"; mesh)"""
 
 
 def viewer_html(name: str, rows: Sequence[Shown]) -> str:
-    """The page, a few kilobytes and about ten bytes a triangle."""
+    """The page: a few kilobytes, and about ten bytes per triangle."""
     data = [
         {
             "title": row.title,

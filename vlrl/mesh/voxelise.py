@@ -1,29 +1,35 @@
-"""Meshes to voxel grids: the shell that the surface passes through, not what lies inside.
+"""Meshes to voxel grids: the shell that the surface passes through, without the inside.
 
 One normalisation: the bounding box is centred and its longest side fills the cube. (The released
 code of ShapeLLM-Omni takes one minimum and maximum over all axes instead, so that an object is off
-centre; TRELLIS centres as here.)
+centre; TRELLIS normalises as here.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vlrl.errors import DataError
 from vlrl.mesh.mesh import GREY
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from trimesh import Trimesh
+    from trimesh.visual.material import Material
+    from trimesh.visual.texture import TextureVisuals
+
 
 @dataclass(frozen=True)
 class Voxels:
-    """A shell with a colour a voxel."""
+    """A shell with a colour per voxel."""
 
     occupancy: np.ndarray
     """bool [R, R, R], indexed [x, y, z]."""
     colours: np.ndarray
-    """uint8 [R, R, R, 3], sRGB; whatever where nothing is."""
+    """uint8 [R, R, R, 3], sRGB; arbitrary for empty voxels."""
 
 
 def normalised(vertices: np.ndarray) -> np.ndarray:
@@ -39,17 +45,17 @@ def normalised(vertices: np.ndarray) -> np.ndarray:
 
 
 def z_up(vertices: np.ndarray) -> np.ndarray:
-    """From y-up with the front along +z (glTF, most OBJ files) to the world here: (x, -z, y)."""
+    """From y-up with the front along +z (glTF, most OBJ files) to vlrl.mesh's axes: (x, -z, y)."""
     return np.stack([vertices[:, 0], -vertices[:, 2], vertices[:, 1]], 1)
 
 
 def y_up(vertices: np.ndarray) -> np.ndarray:
-    """The other way, for glTF: (x, z, -y)."""
+    """The inverse, for glTF: (x, z, -y)."""
     return np.stack([vertices[:, 0], vertices[:, 2], -vertices[:, 1]], 1)
 
 
 def voxel_index(points: np.ndarray, resolution: int) -> np.ndarray:
-    """The voxels that points of the cube lie in, int64 [N, 3]; its far faces belong to the last."""
+    """The voxels that points of the cube lie in, int64 [N, 3]; its far faces count as inside."""
     return np.clip(np.floor((points + 0.5) * resolution), 0, resolution - 1).astype(np.int64)
 
 
@@ -61,8 +67,8 @@ def voxelise(
 ) -> Voxels:
     """The surface's shell after `normalised`; face_colours: uint8 [F, 3]. Raises DataError.
 
-    Triangles are cut by trimesh until no edge is longer than half a voxel; every voxel with a
-    corner in it is taken, with the mean colour of those corners.
+    trimesh subdivides triangles until no edge is longer than half a voxel; every voxel that
+    contains a corner is occupied, with the mean colour of its corners.
     """
     from trimesh.remesh import subdivide_to_size
 
@@ -89,9 +95,10 @@ def voxelise(
 
 
 def load_mesh(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices [V, 3], faces [F, 3] and face colours uint8 [F, 3] of a mesh file, axes as in it.
+    """Vertices [V, 3], faces [F, 3] and face colours uint8 [F, 3] of a mesh file, in its axes.
 
-    Anything that trimesh reads; textures and materials become one colour a face. Raises DataError.
+    Any format that trimesh reads; textures and materials become one colour per face. Raises
+    DataError.
     """
     import trimesh
 
@@ -112,22 +119,35 @@ def load_mesh(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate(vertices), np.concatenate(faces), np.concatenate(colours)
 
 
-def _face_colours(part: Any) -> np.ndarray:
-    """uint8 [F, 3]: the texture where a face has its middle, else the material's or vertices'."""
-    visual, count = part.visual, len(part.faces)
-    material = getattr(visual, "material", None)
-    if material is None:
-        if visual.kind in ("face", "vertex"):
-            return np.asarray(visual.face_colors)[:, :3].astype(np.uint8)
-        return np.tile(np.array(GREY, np.uint8), (count, 1))
-    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
-    uv = getattr(visual, "uv", None)
+def _face_colours(part: Trimesh) -> np.ndarray:
+    """uint8 [F, 3]: the texture at a face's middle, else the material's or vertices' colour."""
+    from trimesh.visual.color import ColorVisuals
+    from trimesh.visual.texture import TextureVisuals
+
+    visual = part.visual
+    if isinstance(visual, TextureVisuals) and visual.material is not None:
+        return _textured(part, visual)
+    if isinstance(visual, ColorVisuals) and visual.kind in ("face", "vertex"):
+        return np.asarray(visual.face_colors)[:, :3].astype(np.uint8)
+    return np.tile(np.array(GREY, np.uint8), (len(part.faces), 1))
+
+
+def _textured(part: Trimesh, visual: TextureVisuals) -> np.ndarray:
+    image, uv = _texture(visual.material), visual.uv
     if image is None or uv is None or len(uv) != len(part.vertices):
-        main = np.asarray(material.main_color, np.uint8)[:3]
-        return np.tile(main, (count, 1))
+        main = np.asarray(visual.material.main_color, np.uint8)[:3]
+        return np.tile(main, (len(part.faces), 1))
     texture = np.asarray(image.convert("RGB"))
     middle = np.nan_to_num(np.asarray(uv)[part.faces].mean(1)) % 1.0
     height, width = texture.shape[:2]
     column = np.minimum((middle[:, 0] * width).astype(int), width - 1)
     row = np.minimum(((1 - middle[:, 1]) * height).astype(int), height - 1)
     return texture[row, column]
+
+
+def _texture(material: Material) -> Image | None:
+    from trimesh.visual.material import PBRMaterial, SimpleMaterial
+
+    if isinstance(material, SimpleMaterial):
+        return material.image
+    return material.baseColorTexture if isinstance(material, PBRMaterial) else None

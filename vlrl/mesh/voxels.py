@@ -1,7 +1,7 @@
-"""Figures of voxel grids: pure functions on bool [R, R, R], indexed [x, y, z], z up.
+"""Measures of voxel grids: pure functions on bool [R, R, R], indexed [x, y, z], z up.
 
-Connectivity, everywhere: 6 = faces touch, 18 = edges too, 26 = corners too. Two voxels that touch
-along an edge are two parts under 6 and one under 18 and 26; marching cubes joins them too.
+Connectivity: 6 = faces touch, 18 = edges too, 26 = corners too. Two voxels that touch along an
+edge are two parts under 6, and one under 18 and 26; marching cubes joins them too.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import numpy as np
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Shared voxels / voxels of either; 0 where both are empty."""
+    """Shared voxels / voxels of either; 0 if both are empty."""
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else 0.0
 
 
 def silhouettes(grid: np.ndarray) -> list[np.ndarray]:
-    """What is seen along x, y and z, bool [R, R] each: orthographic, so no renderer is needed."""
+    """Orthographic silhouettes along x, y and z, bool [R, R] each."""
     return [np.asarray(grid.any(axis=axis)) for axis in range(3)]
 
 
 def silhouette_iou(a: np.ndarray, b: np.ndarray) -> list[float]:
-    """IoU of the silhouettes along x, y and z; 0 where both are empty."""
+    """IoU of the silhouettes along x, y and z; 0 if both are empty."""
     return [iou(x, y) for x, y in zip(silhouettes(a), silhouettes(b), strict=True)]
 
 
@@ -43,7 +43,7 @@ def num_parts(grid: np.ndarray, connectivity: int, min_voxels: int) -> int:
 def slab(grid: np.ndarray, where: str, share: float) -> np.ndarray:
     """The lowest (`bottom`) or highest (`top`) `share` of the object's height, or the `whole`.
 
-    Two layers at least: one layer of a shell is often full of holes.
+    At least two layers, since a single layer of a shell is often full of holes.
     """
     levels = np.flatnonzero(grid.any(axis=(0, 1)))
     if where == "whole" or not len(levels):
@@ -60,13 +60,13 @@ def slab(grid: np.ndarray, where: str, share: float) -> np.ndarray:
 
 
 def floater_share(grid: np.ndarray, connectivity: int) -> float:
-    """Share of the voxels that hang apart from the largest part; 1 for an empty grid."""
+    """Share of the voxels outside the largest part; 1 for an empty grid."""
     sizes = component_sizes(grid, connectivity)
     return 1 - sizes[0] / sum(sizes) if sizes else 1.0
 
 
 def mirror_iou(grid: np.ndarray, axis: int) -> float:
-    """IoU with the mirror image about the middle of the object's own extent on `axis`."""
+    """IoU with its mirror image about the middle of its own extent along `axis`."""
     cells = np.flatnonzero(grid.any(axis=tuple(a for a in range(3) if a != axis)))
     if not len(cells):
         return 0.0

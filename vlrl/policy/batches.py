@@ -1,4 +1,4 @@
-"""Sampling in batches of whole groups, each handed on as soon as it is there."""
+"""Sampling in batches of whole groups, each passed on as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def in_batches(
 ) -> tuple[list[Rollout], list[Part]]:
     """All rollouts and the trajectory of every batch of about `num_rows` rows.
 
-    sample_batch: samples and the number of the first one's group -> rollouts, trajectory.
+    sample_batch: samples, and the index of the first one's group -> rollouts, trajectory.
     """
     size = max(1, num_rows // num_each)
     rollouts: list[Rollout] = []

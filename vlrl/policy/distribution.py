@@ -1,8 +1,8 @@
 """The distribution that tokens are sampled from, the same in sampling and in the update.
 
 Log-probs are those of this distribution: temperature, top-k, top-p and forbidden tokens included.
-A ratio of log-probs taken at another temperature or on another support would not be 1 on the
-first update, and biases every later one.
+A ratio of log-probs at another temperature or on another support would not be 1 on the first
+update, and would bias every later one.
 """
 
 from __future__ import annotations
@@ -53,25 +53,25 @@ def _support(logits: Tensor, sampling: Sampling) -> Tensor | None:
         if sampling.top_p < 1.0:
             probs = logits.masked_fill(~keep, float("-inf")).softmax(-1)
             ordered, order = probs.sort(dim=-1, descending=True)
-            # A token stays while the mass before it is below top_p, so one always stays.
+            # A token stays while the mass before it is below top_p, so at least one always does.
             stays = ordered.cumsum(-1) - ordered < sampling.top_p
             keep = keep & torch.zeros_like(keep).scatter(-1, order, stays)
         return keep
 
 
 def entropy(logp: Tensor) -> Tensor:
-    """Entropy of distributions given as log-probs, [A, V] -> [A], nats; -inf counts as 0."""
+    """Entropy of distributions from their log-probs, [A, V] -> [A], nats; -inf counts as 0."""
     return -(logp.exp() * logp.clamp(min=-1e4)).sum(-1)
 
 
 def draw(logp: Tensor, uniform: Tensor) -> Tensor:
-    """Tokens by inverse transform: one uniform number in [0, 1) a row, [A, V] x [A] -> [A].
+    """Tokens by inverse transform: one uniform number in [0, 1) per row, [A, V] x [A] -> [A].
 
-    One number a row makes a draw depend on its own seed alone, not on its neighbours.
+    With one number per row a draw depends on its own seed alone, not on the rest of the batch.
     """
     cumulative = logp.double().exp().cumsum(-1)
     point = uniform.double()[:, None] * cumulative[:, -1:]
     token = torch.searchsorted(cumulative, point, right=True)[:, 0]
-    # Rounding at the very end may step past the last token that has any probability.
+    # Rounding may step past the last token that has any probability.
     last = logp.shape[-1] - 1 - logp.isfinite().flip(-1).int().argmax(-1)
     return torch.minimum(token, last)

@@ -37,7 +37,7 @@ class TokenPolicy(Policy[TokenTrajectory]):
         greedy: bool = False,
         ready: Ready | None = None,
     ) -> tuple[list[Rollout], TokenTrajectory]:
-        """`num_each` answers to each sample, group by group; `greedy` takes likeliest tokens."""
+        """`num_each` answers per sample, group by group; `greedy` takes the likeliest tokens."""
 
         def batch(some: Sequence[Sample], first: int) -> tuple[list[Rollout], TokenTrajectory]:
             return self._sample_batch(some, num_each, seed, greedy, first)
@@ -51,7 +51,7 @@ class TokenPolicy(Policy[TokenTrajectory]):
     def evaluate(
         self, trajectory: TokenTrajectory, *, with_entropy_grad: bool = False
     ) -> Evaluation:
-        """Log-probs, KL and entropy of the trajectory's tokens now, with gradient."""
+        """Log-probs, KL and entropy of the tokens under the current weights, with gradient."""
         logp, entropy = self._forward(self._call, trajectory, entropy_grad=with_entropy_grad)
         kl = None
         if self.kl_estimator and trajectory.reference is not None:
@@ -69,7 +69,7 @@ class TokenPolicy(Policy[TokenTrajectory]):
     def _sample_batch(
         self, samples: Sequence[Sample], num_each: int, seed: int, greedy: bool, first: int
     ) -> tuple[list[Rollout], TokenTrajectory]:
-        """Whole groups decoded together; `first`: number of the first one."""
+        """Decode whole groups together; `first`: index of the first one."""
 
     @abstractmethod
     def _forward(
@@ -79,7 +79,7 @@ class TokenPolicy(Policy[TokenTrajectory]):
 
 
 def refuse_regression(setup: PolicySetup) -> None:
-    """ConfigError where a policy of tokens is asked for an objective without log-probs."""
+    """Raise ConfigError for an objective without log-probs."""
     if setup.regression is not None:
         raise ConfigError(
             "algo.objective: nft noises the latents of flow policies; a policy that writes tokens "
@@ -88,5 +88,5 @@ def refuse_regression(setup: PolicySetup) -> None:
 
 
 def num_head_chunks(setup: PolicySetup) -> int:
-    """In how many pieces the language head takes the largest chunk."""
+    """Number of pieces in which the language head processes the largest chunk."""
     return -(-setup.max_tokens_per_chunk // HEAD_CHUNK_TOKENS)

@@ -22,7 +22,7 @@ class EncodedPrompt:
     grid_thw: Tensor | None
     """Patches along time, height and width of each image and video, [items, 3]."""
     features: Tensor | None = None
-    """What a frozen vision tower made of the images, [1 + K, N, D]; the patches are then gone."""
+    """A frozen vision tower's features of the images, [1 + K, N, D]; they replace the patches."""
 
     @property
     def num_tokens(self) -> int:
@@ -40,7 +40,7 @@ class TokenTrajectory:
     """Answers to several prompts, padded on the right; legend in vlrl/types.py."""
 
     tokens: Tensor
-    """[B, T]; whatever where `mask` is False."""
+    """[B, T]; arbitrary where `mask` is False."""
     mask: Tensor
     """True where a token was sampled, the stop token included, [B, T]."""
     logp: Tensor
@@ -48,9 +48,9 @@ class TokenTrajectory:
     group: Tensor
     """Index into `prompts`, [B]."""
     prompts: tuple[EncodedPrompt, ...]
-    """One a group: patches are ragged, so nothing here is ever sliced by row."""
+    """One per group: patches are ragged, so nothing here is ever sliced by row."""
     reference: Tensor | None = None
-    """Log-prob under the reference policy, [B, T]; None where no KL is asked for."""
+    """Log-prob under the reference policy, [B, T]; None without a KL penalty."""
     stage: Tensor | None = None
     """The stage that each token belongs to, [B, T]; None where answers have only one."""
 
@@ -63,7 +63,7 @@ class TokenTrajectory:
         return self.mask.sum(1)
 
     def select(self, rows: Sequence[int]) -> TokenTrajectory:
-        """The trajectory of some rows; the prompts stay, since rows name them by index."""
+        """The trajectory of some rows; the prompts stay, since rows refer to them by index."""
         index = torch.as_tensor(rows, dtype=torch.long)
         reference = None if self.reference is None else self.reference[index]
         stage = None if self.stage is None else self.stage[index]

@@ -1,4 +1,4 @@
-"""What tasks that start from a caption have in common in their `task:` part."""
+"""The `task:` options that all tasks with captions share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MARK = "{caption}"
 
 
 class CaptionTaskOptions(BaseModel):
-    """The prompt that a caption becomes, what reports group by, and what a bad row does."""
+    """The prompt that a caption becomes, what reports group by, and how bad rows are handled."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Prompts for images, with what is known of the image: JSON, JSON lines or plain text."""
+"""Prompts for images, with references and scenes: JSON, JSON lines or plain text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlrl.image.geneval import scene_of
 
 OURS = ("id", "caption", "references", "written", "scene")
 """What `columns` can rename."""
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 """Endings of files that a folder of references is made of."""
 
 
@@ -30,7 +30,7 @@ class CaptionSource(BaseModel):
       `references`, `written`, `scene`. Rows with `include` are GenEval's: {tag, include, exclude?,
       prompt}.
     - `.json` with an object: Adv-GRPO's {prompt: [files of reference images]}.
-    - `.txt`: one prompt a line, as Flow-GRPO has them.
+    - `.txt`: one prompt per line, as in Flow-GRPO.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
@@ -38,12 +38,11 @@ class CaptionSource(BaseModel):
     path: str
     references: str | None = None
     """A folder whose images, in the order of their names, are the references of every prompt: a
-    style to come near. What rows name themselves is then not looked at."""
+    style to approach. References in the rows are then ignored."""
     references_root: str | None = None
-    """Folder of the images that rows name as references; the data file's own folder where it is
-    not given."""
+    """Folder of the images that rows name as references; None = the data file's own folder."""
     limit: int | None = Field(default=None, gt=0)
-    """At most so many rows, the first good ones."""
+    """At most this many rows, the first good ones."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Rows of objects: our field name to theirs, e.g. {caption: text, references: images}."""
 
@@ -57,13 +56,13 @@ class CaptionRow:
     id: str
     caption: str
     references: tuple[str, ...] = ()
-    """Paths of images of the same caption, or of the same style; the files are there."""
+    """Paths of images of the same caption or style; the files exist."""
     written: str | None = None
     scene: Mapping[str, Any] | None = None
     """GenEval's `tag`, `include` and `exclude`, checked."""
     labels: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """The row as the file has it."""
+    """The row as in the file."""
 
 
 def read_captions(
@@ -75,16 +74,16 @@ def read_captions(
 ) -> Rows[CaptionRow]:
     """The checked prompts of a split.
 
-    labels: names of row fields to keep as groups, where a row has them. quoted_text: what
-    should be written stands in the caption, in its first pair of double quotes. A bad row raises
+    labels: row fields to report by, if a row has them. quoted_text: the text that the image
+    should show is in the caption, in its first pair of double quotes. A bad row raises
     DataError, or with `skip` is listed in `skipped`; a file without a good row always raises, and
-    so does a folder of references without an image or with one that cannot be read.
+    so does a folder of references that has no image, or one that cannot be read.
     """
     path = Path(source.path)
     root = path.parent if source.references_root is None else Path(source.references_root)
     shared = None if source.references is None else _style(source, path)
 
-    def checked(raw: Any, where: str, number: int) -> CaptionRow:
+    def checked(raw: object, where: str, number: int) -> CaptionRow:
         row = _check_row(raw, where, f"{path.stem}/{number}", root, shared, source.columns, labels)
         return _with_quoted(row) if quoted_text else row
 
@@ -117,7 +116,7 @@ def _raw_rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[Any, str
             )
     elif path.suffix == ".txt":
         _refuse_columns(path, columns, "plain text")
-        # Not splitlines: a prompt may hold U+2028 and its like, which end no line of the file.
+        # Not splitlines: U+2028 and the like in a prompt do not end a line of the file.
         lines = read_text(path).rstrip().split("\n")
         rows, kind = [{"caption": line} for line in lines], "line"
     else:
@@ -128,11 +127,11 @@ def _raw_rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[Any, str
 
 def _refuse_columns(path: Path, columns: Mapping[str, str], what: str) -> None:
     if columns:
-        raise ConfigError(f"{path} is {what} and has no use for `columns`; remove it")
+        raise ConfigError(f"{path} is {what}, to which `columns` does not apply; remove it")
 
 
 def _check_row(
-    row: Any,
+    row: object,
     where: str,
     default_id: str,
     root: Path,
@@ -163,13 +162,13 @@ def _check_row(
     )
 
 
-def _text(value: Any, name: str, where: str) -> str:
+def _text(value: object, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: field {name!r} is a text that is not empty, not {value!r}")
+        raise DataError(f"{where}: field {name!r} must be a non-empty text, not {value!r}")
     return value.strip()
 
 
-def _id(value: Any, where: str, default: str) -> str:
+def _id(value: object, where: str, default: str) -> str:
     if value is None:
         return default
     if isinstance(value, int) and not isinstance(value, bool):
@@ -177,7 +176,7 @@ def _id(value: Any, where: str, default: str) -> str:
     return _text(value, "id", where)
 
 
-def _references(value: Any, root: Path, where: str) -> tuple[str, ...]:
+def _references(value: object, root: Path, where: str) -> tuple[str, ...]:
     """Paths of the images, each of which must be there."""
     if value is None:
         return ()
@@ -194,7 +193,7 @@ def _references(value: Any, root: Path, where: str) -> tuple[str, ...]:
 
 
 def _style(source: CaptionSource, path: Path) -> tuple[str, ...]:
-    """The images of the source's folder; each is read once, before anything is trained on it."""
+    """The images of the source's folder, each read once to find broken files before training."""
     assert source.references is not None
     if source.references_root is not None or "references" in source.columns:
         raise ConfigError(
@@ -205,18 +204,18 @@ def _style(source: CaptionSource, path: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise DataError(
             f"{path}: `references`: there is no folder {folder}; name one that holds images "
-            "(a list of files for each prompt stands in the rows instead)"
+            "(a list of files per prompt goes into the rows instead)"
         )
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
     if not files:
         raise DataError(
             f"{path}: `references`: no image in {folder}; put some there "
-            f"({', '.join(PICTURES)}; folders below it are not looked into)"
+            f"({', '.join(IMAGES)}; subfolders are not searched)"
         )
     for file in files:
         try:
             with Image.open(file) as image:
-                image.load()  # opening reads the head alone
+                image.load()  # opening reads only the header
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(
                 f"{path}: `references`: the image {file} cannot be read: {error}; replace or "
@@ -234,7 +233,7 @@ def _labels(row: Mapping[str, Any], names: Sequence[str], where: str) -> dict[st
 
 
 def _with_quoted(row: CaptionRow) -> CaptionRow:
-    """The row with what its caption quotes as `written`. Source: Flow-GRPO's OCR reward."""
+    """The row with the quoted part of its caption as `written`. Source: Flow-GRPO's OCR reward."""
     pieces = row.caption.split('"')
     if len(pieces) < 3 or not pieces[1].strip():
         raise DataError(
@@ -250,8 +249,8 @@ def _with_quoted(row: CaptionRow) -> CaptionRow:
     return CaptionRow(**{**vars(row), "written": quoted})
 
 
-def _scene(scene: Any, where: str) -> dict[str, Any]:
-    """GenEval's description with `exclude` filled in; raises DataError."""
+def _scene(scene: object, where: str) -> dict[str, Any]:
+    """GenEval's description, with an empty `exclude` if there is none; raises DataError."""
     if not isinstance(scene, Mapping):
         raise DataError(f"{where}: field 'scene' is an object, not {scene!r}")
     tag = _text(field_of(scene, "tag", where), "tag", where)
@@ -266,5 +265,5 @@ def _scene(scene: Any, where: str) -> dict[str, Any]:
                     f"not {one['position']!r}"
                 )
     checked = {"tag": tag, "include": include, "exclude": exclude}
-    scene_of(checked, where)  # what the reward would find wrong is found before training
+    scene_of(checked, where)  # so that a mistake is found before training
     return checked

@@ -1,1 +1,1 @@
-"""Frozen networks that rewards of images share: CLIP, a vision backbone, a detector."""
+"""Networks that image rewards share: CLIP, a vision backbone, a detector."""

@@ -1,4 +1,4 @@
-"""A frozen vision backbone: one CLS token and a grid of patch tokens an image."""
+"""A frozen vision backbone: one CLS token and a grid of patch tokens per image."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from vlrl.errors import ConfigError, RewardError
 from vlrl.hub import freeze, load_pretrained, loading, local_path, pick_device
 
 NUM_HASHED_VALUES = 256
-"""Of each tensor, evenly spaced: enough to tell a finetuned copy from its origin."""
+"""Per tensor, evenly spaced: enough to tell a fine-tuned copy from its origin."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, how to ask it for tokens, and what it was trained to see."""
+    """A model, how to get its tokens, and the input that it was trained on."""
 
     module: nn.Module
     tokens: Callable[[Tensor], Tensor]
-    """[N, 3, S, S] -> [N, prefix + patches, D], the CLS token first; see `layers` of Backbone."""
+    """[N, 3, S, S] -> [N, prefix + patches, D], the CLS token first; see Backbone for `layers`."""
     num_prefix: int
     patch_px: int
     size_px: int
@@ -36,14 +36,14 @@ class Loaded:
 
 
 class Backbone:
-    """DINOv2- and DINOv3-like transformers as fixed features; nothing in it ever trains.
+    """DINOv2- and DINOv3-like transformers as fixed features, which never train.
 
-    Every image is resized as a whole to size_px x size_px (bicubic, antialiased): no border
-    is cropped away, and an image that is not square is squeezed. The published processors
-    crop the centre instead; for square images that is the only difference.
+    Every image is resized to size_px x size_px (bicubic, antialiased) without cropping, so that
+    one that is not square is squeezed. The published processors crop the centre instead; for
+    square images that is the only difference.
 
-    `layers` are blocks, the first one is 1: their tokens, each of mean 0 and variance 1, side by
-    side in one row of features. Without them it is the last block's, after the last norm.
+    `layers` are blocks, counted from 1: their tokens, each of mean 0 and variance 1, are
+    concatenated. Without `layers` the tokens are the last block's, after the final norm.
     """
 
     def __init__(
@@ -60,29 +60,29 @@ class Backbone:
         self.device = pick_device(device)
         load = {"transformers": _from_transformers, "timm": _from_timm}.get(library)
         if load is None:
-            raise ConfigError(f"backbone library {library!r}: it is transformers or timm")
+            raise ConfigError(f"backbone library {library!r}: use transformers or timm")
         with loading("vision backbone", name_or_path):
             self._loaded = load(name_or_path, size_px, self.layers)
             freeze(self._loaded.module).to(self.device)
         self.size_px, self.patch_px = self._loaded.size_px, self._loaded.patch_px
         if self.size_px % self.patch_px:
             raise ConfigError(
-                f"backbone {name_or_path!r}: size_px {self.size_px} is no multiple of its "
+                f"backbone {name_or_path!r}: size_px {self.size_px} is not a multiple of its "
                 f"patches of {self.patch_px} pixels"
             )
         self.grid = self.size_px // self.patch_px
         self._mean = torch.tensor(self._loaded.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(self._loaded.std, device=self.device)[:, None, None]
         self.fingerprint: str = self._hash()
-        """Names weights and preprocessing, wherever they lie on disk; for keys of caches."""
+        """Identifies weights and preprocessing, independently of paths; for cache keys."""
 
     def features(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """uint8 [H, W, 3] of any size -> cls [N, D], patches [N, grid * grid, D], float32.
 
-        Plain tensors, also where the caller is in inference mode: a head may train on them.
+        Plain tensors even if the caller is in inference mode: a head may train on them.
         """
         if not images:
-            raise ValueError("the features of no images")
+            raise ValueError("features need at least one image")
         with torch.inference_mode(False), torch.no_grad():
             tokens = torch.cat(
                 [
@@ -96,8 +96,8 @@ class Backbone:
             if num_patches != self.grid**2:
                 raise RewardError(
                     f"backbone {self.name!r} gave {num_patches} patch tokens for a grid of "
-                    f"{self.grid} x {self.grid}; its layout is not known here (DINOv2 and DINOv3 "
-                    "vision transformers are)"
+                    f"{self.grid} x {self.grid}; its layout is unknown (those of DINOv2 and "
+                    "DINOv3 vision transformers are supported)"
                 )
             return tokens[:, 0], tokens[:, self._loaded.num_prefix :]
 
@@ -137,14 +137,14 @@ class Backbone:
 
 
 def _side_by_side(tokens: Sequence[Tensor]) -> Tensor:
-    """[N, T, D] of several layers -> [N, T, layers * D], none louder than another."""
+    """[N, T, D] of several layers -> [N, T, layers * D], all on the same scale."""
     return torch.cat([functional.layer_norm(one, one.shape[-1:]) for one in tokens], dim=-1)
 
 
 def _check_layers(name: str, layers: Sequence[int], depth: int) -> None:
     wrong = [layer for layer in layers if not 1 <= layer <= depth]
     if wrong:
-        raise ConfigError(f"backbone {name!r} has blocks 1 to {depth}, layers asks for {wrong}")
+        raise ConfigError(f"backbone {name!r} has blocks 1 to {depth}; `layers` has {wrong}")
 
 
 def _from_transformers(name: str, size_px: int | None, layers: tuple[int, ...]) -> Loaded:
@@ -154,8 +154,8 @@ def _from_transformers(name: str, size_px: int | None, layers: tuple[int, ...]) 
     processor = AutoImageProcessor.from_pretrained(path)
     model: Any = load_pretrained(AutoModel, name)
     config = model.config
-    size = size_px or _size_of(processor, config)
     facts = config.to_dict()
+    size = size_px or _size_of(processor.to_dict(), facts)
     for key in ("_name_or_path", "transformers_version", "dtype"):
         facts.pop(key, None)
     _check_layers(name, layers, int(config.num_hidden_layers))
@@ -169,7 +169,7 @@ def _from_transformers(name: str, size_px: int | None, layers: tuple[int, ...]) 
     return Loaded(
         module=model,
         tokens=tokens,
-        num_prefix=1 + getattr(config, "num_register_tokens", 0),
+        num_prefix=1 + facts.get("num_register_tokens", 0),
         patch_px=int(config.patch_size),
         size_px=size,
         mean=tuple(processor.image_mean),
@@ -178,15 +178,15 @@ def _from_transformers(name: str, size_px: int | None, layers: tuple[int, ...]) 
     )
 
 
-def _size_of(processor: Any, config: Any) -> int:
-    """The side of the image that the checkpoint's own processor hands over, in pixels."""
-    crop = getattr(processor, "crop_size", None)
-    if crop is not None and getattr(processor, "do_center_crop", False):
+def _size_of(processor: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+    """Side of the images that the checkpoint's own processor produces, in pixels."""
+    crop = processor.get("crop_size")
+    if crop is not None and processor.get("do_center_crop"):
         return int(crop["height"])
-    size = getattr(processor, "size", None)
+    size = processor.get("size")
     if size is not None and size.get("height"):
         return int(size["height"])
-    return int(config.image_size)
+    return int(config["image_size"])
 
 
 def _from_timm(name: str, size_px: int | None, layers: tuple[int, ...]) -> Loaded:

@@ -1,4 +1,4 @@
-"""CLIP's two towers, of transformers or of open_clip, behind one interface."""
+"""CLIP's two towers, from transformers or open_clip, behind one interface."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlrl.image.clip_options import ClipOptions
 class Clip(ABC):
     """Image and text embeddings, L2-normalised, float32, without gradient.
 
-    A caption beyond the text tower's length (77 tokens in every CLIP named here) loses its end.
+    Captions longer than the text tower's context (77 tokens in every published CLIP) are truncated.
     """
 
     model: Any
@@ -37,7 +37,7 @@ class Clip(ABC):
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        """[N, D]; a text given several times is encoded once."""
+        """[N, D]; a repeated text is encoded once."""
         once = list(dict.fromkeys(texts))
         rows = {text: row for row, text in enumerate(once)}
         return unit(self._text(once))[[rows[text] for text in texts]]
@@ -49,15 +49,15 @@ class Clip(ABC):
 
     @abstractmethod
     def _image(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Embeddings as the tower gives them, [N, D]."""
+        """Embeddings before normalisation, [N, D]."""
 
     @abstractmethod
     def _text(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings as the tower gives them, [N, D]."""
+        """Embeddings before normalisation, [N, D]."""
 
 
 class TransformersClip(Clip):
-    """A CLIPModel; `processor` where its tokenizer and image sizes lie elsewhere."""
+    """A CLIPModel; `processor`: where its tokenizer and image size are, if elsewhere."""
 
     def __init__(self, model: str, *, processor: str | None = None, device: str = "auto") -> None:
         from transformers import CLIPModel, CLIPProcessor
@@ -70,8 +70,8 @@ class TransformersClip(Clip):
         self.max_tokens = self.model.config.text_config.max_position_embeddings
 
     def pixels(self, images: Sequence[np.ndarray]) -> Tensor:
-        """[N, 3, S, S] as the vision tower takes them."""
-        # The last axis is said: of an image three pixels high it could not be guessed.
+        """Input of the vision tower, [N, 3, S, S]."""
+        # Channels last is explicit: it could not be inferred for an image three pixels high.
         inputs = self.processor.image_processor(
             list(images),
             return_tensors="pt",
@@ -95,7 +95,7 @@ class TransformersClip(Clip):
 
 
 class OpenClip(Clip):
-    """An open_clip model; `resize_mode` as there (shortest, longest, squash)."""
+    """An open_clip model; `resize_mode`: shortest, longest or squash."""
 
     def __init__(
         self,
@@ -127,18 +127,18 @@ class OpenClip(Clip):
 
 
 def load_clip(options: ClipOptions) -> Clip:
-    """The CLIP that the options name; raises RewardError if it is not there."""
+    """The CLIP model that the options name; raises RewardError if it cannot be loaded."""
     if options.library == "open_clip":
         return OpenClip(options.model, options.pretrained, device=options.device)
     return TransformersClip(options.model, device=options.device)
 
 
 def scale_within(clip: Clip, limit: float, model: str) -> float:
-    """The model's scale; RewardError where it is beyond `limit`, which declares a range."""
+    """The model's scale; RewardError if it exceeds `limit`, from which a range is declared."""
     if clip.scale > limit * (1 + 1e-4):
         raise RewardError(
-            f"{model!r} multiplies cosines by {clip.scale:.6g}, beyond the declared {limit:g}; "
-            "set logit_scale to as much"
+            f"{model!r} multiplies cosines by {clip.scale:.6g}, above the declared {limit:g}; "
+            "set logit_scale to that value"
         )
     return min(clip.scale, limit)
 

@@ -39,7 +39,7 @@ class ColourNamer:
         return colours
 
     def _classifier(self, name: str) -> Tensor:
-        """[colours, D]: of each colour the mean of its sentences, again of length 1."""
+        """[colours, D]: the mean of each colour's sentences, normalised to length 1."""
         if name not in self._classifiers:
             texts = [
                 template.format(colour=colour, name=name)
@@ -54,7 +54,7 @@ class ColourNamer:
 
 
 def crop(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """The part of an image inside a box (xyxy, pixels), at least one pixel each way."""
+    """The part of an image inside a box (xyxy, pixels), at least one pixel wide and high."""
     height, width = image.shape[:2]
     left, top = (min(max(round(box[i]), 0), size - 1) for i, size in ((0, width), (1, height)))
     right = max(min(round(box[2]), width), left + 1)

@@ -14,7 +14,7 @@ from vlrl.hub import load_pretrained, loading, local_path, pick_device
 
 @dataclass(frozen=True)
 class Detected:
-    """What was found in one image, in no order."""
+    """The objects found in one image, in arbitrary order."""
 
     boxes: np.ndarray
     """[N, 4] float64, xyxy in pixels of the image."""
@@ -44,7 +44,7 @@ class Detector:
         """Everything with a score above `threshold`, image by image."""
         found: list[Detected | None] = [None] * len(images)
         rows_of: dict[tuple[int, ...], list[int]] = {}
-        # Only images of one size share a batch: padding would change what is found.
+        # Only images of one size share a batch: padding would change the detections.
         for row, image in enumerate(images):
             rows_of.setdefault(image.shape, []).append(row)
         for rows in rows_of.values():

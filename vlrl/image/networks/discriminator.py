@@ -11,8 +11,8 @@ class Discriminator(nn.Module):
     """Logits of whole images (CLS) and of their patches.
 
     Source: Adv-GRPO (arXiv 2511.20256): D -> width -> GELU -> 1. There one head serves both; here
-    each has its own unless `shared`. Features are normalised without affine part first, so that
-    training and reward see one scale (the released code normalises them for the reward alone).
+    each has its own unless `shared`. Features are first normalised, without an affine part, so
+    that training and reward see the same scale (the released code normalises for the reward only).
     """
 
     def __init__(self, dim: int, width: int, *, shared: bool, spectral: bool) -> None:

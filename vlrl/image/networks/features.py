@@ -1,4 +1,4 @@
-"""Features in the precision they are kept in; references' are computed once and kept.
+"""Features, rounded to the precision of the cache; those of references are computed once.
 
 images ───> backbone ─> rounded ────────────────────────> head
 references ─> backbone ─> rounded ─> memory, maybe disk ──> head
@@ -25,11 +25,11 @@ from vlrl.errors import RewardError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 FILE_FORMAT = 2
-"""Of kept features, part of their folder's name: 1 had float32 in a folder without it."""
+"""Format of cached features, part of their folder's name."""
 
 
 class Features(Protocol):
-    """What makes cls [N, D] and patches [N, P, D] of images, and never changes."""
+    """A fixed network that gives cls [N, D] and patches [N, P, D] of images."""
 
     fingerprint: str
 
@@ -37,10 +37,10 @@ class Features(Protocol):
 
 
 class RoundedFeatures:
-    """A backbone's features, rounded to the dtype in which they are kept.
+    """A backbone's features, rounded to the dtype in which they are cached.
 
-    Images and references go through here alike, whether they are kept or not: were references
-    alone rounded, their missing bits would tell them from generated images.
+    Applied to images and references alike, cached or not: if only references were rounded, the
+    missing bits would tell them from generated images.
     """
 
     def __init__(self, backbone: Features, dtype: Literal["fp32", "fp16"]) -> None:
@@ -50,7 +50,7 @@ class RoundedFeatures:
     def features(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """uint8 [H, W, 3] each -> cls [N, D], patches [N, P, D]; RewardError on overflow.
 
-        Plain tensors, also where the caller is in inference mode: a head may train on them.
+        Plain tensors even if the caller is in inference mode: a head may train on them.
         """
         cls, patches = self.backbone.features(images)
         if self.dtype == torch.float32:
@@ -59,17 +59,17 @@ class RoundedFeatures:
             cls, patches = cls.to(self.dtype), patches.to(self.dtype)
             if not bool(cls.isfinite().all() & patches.isfinite().all()):
                 raise RewardError(
-                    "an image's features lie beyond 65504, the largest number in fp16; set "
+                    "an image's features exceed 65504, the largest number in fp16; set "
                     "feature_dtype: fp32"
                 )
         return cls, patches
 
 
 class ReferenceFeatures:
-    """CLS and patch features by path; in memory the least recently used make room.
+    """CLS and patch features by path; a least-recently-used cache in memory.
 
-    The files are named by backbone, dtype and the image's bytes: a changed image or another
-    backbone is computed afresh.
+    Files are named by backbone, dtype and the image's bytes: a changed image or another backbone
+    is computed anew.
     """
 
     def __init__(self, backbone: Features, folder: str | None, limit_bytes: int) -> None:
@@ -77,7 +77,7 @@ class ReferenceFeatures:
         self.folder = None if folder is None else Path(folder) / backbone.fingerprint
         self._kept: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
         self.num_bytes = 0
-        """In memory."""
+        """Memory in use."""
         self.num_computed = 0
 
     def of(self, paths: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ class ReferenceFeatures:
         if pair is None:
             pair = self._from_disk_or_backbone(path)
             self.num_bytes += _size(pair)
-        self._kept[path] = pair  # the last place is the most recent one's
+        self._kept[path] = pair  # moved to the end: most recently used
         while self.num_bytes > self.limit_bytes:
             self.num_bytes -= _size(self._kept.popitem(last=False)[1])
         return pair
@@ -100,8 +100,8 @@ class ReferenceFeatures:
         file = self._file(path)
         if file is not None and file.is_file():
             return _read(file)
-        # One by one: what else is in a batch moves the last bits, and a resumed run meets
-        # the references in another company.
+        # One by one: the rest of a batch changes the last bits, and a resumed run batches
+        # references differently.
         cls, patches = self.backbone.features([read_image(path)])
         pair = (cls[0].cpu().clone(), patches[0].cpu().clone())
         self.num_computed += 1
@@ -119,7 +119,7 @@ def read_image(path: str) -> np.ndarray:
     """uint8 [H, W, 3]; raises RewardError that names the file."""
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))  # a copy: torch warns of one it cannot write
+            return np.array(image.convert("RGB"))  # a copy, since torch warns of read-only arrays
     except OSError as error:
         raise RewardError(f"the reference {path!r} cannot be read: {error}") from error
 
@@ -139,12 +139,12 @@ def _read(file: Path) -> tuple[Tensor, Tensor]:
     try:
         state = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise RewardError(f"kept features {str(file)!r}: {error}; delete the file") from error
+        raise RewardError(f"cached features {str(file)!r}: {error}; delete the file") from error
     return state["cls"], state["patches"]
 
 
 def _write(file: Path, cls: Tensor, patches: Tensor) -> None:
-    """Whole or not at all: ranks, on other hosts too, may write the same image meanwhile."""
+    """Atomic: other ranks, also on other hosts, may write the same image at the same time."""
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_suffix(f".{secrets.token_hex(4)}")
     save_file({"cls": cls, "patches": patches}, aside)

@@ -13,7 +13,7 @@ from vlrl.hub import freeze, load_pretrained, loading, local_path, pick_device
 
 
 class PooledFeatures:
-    """Images to one vector each, by any vision model of transformers that pools (ResNet, ViT).
+    """One vector per image, from any transformers vision model with pooled output (ResNet, ViT).
 
     Raises RewardError where the model cannot be loaded or has no pooled output.
     """
@@ -35,7 +35,7 @@ class PooledFeatures:
             part = list(images[start : start + self.batch_size])
             inputs = self._processor(images=part, return_tensors="pt").to(self.device)
             with torch.no_grad():
-                pooled = getattr(self._model(**inputs), "pooler_output", None)
+                pooled = self._model(**inputs).get("pooler_output")
             if pooled is None:
                 raise RewardError(f"the vision model {self.name!r} has no pooled output")
             found.append(pooled.float().flatten(1).cpu().numpy())

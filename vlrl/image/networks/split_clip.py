@@ -1,4 +1,4 @@
-"""A CLIP whose last vision layers may learn; what lies before them is computed apart."""
+"""A CLIP whose last vision layers may learn; the layers before them are computed separately."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vlrl.image.networks.clip import TransformersClip, unit
 
 
 class SplitClip(TransformersClip):
-    """Images ──> `hidden` (frozen) ──> `embed`: the last layers, and what is frozen behind them.
+    """Images ──> `hidden` (frozen) ──> `embed`: the last layers, and the frozen ones after them.
 
-    Both together are the vision tower of the model; its layers stay where they are in it.
+    Together they are the model's vision tower, whose modules are shared, not copied.
     """
 
     def __init__(
@@ -26,14 +26,14 @@ class SplitClip(TransformersClip):
         layers = self._vision.encoder.layers
         if num_layers > len(layers):
             raise RewardError(
-                f"{model!r} has {len(layers)} vision layers; num_layers asks for {num_layers}"
+                f"{model!r} has {len(layers)} vision layers; num_layers is {num_layers}"
             )
         self._first, self.last = layers[:-num_layers], layers[-num_layers:]
 
     def hidden(self, images: Sequence[np.ndarray]) -> Tensor:
         """States before the last layers, [N, tokens, D].
 
-        Plain tensors, also where the caller is in inference mode: layers may learn on them.
+        Plain tensors even if the caller is in inference mode: layers may learn on them.
         """
         with torch.inference_mode(False), torch.no_grad():
             states = self._vision.pre_layrnorm(self._vision.embeddings(self.pixels(images)))
@@ -42,7 +42,7 @@ class SplitClip(TransformersClip):
             return states
 
     def embed(self, hidden: Tensor) -> Tensor:
-        """[N, tokens, D] -> embeddings of length 1; with gradient where the layers have one."""
+        """[N, tokens, D] -> embeddings of length 1, with gradient if the layers require it."""
         for layer in self.last:
             hidden = layer(hidden, None)
         return unit(self.model.visual_projection(self._vision.post_layernorm(hidden[:, 0])))

@@ -14,6 +14,7 @@ from vlrl.config.resolve import plain
 from vlrl.distributed import comm
 from vlrl.distributed.engine import Engine
 from vlrl.errors import ConfigError, why_not_loaded
+from vlrl.families.adapters import merged
 from vlrl.judge.head import HEAD_FILE
 from vlrl.judge.interfaces import Processor
 from vlrl.judge.local import load_vlm
@@ -102,7 +103,7 @@ def export(trainer: JudgeTrainer) -> Path:
     if tied:
         raise ConfigError(f"the trained module lacks {sorted(tied)[:3]}")
     module.load_state_dict(weights, strict=False)
-    core = module.core if config.lora is None else module.model.merge_and_unload()
+    core = merged(module.model)
     core.save_pretrained(folder, safe_serialization=True)
     processor.save_pretrained(folder)
     write_template(folder, config.template, config.criteria)

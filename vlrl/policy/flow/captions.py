@@ -1,4 +1,4 @@
-"""Prompts through the text encoders: once, before training, after which the encoders are freed.
+"""Encodes all prompts once, before training, after which the text encoders are freed.
 
 prompts ─> batches ─┬─> rank 0 encodes the first ──┐
                     ├─> rank 1 encodes the second ─┼─> every rank has all of them: through the
@@ -41,17 +41,17 @@ class CaptionStore:
         self._kept: dict[str, EncodedCaption] = {}
 
     def fill(self, texts: Iterable[str], encode: Encode) -> int:
-        """Encode what is not there yet, each rank a share; returns how many that were.
+        """Encode what is missing, each rank its share; returns the number of missing prompts.
 
-        All ranks of a run call this with the same texts and end with all of them. Batches are cut
-        as on a single rank, so that every number is the one that a single rank finds. Raises
-        ConfigError where memory would not hold them all.
+        All ranks of a run call this with the same texts and end with all of them. Batches are
+        the same as on a single rank, and so is every number. Raises ConfigError where
+        memory would not hold them all.
         """
         world = current()
-        asked = list(dict.fromkeys(texts))
+        wanted = list(dict.fromkeys(texts))
         writers = self._writers(world)
         is_writer = world.rank in writers
-        missing = self._missing(asked, is_writer, world)
+        missing = self._missing(wanted, is_writer, world)
         batches = [missing[i : i + BATCH_SIZE] for i in range(0, len(missing), BATCH_SIZE)]
         layout: Layout = ()
         for first in range(0, len(batches), world.size):
@@ -68,13 +68,13 @@ class CaptionStore:
                 encoded = _broadcast(made, source, len(batch), layout, world)
                 if is_writer:
                     self._put_all(batch, encoded)
-        barrier(world)  # a rank may need at once what another one has written
+        barrier(world)  # a rank may read at once what another one has written
         return len(missing)
 
     def _writers(self, world: World) -> set[int]:
-        """Ranks that keep for themselves and for those that see the same folder: its first rank.
+        """Ranks that store the encodings: the first rank of all that see the same folder.
 
-        Only trying tells whether nodes share a file system: each rank leaves a mark.
+        Whether nodes share a file system is found by trial: each rank leaves a mark.
         """
         if world.size == 1:
             return {0}
@@ -90,23 +90,23 @@ class CaptionStore:
         marks[world.rank].unlink()
         return {rank for rank, first in enumerate(firsts) if rank == first}
 
-    def _missing(self, asked: Sequence[str], is_writer: bool, world: World) -> list[str]:
+    def _missing(self, wanted: Sequence[str], is_writer: bool, world: World) -> list[str]:
         """Texts that some writer lacks, in order; the same on all ranks."""
         names: set[str] = set()
         if is_writer and self.folder is not None and self.folder.is_dir():
-            # Listed, not looked up one by one: a network file system remembers for a minute that
-            # a file was not there, also after another node has written it.
+            # Listed, not looked up one by one: a network file system caches for a minute that a
+            # file is missing, even after another node has written it.
             names = set(os.listdir(self.folder))
         lacking = bytes(
             is_writer and text not in self._kept and f"{_digest(text)}.safetensors" not in names
-            for text in asked
+            for text in wanted
         )
-        found = all_gather((_digest("\0".join(asked)), lacking), world)
+        found = all_gather((_digest("\0".join(wanted)), lacking), world)
         if len({digest for digest, _ in found}) > 1:
             raise ValueError("the ranks prepare different prompts; pass all samples on every rank")
         return [
             text
-            for text, *lacked in zip(asked, *(one for _, one in found), strict=True)
+            for text, *lacked in zip(wanted, *(one for _, one in found), strict=True)
             if any(lacked)
         ]
 
@@ -117,7 +117,7 @@ class CaptionStore:
             state = load_file(self._path(text))
             return EncodedCaption(state["context"], state["pooled"])
         raise ConfigError(
-            f"the prompt {text!r} was not encoded before training, and the text encoders are gone; "
+            f"the prompt {text!r} was not encoded before the text encoders were freed; "
             "pass its sample to policy.prepare"
         )
 
@@ -132,7 +132,7 @@ class CaptionStore:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(text)
-        # Two runs may write the same prompt at the same time: each its own file, then one rename.
+        # Two runs may write the same prompt at once: each to a file of its own, then renamed.
         aside = path.with_suffix(f".{secrets.token_hex(4)}")
         tensors = {"context": encoded.context, "pooled": encoded.pooled}
         save_file({name: t.contiguous() for name, t in tensors.items()}, aside)
@@ -143,19 +143,19 @@ class CaptionStore:
         return self.folder / f"{_digest(text)}.safetensors"
 
     def _check_size(self, count: int, layout: Layout) -> None:
-        """On all ranks alike, so that none waits for one that has given up."""
+        """Checked on all ranks alike, so that none waits for one that has raised."""
         if self.folder is not None:
             return
         size = count * sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in layout)
         if size > MEMORY_LIMIT_BYTES:
             raise ConfigError(
-                f"policy: {count} encoded prompts take {size / 2**30:.0f} GiB of memory a rank; "
+                f"policy: {count} encoded prompts take {size / 2**30:.0f} GiB of memory per rank; "
                 "set policy.prompt_cache to a folder, or policy.max_prompt_tokens lower"
             )
 
 
 def _agreed_layout(made: Encoded | None, world: World) -> Layout:
-    """That of rank 0, which always has a batch; a rank beyond the last one has none to look at."""
+    """The layout on rank 0, which always has a batch; the last ranks may have none."""
     mine = [(tuple(t.shape[1:]), t.dtype) for t in made or ()]
     layouts: list[Layout] = all_gather(mine, world)
     return layouts[0]
@@ -164,7 +164,7 @@ def _agreed_layout(made: Encoded | None, world: World) -> Layout:
 def _broadcast(
     made: Encoded | None, source: int, num_rows: int, layout: Layout, world: World
 ) -> Encoded:
-    """The source's batch, on every rank; one at a time, so that memory holds no more than one."""
+    """The source's batch on every rank; one batch at a time, to bound memory."""
     parts = []
     for place, (shape, dtype) in enumerate(layout):
         if source == world.rank:
@@ -172,7 +172,7 @@ def _broadcast(
             part = made[place].to(world.device).contiguous()
         else:
             part = torch.empty(num_rows, *shape, dtype=dtype, device=world.device)
-        # As bytes: gloo does not know every dtype.
+        # As bytes: gloo does not support every dtype.
         broadcast([part.view(torch.uint8)], world, source)
         parts.append(part)
     context, pooled = parts

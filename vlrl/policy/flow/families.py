@@ -1,15 +1,19 @@
-"""What differs between the families of flow-matching pipelines: one row each."""
+"""What differs between the families of flow-matching pipelines, one entry each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlrl.errors import ConfigError
+from vlrl.families.interfaces import FlowPipeline
+
+Config = Mapping[str, Any]
+"""A transformer's, as diffusers keeps it."""
 
 
 @dataclass(frozen=True)
@@ -19,19 +23,21 @@ class FlowFamily:
     pipeline: str
     """diffusers' class, as model_index.json names it."""
     lora_targets: tuple[str, ...]
-    encode: Callable[[Any, Sequence[str], int], tuple[Tensor, Tensor]]
+    encode: Callable[[FlowPipeline, Sequence[str], int], tuple[Tensor, Tensor]]
     """pipeline, prompts, T5 tokens -> context, pooled."""
-    velocity: Callable[[Any, Tensor, Tensor, Tensor, Tensor, float | None], Tensor]
+    velocity: Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor, float | None], Tensor]
     """transformer, latents, sigma [R], context, pooled, distilled guidance -> velocity."""
-    num_channels: Callable[[Any], int]
-    """transformer config -> latent channels."""
-    patch: Callable[[Any], int]
-    """transformer config -> side of an image token in latent pixels."""
+    num_channels: Callable[[Config], int]
+    """Latent channels."""
+    patch: Callable[[Config], int]
+    """Side of an image token in latent pixels."""
     text_encoders: tuple[str, ...]
-    """Parts of the pipeline that are dropped once the prompts are encoded."""
+    """Parts of the pipeline that are freed once the prompts are encoded."""
 
 
-def _sd3_encode(pipeline: Any, prompts: Sequence[str], num_tokens: int) -> tuple[Tensor, Tensor]:
+def _sd3_encode(
+    pipeline: FlowPipeline, prompts: Sequence[str], num_tokens: int
+) -> tuple[Tensor, Tensor]:
     context, _, pooled, _ = pipeline.encode_prompt(
         prompt=list(prompts),
         prompt_2=None,
@@ -43,7 +49,12 @@ def _sd3_encode(pipeline: Any, prompts: Sequence[str], num_tokens: int) -> tuple
 
 
 def _sd3_velocity(
-    model: Any, x: Tensor, sigma: Tensor, context: Tensor, pooled: Tensor, guidance: float | None
+    model: nn.Module,
+    x: Tensor,
+    sigma: Tensor,
+    context: Tensor,
+    pooled: Tensor,
+    guidance: float | None,
 ) -> Tensor:
     # The model was trained on timesteps of 0 to 1000.
     return model(
@@ -55,7 +66,9 @@ def _sd3_velocity(
     )[0]
 
 
-def _flux_encode(pipeline: Any, prompts: Sequence[str], num_tokens: int) -> tuple[Tensor, Tensor]:
+def _flux_encode(
+    pipeline: FlowPipeline, prompts: Sequence[str], num_tokens: int
+) -> tuple[Tensor, Tensor]:
     context, pooled, _ = pipeline.encode_prompt(
         prompt=list(prompts), prompt_2=None, max_sequence_length=num_tokens
     )
@@ -63,9 +76,14 @@ def _flux_encode(pipeline: Any, prompts: Sequence[str], num_tokens: int) -> tupl
 
 
 def _flux_velocity(
-    model: Any, x: Tensor, sigma: Tensor, context: Tensor, pooled: Tensor, guidance: float | None
+    model: nn.Module,
+    x: Tensor,
+    sigma: Tensor,
+    context: Tensor,
+    pooled: Tensor,
+    guidance: float | None,
 ) -> Tensor:
-    """FLUX sees 2 x 2 latent pixels as one token, with its place given in `img_ids`."""
+    """FLUX sees 2 x 2 latent pixels as one token, whose position is in `img_ids`."""
     R, C, H, W = x.shape
     tokens = x.view(R, C, H // 2, 2, W // 2, 2).permute(0, 2, 4, 1, 3, 5)
     places = torch.zeros(H // 2, W // 2, 3, device=x.device, dtype=x.dtype)
@@ -102,8 +120,8 @@ FAMILIES = (
         lora_targets=_ATTENTION,
         encode=_sd3_encode,
         velocity=_sd3_velocity,
-        num_channels=lambda config: config.in_channels,
-        patch=lambda config: config.patch_size,
+        num_channels=lambda config: config["in_channels"],
+        patch=lambda config: config["patch_size"],
         text_encoders=("text_encoder", "text_encoder_2", "text_encoder_3"),
     ),
     FlowFamily(
@@ -118,7 +136,7 @@ FAMILIES = (
         ),
         encode=_flux_encode,
         velocity=_flux_velocity,
-        num_channels=lambda config: config.in_channels // 4,
+        num_channels=lambda config: config["in_channels"] // 4,
         patch=lambda config: 2,
         text_encoders=("text_encoder", "text_encoder_2"),
     ),
@@ -126,9 +144,9 @@ FAMILIES = (
 
 
 def flow_family(name: str) -> FlowFamily:
-    """The row of a pipeline's class; ConfigError where there is none."""
+    """The family of a pipeline's class; ConfigError where there is none."""
     for family in FAMILIES:
         if family.pipeline == name:
             return family
     known = ", ".join(family.pipeline for family in FAMILIES)
-    raise ConfigError(f"policy.model is a {name}; flow policies know {known}")
+    raise ConfigError(f"policy.model is a {name}; flow policies support {known}")

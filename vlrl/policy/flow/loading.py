@@ -5,59 +5,66 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vlrl.errors import ConfigError, why_not_loaded
+from vlrl.families.classes import diffusers_class
+from vlrl.families.interfaces import FlowPipeline
 from vlrl.policy.flow.families import FlowFamily, flow_family
 from vlrl.policy.flow.options import FlowConfig
+
+if TYPE_CHECKING:
+    from diffusers.models.modeling_utils import ModelMixin
+    from peft import PeftModel
 
 
 @dataclass
 class LoadedFlow:
     """A pipeline in memory."""
 
-    pipeline: Any
-    """Keeps the encoders until the prompts are encoded; its transformer is not the trained one."""
-    transformer: Any
+    pipeline: FlowPipeline
+    """Holds the encoders until the prompts are encoded; its transformer is not the trained one."""
+    transformer: ModelMixin | PeftModel
     family: FlowFamily
 
 
 def load_flow(options: FlowConfig, dtype: torch.dtype, *, checkpointing: bool) -> LoadedFlow:
     """Load a pipeline from a folder or the hub; the decoder stays in float32.
 
-    Raises ConfigError where it cannot be loaded; before any weights are read where it is of an
-    unknown class, or is guided in another way than `policy.guidance` says.
+    Raises ConfigError where it cannot be loaded; before any weights are read if its class is
+    unknown, or its guidance is not what `policy.guidance` says.
     """
     family, transformer_config = _described(options)
     _check_guidance(options, transformer_config)
     pipeline = _pipeline(options, dtype)
     transformer = pipeline.transformer
+    assert transformer is not None
     pipeline.vae.to(torch.float32).requires_grad_(False).eval()
     for name in family.text_encoders:
-        encoder = getattr(pipeline, name, None)
+        encoder = pipeline.components.get(name)
         if encoder is not None:
             encoder.requires_grad_(False).eval()
     if checkpointing:
         transformer.enable_gradient_checkpointing()
     if options.lora is not None:
-        transformer = _add_lora(transformer, options, family)
+        return LoadedFlow(pipeline, _add_lora(transformer, options, family), family)
     return LoadedFlow(pipeline, transformer, family)
 
 
-def load_transformer(options: FlowConfig, dtype: torch.dtype) -> Any:
+def load_transformer(options: FlowConfig, dtype: torch.dtype) -> ModelMixin:
     """The bare transformer, to serve as the frozen reference."""
     with _named(options):
         _, transformer = _classes(options)
-        # Not the whole pipeline: its text encoders are larger than what is wanted.
+        # Not the whole pipeline: its text encoders are larger than the transformer.
         model = transformer.from_pretrained(
             options.model, subfolder="transformer", revision=options.revision, dtype=dtype
         )
     return model.requires_grad_(False).eval()
 
 
-def _pipeline(options: FlowConfig, dtype: torch.dtype) -> Any:
+def _pipeline(options: FlowConfig, dtype: torch.dtype) -> FlowPipeline:
     from diffusers import DiffusionPipeline
 
     with _named(options):
@@ -67,7 +74,7 @@ def _pipeline(options: FlowConfig, dtype: torch.dtype) -> Any:
 
 
 def _described(options: FlowConfig) -> tuple[FlowFamily, Mapping[str, Any]]:
-    """Family and transformer's config, from two files of kilobytes; the weights are gigabytes."""
+    """The family and the transformer's config, from two small files; no weights are read."""
     with _named(options):
         pipeline, transformer = _classes(options)
         family = flow_family(pipeline)
@@ -78,18 +85,19 @@ def _described(options: FlowConfig) -> tuple[FlowFamily, Mapping[str, Any]]:
 
 def _classes(options: FlowConfig) -> tuple[str, Any]:
     """The pipeline's class by name, and its transformer's, as `model_index.json` says."""
-    import diffusers
+    from diffusers import DiffusionPipeline
 
-    parts = diffusers.DiffusionPipeline.load_config(options.model, revision=options.revision)
+    parts = DiffusionPipeline.load_config(options.model, revision=options.revision)
     _, transformer = parts.get("transformer", ("", ""))
-    return str(parts.get("_class_name")), getattr(diffusers, transformer, None)
+    return str(parts.get("_class_name")), diffusers_class(transformer)
 
 
 @contextmanager
 def _named(options: FlowConfig) -> Iterator[None]:
     """Turn diffusers' failures to find or read the model into a ConfigError with its name.
 
-    It raises ValueError for what is neither a folder nor a hub name, OSError for missing files.
+    diffusers raises ValueError for what is neither a folder nor a hub name, OSError for missing
+    files.
     """
     try:
         yield
@@ -102,7 +110,7 @@ def _named(options: FlowConfig) -> Iterator[None]:
         ) from error
 
 
-def _add_lora(transformer: Any, options: FlowConfig, family: FlowFamily) -> Any:
+def _add_lora(transformer: ModelMixin, options: FlowConfig, family: FlowFamily) -> PeftModel:
     from peft import LoraConfig, get_peft_model
 
     assert options.lora is not None

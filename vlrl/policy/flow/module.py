@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from vlrl.families.adapters import adapter_off, base_model
+from vlrl.families.interfaces import FlowTransformer
 from vlrl.policy.flow.families import FlowFamily
+
+if TYPE_CHECKING:
+    from diffusers.models.modeling_utils import ModelMixin
+    from peft import PeftModel
 
 
 class Velocity(nn.Module):
@@ -16,7 +21,7 @@ class Velocity(nn.Module):
 
     def __init__(
         self,
-        transformer: Any,
+        transformer: ModelMixin | PeftModel,
         family: FlowFamily,
         cfg_scale: float | None,
         distilled_scale: float | None,
@@ -30,10 +35,9 @@ class Velocity(nn.Module):
         self.detach_unconditional = detach_unconditional
 
     @property
-    def core(self) -> Any:
+    def core(self) -> FlowTransformer:
         """The diffusers model below a possible LoRA wrapper."""
-        base = getattr(self.transformer, "get_base_model", None)
-        return base() if base is not None else self.transformer
+        return base_model(self.transformer)
 
     def forward(
         self,
@@ -48,11 +52,11 @@ class Velocity(nn.Module):
         """Velocities, float32 [R, C, H, W].
 
         x: [R, C, H, W]; sigma: [R]; context: [R, L, D]; pooled: [R, D']; the negatives, [1, ...],
-        only with classifier-free guidance. `reference` switches a LoRA adapter off.
+        only with classifier-free guidance. `reference` disables a LoRA adapter.
         """
         dtype = next(self.transformer.parameters()).dtype
         x, context, pooled = x.to(dtype), context.to(dtype), pooled.to(dtype)
-        with self.transformer.disable_adapter() if reference else nullcontext():
+        with adapter_off(self.transformer, reference):
             if self.cfg_scale is None:
                 return self._velocity(x, sigma, context, pooled)
             assert negative_context is not None
@@ -60,18 +64,18 @@ class Velocity(nn.Module):
             R = x.shape[0]
             no_context = negative_context.to(dtype).expand(R, -1, -1)
             no_pooled = negative_pooled.to(dtype).expand(R, -1)
-            if self.detach_unconditional:  # in sampling too: the same batches, the same rounding
+            if self.detach_unconditional:  # in sampling too: same batches, same rounding
                 with torch.no_grad():
-                    without = self._velocity(x, sigma, no_context, no_pooled)
-                given = self._velocity(x, sigma, context, pooled)
+                    unconditional = self._velocity(x, sigma, no_context, no_pooled)
+                conditional = self._velocity(x, sigma, context, pooled)
             else:
-                without, given = self._velocity(
+                unconditional, conditional = self._velocity(
                     torch.cat([x, x]),
                     torch.cat([sigma, sigma]),
                     torch.cat([no_context, context]),
                     torch.cat([no_pooled, pooled]),
                 ).chunk(2)
-            return without + self.cfg_scale * (given - without)
+            return unconditional + self.cfg_scale * (conditional - unconditional)
 
     def _velocity(self, x: Tensor, sigma: Tensor, context: Tensor, pooled: Tensor) -> Tensor:
         out = self.family.velocity(

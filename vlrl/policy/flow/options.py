@@ -15,24 +15,24 @@ class FlowLoraConfig(Section):
 
     rank: PositiveInt = 32
     alpha: PositiveInt = 64
-    target_modules: tuple[str, ...] = Field((), description="none given = the family's own")
+    target_modules: tuple[str, ...] = Field((), description="empty = the family's own")
 
 
 class WindowConfig(Section):
     """Which steps are stochastic, and so trained; all others follow the ODE.
 
-    The same steps on all ranks, in every run and whatever its seed: they follow from the number of
-    optimizer steps alone.
+    The same steps on all ranks and for every seed: they depend on the number of optimizer steps
+    alone.
     """
 
     num_steps: PositiveInt = 2
     placement: Literal["fixed", "random", "sliding"] = "fixed"
     start: NonNegativeInt = Field(0, description="first step that may be in the window")
     stop: PositiveInt | None = Field(
-        None, description="first step that may not; none given = the last of the schedule"
+        None, description="first step that may not; None = the last of the schedule"
     )
     slide_every: PositiveInt = Field(
-        25, description="optimizer steps after which a sliding window moves on by one (MixGRPO)"
+        25, description="optimizer steps after which a sliding window moves by one step (MixGRPO)"
     )
 
 
@@ -57,7 +57,7 @@ class FlowConfig(PolicyOptions):
     dynamics: Literal["flow_sde", "cps", "dance_sde"] = "flow_sde"
     noise_level: float = Field(0.7, gt=0, description="cps: at most 1")
     window: WindowConfig | None = Field(
-        None, description="none = every step but the last is stochastic and trained"
+        None, description="None = every step but the last is stochastic and trained"
     )
     logp_scale: Literal["dims", "sqrt_dims", "one", "cps_published"] = Field(
         "dims", description="what a log-density is divided by; see vlrl/algo/flow.py"
@@ -70,32 +70,32 @@ class FlowConfig(PolicyOptions):
     latent_dtype: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="latents are rounded to it before their log-prob is taken"
     )
-    same_noise: bool = Field(False, description="a group starts from one noise")
-    stack_steps: bool = Field(True, description="the trained steps of a chunk in one forward")
+    same_noise: bool = Field(False, description="all images of a group start from the same noise")
+    stack_steps: bool = Field(True, description="all trained steps of a chunk in one forward pass")
     max_prompt_tokens: PositiveInt = Field(128, description="T5's part of the prompt")
     prompt_cache: str | None = Field(
-        None, description="folder of encoded prompts, kept between runs; none = in memory"
+        None, description="folder of encoded prompts, kept between runs; None = in memory"
     )
     sample_batch_size: PositiveInt = Field(32, description="images denoised together")
     decode_batch_size: PositiveInt = Field(8, description="images decoded together")
 
     def unused_under(self, objective: str) -> list[str]:
-        """Options that were set and would do nothing under an objective.
+        """Options that are set but have no effect under an objective.
 
-        DiffusionNFT follows the ODE and trains finished images at noise levels of its own; with
-        one noise a group all its images would be the same one.
+        DiffusionNFT follows the ODE and trains finished images at noise levels of its own; with the
+        same noise, all images of a group would be identical.
         """
         names = ("dynamics", "noise_level", "window", "logp_scale", "kl", "ratio", "guard_by_dt",
                  "same_noise") if objective == "nft" else ()  # fmt: skip
-        fields = type(self).model_fields
-        return [name for name in names if getattr(self, name) != fields[name].default]
+        fields, values = type(self).model_fields, dict(self)
+        return [name for name in names if values[name] != fields[name].default]
 
     @model_validator(mode="after")
     def _check(self) -> FlowConfig:
         if self.dynamics == "cps" and self.noise_level > 1:
             raise ValueError("noise_level: cps takes at most 1 (all noise is fresh)")
         if self.guard_by_dt and self.ratio != "guard":
-            raise ValueError("guard_by_dt belongs to ratio: guard")
+            raise ValueError("guard_by_dt needs ratio: guard")
         if self.ratio == "guard" and self.logp_scale != "dims":
             raise ValueError("ratio: guard is defined for logp_scale: dims")
         stop = self.num_steps - 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from vlrl.algo.flow import guarded_logp, kl_to_reference, log_density, logp_divisor
+from vlrl.algo.flow import Step, guarded_logp, kl_to_reference, log_density, logp_divisor
 from vlrl.algo.nft import nft_loss, optimality
 from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
@@ -25,6 +25,10 @@ from vlrl.policy.flow.trajectory import EncodedCaption, FlowTrajectory
 from vlrl.protocols import Evaluation, Policy, PolicySetup, Ready, Regression
 from vlrl.seeds import row_seed
 from vlrl.types import Finish, Rollout, Sample
+
+if TYPE_CHECKING:
+    from diffusers.models.modeling_utils import ModelMixin
+    from peft import PeftModel
 
 
 class FlowPolicy(Policy[FlowTrajectory]):
@@ -44,7 +48,7 @@ class FlowPolicy(Policy[FlowTrajectory]):
         self.max_tokens_per_chunk = setup.max_tokens_per_chunk
         self.with_kl = setup.kl_estimator is not None
         if setup.regression is not None and not isinstance(setup.regression, NftConfig):
-            raise ConfigError(f"flow policies know no objective with {setup.regression!r}")
+            raise ConfigError(f"flow policies have no objective with {setup.regression!r}")
         self.nft = setup.regression
         loaded = load_flow(options, setup.dtype, checkpointing=setup.checkpointing)
         self.pipeline, self.family = loaded.pipeline, loaded.family
@@ -68,13 +72,13 @@ class FlowPolicy(Policy[FlowTrajectory]):
         return self._module(load_transformer(self.options, dtype))
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Encode all prompts, then free the text encoders; moves the decoder to the GPU."""
+        """Encode all prompts, free the text encoders, and move the decoder to the device."""
         device = self.device
         texts = [_text(sample) for sample in samples]
         if self.options.guidance == "cfg":
             texts.append(self.options.negative_prompt)
         for name in self.family.text_encoders:
-            encoder = getattr(self.pipeline, name, None)
+            encoder = self.pipeline.components.get(name)
             if encoder is not None:
                 encoder.to(device)
 
@@ -101,8 +105,8 @@ class FlowPolicy(Policy[FlowTrajectory]):
         greedy: bool = False,
         ready: Ready | None = None,
     ) -> tuple[list[Rollout], FlowTrajectory]:
-        """`num_each` images for each sample, from noise that depends on seed, sample and place in
-        the group alone; `greedy` follows the ODE to the end."""
+        """`num_each` images for each sample, from noise that depends only on seed, sample and place
+        in the group; `greedy` follows the ODE to the end."""
         plain = greedy or self.nft is not None
         window = [] if plain else trained_steps(self.options, self.version)
 
@@ -136,7 +140,9 @@ class FlowPolicy(Policy[FlowTrajectory]):
             levels = None
         logp = done.logp
         if self.options.ratio == "guard" and window:
-            logp = logp * torch.tensor([self._steps[i].std for i in window])  # guarded_logp's unit
+            logp = logp * torch.tensor(
+                [self._steps[i].std for i in window]
+            )  # in the unit of guarded_logp
         images = decode_images(self.vae, done.latents, self.options.decode_batch_size)
         group = torch.arange(len(samples)).repeat_interleave(num_each)
         rollouts = [
@@ -181,7 +187,7 @@ class FlowPolicy(Policy[FlowTrajectory]):
         scale = self.options.logp_scale
         shared = 0
         if self.options.same_noise and num_each > 1:
-            # Until the first stochastic step a group is one image: denoised once.
+            # Until the first stochastic step all images of a group are the same: denoised once.
             shared = window[0] if window else len(steps)
         starts = [_generator(seed, f"{s.seed_name}/start", 0) for s in samples]
         if shared or self.options.same_noise:
@@ -207,7 +213,7 @@ class FlowPolicy(Policy[FlowTrajectory]):
     def _with(
         self, prompts: Sequence[EncodedCaption], num_each: int
     ) -> Callable[[Tensor, float], Tensor]:
-        """The velocity field of a batch of groups."""
+        """The velocity field for the prompts of a batch of groups."""
         context, pooled = self._stacked(prompts)
         context = context.repeat_interleave(num_each, dim=0)
         pooled = pooled.repeat_interleave(num_each, dim=0)
@@ -222,9 +228,9 @@ class FlowPolicy(Policy[FlowTrajectory]):
     def evaluate(
         self, trajectory: FlowTrajectory, *, with_entropy_grad: bool = False
     ) -> Evaluation:
-        """Scaled log-densities and KL of the trajectory's steps now, with gradient.
+        """Scaled log-densities and KL of the steps under the current weights, with gradient.
 
-        The entropy of a step does not depend on the weights, so there is none to report.
+        The entropy of a step does not depend on the weights, so none is reported.
         """
         if with_entropy_grad:
             raise ConfigError("algo.entropy_coef: a denoising step's entropy is fixed; set 0")
@@ -277,7 +283,7 @@ class FlowPolicy(Policy[FlowTrajectory]):
 
     @torch.no_grad()
     def regression_target(self, trajectory: FlowTrajectory) -> Tensor:
-        """Velocities of now at the noised images, [B, T, C, H, W]."""
+        """Velocities of the current weights at the noised images, [B, T, C, H, W]."""
         v = self._velocities(self._call, trajectory)
         return v.view(trajectory.before.shape).cpu()
 
@@ -291,7 +297,7 @@ class FlowPolicy(Policy[FlowTrajectory]):
         return v.view(trajectory.before.shape).cpu()
 
     def plan(self, trajectory: FlowTrajectory, rows: Sequence[int]) -> list[list[int]]:
-        """Cut rows into chunks of one forward each; a row's trained steps stay together."""
+        """Cut rows into chunks of one forward pass each; a row's trained steps stay together."""
         num_text = trajectory.prompts[0].context.shape[0]
         passes = 2 if self.options.guidance == "cfg" else 1
         # Stacked or not, one backward pass goes through all trained steps of a chunk.
@@ -347,10 +353,10 @@ class FlowPolicy(Policy[FlowTrajectory]):
         return self._stacked([self.captions[self.options.negative_prompt]])
 
     @property
-    def _steps(self) -> list[Any]:
+    def _steps(self) -> list[Step]:
         return steps_of(self.options, self.sigmas, list(range(self.options.num_steps - 1)))
 
-    def _module(self, transformer: Any) -> Velocity:
+    def _module(self, transformer: ModelMixin | PeftModel) -> Velocity:
         options = self.options
         return Velocity(
             transformer,
@@ -377,5 +383,5 @@ def _text(sample: Sample) -> str:
 
 
 def _generator(seed: int, name: str, index: int) -> torch.Generator:
-    """An image's own noise, on CPU."""
+    """The generator of an image's own noise, on CPU."""
     return torch.Generator().manual_seed(row_seed(seed, name, index))

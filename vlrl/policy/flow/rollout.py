@@ -1,4 +1,4 @@
-"""Sampling: noise to latents, along the ODE except in the window, where every step is an action."""
+"""Sampling: noise to latents, along the ODE except in the window, whose steps are actions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vlrl.algo.flow import Step, log_density, logp_divisor
+from vlrl.families.interfaces import LatentDecoder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -44,8 +45,8 @@ def denoise(
     """Run all steps on `start` [R, C, H, W].
 
     Every state is rounded to `dtype` before its density is taken and before the next step reads
-    it, so that what is stored is what happened, and the update meets the very same numbers.
-    generators: one a row, on CPU, so that an image does not depend on its batch.
+    it, so that the stored states are the sampled ones and the update sees the same numbers.
+    generators: one per row, on CPU, so that an image does not depend on its batch.
     """
     x = start.to(dtype)
     before, after, means, logps = [], [], [], []
@@ -75,9 +76,9 @@ def denoise(
 def noised(
     done: Denoised, sigmas: Sequence[float], num: int, generators: Sequence[torch.Generator]
 ) -> tuple[Denoised, Tensor]:
-    """The final latents at `num` noise levels of the schedule each, and the levels [R, T].
+    """The final latents, each noised to `num` levels of the schedule, and the levels [R, T].
 
-    An image's levels are drawn without repetition while there are enough.
+    The levels of an image are distinct as long as the schedule has enough of them.
     """
     levels, states = [], []
     clean = done.latents.cpu()
@@ -103,13 +104,12 @@ def _stack(parts: list[Tensor], like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def decode_images(vae: object, latents: Tensor, batch_size: int) -> list[Tensor]:
-    """Latents [R, C, H, W] -> uint8 images [H, W, 3] on CPU, some at a time."""
-    config = vae.config  # type: ignore[attr-defined]
-    shift = config.shift_factor or 0.0
+def decode_images(vae: LatentDecoder, latents: Tensor, batch_size: int) -> list[Tensor]:
+    """Latents [R, C, H, W] -> uint8 images [H, W, 3] on CPU, `batch_size` at a time."""
+    shift, scale = vae.config["shift_factor"] or 0.0, vae.config["scaling_factor"]
     images: list[Tensor] = []
     for part in latents.float().split(batch_size):
-        decoded = vae.decode(part / config.scaling_factor + shift, return_dict=False)[0]  # type: ignore[attr-defined]
+        decoded = vae.decode(part / scale + shift, return_dict=False)[0]
         unit = (decoded / 2 + 0.5).clamp(0, 1)
         images += list((unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
     return images

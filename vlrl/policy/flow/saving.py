@@ -5,19 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from vlrl.policy.flow.policy import FlowPolicy
 
 ADAPTER_PREFIX = "transformer.base_model.model."
 
 
-def save_flow(policy: Any, folder: str, weights: Mapping[str, Tensor]) -> None:
-    """Write what `from_pretrained` or `load_lora_weights` loads.
+def save_flow(policy: FlowPolicy, folder: str, weights: Mapping[str, Tensor]) -> None:
+    """Write a folder that `from_pretrained` or `load_lora_weights` reads.
 
     weights: the module's parameters by name. With LoRA the folder holds the adapter alone.
-    Otherwise it is a whole pipeline where the start was a local folder, and the transformer alone
-    where it came from the hub: the other parts are unchanged and stay where they are.
+    Otherwise it holds a whole pipeline if the model was loaded from a local folder, and the
+    transformer alone if it came from the hub, where the other parts still are.
     """
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -33,15 +36,19 @@ def save_flow(policy: Any, folder: str, weights: Mapping[str, Tensor]) -> None:
     policy.module.core.save_pretrained(out / "transformer", state_dict=own, safe_serialization=True)
 
 
-def _save_adapter(policy: Any, out: Path, weights: Mapping[str, Tensor]) -> None:
+def _save_adapter(policy: FlowPolicy, out: Path, weights: Mapping[str, Tensor]) -> None:
+    from peft import PeftModel
+
     layers = {
         name.removeprefix(ADAPTER_PREFIX).replace(".default", ""): tensor
         for name, tensor in weights.items()
         if "lora_" in name
     }
     # diffusers keeps the scale (alpha / rank) in the file's metadata.
-    config = policy.module.transformer.peft_config["default"].to_dict()
-    type(policy.pipeline).save_lora_weights(
+    transformer = policy.module.transformer
+    assert isinstance(transformer, PeftModel)
+    config = transformer.peft_config["default"].to_dict()
+    policy.pipeline.save_lora_weights(
         save_directory=str(out),
         transformer_lora_layers=layers,
         transformer_lora_adapter_metadata=config,

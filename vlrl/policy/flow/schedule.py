@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
 
 from vlrl.algo.flow import STEPS, Step, euler
+from vlrl.families.interfaces import Scheduler
 from vlrl.policy.flow.options import FlowConfig
 
 
-def noise_levels(scheduler: Any, num_steps: int, num_image_tokens: int) -> list[float]:
+def noise_levels(scheduler: Scheduler, num_steps: int, num_image_tokens: int) -> list[float]:
     """Sigmas of a schedule, [num_steps + 1], from 1 (noise) to 0, as diffusers' pipelines set them.
 
-    A scheduler with dynamic shifting (FLUX) shifts by the number of image tokens, and starts from
+    With dynamic shifting (FLUX) the shift depends on the number of image tokens, and is applied to
     evenly spaced sigmas.
     """
     config = scheduler.config
@@ -32,8 +32,8 @@ def noise_levels(scheduler: Any, num_steps: int, num_image_tokens: int) -> list[
 def trained_steps(options: FlowConfig, version: int) -> list[int]:
     """Indices of the stochastic steps of rollouts by weights of this version.
 
-    They follow from the version alone, so that they are the same on all ranks and for groups that
-    are drawn again within a step.
+    They depend on the version alone, so that they are the same on all ranks and for groups that
+    are resampled within a step.
     """
     window = options.window
     if window is None:
@@ -50,7 +50,7 @@ def trained_steps(options: FlowConfig, version: int) -> list[int]:
 
 
 def steps_of(options: FlowConfig, sigmas: list[float], stochastic: list[int]) -> list[Step]:
-    """Every step of a rollout: the chosen ones with noise, the others along the ODE."""
+    """Every step of a rollout: the `stochastic` ones with noise, all others along the ODE."""
     return [
         STEPS[options.dynamics](sigmas[i], sigmas[i + 1], options.noise_level, sigmas[1])
         if i in stochastic

@@ -21,7 +21,7 @@ class EncodedCaption:
 
 @dataclass(frozen=True)
 class FlowTrajectory:
-    """The trained steps of several images; T of them each, legend in vlrl/types.py."""
+    """The T trained steps of several images; legend in vlrl/types.py."""
 
     before: Tensor
     """Latents before each trained step, [B, T, C, H, W], in the storage dtype."""
@@ -36,14 +36,14 @@ class FlowTrajectory:
     steps: tuple[int, ...]
     """Index of each trained step in the schedule, T of them."""
     prompts: tuple[EncodedCaption, ...]
-    """One a group."""
+    """One per group."""
     levels: Tensor | None = None
-    """Noise level of every entry, [B, T], where it is not that of `steps`: noised final images,
-    for objectives without log-probs. `before` is then noised, `after` clean."""
+    """Noise level of every entry, [B, T], where it differs from that of `steps`: noised final
+    images, for objectives without log-probs. `before` is then noised, `after` clean."""
     mean: Tensor | None = None
     """Mean of each step when it was sampled, [B, T, C, H, W]; kept for `ratio: guard` only."""
     reference: Tensor | None = None
-    """Velocity of the reference policy, [B, T, C, H, W]; None where no KL is asked for."""
+    """Velocity of the reference policy, [B, T, C, H, W]; None without a KL penalty."""
 
     @property
     def stage(self) -> Tensor | None:
@@ -54,7 +54,7 @@ class FlowTrajectory:
         return self.before.shape[0]
 
     def select(self, rows: Sequence[int]) -> FlowTrajectory:
-        """The trajectory of some rows; the prompts stay, since rows name them by index."""
+        """The trajectory of some rows; the prompts stay, since rows refer to them by index."""
         index = torch.as_tensor(rows, dtype=torch.long)
         return replace(
             self,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
+from vlrl.families.interfaces import CodeDecoder, PixelScaler
 from vlrl.policy.distribution import draw
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
 from vlrl.policy.token_trajectory import EncodedPrompt
@@ -25,9 +25,9 @@ def write_tokens(
     *,
     greedy: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Image tokens and their log-probs, [R, T] each, on CPU; a prompt and a seed a row.
+    """Image tokens and their log-probs, [R, T] each, on CPU; one prompt and one seed per row.
 
-    Every row draws with numbers of its own seed, so an image does not depend on its batch.
+    Every row draws numbers from its own seed, so an image does not depend on its batch.
     """
     device = module.kept.device
     uniforms = uniform_rows(seeds, num_tokens).to(device)
@@ -56,15 +56,19 @@ def stacked(prompts: Sequence[EncodedPrompt], pad_id: int) -> tuple[Tensor, Tens
 
 @torch.no_grad()
 def decode_images(
-    decoder: nn.Module, image_processor: Any, tokens: Tensor, batch_size: int, device: torch.device
+    decoder: CodeDecoder,
+    image_processor: PixelScaler,
+    tokens: Tensor,
+    batch_size: int,
+    device: torch.device,
 ) -> list[Tensor]:
-    """Tokens [R, T] -> uint8 images [H, W, 3] on CPU, some at a time."""
+    """Tokens [R, T] -> uint8 images [H, W, 3] on CPU, `batch_size` at a time."""
     decoder.to(device)
     mean = torch.tensor(image_processor.image_mean, device=device)
     std = torch.tensor(image_processor.image_std, device=device)
     images: list[Tensor] = []
     for part in tokens.split(batch_size):
-        decoded = decoder.decode(part.to(device)).permute(0, 2, 3, 1)  # type: ignore[operator]
+        decoded = decoder.decode(part.to(device)).permute(0, 2, 3, 1)
         unit = (decoded * std + mean).clamp(0, 1)
         images += list((unit * 255).round().to(torch.uint8).cpu())
     return images

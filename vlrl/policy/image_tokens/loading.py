@@ -1,17 +1,22 @@
-"""A Janus checkpoint in two parts: what writes image tokens and is trained, and what is not."""
+"""A Janus checkpoint in two parts: the trained one, which writes image tokens, and the rest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-import transformers
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import AutoProcessor, JanusForConditionalGeneration, JanusVQVAE
 
 from vlrl.errors import ConfigError, did_you_mean
+from vlrl.families.classes import transformers_class
+from vlrl.families.interfaces import CodeDecoder, ImageWriterProcessor
 from vlrl.policy.image_tokens.options import ImageTokensConfig
 from vlrl.policy.vision_language.loading import add_lora, attention_named, read_config
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 MODEL_CLASSES = {"janus": "JanusForConditionalGeneration"}
 """By the `model_type` in the checkpoint's config.json."""
@@ -23,50 +28,51 @@ class Special:
 
     pad: int
     kept: tuple[int, ...]
-    """Begin of text and begin of image: what an unconditional prompt still says."""
+    """Begin of text and begin of image, which an unconditional prompt keeps."""
 
 
 @dataclass
 class LoadedImageModel:
     """A checkpoint in memory."""
 
-    model: Any
-    """Language model, generation embeddings, aligner and head, perhaps with an adapter."""
-    decoder: nn.Module
+    model: JanusForConditionalGeneration | PeftModel
+    """Language model, generation embeddings, aligner and head, possibly with an adapter."""
+    decoder: CodeDecoder
     """The VQ model, frozen, float32."""
     unused: dict[str, Tensor]
-    """Weights that only an export needs, on CPU: vision tower, aligner, language head."""
-    processor: Any
+    """Weights needed only for export, on CPU: vision tower, aligner, language head."""
+    processor: ImageWriterProcessor
     special: Special
 
 
 def load_image_model(
     options: ImageTokensConfig, dtype: torch.dtype, *, checkpointing: bool
 ) -> LoadedImageModel:
-    """Load a checkpoint from a folder or the hub; ConfigError where it is no such model."""
+    """Load a checkpoint from a folder or the hub; ConfigError for any other kind of model."""
     model = _whole(options, dtype)
-    processor = transformers.AutoProcessor.from_pretrained(options.model, revision=options.revision)
-    if not getattr(processor, "chat_template", None):
+    processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
+    if not processor.chat_template:
         raise ConfigError(f"policy.model {options.model!r}: its processor has no chat template")
     special = _special(model, processor, options.model)
-    _check_grid(model.config, options.model)
+    _check_grid(model, options.model)
     decoder, unused = _take_out(model)
     _freeze_all_but_generation(model)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.lora is not None:
-        model = add_lora(model, options.lora)
+        adapted = add_lora(model, options.lora)
+        return LoadedImageModel(adapted, decoder.float(), unused, processor, special)
     return LoadedImageModel(model, decoder.float(), unused, processor, special)
 
 
-def load_generator(options: ImageTokensConfig, dtype: torch.dtype) -> Any:
-    """The part that writes image tokens alone, to serve as the frozen reference."""
+def load_generator(options: ImageTokensConfig, dtype: torch.dtype) -> JanusForConditionalGeneration:
+    """Only the part that writes image tokens, to serve as the frozen reference."""
     model = _whole(options, dtype)
     _take_out(model)
     return model.requires_grad_(False).eval()
 
 
-def _whole(options: ImageTokensConfig, dtype: torch.dtype) -> Any:
+def _whole(options: ImageTokensConfig, dtype: torch.dtype) -> JanusForConditionalGeneration:
     config = read_config(options.model, options.revision)
     if config.model_type not in MODEL_CLASSES:
         raise ConfigError(
@@ -74,7 +80,7 @@ def _whole(options: ImageTokensConfig, dtype: torch.dtype) -> Any:
             f"{config.model_type!r}; {did_you_mean(config.model_type, MODEL_CLASSES)}"
         )
     with attention_named(options.attn_implementation):
-        return getattr(transformers, MODEL_CLASSES[config.model_type]).from_pretrained(
+        return transformers_class(MODEL_CLASSES[config.model_type]).from_pretrained(
             options.model,
             revision=options.revision,
             dtype=dtype,
@@ -82,33 +88,35 @@ def _whole(options: ImageTokensConfig, dtype: torch.dtype) -> Any:
         )
 
 
-def _special(model: Any, processor: Any, name: str) -> Special:
-    """The tokens that the checkpoint's own `generate` uses.
+def _special(
+    model: JanusForConditionalGeneration, processor: ImageWriterProcessor, name: str
+) -> Special:
+    """The special tokens that the checkpoint's own `generate` uses.
 
     The begin of image comes from the tokenizer: transformers 5.23 drops the generation config's
-    own `generation_kwargs.boi_token_id` on loading.
+    `generation_kwargs.boi_token_id` on loading.
     """
     config, tokenizer = model.generation_config, processor.tokenizer
-    found = {
-        "pad_token": _first(config.pad_token_id, tokenizer.pad_token_id),
-        "bos_token": _first(config.bos_token_id, tokenizer.bos_token_id),
-        "boi_token": tokenizer.convert_tokens_to_ids(processor.image_start_token),
-    }
-    lacking = [key for key, value in found.items() if value is None]
-    if lacking:
+    pad = _first(config.pad_token_id, tokenizer.pad_token_id)
+    bos = _first(config.bos_token_id, tokenizer.bos_token_id)
+    boi = tokenizer.convert_tokens_to_ids(processor.image_start_token)
+    if pad is None or bos is None or boi is None:
+        found = {"pad_token": pad, "bos_token": bos, "boi_token": boi}
+        lacking = [key for key, value in found.items() if value is None]
         raise ConfigError(
             f"policy.model {name!r}: neither its generation_config.json nor its tokenizer states "
             f"{', '.join(lacking)}, which image generation needs"
         )
-    return Special(int(found["pad_token"]), (int(found["bos_token"]), int(found["boi_token"])))
+    return Special(pad, (bos, boi))
 
 
-def _first(*ids: int | None) -> Any:
+def _first(*ids: int | None) -> int | None:
     return next((i for i in ids if i is not None), None)
 
 
-def _check_grid(config: Any, name: str) -> None:
-    written, decoded = config.vision_config.num_image_tokens, config.vq_config.num_patches**2
+def _check_grid(model: JanusForConditionalGeneration, name: str) -> None:
+    written = model.model.vision_model.config.num_image_tokens
+    decoded = model.model.vqmodel.config.num_patches**2
     if written != decoded:
         raise ConfigError(
             f"policy.model {name!r}: vision_config.num_image_tokens is {written}, but its VQ "
@@ -116,17 +124,17 @@ def _check_grid(config: Any, name: str) -> None:
         )
 
 
-def _take_out(model: Any) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Take out what writing image tokens never runs, so that no GPU holds it.
+def _take_out(model: JanusForConditionalGeneration) -> tuple[JanusVQVAE, dict[str, Tensor]]:
+    """Remove the parts that writing image tokens does not use, so that they take no GPU memory.
 
-    The language head stays where it is the embeddings' own weight.
+    The language head stays if it shares its weight with the embeddings.
     """
     decoder = model.model.vqmodel.requires_grad_(False).eval()
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     places = {"model.vision_model": "vision_model", "model.aligner": "aligner"}
     unused: dict[str, Tensor] = {}
     for prefix, name in places.items():
-        part = getattr(model.model, name)
+        part = model.model.get_submodule(name)
         unused |= {f"{prefix}.{key}": value for key, value in part.state_dict().items()}
         delattr(model.model, name)
     if not tied:
@@ -136,7 +144,7 @@ def _take_out(model: Any) -> tuple[nn.Module, dict[str, Tensor]]:
     return decoder, unused
 
 
-def _freeze_all_but_generation(model: Any) -> None:
+def _freeze_all_but_generation(model: JanusForConditionalGeneration) -> None:
     model.requires_grad_(False)
     core = model.model
     parts = (

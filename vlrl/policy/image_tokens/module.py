@@ -8,45 +8,49 @@ and entropy the update computes, with gradient through both halves.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vlrl.families.adapters import adapter_off, base_model
 from vlrl.policy.distribution import Sampling, entropy, log_probs
 from vlrl.policy.image_tokens.loading import Special
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import Cache, JanusForConditionalGeneration
+
 
 class ImageTokenLogProbs(nn.Module):
-    """Log-probs and entropies of given image tokens under a Janus model."""
+    """Log-probs and entropies of image tokens under a Janus model."""
 
     nothing: Tensor
     kept: Tensor
 
     def __init__(
         self,
-        model: Any,
+        model: JanusForConditionalGeneration | PeftModel,
         sampling: Sampling,
         guidance_scale: float,
         special: Special,
         num_head_chunks: int,
     ) -> None:
         super().__init__()
-        self.model: Any = model
+        self.model = model
         self.sampling = sampling
         self.guidance_scale = guidance_scale
         self.special = special
         self.num_head_chunks = num_head_chunks
-        # No image token is forbidden: each has its code.
+        # No image token is forbidden: each has a code.
         self.register_buffer("nothing", torch.zeros(0, dtype=torch.long), persistent=False)
         self.register_buffer("kept", torch.tensor(special.kept), persistent=False)
 
     @property
-    def core(self) -> Any:
+    def core(self) -> JanusForConditionalGeneration:
         """The transformers model below a possible LoRA wrapper."""
-        base = getattr(self.model, "get_base_model", None)
-        return base() if base is not None else self.model
+        return base_model(self.model)
 
     @property
     def passes(self) -> int:
@@ -64,19 +68,19 @@ class ImageTokenLogProbs(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies of image tokens [R, T], float32 [R, T] each.
 
-        prompt_ids, positions, mask: [R, P], padded on the left. `reference` switches a LoRA
-        adapter off: the model before training.
+        prompt_ids, positions, mask: [R, P], padded on the left. `reference` disables a LoRA
+        adapter: the model before training.
         """
         R, T = tokens.shape
         first = prompt_ids.shape[1] - 1
-        with self.model.disable_adapter() if reference else nullcontext():
-            # The last token predicts nothing: it needs no column.
+        with adapter_off(self.model, reference):
+            # The last token predicts nothing, so it needs no column.
             embeds = torch.cat([self.embed_prompt(prompt_ids), self.embed(tokens[:, :-1])], 1)
             steps = torch.arange(1, T, device=tokens.device)
             places = torch.cat([positions, positions[:, -1:] + steps], 1)
             seen = torch.cat([mask, mask.new_ones(R, T - 1)], 1)
             hidden = self.hidden(embeds, places, seen)[:, first:]
-            # Both halves of a guided action beside each other: [R T, passes, D].
+            # Both halves of a guided action next to each other: [R T, passes, D].
             hidden = hidden.reshape(self.passes, R * T, -1).transpose(0, 1)
             logp, ent = self._score(hidden, tokens.flatten(), entropy_grad)
         return logp.view(R, T), ent.view(R, T)
@@ -84,7 +88,7 @@ class ImageTokenLogProbs(nn.Module):
     def embed_prompt(self, prompt_ids: Tensor) -> Tensor:
         """Embeddings of prompts [R, P] -> [passes x R, P, D], the unconditional ones last.
 
-        As Janus builds them: same length, all but the begin of text and of image padding tokens.
+        As Janus builds them: of the same length, padding except the begin of text and of image.
         """
         if self.passes == 2:
             empty = torch.where(torch.isin(prompt_ids, self.kept), prompt_ids, self.special.pad)
@@ -97,7 +101,9 @@ class ImageTokenLogProbs(nn.Module):
         embeds = core.generation_aligner(core.generation_embeddings(tokens))
         return embeds.repeat(self.passes, 1, 1)
 
-    def hidden(self, embeds: Tensor, positions: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+    def hidden(
+        self, embeds: Tensor, positions: Tensor, mask: Tensor, cache: Cache | None = None
+    ) -> Tensor:
         """Last hidden states [passes x R, S, D]; positions [R, S] and mask [R, L] are repeated."""
         return self.core.model.language_model(
             inputs_embeds=embeds,
@@ -118,7 +124,10 @@ class ImageTokenLogProbs(nn.Module):
         return log_probs(guided, self.sampling, self.nothing, taken)
 
     def _score(self, hidden: Tensor, targets: Tensor, entropy_grad: bool) -> tuple[Tensor, Tensor]:
-        """In chunks, since [A, V] at once would not fit; their number is the same on all ranks."""
+        """Log-probs and entropies in chunks, since [A, V] at once would not fit.
+
+        The number of chunks is the same on every rank.
+        """
         logps, entropies = [], []
         for rows, wanted in zip(
             hidden.tensor_split(self.num_head_chunks),
@@ -126,7 +135,7 @@ class ImageTokenLogProbs(nn.Module):
             strict=True,
         ):
             if torch.is_grad_enabled() and rows.requires_grad:
-                # The logits of a chunk are made again in the backward pass, not kept.
+                # The logits of a chunk are recomputed in the backward pass, not stored.
                 logp, ent = checkpoint(
                     self._score_chunk, rows, wanted, entropy_grad, use_reentrant=False
                 )

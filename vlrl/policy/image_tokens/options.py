@@ -22,6 +22,6 @@ class ImageTokensConfig(PolicyOptions):
         5.0, ge=1, description="classifier-free guidance, in sampling and training; 1 = off"
     )
     sample_batch_size: PositiveInt = Field(
-        32, description="images sampled together; guidance takes two rows an image"
+        32, description="images sampled together; guidance takes two rows per image"
     )
     decode_batch_size: PositiveInt = Field(8, description="images decoded together")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.protocols import PolicySetup
 from vlrl.seeds import row_seed
 from vlrl.types import Finish, Rollout, Sample
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import JanusForConditionalGeneration
 
 
 class ImageTokenPolicy(TokenPolicy):
@@ -37,7 +41,7 @@ class ImageTokenPolicy(TokenPolicy):
         self.decoder, self.unused = loaded.decoder, loaded.unused
         self.encoder = ImagePromptEncoder(self.processor)
         module = self._module(loaded.model)
-        vq = module.core.config.vq_config
+        vq = self.decoder.config
         self.num_image_tokens: int = vq.num_patches**2
         self.side_px: int = vq.num_patches * 2 ** (len(vq.channel_multiplier) - 1)
         super().__init__(module, setup, options.sample_batch_size)
@@ -92,10 +96,11 @@ class ImageTokenPolicy(TokenPolicy):
         return rollouts, TokenTrajectory(tokens, mask, logp, group, prompts)
 
     def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
-        """Cut rows into chunks of one forward each, alike prompts together, within the budget.
+        """Cut rows into chunks of one forward pass each, within the token budget.
 
-        An image costs its prompt, padded to the chunk's longest, and its tokens; twice that with
-        guidance. An image above the budget is a chunk of its own.
+        Prompts of similar length go together: an image costs its tokens and its prompt, padded to
+        the longest of the chunk; twice that with guidance. One above the budget is a chunk of its
+        own.
         """
         lengths = {b: trajectory.prompts[int(trajectory.group[b])].num_tokens for b in rows}
         chunks: list[list[int]] = []
@@ -126,7 +131,7 @@ class ImageTokenPolicy(TokenPolicy):
         self.module.model.save_pretrained(folder, state_dict=own, safe_serialization=True)
         self.processor.save_pretrained(folder)
 
-    def _module(self, model: Any) -> ImageTokenLogProbs:
+    def _module(self, model: JanusForConditionalGeneration | PeftModel) -> ImageTokenLogProbs:
         options = self.options
         return ImageTokenLogProbs(
             model,

@@ -1,20 +1,19 @@
-"""From a sample's text to the tokens that an image is written after."""
+"""From a sample's text to the prompt tokens that precede an image."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 
 from vlrl.errors import DataError
+from vlrl.families.interfaces import Processor
 from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.types import Sample, TextPart
 
 
 class ImagePromptEncoder:
-    """The checkpoint's chat template, ended by the token that begins an image."""
+    """The checkpoint's chat template, followed by the token that begins an image."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Processor) -> None:
         self.processor = processor
 
     def encode(self, sample: Sample) -> EncodedPrompt:
@@ -26,7 +25,7 @@ class ImagePromptEncoder:
                 if not isinstance(part, TextPart):
                     raise DataError(
                         f"sample {sample.id!r}: the prompt holds an image; policy image_tokens "
-                        "reads text alone"
+                        "reads only text"
                     )
                 content.append({"type": "text", "text": part.text})
             messages.append({"role": message.role, "content": content})

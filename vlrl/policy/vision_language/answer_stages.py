@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
+from vlrl.families.interfaces import Tokenizer
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.protocols import StageStarts
 
 
 def stages_of(pieces: Sequence[str], starts: StageStarts) -> list[int]:
-    """The stage of every token: the one in which its first character stands.
+    """The stage of every token: the one that its first character is in.
 
     pieces: the text of each token.
     """
@@ -27,7 +27,7 @@ def stages_of(pieces: Sequence[str], starts: StageStarts) -> list[int]:
 
 
 def with_stages(
-    trajectory: TokenTrajectory, tokenizer: Any, starts: Callable[[str], StageStarts]
+    trajectory: TokenTrajectory, tokenizer: Tokenizer, starts: Callable[[str], StageStarts]
 ) -> TokenTrajectory:
     """The trajectory with the stage of every token; `starts` finds them in an answer's text."""
     stage = torch.zeros_like(trajectory.tokens)

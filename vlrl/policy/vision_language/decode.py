@@ -1,12 +1,12 @@
-"""Sampling G answers to each prompt, all together, one token a row and step.
+"""Sampling G answers to each prompt, all together, one token per row and step.
 
     shared   prefill [P, L] once -> its keys and values stay [P, ...] -> answers' own cache [P x G]
     plain    prefill [P x G, L]  -> one cache [P x G]
 
-Shared, the prompt of a group goes through the model once, screenshot included, and its keys are
-neither repeated nor read more than once a step. Rows that have ended leave the batch when enough
-have. Every row draws with numbers from its own seed, so an answer does not depend on what is
-sampled beside it.
+When shared, the prompt of a group goes through the model once, images included, and its keys are
+neither repeated nor read more than once per step. Rows that have ended leave the batch once they
+are a quarter of it. Every row draws numbers from its own seed, so an answer does not depend on the
+rest of the batch.
 """
 
 from __future__ import annotations
@@ -40,18 +40,17 @@ class Decoded:
     """[B, T], nats."""
     finish: list[Finish]
     features: list[Tensor | None]
-    """Of each prompt's images, where the module keeps them; else None."""
+    """Features of each prompt's images, if the module keeps them; else None."""
 
 
 class Rules(Protocol):
-    """What may come next in every row, where that is not the same at every step."""
+    """Which tokens may come next in each row, if that changes from step to step."""
 
     def next(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """For some rows, [R]: the kind of the next token, and the token where it is dictated (-1 =
-        it is not)."""
+        """For some rows, [R]: the next token's kind, and the token itself if forced, else -1."""
 
     def take(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """The tokens that came, [R] -> whether each row has ended, bool [R]."""
+        """Accept each row's token, [R] -> whether each row has ended, bool [R]."""
 
 
 @torch.no_grad()
@@ -69,10 +68,10 @@ def decode(
     stopped: Callable[[list[int]], bool] | None = None,
     rules: Rules | None = None,
 ) -> Decoded:
-    """Sample `num_each` answers a prompt; `stopped` may end a row by its tokens (stop strings).
+    """Sample `num_each` answers per prompt; `stopped` may end a row by its tokens (stop strings).
 
-    seeds: one a row, [P x num_each]. With `rules`, they alone say what may come and where a row
-    ends; a dictated token has log-prob 0.
+    seeds: one per row, [P x num_each]. `rules`, if any, decide alone what may come and where a
+    row ends; a forced token has log-prob 0.
     """
     device = module.forbidden.device
     B, T = len(prompts) * num_each, max_new_tokens
@@ -84,13 +83,13 @@ def decode(
     running = torch.ones(B, dtype=torch.bool, device=device)
     for t in range(T):
         rows = state.rows
-        kinds, dictated = (None, None) if rules is None else rules.next(rows)
+        kinds, forced = (None, None) if rules is None else rules.next(rows)
         logp = module.log_probs(state.hidden, kinds)
         token = logp.argmax(-1) if greedy else draw(logp, uniforms[rows, t])
         chosen = logp.gather(-1, token[:, None])[:, 0]
-        if dictated is not None:
-            token = torch.where(dictated < 0, token, dictated)
-            chosen = torch.where(dictated < 0, chosen, 0.0)
+        if forced is not None:
+            token = torch.where(forced < 0, token, forced)
+            chosen = torch.where(forced < 0, chosen, 0.0)
         live = running[rows]
         tokens[rows, t] = torch.where(live, token, pad_id)
         taken[rows, t] = live
@@ -144,7 +143,7 @@ class _State:
         )[:, -1]
 
     def drop_ended(self, running: Tensor) -> None:
-        """Take ended rows out, once they are a quarter: copying the cache costs too."""
+        """Remove ended rows once they are a quarter: copying the cache costs time too."""
         alive = running[self.rows]
         if self.plan is None:
             keep = alive.nonzero()[:, 0]
@@ -166,9 +165,9 @@ class _State:
 
 
 def uniform_rows(seeds: Sequence[int], num_tokens: int) -> Tensor:
-    """What decides each token of each row, in [0, 1), float32 [B, T]; made on CPU.
+    """The uniform numbers in [0, 1) that decide each token of each row, float32 [B, T], on CPU.
 
-    A row's own numbers, so that it does not depend on its batch or device. The type is named: a
+    Each row has its own, so that it does not depend on its batch or device. The type is explicit: a
     thread that loads a model in half precision changes the default of the whole process.
     """
     rows = [
@@ -185,7 +184,7 @@ def _prefill(
     pad_id: int,
     share_prompt: bool,
 ) -> _State:
-    """Encode the prompts, once a group or once a row."""
+    """Encode the prompts, once per group or once per row."""
     device = module.forbidden.device
     encoded = prompts if share_prompt else [p for p in prompts for _ in range(num_each)]
     batch = layout.prefill(encoded, pad_id)
@@ -216,7 +215,7 @@ def _prefill(
 def _features(
     module: TokenLogProbs, batch: layout.Layout, prompts: list[EncodedPrompt], device: torch.device
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Features of the batch's images, and each prompt's own where the module keeps them."""
+    """Features of the batch's images, and those of each prompt if the module keeps them."""
     nothing: list[Tensor | None] = [None] * len(prompts)
     if batch.pixel_values is None or batch.grid_thw is None:
         return None, nothing
@@ -227,7 +226,7 @@ def _features(
 
 
 def _keep_prompts(cache: DynamicCache, mask: Tensor, num_each: int) -> SharedPrompts:
-    """The prompts' keys and values as a decoding step takes them."""
+    """The prompts' keys and values in the form that a decoding step takes."""
     lowest = torch.finfo(torch.float32).min
     padding = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
     padding = padding.masked_fill(mask == 0, lowest)

@@ -2,13 +2,14 @@
 
     update    one row [ prompt | answer 1 | ... | answer G | next group's prompt | ... ]
               masked calls (packed/masked.py), or on CUDA in half precision, where a trial finds
-              them right and faster, two flash calls without a mask (packed/varlen.py)
-    decoding  G queries a group x the one prompt, and each query x its own answer so far
+              them correct and faster, two flash calls without a mask (packed/varlen.py)
+    decoding  G queries per group x its one prompt, and each query x its own answer so far
 
-Nothing is padded in the update, and the prompt is repeated in neither. Exact: the same sums as G
-rows that hold the prompt each. Registered with transformers' AttentionInterface, so that no model
-is patched; a forward pass without a plan is transformers' own sdpa. Idea: PrefixGrouper, arXiv
-2506.05433, which splits a group's attention in two calls but repeats the prompt's keys G times.
+Nothing is padded in the update, and the prompt is repeated in neither. Exact: the same sums as for
+G rows that each hold the prompt. Registered with transformers' AttentionInterface, so that no
+model is patched; a forward pass without a plan is transformers' own sdpa. Idea: PrefixGrouper
+(arXiv 2506.05433), which splits a group's attention into two calls but repeats the prompt's keys G
+times.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ NAME = "vlrl_group"
 
 @dataclass(frozen=True)
 class SharedPrompts:
-    """The plan of a decoding step: prompts' keys and values, kept once a group."""
+    """The plan of a decoding step: prompts' keys and values, stored once per group."""
 
     layers: Sequence[tuple[Tensor, Tensor]]
     """Keys and values of each layer's prompts, [P, heads, L, D] each."""
@@ -42,9 +43,9 @@ class SharedPrompts:
     num_each: int
 
     def select(self, groups: Tensor, num_each: int) -> SharedPrompts:
-        """Some groups, each with another number of rows."""
+        """The plan of some groups, with another number of rows per group."""
         if len(groups) == len(self.padding):
-            return SharedPrompts(self.layers, self.padding, num_each)  # all stay: no copy
+            return SharedPrompts(self.layers, self.padding, num_each)  # nothing to copy
         layers = [(keys[groups], values[groups]) for keys, values in self.layers]
         return SharedPrompts(layers, self.padding[groups], num_each)
 
@@ -60,7 +61,7 @@ def group_attention(
     groups: PackedGroups | SharedPrompts | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention under a plan; [B, heads, L, D] in, [B, L, heads, D] out, as transformers wants."""
+    """Attention under a plan; [B, heads, L, D] in, [B, L, heads, D] out, as in transformers."""
     if groups is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
@@ -83,10 +84,10 @@ def _decode(
     plan: SharedPrompts,
     scaling: float | None,
 ) -> Tensor:
-    """One new token a row, [P x G, heads, 1, D]; `key` and `value` hold the own answers only.
+    """One new token per row, [P x G, heads, 1, D]; `key` and `value` hold each row's answer only.
 
-    The queries of a group, and the query heads that share a key head, go against the prompt
-    together: its keys are read once, not once a row.
+    The queries of a group, and the query heads that share a key head, attend to the prompt in one
+    product: its keys are read once, not once per row.
     """
     k_prompt, v_prompt = prompts
     P, heads, L, D = k_prompt.shape
@@ -112,7 +113,7 @@ def _decode(
 
 
 def register() -> None:
-    """Make the name known to transformers; a second call changes nothing."""
+    """Register the name with transformers; a second call changes nothing."""
     AttentionInterface.register(NAME, group_attention)
     # Passes without a plan need the masks that sdpa needs.
     AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,11 +1,11 @@
 """How prompts and answers are laid out in the rows of one forward pass.
 
-plain    a row an answer:  [ pad | prompt | answer ]            prompts encoded G times
-shared   one row of groups: [ prompt | answer 1 | ... | answer G | next prompt | ... ]
+plain    one row per answer: [ pad | prompt | answer ]          prompts encoded G times
+shared   one row of groups:  [ prompt | answer 1 | ... | answer G | next prompt | ... ]
 
-Both name, for every sampled token, the row and column whose hidden state predicts it, so that the
-model needs to know nothing else. In the shared layout every answer sees the prompt and itself,
-and its positions start where the prompt's end: log-probs and gradients equal the plain ones.
+Both give, for every sampled token, the row and column whose hidden state predicts it, which is all
+that the model needs. In the shared layout every answer sees the prompt and itself, and its
+positions start where the prompt's end: log-probs and gradients equal the plain ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Layout:
     positions: Tensor
     """[3, R, L]"""
     attention_mask: Tensor | None
-    """[R, L], 1 = real token; None where `groups` says what attends to what."""
+    """[R, L], 1 = real token; None where `groups` defines what attends to what."""
     pixel_values: Tensor | None
     grid_thw: Tensor | None
     predictor: Tensor
@@ -38,16 +38,16 @@ class Layout:
     """The tokens taken, [A], in the order of `mask.nonzero()`."""
     groups: PackedGroups | None = None
     features: Tensor | None = None
-    """Kept features of the images, [1 + K, N, D]; there are then no pixel values."""
+    """Precomputed features of the images, [1 + K, N, D], instead of pixel values."""
 
     @property
     def num_tokens(self) -> int:
-        """Cost of the pass: all tokens, padding included."""
+        """Cost of the pass in tokens, padding included."""
         return self.input_ids.numel()
 
 
 def plain(traj: TokenTrajectory, pad_id: int) -> Layout:
-    """One row an answer; prompts padded on the left so that all answers start in one column."""
+    """One row per answer; prompts padded on the left so that all answers start in one column."""
     prompts = [traj.prompts[g] for g in traj.group.tolist()]
     P, T = max(p.num_tokens for p in prompts), int(traj.mask.sum(1).max())
     tokens, taken = traj.tokens[:, :T], traj.mask[:, :T]  # the longest answer of these rows
@@ -81,7 +81,7 @@ def plain(traj: TokenTrajectory, pad_id: int) -> Layout:
 def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
     """All groups in one row without padding: each prompt once, then its answers.
 
-    What may attend to what stands in `groups`, for vlrl.policy.vision_language.group_attention.
+    `groups` says what may attend to what, for vlrl.policy.vision_language.group_attention.
     """
     order = list(dict.fromkeys(traj.group.tolist()))
     members = {g: (traj.group == g).nonzero()[:, 0].tolist() for g in order}
@@ -121,7 +121,7 @@ def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
 
 
 def prefill(prompts: list[EncodedPrompt], pad_id: int) -> Layout:
-    """Prompts alone, padded on the left, to be decoded from; no actions."""
+    """Prompts alone, padded on the left, to decode from; no actions."""
     P = max(p.num_tokens for p in prompts)
     ids = torch.full((len(prompts), P), pad_id)
     positions = torch.zeros(3, len(prompts), P, dtype=torch.long)

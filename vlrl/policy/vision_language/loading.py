@@ -5,36 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
+from torch import nn
+from transformers import AutoConfig, AutoProcessor, PretrainedConfig, PreTrainedModel
 
 from vlrl.config.section import LoraSection
 from vlrl.errors import ConfigError, first_line, why_not_loaded
+from vlrl.families.adapters import base_model
+from vlrl.families.classes import transformers_class
 from vlrl.families.family import Family, family_of
+from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
 from vlrl.policy.vision_language import group_attention, vision_kernels
 from vlrl.policy.vision_language.options import VisionLanguageConfig
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A checkpoint in memory."""
 
-    model: Any
-    processor: Any
+    model: PreTrainedModel | PeftModel
+    processor: VisionProcessor
     family: Family
     min_pixels: int
     max_pixels: int
 
 
 def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bool) -> Loaded:
-    """Load a checkpoint from a folder or the hub; ConfigError where it is no such model."""
-    model = load_model(options, dtype)
+    """Load a checkpoint from a folder or the hub; ConfigError for any other kind of model."""
+    model: PreTrainedModel | PeftModel = load_model(options, dtype)
     family = family_of(model.config)
-    processor = transformers.AutoProcessor.from_pretrained(options.model, revision=options.revision)
+    processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
     if not options.train_vision:
-        model.model.visual.requires_grad_(False)
+        core: VisionLanguageModel = base_model(model)
+        core.model.visual.requires_grad_(False)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.lora is not None:
@@ -45,14 +53,14 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
     return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
 
 
-def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
+def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
     config = read_config(options.model, options.revision)
     attention: Any = options.attn_implementation
     if shares_prompt(options):
         group_attention.register()
         attention = {"text_config": group_attention.NAME, "vision_config": attention}
-    model_class = getattr(transformers, family_of(config).model_class)
+    model_class = transformers_class(family_of(config).model_class)
     with attention_named(options.attn_implementation):
         model = model_class.from_pretrained(
             options.model, revision=options.revision, dtype=dtype, attn_implementation=attention
@@ -61,20 +69,20 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> Any:
     return model
 
 
-def read_config(model: str, revision: str | None) -> Any:
-    """A checkpoint's own config.json; ConfigError where the folder or the name has none."""
+def read_config(model: str, revision: str | None) -> PretrainedConfig:
+    """A checkpoint's own config.json; ConfigError if the folder or the name has none."""
     try:
-        return transformers.AutoConfig.from_pretrained(model, revision=revision)
+        return AutoConfig.from_pretrained(model, revision=revision)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"policy.model {model!r}: {why_not_loaded(model, error)} "
-            "(a run's model lies in runs/<name>/model)"
+            "(a run's model is in runs/<name>/model)"
         ) from error
 
 
 @contextmanager
 def attention_named(implementation: str) -> Iterator[None]:
-    """Turn the failure to find an attention or its package into a ConfigError that names it."""
+    """Turn the failure to find an attention implementation into a ConfigError that names it."""
     try:
         yield
     except (ImportError, ValueError) as error:
@@ -87,20 +95,20 @@ def attention_named(implementation: str) -> Iterator[None]:
 
 
 def shares_prompt(options: VisionLanguageConfig) -> bool:
-    """Whether a group's prompt is encoded once; `auto` does, since it is exact and never slower.
+    """Whether a group's prompt is encoded once; true for `auto`: it is exact and never slower.
 
-    Under `flash_attention_2` the vision tower keeps that; the text model's attention in parts uses
-    torch's own flash kernels where they are (vlrl/policy/vision_language/packed/varlen.py).
+    `flash_attention_2` then applies to the vision tower alone; the text model uses torch's own
+    flash kernels where there are any (vlrl/policy/vision_language/packed/varlen.py).
     """
     return options.share_prompt != "off"
 
 
-def tower_is_frozen(model: Any) -> bool:
+def tower_is_frozen(model: nn.Module) -> bool:
     """Whether nothing in the vision tower is trained, adapters included."""
     return not any(p.requires_grad for n, p in model.named_parameters() if ".visual." in f".{n}")
 
 
-def add_lora(model: Any, lora: LoraSection) -> Any:
+def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
     """A low-rank adapter on the named linear layers; all other weights are frozen."""
     from peft import LoraConfig, get_peft_model
 
@@ -119,6 +127,6 @@ def add_lora(model: Any, lora: LoraSection) -> Any:
     )
 
 
-def _pixel_bounds(processor: Any) -> tuple[int, int]:
+def _pixel_bounds(processor: VisionProcessor) -> tuple[int, int]:
     size = processor.image_processor.size
     return int(size["shortest_edge"]), int(size["longest_edge"])

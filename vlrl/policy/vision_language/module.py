@@ -1,50 +1,55 @@
 """The one module that DeepSpeed wraps: vision tower, language model and log-probs of actions.
 
-Everything an update computes happens in this one forward, so that ZeRO-3's gathering hooks see
-every parameter at the same moment on every rank.
+Everything that an update computes happens in this one forward pass, so that ZeRO-3's gathering
+hooks meet the parameters in the same order on every rank.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vlrl.families.adapters import adapter_off, base_model
+from vlrl.families.interfaces import VisionLanguageModel
 from vlrl.policy.distribution import Sampling, entropy, log_probs
 from vlrl.policy.vision_language.group_attention import SharedPrompts
 from vlrl.policy.vision_language.packed.plan import PackedGroups
 from vlrl.policy.vision_language.vision_features import as_outputs, features_of
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import Cache, PreTrainedModel
+
 
 class TokenLogProbs(nn.Module):
-    """Log-probs and entropies of given tokens under a vision-language model."""
+    """Log-probs and entropies of answer tokens under a vision-language model."""
 
     forbidden: Tensor
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel | PeftModel,
         sampling: Sampling,
         forbidden: Tensor,
         num_head_chunks: int,
         keeps_features: bool = False,
     ) -> None:
-        """`keeps_features`: the tower is frozen, and prompts bring its features along."""
+        """`keeps_features`: the tower is frozen, and prompts hold its features."""
         super().__init__()
         self.keeps_features = keeps_features
-        self.model: Any = model
+        self.model = model
         self.sampling = sampling
         self.num_head_chunks = num_head_chunks
         self.register_buffer("forbidden", forbidden, persistent=False)
 
     @property
-    def core(self) -> Any:
+    def core(self) -> VisionLanguageModel:
         """The transformers model below a possible LoRA wrapper."""
-        base = getattr(self.model, "get_base_model", None)
-        return base() if base is not None else self.model
+        return base_model(self.model)
 
     def forward(
         self,
@@ -62,9 +67,9 @@ class TokenLogProbs(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies of the targets, float32 [A] each; shapes as in layout.Layout.
 
-        `reference` switches a LoRA adapter off: the model before training.
+        `reference` disables a LoRA adapter: the model before training.
         """
-        with self.model.disable_adapter() if reference else nullcontext():
+        with adapter_off(self.model, reference):
             hidden = self.hidden(
                 input_ids, positions, attention_mask, pixel_values, grid_thw, None, groups, features
             )
@@ -78,15 +83,15 @@ class TokenLogProbs(nn.Module):
         attention_mask: Tensor | None,
         pixel_values: Tensor | None,
         grid_thw: Tensor | None,
-        cache: Any = None,
+        cache: Cache | None = None,
         groups: PackedGroups | SharedPrompts | None = None,
         features: Tensor | None = None,
     ) -> Tensor:
         """Last hidden states, [R, L, D]. A rank without an image encodes a blank one.
 
         Without it, ZeRO-3 would gather the vision tower on some ranks only, and with a trained
-        tower ZeRO-2 would reduce its gradients on some ranks only: both hang. Where features are
-        kept, no rank runs the tower here.
+        tower ZeRO-2 would reduce its gradients on some ranks only: both hang. With precomputed
+        features no rank runs the tower here.
         """
         core = self.core
         blank = pixel_values is None and cache is None and not self.keeps_features
@@ -95,7 +100,7 @@ class TokenLogProbs(nn.Module):
         if features is None and pixel_values is not None and grid_thw is not None:
             features = features_of(core, pixel_values, grid_thw)
         outputs = None if blank or features is None else as_outputs(core, input_ids, features)
-        # Reaches the attention function as it is: transformers hands unknown arguments on.
+        # transformers passes unknown arguments on to the attention function.
         plan = {} if groups is None else {"groups": groups}
         state = core.model(
             input_ids=input_ids,
@@ -119,7 +124,7 @@ class TokenLogProbs(nn.Module):
     ) -> Tensor:
         """The sampling distribution, [A, D] -> float32 [A, V]; `taken` as in `distribution`.
 
-        kinds: which tokens may come, [A]; a plain language model has one kind and no use for it.
+        kinds: which tokens are allowed, [A]; a plain language model has one kind and ignores it.
         """
         return log_probs(self.logits(hidden), self.sampling, self.forbidden, taken)
 
@@ -128,8 +133,8 @@ class TokenLogProbs(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies in chunks: [A, V] for all actions at once would not fit.
 
-        The number of chunks is the same on every rank, whatever A is: under ZeRO-3 each call of
-        the head gathers its weight from all ranks.
+        The number of chunks is the same on every rank, for any A: under ZeRO-3 each call of the
+        head gathers its weight from all ranks.
         """
         logps, entropies = [], []
         num = self.num_head_chunks
@@ -138,7 +143,7 @@ class TokenLogProbs(nn.Module):
             hidden.tensor_split(num), targets.tensor_split(num), of_kind, strict=True
         ):
             if torch.is_grad_enabled() and rows.requires_grad:
-                # The logits of a chunk are made again in the backward pass, not kept.
+                # The logits of a chunk are recomputed in the backward pass, not stored.
                 logp, ent = checkpoint(
                     self._score_chunk, rows, wanted, entropy_grad, kind, use_reentrant=False
                 )
@@ -160,7 +165,6 @@ class TokenLogProbs(nn.Module):
     def _blank_image(self, device: torch.device) -> tuple[Tensor, Tensor]:
         vision = self.core.config.vision_config
         side = 2 * vision.spatial_merge_size
-        channels = getattr(vision, "in_channels", getattr(vision, "in_chans", 3))
-        depth = channels * vision.temporal_patch_size * vision.patch_size**2
+        depth = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         pixels = torch.zeros(side * side, depth, device=device)
         return pixels, torch.tensor([[1, side, side]], device=device)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from vlrl.errors import ConfigError
+from vlrl.families.interfaces import Tokenizer
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.token_policy import TokenPolicy, num_head_chunks, refuse_regression
 from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
@@ -29,6 +30,10 @@ from vlrl.policy.vision_language.prompts import PromptEncoder
 from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
 from vlrl.seeds import row_seed
 from vlrl.types import Rollout, Sample
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 class VisionLanguagePolicy(TokenPolicy):
@@ -134,7 +139,7 @@ class VisionLanguagePolicy(TokenPolicy):
         return int(prompt.grid_thw[0, 2]) * patch, int(prompt.grid_thw[0, 1]) * patch
 
     def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
-        """Cut rows into chunks of one forward each, within the token budget.
+        """Cut rows into chunks of one forward pass each, within the token budget.
 
         With a shared prompt a group stays whole and a chunk costs the sum of its groups; without,
         every row is padded to the longest prompt and the longest answer. A unit above the budget
@@ -152,7 +157,7 @@ class VisionLanguagePolicy(TokenPolicy):
             for g in dict.fromkeys(groups[b] for b in rows):
                 members = [b for b in rows if groups[b] == g]
                 units.append((members, prompt[g], sum(lengths[b] for b in members)))
-        # Alike lengths together: where rows are padded, little is wasted.
+        # Similar lengths together: where rows are padded, little is wasted.
         units.sort(key=lambda unit: (unit[1] + unit[2], unit[0]))
         chunks: list[list[int]] = []
         sizes: list[tuple[int, int]] = []
@@ -167,7 +172,7 @@ class VisionLanguagePolicy(TokenPolicy):
         return chunks
 
     def _cost(self, sizes: Sequence[tuple[int, int]]) -> int:
-        """Tokens of a pass over units of these prompts and answers, padding included."""
+        """Tokens of a pass over units with these prompt and answer lengths, padding included."""
         if self.share_prompt:
             return sum(prompt + answers for prompt, answers in sizes)
         return len(sizes) * (max(p for p, _ in sizes) + max(a for _, a in sizes))
@@ -211,13 +216,13 @@ class VisionLanguagePolicy(TokenPolicy):
         self.processor.save_pretrained(folder)
 
 
-def _ids(tokenizer: Any, tokens: Sequence[str]) -> Tensor:
+def _ids(tokenizer: Tokenizer, tokens: Sequence[str]) -> Tensor:
     """Ids of the tokens that this vocabulary has."""
     known = tokenizer.get_vocab()
     return torch.tensor([known[token] for token in tokens if token in known], dtype=torch.long)
 
 
-def _stop_tokens(model: Any, tokenizer: Any) -> Tensor:
+def _stop_tokens(model: PreTrainedModel | PeftModel, tokenizer: Tokenizer) -> Tensor:
     """End-of-answer ids: the tokenizer's and the generation config's."""
     ids = {tokenizer.eos_token_id}
     listed = model.generation_config.eos_token_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from qwen_vl_utils import process_vision_info
 from torch import Tensor
 
 from vlrl.errors import DataError
+from vlrl.families.interfaces import RopeIndex, VisionProcessor
 from vlrl.families.resize import video_size
 from vlrl.media.frame_sampling import sampled_fps
 from vlrl.media.video import read_part
@@ -25,7 +26,13 @@ class PromptEncoder:
     bounds of the run, so that training sees what inference with the model's own recipe sees.
     """
 
-    def __init__(self, processor: Any, rope_index: Any, min_pixels: int, max_pixels: int) -> None:
+    def __init__(
+        self,
+        processor: VisionProcessor,
+        rope_index: RopeIndex,
+        min_pixels: int,
+        max_pixels: int,
+    ) -> None:
         self.processor = processor
         self.rope_index = rope_index
         self.min_pixels = min_pixels
@@ -55,24 +62,24 @@ class PromptEncoder:
             image_grid_thw=inputs.get("image_grid_thw"),
             video_grid_thw=inputs.get("video_grid_thw"),
             # Only Qwen2.5-VL counts seconds in its positions; Qwen3-VL writes them as text.
-            second_per_grid_ts=torch.tensor([self._seconds_a_grid(part) for part in parts])
+            second_per_grid_ts=torch.tensor([self._seconds_per_grid(part) for part in parts])
             if parts
             else None,
         )
         pixels, grid = _in_order(sample, inputs)
         return EncodedPrompt(inputs["input_ids"][0], positions[:, 0], pixels, grid)
 
-    def _seconds_a_grid(self, part: VideoPart) -> float:
+    def _seconds_per_grid(self, part: VideoPart) -> float:
         """Time between two steps of the vision tower, which reads frames in pairs."""
         depth = self.processor.video_processor.temporal_patch_size
         return depth / sampled_fps(part.frames, part.fps)
 
-    def _video_arguments(self, parts: Sequence[VideoPart], videos: Any) -> dict[str, Any]:
-        """The processor's arguments: frames as they were sampled here, and when they were shown."""
+    def _video_arguments(self, parts: Sequence[VideoPart], videos: object) -> dict[str, Any]:
+        """The processor's arguments: the frames sampled here, and their times."""
         depth = self.processor.video_processor.temporal_patch_size
         metadata = []
         for part in parts:
-            # An odd number of frames is filled up with the last one, as the processor does.
+            # An odd number of frames is padded with the last one, as the processor does.
             frames = [*part.frames, *[part.frames[-1]] * (-len(part.frames) % depth)]
             metadata.append(
                 {
@@ -131,8 +138,8 @@ def _videos(sample: Sample) -> list[VideoPart]:
     return [p for m in sample.prompt for p in m.parts if isinstance(p, VideoPart)]
 
 
-def _in_order(sample: Sample, inputs: Any) -> tuple[Tensor | None, Tensor | None]:
-    """Patches and grids of images and videos in the order in which they stand in the prompt."""
+def _in_order(sample: Sample, inputs: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+    """Patches and grids of images and videos in the order of the prompt."""
     images = _items(inputs.get("pixel_values"), inputs.get("image_grid_thw"))
     videos = _items(inputs.get("pixel_values_videos"), inputs.get("video_grid_thw"))
     items = [
@@ -161,7 +168,7 @@ def _window(part: ImagePart) -> Image.Image:
 
 
 def join_features(prompts: list[EncodedPrompt]) -> Tensor | None:
-    """Kept features of several prompts, in order, [1 + K, N, D]; None where none are kept."""
+    """Precomputed features of several prompts, in order, [1 + K, N, D]; None if there are none."""
     kept = [p.features for p in prompts if p.features is not None]
     return torch.cat(kept, 1) if kept else None
 

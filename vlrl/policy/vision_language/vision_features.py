@@ -1,28 +1,29 @@
-"""What the vision tower makes of images and videos, as one tensor, kept and cut by prompt.
+"""The vision tower's features of images and videos, as one tensor, split by prompt.
 
 A frozen tower gives the same features in sampling, in the reference pass and in every pass of the
-update, so they are computed once a rollout; the patches are then no longer needed.
+update, so they are computed once per rollout and replace the patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from vlrl.families.interfaces import VisionLanguageModel
+
 
 @dataclass
 class VisionOutput:
-    """What transformers' models read of a vision tower's output (`mm_encoder_outputs`)."""
+    """The part of a vision tower's output that transformers' models read (`mm_encoder_outputs`)."""
 
     pooler_output: tuple[Tensor, ...]
     deepstack_features: list[tuple[Tensor, ...]]
 
 
-def features_of(core: Any, pixel_values: Tensor, grid_thw: Tensor) -> Tensor:
+def features_of(core: VisionLanguageModel, pixel_values: Tensor, grid_thw: Tensor) -> Tensor:
     """Features of images in order, [1 + K, N, D]: the merged patches, then K deepstack levels.
 
     Only Qwen3-VL has deepstack levels; they have the language model's width too.
@@ -30,21 +31,23 @@ def features_of(core: Any, pixel_values: Tensor, grid_thw: Tensor) -> Tensor:
     output = core.model.get_image_features(
         pixel_values, grid_thw.to(pixel_values.device), return_dict=True
     )
-    levels = [output.pooler_output, *(getattr(output, "deepstack_features", None) or [])]
+    levels = [output["pooler_output"], *(output.get("deepstack_features") or [])]
     return torch.stack([torch.cat(list(level)) for level in levels])
 
 
 def as_output(features: Tensor) -> VisionOutput:
-    """The features in the form in which the models take them."""
+    """The features in the form that the models take."""
     first, *deeper = features.unbind(0)
     return VisionOutput((first,), [(level,) for level in deeper])
 
 
-def as_outputs(core: Any, input_ids: Tensor, features: Tensor) -> dict[str, VisionOutput]:
+def as_outputs(
+    core: VisionLanguageModel, input_ids: Tensor, features: Tensor
+) -> dict[str, VisionOutput]:
     """Features of images and videos, [1 + K, N, D] in the order of their tokens, by modality.
 
-    The models put them into the sequence modality by modality; which feature belongs to which
-    is what the tokens themselves say.
+    The models insert them modality by modality; the tokens themselves say which feature belongs
+    to which.
     """
     visual = input_ids[
         (input_ids == core.config.image_token_id) | (input_ids == core.config.video_token_id)
@@ -60,13 +63,15 @@ def as_outputs(core: Any, input_ids: Tensor, features: Tensor) -> dict[str, Visi
     }
 
 
-def num_visual_tokens(core: Any, grid_thw: Tensor) -> int:
+def num_visual_tokens(core: VisionLanguageModel, grid_thw: Tensor) -> int:
     """Visual tokens of some images: patches, merged by the tower."""
     merge = core.config.vision_config.spatial_merge_size
     return int(grid_thw.prod(-1).sum()) // merge**2
 
 
-def split(core: Any, features: Tensor, grids: Sequence[Tensor | None]) -> list[Tensor | None]:
+def split(
+    core: VisionLanguageModel, features: Tensor, grids: Sequence[Tensor | None]
+) -> list[Tensor | None]:
     """The features of each prompt, on the CPU; None where a prompt has no image."""
     counts = [0 if grid is None else num_visual_tokens(core, grid) for grid in grids]
     parts = features.cpu().split(counts, dim=1)

@@ -1,12 +1,12 @@
-"""A vision tower by larger calls: the same sums as transformers' own, and no weight moves.
+"""A vision tower in larger calls: the same sums as transformers' own, with unchanged weights.
 
     patches [S] -> one matrix product (a convolution there, whose stride is its kernel)
     patches [S], cut into windows -> windows of one length [W, heads, L, D] -> back in order
 
-transformers' sdpa path calls attention once a window and layer: at 4,096 visual tokens, 256
-windows in each of Qwen2.5-VL's 28 windowed layers. Here it is one call a length, and most windows
-have the same; images or frames of one size share a call too. Exact: each window is a row of its
-own in the batch.
+transformers' sdpa path calls attention once per window and layer: at 4,096 visual tokens, 256
+windows in each of Qwen2.5-VL's 28 windowed layers. Here it is one call per length, and most windows
+have the same length; images or frames of one size share a call too. Exact: each window is a row of
+its own in the batch.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from vlrl.families.interfaces import VisionTower
+
 NAME = "vlrl_flash_windows"
-"""transformers hands the windows' bounds over where the name says `flash`, and loops elsewhere."""
+"""transformers passes the windows' bounds if the name contains `flash`, and loops otherwise."""
 
 
 def window_attention(
@@ -33,9 +35,9 @@ def window_attention(
     cu_seq_lens_q: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention inside windows; [1, heads, S, D] in, [1, S, heads, D] out, as transformers wants.
+    """Attention inside windows; [1, heads, S, D] in, [1, S, heads, D] out, as in transformers.
 
-    cu_seq_lens_q: where windows start and the last one ends, patches, [num_windows + 1].
+    cu_seq_lens_q: first patch of each window, and the end of the last one, [num_windows + 1].
     """
     assert cu_seq_lens_q is not None
     assert attention_mask is None
@@ -64,7 +66,7 @@ def _attend(three: list[Tensor], size: int, dropout: float, scaling: float | Non
 
 
 class PatchProduct(nn.Conv3d):
-    """The convolution that cuts patches, each of which is exactly one kernel's input."""
+    """The convolution that embeds patches, each of which is exactly one kernel's input."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[S, C, frames, height, width] -> [S, width of the tower, 1, 1, 1]."""
@@ -72,8 +74,8 @@ class PatchProduct(nn.Conv3d):
         return out[..., None, None, None]
 
 
-def use_in(tower: Any) -> None:
-    """Let a vision tower of any family compute so; attention only where it would loop over sdpa."""
+def use_in(tower: VisionTower) -> None:
+    """Switch a vision tower to these kernels; attention only where it would loop over sdpa."""
     cut = tower.patch_embed.proj
     if type(cut) is nn.Conv3d and cut.stride == cut.kernel_size:
         cut.__class__ = PatchProduct  # the parameters stay the same objects, under their names

@@ -1,10 +1,10 @@
 """The voxel VQ-VAE: an occupancy grid as a row of codes, and back.
 
-One config from 16 to 64 voxels a side. Modules are named as in ShapeLLM-Omni (arXiv 2506.01853),
+One config from 16 to 64 voxels per side. Modules are named as in ShapeLLM-Omni (arXiv 2506.01853),
 whose `3DVQVAE.bin` loads with unchanged keys: `Encoder.*`, `Decoder.*`, `vq.embeddings.weight`.
 The architecture is TRELLIS' sparse-structure autoencoder with a codebook between its halves.
 
-Token order: latent cells in C order, `group` neighbours along the last axis (z, upwards) to a code.
+Token order: latent cells in C order, `group` neighbours along the last axis (z, upwards) per code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vlrl.policy.voxel_tokens.options import VoxelCodecConfig
 
 @dataclass
 class Coded:
-    """What training needs of a forward pass."""
+    """The results of a forward pass that training needs."""
 
     logits: Tensor
     """[B, 1, R, R, R]; occupied where above 0."""
@@ -41,7 +41,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions beside an identity."""
+    """Two convolutions with a residual connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ResBlock(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the grid, other channels."""
+    """Halves the grid and changes the channels."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the grid: eight times the channels, laid out in space."""
+    """Doubles the grid: eight times the channels, rearranged in space."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class VoxelCodec(nn.Module):
         return self.Decoder(z.permute(0, 4, 1, 2, 3).contiguous())
 
     def forward(self, occupancy: Tensor) -> Coded:
-        """There and back, straight through the codebook."""
+        """Encode and decode, with the straight-through gradient of the codebook."""
         z = self.latents(occupancy)
         codes = self.vq(z.flatten(0, 1).detach()).view(z.shape[:2])
         chosen = self.vq.embeddings(codes)

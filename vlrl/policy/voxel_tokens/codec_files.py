@@ -23,7 +23,7 @@ CONFIG = "config.json"
 def load_codec(source: str, shape: VoxelCodecConfig | None = None) -> VoxelCodec:
     """The frozen VQ-VAE of a folder (`config.json`, `model.safetensors`) or of a plain file.
 
-    shape: what a plain file holds; None = ShapeLLM-Omni's. Raises ConfigError.
+    shape: that of a plain file; None = ShapeLLM-Omni's. Raises ConfigError.
     """
     path = Path(source)
     if path.is_dir():
@@ -34,7 +34,7 @@ def load_codec(source: str, shape: VoxelCodecConfig | None = None) -> VoxelCodec
             raise ConfigError(f"policy.codec {source!r}: {CONFIG}: {error}") from error
         if shape is not None and shape != found:
             raise ConfigError(
-                f"policy.codec {source!r}: its {CONFIG} says another shape than "
+                f"policy.codec {source!r}: its {CONFIG} states another shape than "
                 "policy.codec_shape; leave codec_shape out"
             )
         shape, path = found, path / WEIGHTS
@@ -63,7 +63,7 @@ def _weights(path: Path, source: str) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise ConfigError(f"policy.codec {source!r}: {path} holds no weights: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
-        raise ConfigError(f"policy.codec {source!r}: {path} is no dictionary of tensors")
+        raise ConfigError(f"policy.codec {source!r}: {path} is not a dictionary of tensors")
     return found
 
 

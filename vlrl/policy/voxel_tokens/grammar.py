@@ -1,11 +1,11 @@
-"""What an answer with objects may look like, token by token.
+"""The form of an answer with objects, token by token.
 
     one stage     words* <mesh-start> code x T <mesh-end>
-    two stages    the same, then a dictated turn that asks for details, then the same again
+    two stages    the same, then a forced turn that asks for details, then the same again
 
-`words` end when the model writes the start token, or where their limit is reached: then the start
-is dictated. Dictated tokens are no actions: they have log-prob 0 and no gradient. Without
-constraint a stage is `free`: any token may come, until an end token, an end of turn, or the limit.
+`words` end when the model writes the start token, or at their limit, where the start is forced.
+Forced tokens are not actions: they have log-prob 0 and no gradient. Without constraint a stage is
+`free`: any token may come, until an end token, an end of turn, or the limit.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-WORDS, CODES, FREE, DICTATED = range(4)
+WORDS, CODES, FREE, FORCED = range(4)
 """Kinds of tokens."""
 SLACK_TOKENS = 16
-"""How many tokens a free stage may be longer than its words and an object."""
+"""Tokens by which a free stage may exceed its words and an object."""
 
 
 @dataclass(frozen=True)
 class MeshTokens:
-    """Ids of the codes and of what stands around them."""
+    """Ids of the codes, and of the tokens around them."""
 
     first: int
-    """Code 0; the others follow."""
+    """Code 0; the rest follow."""
     num_codes: int
     start: int
     end: int
@@ -44,7 +44,7 @@ class Segment:
     kind: int
     stage: int
     max_tokens: int
-    dictated: tuple[int, ...] = ()
+    forced: tuple[int, ...] = ()
 
 
 def program(
@@ -55,23 +55,23 @@ def program(
     *,
     constrained: bool,
 ) -> list[Segment]:
-    """The segments of an answer; `word_limits` has one number a stage."""
+    """The segments of an answer; `word_limits` has one number per stage."""
     segments: list[Segment] = []
     for stage, limit in enumerate(word_limits):
         if stage:
-            # The turn belongs to nobody's actions; its stage only keeps [B, T] whole.
-            segments.append(Segment(DICTATED, stage, len(instruction), tuple(instruction)))
+            # The turn contains no actions; its stage only fills [B, T].
+            segments.append(Segment(FORCED, stage, len(instruction), tuple(instruction)))
         if constrained:
             segments.append(Segment(WORDS, stage, limit))
             segments.append(Segment(CODES, stage, num_codes_each))
-            segments.append(Segment(DICTATED, stage, 1, (mesh.end,)))
+            segments.append(Segment(FORCED, stage, 1, (mesh.end,)))
         else:
             segments.append(Segment(FREE, stage, limit + num_codes_each + SLACK_TOKENS))
     return segments
 
 
 def max_tokens(segments: Sequence[Segment]) -> int:
-    """The longest that an answer can be: words that reach their limit have a dictated start."""
+    """Largest length of an answer: words that reach their limit have a forced start token."""
     return sum(segment.max_tokens + (segment.kind == WORDS) for segment in segments)
 
 
@@ -86,32 +86,32 @@ class Grammar:
         self.kinds = torch.tensor([s.kind for s in segments], device=device)
         self.stages = torch.tensor([s.stage for s in segments], device=device)
         self.limits = torch.tensor([s.max_tokens for s in segments], device=device)
-        width = max([1, *(len(s.dictated) for s in segments)])
-        rows = [[*s.dictated, *[-1] * (width - len(s.dictated))] for s in segments]
-        self.dictated = torch.tensor(rows, device=device)
+        width = max([1, *(len(s.forced) for s in segments)])
+        rows = [[*s.forced, *[-1] * (width - len(s.forced))] for s in segments]
+        self.forced = torch.tensor(rows, device=device)
         self.segment = torch.zeros(num_rows, dtype=torch.long, device=device)
         self.offset = torch.zeros(num_rows, dtype=torch.long, device=device)
         self.ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
         self.cut = torch.zeros(num_rows, dtype=torch.bool, device=device)
-        """Rows that a limit ended."""
+        """Rows that ended at a limit."""
         self.history: list[tuple[Tensor, Tensor, Tensor]] = []
         """(rows, kind, stage) of every step."""
 
     def next(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Kinds and dictated tokens of some rows, [R] each."""
+        """Kinds and forced tokens of some rows, [R] each."""
         segment = self.segment[rows].clamp(max=len(self.kinds) - 1)
         offset = self.offset[rows]
         kind = self.kinds[segment]
-        place = offset.clamp(max=self.dictated.shape[1] - 1)
-        token = torch.where(kind == DICTATED, self.dictated[segment, place], -1)
+        place = offset.clamp(max=self.forced.shape[1] - 1)
+        token = torch.where(kind == FORCED, self.forced[segment, place], -1)
         full = (kind == WORDS) & (offset >= self.limits[segment])
         token = torch.where(full, self.mesh.start, token)
-        shown = torch.where(token >= 0, DICTATED, kind)
+        shown = torch.where(token >= 0, FORCED, kind)
         self.history.append((rows, shown, self.stages[segment]))
         return shown, token
 
     def take(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Go on by one token a row, [R] -> whether each row has ended."""
+        """Accept one token per row, [R] -> whether each row has ended."""
         live = ~self.ended[rows]
         segment = self.segment[rows].clamp(max=len(self.kinds) - 1)
         kind = self.kinds[segment]
@@ -129,9 +129,9 @@ class Grammar:
         return self.ended[rows]
 
     def table(self, num_tokens: int) -> tuple[Tensor, Tensor]:
-        """Kind and stage of every token, [B, T] each, on CPU; whatever after a row's end."""
+        """Kind and stage of every token, [B, T] each, on CPU; arbitrary after a row's end."""
         B = len(self.segment)
-        kinds = torch.full((B, num_tokens), DICTATED)
+        kinds = torch.full((B, num_tokens), FORCED)
         stages = torch.zeros(B, num_tokens, dtype=torch.long)
         for t, (rows, kind, stage) in enumerate(self.history[:num_tokens]):
             kinds[rows.cpu(), t] = kind.cpu()

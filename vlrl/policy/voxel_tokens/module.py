@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from vlrl.families.adapters import adapter_off
 from vlrl.policy.distribution import Sampling, log_probs
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.packed.plan import PackedGroups
 from vlrl.policy.voxel_tokens.grammar import CODES, FREE, WORDS, MeshTokens
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 
 class VoxelTokenLogProbs(TokenLogProbs):
-    """Log-probs under the constraint that the tokens were drawn under.
+    """Log-probs under the same constraint as in sampling.
 
-    The vision tower is never run: prompts hold no image, and its weights stay as they are.
+    The vision tower never runs: prompts hold no image, and its weights do not change.
     """
 
     no_words: Tensor
@@ -25,20 +29,20 @@ class VoxelTokenLogProbs(TokenLogProbs):
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel | PeftModel,
         sampling: Sampling,
         forbidden: Tensor,
         num_head_chunks: int,
         mesh: MeshTokens,
         special: Tensor,
     ) -> None:
-        """`special`: tokens with a meaning of their own, which words never hold."""
+        """`special`: special tokens, which words never contain."""
         super().__init__(model, sampling, forbidden, num_head_chunks, keeps_features=True)
         self.mesh = mesh
         size = self.core.get_output_embeddings().weight.shape[0]
         ids = torch.arange(size)
         is_code = mesh.is_code(ids)
-        # Rows of the head above the vocabulary are padding that nobody trained.
+        # Rows of the head above the vocabulary are untrained padding.
         unused = ids > max(mesh.end, mesh.start, mesh.first + mesh.num_codes - 1)
         not_words = is_code | torch.isin(ids, special) | (ids == mesh.end) | unused
         not_words[mesh.start] = False
@@ -58,7 +62,7 @@ class VoxelTokenLogProbs(TokenLogProbs):
         entropy_grad: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies of the targets [A] of these kinds [A], float32 [A] each."""
-        with self.model.disable_adapter() if reference else nullcontext():
+        with adapter_off(self.model, reference):
             hidden = self.hidden(input_ids, positions, attention_mask, None, None, None, groups)
             hidden = hidden[predictor[0], predictor[1]]
             return self._score(hidden, targets, entropy_grad, kinds)

@@ -13,12 +13,12 @@ from vlrl.protocols import PolicyOptions
 class VoxelCodecConfig(Section):
     """Shape of the voxel VQ-VAE; the defaults are ShapeLLM-Omni's (133 million parameters).
 
-    Tokens an object: (resolution / 2^(levels - 1))^3 / group, 1,024 by default.
+    Tokens per object: (resolution / 2^(levels - 1))^3 / group, 1,024 by default.
     """
 
-    resolution: PositiveInt = Field(64, description="voxels a side, 16 to 64")
+    resolution: PositiveInt = Field(64, description="voxels per side, 16 to 64")
     channels: tuple[PositiveInt, ...] = Field(
-        (32, 128, 512), description="one halving of the grid between two neighbours"
+        (32, 128, 512), description="of each level; the grid is halved from one to the next"
     )
     latent_channels: PositiveInt = 8
     num_blocks: tuple[NonNegativeInt, ...] = Field(
@@ -30,17 +30,17 @@ class VoxelCodecConfig(Section):
 
     @property
     def num_tokens(self) -> int:
-        """Codes an object."""
+        """Codes per object."""
         return self.latent_side**3 // self.group
 
     @property
     def latent_side(self) -> int:
-        """Latent cells a side."""
+        """Latent cells per side."""
         return self.resolution // 2 ** (len(self.channels) - 1)
 
     @property
     def code_width(self) -> int:
-        """Numbers a code stands for."""
+        """Latent numbers per code."""
         return self.latent_channels * self.group
 
     @model_validator(mode="after")
@@ -51,8 +51,8 @@ class VoxelCodecConfig(Section):
             )
         if len(self.num_blocks) != len(self.channels):
             raise ValueError(
-                f"num_blocks {list(self.num_blocks)} and channels {list(self.channels)} name as "
-                "many levels each"
+                f"num_blocks {list(self.num_blocks)} and channels {list(self.channels)} must have "
+                "the same number of levels"
             )
         if self.latent_side**3 % self.group:
             raise ValueError(
@@ -62,11 +62,11 @@ class VoxelCodecConfig(Section):
 
 
 class RefineConfig(Section):
-    """The second stage: another look, more words, the codes again."""
+    """The second stage: more words, then the codes again."""
 
     instruction: str = Field(
         "Now describe the details: colour, parts and their number. Then build it again.",
-        description="a further turn of the user's, after the first object",
+        description="a further user turn, after the first object",
     )
     max_plan_tokens: NonNegativeInt = 64
 
@@ -85,11 +85,11 @@ class VoxelTokensConfig(PolicyOptions):
     attn_implementation: str = Field("sdpa", description="sdpa, flash_attention_2, eager")
     lora: LoraSection | None = None
     max_plan_tokens: NonNegativeInt = Field(
-        64, description="words before the first object; 0 = none, codes at once"
+        64, description="tokens of text before the first object; 0 = only codes"
     )
     refine: RefineConfig | None = Field(None, description="the second stage; None = one object")
     constrained: bool = Field(
-        True, description="only codes inside an object, as many as it takes; else whatever comes"
+        True, description="only codes inside an object, exactly as many as it has; else any token"
     )
     temperature: float = Field(1.0, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -100,5 +100,5 @@ class VoxelTokensConfig(PolicyOptions):
 
     @property
     def num_stages(self) -> int:
-        """Objects an answer holds."""
+        """Objects per answer."""
         return 1 if self.refine is None else 2

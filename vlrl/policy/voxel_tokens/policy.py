@@ -1,31 +1,33 @@
-"""A language model that writes voxel codes as a policy: every word and every code is an action.
+"""A language model that writes voxel codes as a policy: tokens of text and codes are actions.
 
     caption -> plan in words -> codes -> [ a turn that asks for details -> words -> codes ]
 
-The first object stays in view of the second. (AR3D-R1, arXiv 2512.10949, asks for the second one
-with the plan alone in view; its code is not released.)
+The second object is written with the first one in context. (In AR3D-R1, arXiv 2512.10949, only
+the plan is in context; its code is not released.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vlrl.errors import ConfigError, DataError
+from vlrl.families.interfaces import Processor, Tokenizer
 from vlrl.mesh.answer import VoxelStage
 from vlrl.mesh.mesh_words import END, START, MeshCodes, fit_codes
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.decode import decode
 from vlrl.policy.vision_language.loading import load_model
+from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
 from vlrl.policy.voxel_tokens.codec_files import load_codec, save_codec
 from vlrl.policy.voxel_tokens.grammar import (
-    DICTATED,
+    FORCED,
     Grammar,
     MeshTokens,
     max_tokens,
@@ -38,9 +40,13 @@ from vlrl.protocols import PolicyOptions, PolicySetup
 from vlrl.seeds import row_seed
 from vlrl.types import Finish, ImagePart, Rollout, Sample
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 
 class VoxelTokenPolicy(VisionLanguagePolicy):
-    """Qwen2.5-VL with voxel codes in its vocabulary (ShapeLLM-Omni), and the VQ-VAE beside it."""
+    """Qwen2.5-VL with voxel codes in its vocabulary (ShapeLLM-Omni), and the VQ-VAE behind them."""
 
     Options: ClassVar[type[PolicyOptions]] = VoxelTokensConfig
 
@@ -50,9 +56,9 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         self.codec = load_codec(options.codec, options.codec_shape)
         tokenizer = self.processor.tokenizer
         self.mesh = mesh_tokens(tokenizer, self.codec.shape.num_codes, options.model)
-        # The tower takes no part: no prompt holds an image.
-        plain: Any = self.module
-        self.module: VoxelTokenLogProbs = self._wrap(plain.model)
+        # No prompt holds an image, so the vision tower is not used.
+        plain: TokenLogProbs = self.module
+        self.module: VoxelTokenLogProbs = self._wrap(plain.model, plain)
         self._call = self.module
         limits = [options.max_plan_tokens]
         instruction: list[int] = []
@@ -67,10 +73,9 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
             constrained=options.constrained,
         )
 
-    def _wrap(self, model: Any) -> VoxelTokenLogProbs:
+    def _wrap(self, model: PreTrainedModel | PeftModel, plain: TokenLogProbs) -> VoxelTokenLogProbs:
         tokenizer = self.processor.tokenizer
         special = torch.tensor(sorted({*tokenizer.all_special_ids, *_added(tokenizer)}))
-        plain: Any = self.module
         return VoxelTokenLogProbs(
             model, plain.sampling, plain.forbidden, plain.num_head_chunks, self.mesh, special
         )
@@ -79,10 +84,10 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         """A frozen copy of the start, or None where switching the adapter off gives it."""
         if self.options.lora is not None:
             return None
-        return self._wrap(load_model(self.options, dtype).requires_grad_(False).eval())
+        return self._wrap(load_model(self.options, dtype).requires_grad_(False).eval(), self.module)
 
     def size_seen(self, sample: Sample) -> tuple[int, int]:
-        """Voxels a side, twice: no image is made here, and a task draws at any size."""
+        """Voxels per side, twice: the policy makes no image, and a task draws at any size."""
         return self.codec.shape.resolution, self.codec.shape.resolution
 
     def _sample_batch(
@@ -92,7 +97,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
             if any(isinstance(p, ImagePart) for m in sample.prompt for p in m.parts):
                 raise DataError(
                     f"sample {sample.id!r}: the prompt holds an image; policy voxel_tokens reads "
-                    "text alone"
+                    "only text"
                 )
         prompts = [self.encoder.encode(sample) for sample in samples]
         device = self.module.forbidden.device
@@ -120,14 +125,14 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
                 index=row % num_each,
                 output=stages,
                 finish=Finish.LENGTH if cut[row] else Finish.STOP,
-                num_actions=int((decoded.mask[row] & (kind[row] != DICTATED)).sum()),
+                num_actions=int((decoded.mask[row] & (kind[row] != FORCED)).sum()),
                 policy_version=self.version,
             )
             for row, stages in enumerate(objects)
         ]
         trajectory = VoxelTrajectory(
             decoded.tokens,
-            decoded.mask & (kind != DICTATED),
+            decoded.mask & (kind != FORCED),
             decoded.logp,
             torch.arange(len(prompts)).repeat_interleave(num_each),
             tuple(prompts),
@@ -165,13 +170,13 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         ]
 
     def read_stage(self, tokens: list[int]) -> tuple[str, MeshCodes]:
-        """Words before the object, and its codes, of one stage's tokens; never raises."""
+        """The text before the object, and its codes, from one stage's tokens; never raises."""
         mesh, shape = self.mesh, self.codec.shape
         start = tokens.index(mesh.start) if mesh.start in tokens else len(tokens)
         after = tokens[start + 1 :]
         is_closed = mesh.end in after
         inside = after[: after.index(mesh.end)] if is_closed else after
-        # Whatever is no code comes out below 0 or too large, and is counted as a fault.
+        # A token that is not a code is below 0 or too large here, and is counted as a fault.
         found = [token - mesh.first for token in inside if token not in self._stop_set]
         codes = fit_codes(found, shape.num_tokens, shape.num_codes, is_closed=is_closed)
         return self._words(tokens[:start]), codes
@@ -179,10 +184,10 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
     def _words(self, tokens: list[int]) -> str:
         turn = tokens.copy()
         if self.voxel_options.refine is not None:
-            # The dictated turn belongs to the second stage's tokens, but is nobody's words.
-            asked = next((list(s.dictated) for s in self.segments if len(s.dictated) > 1), [])
-            if asked and turn[: len(asked)] == asked:
-                turn = turn[len(asked) :]
+            # The forced turn is among the second stage's tokens, but not part of its text.
+            instruction = next((list(s.forced) for s in self.segments if len(s.forced) > 1), [])
+            if instruction and turn[: len(instruction)] == instruction:
+                turn = turn[len(instruction) :]
         kept = [token for token in turn if token not in self._stop_set]
         return self.processor.tokenizer.decode(kept, skip_special_tokens=False).strip()
 
@@ -192,7 +197,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
 
     @torch.no_grad()
     def decode_codes(self, codes: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Occupancy of every object, bool [R, R, R], some at a time."""
+        """Occupancy of every object, bool [R, R, R]."""
         self.codec.to(self.device)
         grids: list[np.ndarray] = []
         size = self.voxel_options.decode_batch_size
@@ -232,7 +237,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         save_codec(self.codec, Path(folder) / "codec")
 
 
-def mesh_tokens(tokenizer: Any, num_codes: int, name: str) -> MeshTokens:
+def mesh_tokens(tokenizer: Tokenizer, num_codes: int, name: str) -> MeshTokens:
     """The ids of `<mesh0>` to the last code, `<mesh-start>` and `<mesh-end>`; ConfigError."""
     vocabulary = tokenizer.get_vocab()
     wanted = ["<mesh0>", f"<mesh{num_codes - 1}>", START, END]
@@ -244,12 +249,12 @@ def mesh_tokens(tokenizer: Any, num_codes: int, name: str) -> MeshTokens:
         )
     first, last, start, end = (vocabulary[token] for token in wanted)
     if last - first != num_codes - 1:
-        raise ConfigError(f"policy.model {name!r}: the codes <mesh0>, ... are not in a row")
+        raise ConfigError(f"policy.model {name!r}: the codes <mesh0>, ... are not consecutive ids")
     return MeshTokens(first, num_codes, start, end)
 
 
-def further_turn(processor: Any, instruction: str) -> list[int]:
-    """What follows a first answer when the user says more, up to where the next answer begins."""
+def further_turn(processor: Processor, instruction: str) -> list[int]:
+    """Tokens of a further user turn, from the end of an answer to the start of the next one."""
     marker = "0123456789"
     turns = [("user", "a"), ("assistant", marker), ("user", instruction)]
     text = processor.apply_chat_template(
@@ -260,8 +265,8 @@ def further_turn(processor: Any, instruction: str) -> list[int]:
     return processor.tokenizer.encode(text.partition(marker)[2], add_special_tokens=False)
 
 
-def _added(tokenizer: Any) -> list[int]:
-    """Ids of added tokens such as <|im_start|>; the mesh tokens are sorted out by their ids."""
+def _added(tokenizer: Tokenizer) -> list[int]:
+    """Ids of added tokens such as <|im_start|>; the mesh tokens are excluded by their ids."""
     return [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
 
 

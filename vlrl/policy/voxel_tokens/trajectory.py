@@ -16,12 +16,12 @@ BLANK = torch.zeros(0, 0)
 
 @dataclass(frozen=True)
 class VoxelTrajectory(TokenTrajectory):
-    """Answers with dictated tokens between the actions; `mask` has the actions alone."""
+    """Answers with forced tokens between the actions; `mask` covers the actions alone."""
 
     present: Tensor = BLANK
-    """True where a token stands, dictated ones included, bool [B, T]."""
+    """True where there is a token, forced ones included, bool [B, T]."""
     kind: Tensor = BLANK
-    """Which tokens might have come: grammar.WORDS, CODES, FREE, DICTATED, [B, T]."""
+    """Which tokens were allowed: grammar.WORDS, CODES, FREE, FORCED, [B, T]."""
 
     @property
     def num_tokens(self) -> Tensor:
@@ -29,7 +29,7 @@ class VoxelTrajectory(TokenTrajectory):
         return self.present.sum(1)
 
     def as_input(self) -> TokenTrajectory:
-        """The same answers with every token in the mask: what a forward pass is laid out from."""
+        """The same answers with every token in the mask: the input of a forward pass."""
         return TokenTrajectory(self.tokens, self.present, self.logp, self.group, self.prompts)
 
     def select(self, rows: Sequence[int]) -> VoxelTrajectory:

@@ -1,1 +1,1 @@
-"""Attention over groups that lie in one row: the plan, two exact ways to compute it, the choice."""
+"""Attention over groups in one row: the plan, two exact ways to compute it, and the choice."""

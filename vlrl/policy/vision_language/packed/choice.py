@@ -1,4 +1,4 @@
-"""Which exact way packed groups go on this device: tried for its numbers, timed, said aloud."""
+"""Which of the two exact ways packed groups take on a device: tested, timed and logged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHOSEN: dict[tuple[Any, ...], bool] = {}
 
 
 def takes_varlen(query: Tensor, key: Tensor, plan: PackedGroups, dropout: float = 0.0) -> bool:
-    """Whether two varlen calls serve here and beat masked ones; found once a device and shape.
+    """Whether two varlen calls work here and beat masked ones; decided once per device and shape.
 
     query: [1, heads, L, D]; key: [1, key heads, L, D]. The first row decides for all later ones,
     forward and backward pass together. Not on CPU, where it depends on the size
@@ -42,8 +42,10 @@ def takes_varlen(query: Tensor, key: Tensor, plan: PackedGroups, dropout: float 
 
 
 def agrees(query: Tensor, key: Tensor) -> bool:
-    """Values and gradients of a small case by varlen calls beside a float32 softmax; heads, type
-    and device are those of `query` and `key`. Says so loudly where kernels are missing or wrong."""
+    """Whether varlen calls agree with a float32 softmax in values and gradients, on a small case.
+
+    Heads, type and device are those of `query` and `key`. Warns if kernels are missing or wrong.
+    """
     plan = PackedGroups((GroupSpan(0, 7, (3, 0, 5, 1)), GroupSpan(16, 4, (0,)),
                          GroupSpan(20, 5, (2, 9))))  # fmt: skip
     inputs = _random_like(query, key, plan.num_tokens)
@@ -65,7 +67,7 @@ def agrees(query: Tensor, key: Tensor) -> bool:
 
 
 def is_faster(query: Tensor, key: Tensor, plan: PackedGroups, num_repeats: int = 5) -> bool:
-    """Both ways in turn on this row, forward and backward pass of one layer, medians."""
+    """Whether varlen calls are faster on this row: one layer forward and backward, medians."""
     ways: dict[str, Attend] = {"masked": masked_attention, "varlen": varlen_attention}
     inputs = _random_like(query, key, plan.num_tokens)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -78,7 +80,7 @@ def is_faster(query: Tensor, key: Tensor, plan: PackedGroups, num_repeats: int =
             seconds[name].append(time.perf_counter() - start)
     masked, varlen = (1000 * statistics.median(each[1:]) for each in seconds.values())
     log.info(
-        "attention of %d groups, %d tokens, on %s: masked calls %.2f ms a layer, varlen calls "
+        "attention of %d groups, %d tokens, on %s: masked calls %.2f ms per layer, varlen calls "
         "%.2f ms: %s from now on",
         len(plan.spans), plan.num_tokens, query.device, masked, varlen,
         "varlen" if varlen < masked else "masked",
@@ -87,7 +89,7 @@ def is_faster(query: Tensor, key: Tensor, plan: PackedGroups, num_repeats: int =
 
 
 def _random_like(query: Tensor, key: Tensor, length: int) -> list[Tensor]:
-    """Query, key, value with these heads and this type, from a seed of their own."""
+    """Random query, key and value with these heads and this type, from a fixed seed."""
     make = torch.Generator().manual_seed(0)
     heads = (query.shape[1], key.shape[1], key.shape[1])
     shapes = [(1, num, length, query.shape[-1]) for num in heads]
@@ -95,9 +97,9 @@ def _random_like(query: Tensor, key: Tensor, length: int) -> list[Tensor]:
 
 
 def _with_gradients(attend: Attend, inputs: Sequence[Tensor], plan: PackedGroups) -> list[Tensor]:
-    """The output and the gradients of its sum with changing signs."""
+    """The output, and the gradients of its sum with alternating signs."""
     with torch.enable_grad(), saved_tensors_hooks(_same, _same):
-        # Hooks of a checkpointed layer around us must not see this.
+        # Hooks of an enclosing checkpointed layer must not see these passes.
         query, key, value = leaves = [x.detach().requires_grad_() for x in inputs]
         out = attend(query, key, value, plan)
         weight = torch.ones_like(out)

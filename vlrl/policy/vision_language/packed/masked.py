@@ -1,4 +1,4 @@
-"""Packed groups by masked calls, which run everywhere: a causal one a prompt, one a block."""
+"""Packed groups by masked calls, which run everywhere: one per prompt, one per block."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Where groups lie in the one row of a forward pass, and what each kernel must know of it.
+"""Where groups lie in the one row of a forward pass, in the form that each kernel needs.
 
     row    [ prompt | answer 1 | ... | answer G | next group's prompt | ... ]
 
 Every answer sees its prompt and itself, nothing else. Masks and bounds are made on the device once
-a pass, when the first layer asks for them, not once a layer.
+per pass, when the first layer needs them, not once per layer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class GroupSpan:
     """The prompt's first column."""
     num_prompt_tokens: int
     lengths: tuple[int, ...]
-    """Of the answers in order, tokens; 0 where an answer has none."""
+    """Tokens of each answer, in order; may be 0."""
 
     @property
     def end_of_prompt(self) -> int:
@@ -40,8 +40,7 @@ class GroupSpan:
 
 @dataclass(frozen=True)
 class Block:
-    """Some answers of one group, masked from each other: they attend to the prompt and each to
-    itself."""
+    """Some answers of one group, masked from each other: each attends to the prompt and itself."""
 
     start: int
     """First column of the block's answers."""
@@ -65,7 +64,7 @@ class Bounds:
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> Bounds:
-        """Of sequences of these lengths, those without a token left out."""
+        """Bounds of sequences of these lengths; empty ones are left out."""
         some = tuple(n for n in lengths if n)
         ends = torch.tensor([0, *accumulate(some)], dtype=torch.int32)
         return cls(some, ends.to(device))
@@ -82,14 +81,14 @@ class Runs:
     prompts: Tensor
     """Columns of all prompts that have an answer, [B]."""
     answers_by_group: Bounds
-    """Of `answers`, a sequence a group."""
+    """Bounds within `answers`, one sequence per group."""
     prompts_by_group: Bounds
-    """Of `prompts`, likewise."""
+    """Bounds within `prompts`, likewise."""
 
 
 @dataclass(frozen=True)
 class PackedGroups:
-    """The plan of a forward pass over one row: all its groups, side by side without a gap."""
+    """The plan of a forward pass over one row: all its groups, one after another without a gap."""
 
     spans: tuple[GroupSpan, ...]
     _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -115,10 +114,10 @@ class PackedGroups:
 
 
 def _blocks(span: GroupSpan, device: torch.device) -> Iterator[Block]:
-    """Answers in order, about a prompt's length together.
+    """Blocks of answers in order, each about as long as the prompt.
 
-    A block's answers are masked from each other, at a cost of its length squared; blocks no
-    longer than the prompt keep that below the cost of looking at the prompt.
+    Answers of a block are masked from each other, at a cost of its length squared; with blocks no
+    longer than the prompt that stays below the cost of attending to the prompt.
     """
     start, pending = span.end_of_prompt, list[int]()
     for length in span.lengths:

@@ -1,12 +1,12 @@
-"""Packed groups by two flash calls over sequences of unequal length, however many groups there are.
+"""Packed groups by two flash calls over sequences of unequal length, for any number of groups.
 
-    own    every prompt and every answer x itself, causal       the row as it lies, no copy
-    seen   the answers of a group x their prompt, no mask       gathered, a sequence a group
-    the two of an answer's token merged by their log-sum-exps   the softmax over both, exactly
+    own    every prompt and every answer x itself, causal       the row itself, no copy
+    seen   the answers of a group x their prompt, no mask       gathered, one sequence per group
+    the two parts of an answer's token, merged by their log-sum-exps: exactly the softmax over both
 
 Nothing is padded or masked, and keys are not repeated for the query heads that share them. The
-gradient is exact as well: flash attention's backward pass needs of the softmax only its output and
-its log-sum-exp, so each call is given the merged ones. Formula: Dao, FlashAttention-2 (arXiv
+gradient is exact as well: flash attention's backward pass needs only the output and log-sum-exp of
+the softmax, so each call gets the merged ones. Formula: Dao, FlashAttention-2 (arXiv
 2307.08691), section 3.1; the merging is that of split keys (Flash-Decoding). The idea of two calls:
 PrefixGrouper (arXiv 2506.05433), which repeats the prompt's keys G times.
 """
@@ -14,10 +14,10 @@ PrefixGrouper (arXiv 2506.05433), which repeats the prompt's keys G times.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from vlrl.policy.vision_language.packed.plan import Bounds, PackedGroups, Runs
 
@@ -39,7 +39,7 @@ def varlen_attention(
 
 @dataclass(frozen=True)
 class _Call:
-    """One kernel call: which sequences of queries go against which of keys, and how."""
+    """One kernel call: which sequences of queries attend to which sequences of keys, and how."""
 
     queries: Bounds
     keys: Bounds
@@ -59,12 +59,21 @@ def _calls(runs: Runs, scale: float | None) -> tuple[_Call, _Call]:
     return _Call(runs.own, runs.own, True, scale), seen
 
 
+class _Kept(FunctionCtx):
+    """What the backward pass reads."""
+
+    saved_tensors: tuple[Tensor, ...]
+    runs: Runs
+    scale: float | None
+    rest: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+
+
 class _TwoCalls(torch.autograd.Function):
     """The merged softmax with the backward pass that both calls share; all [L, heads, D]."""
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, runs: Runs, scale: float | None
+        ctx: _Kept, query: Tensor, key: Tensor, value: Tensor, runs: Runs, scale: float | None
     ) -> Tensor:
         own_call, seen_call = _calls(runs, scale)
         out, lse, own_rest = _flash(query, key, value, own_call)
@@ -84,7 +93,7 @@ class _TwoCalls(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: _Kept, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
         runs, (own_rest, seen_rest) = ctx.runs, ctx.rest
         own_call, seen_call = _calls(runs, ctx.scale)
@@ -108,7 +117,7 @@ def _weight(part_lse: Tensor, both_lse: Tensor) -> Tensor:
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, call: _Call) -> _Half:
-    """Output, log-sum-exp [heads, L] in float32, and what the backward pass wants besides."""
+    """Output, log-sum-exp [heads, L] in float32, and what else the backward pass needs."""
     if query.device.type == "cpu":
         return _flash_on_cpu(query, key, value, call)
     out, lse, *rest = torch.ops.aten._flash_attention_forward(
@@ -135,7 +144,7 @@ def _flash_backward(
 
 
 def _flash_on_cpu(query: Tensor, key: Tensor, value: Tensor, call: _Call) -> _Half:
-    """The same by the CPU's flash kernel, which takes one sequence at a time."""
+    """The same with the CPU's flash kernel, which takes one sequence at a time."""
     outs, lses = [], []
     for q, k, v in _sequences(query, key, value, call):
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
@@ -176,7 +185,7 @@ def _flash_backward_on_cpu(
 def _sequences(
     query: Tensor, key: Tensor, value: Tensor, call: _Call
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Each pair of sequences as [1, heads, L, D], keys once a query head."""
+    """Each pair of sequences as [1, heads, L, D], keys repeated for every query head."""
     repeats = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(repeats, 1) for x in (key, value))
     three = (
