@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from flow_sides import Case, Times, mean_brightness
+from flow_vs_published import Case, Times, mean_brightness
 from torch import Tensor
 
 from vlrl.seeds import row_seed

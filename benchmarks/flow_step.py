@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from flow_published import PublishedLoop
-from flow_sides import (
+from flow_vs_published import (
     PHASES,
     Case,
     PipelineSize,

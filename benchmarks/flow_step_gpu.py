@@ -24,8 +24,17 @@ from typing import Any
 os.environ.setdefault("DS_ACCELERATOR", "cuda")
 
 import torch
-from flow_sides import CAPTIONS, PHASES, ROOT, Case, PipelineSize, Times, our_step, our_trainer
 from flow_step import forwards
+from flow_vs_published import (
+    CAPTIONS,
+    PHASES,
+    ROOT,
+    Case,
+    PipelineSize,
+    Times,
+    our_step,
+    our_trainer,
+)
 from on_device import Memory, forget, made_there, scratch_folder, stated_rate
 
 from vlrl.config.loader import read_yaml

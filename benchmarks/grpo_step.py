@@ -6,7 +6,7 @@
 Both run in one process, a step each in turn: sampling, scoring, reference log-probs, update and
 optimizer, float32 on the CPU. The model is the embedded Qwen2.5-VL (5.9 million parameters), the
 answers are forced to one length. First it is checked that on the same batch both give the same
-loss and the same gradients; `trl_settings` and `our_config` (grpo_sides.py) make them equal.
+loss and the same gradients; `trl_settings` and `our_config` (grpo_vs_trl.py) make them equal.
 Memory is what autograd keeps for the backward pass at its peak, parameters not counted: on a CPU
 that is exact and the same on every machine. `--plain` adds this trainer with share_prompt: off.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from grpo_sides import (
+from grpo_vs_trl import (
     PHASES,
     Case,
     Times,

@@ -24,7 +24,8 @@ from typing import Any
 os.environ.setdefault("DS_ACCELERATOR", "cuda")
 
 import torch
-from grpo_sides import (
+from grpo_step import least_seconds
+from grpo_vs_trl import (
     MAX_PIXELS,
     PHASES,
     ROOT,
@@ -35,7 +36,6 @@ from grpo_sides import (
     time_trl,
     trl_trainer,
 )
-from grpo_step import least_seconds
 from on_device import Memory, forget, made_there, scratch_folder, stated_rate
 
 SIZE_3B: dict[str, Any] = {

@@ -7,8 +7,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from vlrl.config.recipe import Recipe, read_recipe
 from vlrl.config.section import Section
+from vlrl.eval.recipe import Recipe, read_recipe
 
 
 class Asked(Section):

@@ -26,7 +26,7 @@ mkdir "$work/empty"
 cd "$work/empty"
 "$python" -I "$checkout/scripts/check_wheel.py" "$checkout" "$work"/wheel/*.whl
 
-recipe="$site/vlrl/configs/gui_grounding/tiny.yaml"
+recipe=gui_grounding/tiny
 data=$checkout/assets/new_screens
 overrides=(
   policy.model="$checkout/assets/models/tiny_qwen2_5_vl"
@@ -34,7 +34,6 @@ overrides=(
   task.data.new_screens.path="$data/held_out.jsonl"
   task.data.held_out.path="$checkout/assets/screens/held_out.jsonl"
   task.data.unseen_apps.path="$checkout/assets/screens/unseen_apps.jsonl"
-  dist.deepspeed="$site/vlrl/deepspeed_configs/zero2.json"
   dist.precision=fp32 num_steps=1 algo.num_prompts=2 algo.group_size=2
   'eval.splits=[]' log.console=false name=from_wheel
 )

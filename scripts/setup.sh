@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the environment: a virtual environment with the pinned packages and this checkout.
-# Usage: [REQUIREMENTS=requirements/base.txt] scripts/setup.sh [VENV] [PYTHON_VERSION]
-# requirements/all.txt has all extras (tracking, browser, ocr, three_d, serve); base.txt has `dev`.
+# Usage: [REQUIREMENTS=FILE] scripts/setup.sh [VENV] [PYTHON_VERSION]
+# requirements/all.txt pins everything, extras included (tracking, browser, ocr, three_d, serve).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}

@@ -21,6 +21,7 @@ from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
 from vlrl.video.contact_sheet import Strip, contact_sheet, shown
 from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
+from vlrl.video.model_options import MODEL_OPTIONS
 from vlrl.video.spans import clamp, span_iou
 from vlrl.video.timeline import Edges as SpanEdges
 from vlrl.video.timeline import Timeline, Unit
@@ -291,6 +292,11 @@ class VideoGrounding(Task):
         if self.form.has_boxes:
             metrics["consistent"] = float(answer is not None and answer.consistent)
         return metrics
+
+    def recipe(self) -> Mapping[str, Any]:
+        """The coordinate profile, the question, and how frames are sampled and answers written."""
+        video = self.options.model_dump(mode="json", include=set(MODEL_OPTIONS))
+        return {"profile": self.options.profile, "prompt": self.options.prompt, "video": video}
 
     def stage_starts(self, text: str, num_stages: int) -> list[tuple[int, int]]:
         """Where the span (stage 0) and the boxes begin in an answer: (first character, stage).

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from vlrl.protocols import Reward
+from vlrl.protocols import Reward, TrainableReward
 from vlrl.reward.functions import reward_function
 from vlrl.reward.image_reward import ImageReward
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
@@ -94,7 +94,7 @@ class Moody(ImageReward):
         return [1.0] * len(rollouts)
 
 
-class Learner(ImageReward):
+class Learner(ImageReward, TrainableReward):
     """A trainable reward, which cannot be served."""
 
     range = (0.0, 1.0)

@@ -239,7 +239,7 @@ def test_exponents_without_a_point_are_numbers() -> None:
 
 
 def test_a_key_given_twice_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"line 2.*stands twice"):
+    with pytest.raises(ConfigError, match=r"line 2.*is given twice"):
         parse_yaml("a: 1\na: 2\n", "file")
 
 

@@ -19,8 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlrl.build import check_plugins
-from vlrl.config.recipe import Recipe, read_recipe, recipe_of, write_recipe
+from vlrl.build import read_parts
 from vlrl.config.resolve import load_run_config
 from vlrl.distributed.comm import World
 from vlrl.errors import ConfigError, DataError
@@ -35,6 +34,7 @@ from vlrl.eval.gui.local_model import LocalModel
 from vlrl.eval.gui.passes import failure, load, to_row
 from vlrl.eval.gui.runner import Job, ask_all, ask_batch
 from vlrl.eval.gui.strategies import Pass, Reading, Single, Vote, Zoom, window
+from vlrl.eval.recipe import Recipe, read_recipe
 from vlrl.eval.store import Store
 from vlrl.families.profiles import PROFILES, profile_named
 from vlrl.geometry.boxes import Box, Frame, Point
@@ -42,6 +42,7 @@ from vlrl.gui.syntax import write_answer
 from vlrl.gui.verdict import Refusal
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.protocols import PolicySetup
+from vlrl.train.recipe import recipe_of, write_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "assets/models/tiny_qwen2_5_vl"
@@ -389,13 +390,14 @@ def test_the_command_gives_the_trainers_figure(tmp_path: Path) -> None:
 
 
 def test_an_exported_model_says_how_it_is_asked(tmp_path: Path) -> None:
-    config = check_plugins(load_run_config([ROOT / "configs/gui_grounding/tiny.yaml"]))
-    recipe = recipe_of(config)
-    assert recipe is not None
+    parts = read_parts(load_run_config([ROOT / "configs/gui_grounding/tiny.yaml"]))
+    config, task = parts.config, parts.task_class(parts.task_options)
+    written = recipe_of(task, parts.policy_options, config.dist.precision)
+    assert written is not None
+    write_recipe(tmp_path, written)
+    recipe = read_recipe(str(tmp_path))
     assert (recipe.profile, recipe.prompt) == ("gui_g2", "Click: {instruction}")
     assert (recipe.max_new_tokens, recipe.precision) == (20, config.dist.precision)
-    write_recipe(tmp_path, recipe)
-    assert read_recipe(str(tmp_path)) == recipe
     assert read_recipe("some/hub-name") == Recipe()
     (tmp_path / "vlrl.json").write_text('{"profil": "gui_g2"}')
     with pytest.raises(ConfigError, match="profil"):

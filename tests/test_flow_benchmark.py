@@ -10,8 +10,8 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
-from flow_sides import Case, checkpoint
 from flow_step import OURS, STORED, check_equal, our_rows
+from flow_vs_published import Case, checkpoint
 from helpers_flow import TINY
 
 

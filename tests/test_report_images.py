@@ -164,7 +164,7 @@ def test_tiles_show_what_was_only_measured(run: Path) -> None:
 
 def test_tables_and_strata_of_every_main_figure(run: Path) -> None:
     html = html_of(run)
-    assert "<h2>Held-out figures</h2>" in html
+    assert "<h2>Held-out metrics</h2>" in html
     assert "accuracy" not in html
     for name in ("brightness", "contrast", "saturation", "small", "right"):
         assert re.search(rf"<tr><td>{name}</td><td>-?\d", html), name
@@ -248,7 +248,7 @@ def test_a_reward_that_learns_has_its_section(tmp_path: Path) -> None:
         "Gap: references above generated (logits)",
         "Logits (mean)",
         # One that always tells apart is a finding, not a figure without news.
-        "Accuracy (share told apart)",
+        "Accuracy (share classified correctly)",
         "Loss",
         "temperature",
         "other_thing",
@@ -267,7 +267,7 @@ def test_evaluations_on_the_way_are_lines(run: Path, task: TextToImage) -> None:
     # The last step's own folder gives way to `after`.
     assert means == [(0, 0.2), (2, 0.3), (3, 0.6)]
     html = html_of(run)
-    assert "<h2>Held-out figures over the run</h2>" in html
+    assert "<h2>Held-out metrics over the run</h2>" in html
     assert titles(html)[:5] == [
         f"{name} (held_out)" for name in ("small", "right", "brightness", "contrast", "saturation")
     ]

@@ -13,10 +13,10 @@ from helpers_video import moving_square, write_video
 from PIL import Image
 from test_policy import make_policy
 
-from vlrl.build import check_plugins
-from vlrl.config.recipe import recipe_of
+from vlrl.build import build_task, check_plugins
 from vlrl.config.resolve import load_run_config
 from vlrl.errors import ConfigError, DataError
+from vlrl.eval.recipe import Recipe
 from vlrl.families.resize import smart_resize, video_size
 from vlrl.media.video import read_frames, video_info
 from vlrl.reward.trl import as_chat
@@ -223,8 +223,8 @@ def test_recipes_of_video_grounding_compose(reward: str) -> None:
     assert "think" not in str(alone.reward)
     laid = [folder / "tiny.yaml", folder / "tiny_credit.yaml"]
     check_plugins(load_run_config(laid, [], str(ROOT / "configs/rewards/stvg_o1_credit.yaml")))
-    recipe = recipe_of(alone)
-    assert recipe is not None
+    recipe = Recipe.model_validate(build_task(alone).recipe())
+    assert recipe.video is not None
     assert recipe.video["answer"] == "stvg"
     assert recipe.video["edges"] == "after"
 

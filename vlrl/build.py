@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vlrl.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
+Options = TypeVar("Options", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RunParts:
     """With every default of the plug-ins filled in."""
     task_class: type[Task]
     task_options: BaseModel
-    policy_options: BaseModel
+    policy_options: PolicyOptions
     reward: Reward
     metrics: dict[str, Reward]
     """Rewards that are only measured, by name."""
@@ -69,7 +70,7 @@ def check_plugins(config: RunConfig) -> RunConfig:
     return read_parts(config).config
 
 
-def options_of(kind: str, section: Mapping[str, Any], model: type[BaseModel]) -> BaseModel:
+def options_of(kind: str, section: Mapping[str, Any], model: type[Options]) -> Options:
     """The checked options of a section that names a plug-in by `use:`."""
     name = section.get("use")
     given = {key: value for key, value in section.items() if key != "use"}
@@ -114,7 +115,7 @@ def _name_in(kind: str, section: Mapping[str, Any]) -> str:
     return name
 
 
-def _policy_options_class(section: Mapping[str, Any]) -> type[BaseModel]:
+def _policy_options_class(section: Mapping[str, Any]) -> type[PolicyOptions]:
     """The model of a policy's options; registered ones are read without importing torch."""
     name = _name_in("policy", section)
     if name in REGISTRY["policy_options"]:
@@ -156,18 +157,18 @@ def _placed(metrics: Mapping[str, Reward]) -> dict[str, Reward]:
     return {f"metrics.{name}": reward for name, reward in metrics.items()}
 
 
-def _check_policy(config: RunConfig, options: BaseModel) -> None:
+def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
     """Refuse options that would do nothing under the run's objective."""
     objective = config.algo.objective
-    unused = options.unused_under(objective) if isinstance(options, PolicyOptions) else []
+    unused = options.unused_under(objective)
     if unused:
         names = ", ".join(f"policy.{name}" for name in unused)
         raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
 
 
-def _check_stages(where: str, reward: Reward, policy: str, options: BaseModel) -> None:
+def _check_stages(where: str, reward: Reward, policy: str, options: PolicyOptions) -> None:
     asked = min_stages(reward)
-    has = options.num_stages if isinstance(options, PolicyOptions) else 1
+    has = options.num_stages
     if asked > has:
         raise ConfigError(
             f"{where}: asks for {asked} stages of an answer, those of policy {policy!r} have "

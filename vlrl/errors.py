@@ -13,7 +13,7 @@ class VlrlError(Exception):
 
 
 class ConfigError(VlrlError):
-    """The configuration cannot be used as it is written."""
+    """The configuration cannot be used as written."""
 
 
 class DataError(VlrlError):

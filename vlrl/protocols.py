@@ -1,7 +1,7 @@
 """The four interfaces that plug-ins implement: Task, Reward, Policy and its Trajectory.
 
-All that the trainer, the evaluation and the reports ask of a plug-in stands here. What has a
-default may be left out; nothing else is ever looked for.
+Everything that the trainer, the evaluation and the reports ask of a plug-in is declared here.
+What has a default may be left out; nothing else is ever looked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Ready = Callable[[Sequence[Rollout]], None]
 """Takes whole groups of rollouts while others are still being sampled."""
 
 StageStarts = Sequence[tuple[int, int]]
-"""(first character, stage), in the order of the text; before the first one stands stage 0."""
+"""(first character, stage), in the order of the text; the text before the first one is stage 0."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Task(ABC):
     main_metrics: ClassVar[tuple[str, ...]] = ()
     """The metrics that a report shows first; of those that a run has."""
     metric_labels: ClassVar[Mapping[str, str]] = {}
-    """How reports write a metric's name, where not as it is."""
+    """How reports write a metric's name, where it differs."""
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Charts of metrics that are drawn together, by title; those under "" are not drawn."""
     drawing: ClassVar[Drawing] = Drawing()
@@ -106,7 +106,7 @@ class Task(ABC):
         """Write an evaluated answer as files for other programs, where there is such a form."""
 
     def stage_starts(self, text: str, num_stages: int) -> StageStarts:
-        """Where the stages of a written answer begin; only asked where `finds_stages`."""
+        """Where the stages of a written answer begin; only called where `finds_stages`."""
         raise ConfigError(f"task {self.name!r}: its answers have no stages in their text")
 
     def sample_from_columns(self, row: Mapping[str, Any], where: str) -> Sample:
@@ -152,9 +152,9 @@ class Reward(ABC):
     label: str | None = None
     """A combinator's name in the logs, where the config gives it one."""
     waits: bool = False
-    """It mostly waits for another machine: asked while other groups are still being sampled."""
+    """It mostly waits for another machine: called while other groups are still being sampled."""
     num_stages: int = 1
-    """Stages of an answer that it tells apart, an advantage each."""
+    """Stages of an answer with rewards of their own, one advantage each."""
 
     @abstractmethod
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
@@ -173,7 +173,7 @@ class Reward(ABC):
     def check_weight(self, weight: float, others: Sequence[tuple[float, Reward]]) -> None:
         """Raise ConfigError for a weight in a sum at which it can be farmed.
 
-        others: weights and rewards that stand beside it.
+        others: weights and rewards of the same sum.
         """
 
     def macro_group(self, rollout: Rollout) -> str | None:
@@ -247,7 +247,7 @@ class Evaluation:
     logp: Tensor
     """[B, T], nats."""
     kl: Tensor | None
-    """Per-action KL to the reference policy, [B, T], nats; None when not asked for."""
+    """Per-action KL to the reference policy, [B, T], nats; None when not needed."""
     entropy: Tensor | None
     """[B, T], nats; with gradient only when the loss asks for it."""
     action_weight: Tensor | None = None
@@ -266,16 +266,16 @@ class Regression:
 
 @dataclass(frozen=True)
 class PolicySetup:
-    """What a run tells its policy beside the policy's own options."""
+    """What a run tells its policy in addition to the policy's own options."""
 
     dtype: torch.dtype
     max_tokens_per_chunk: int
     """Budget of one forward of the update."""
     checkpointing: bool = False
     kl_estimator: str | None = None
-    """`auto`, k1, k2, k3; None = no KL is asked for."""
+    """`auto`, k1, k2, k3; None = no KL is needed."""
     regression: BaseModel | None = None
-    """Options of an objective without log-probs; None = log-probs are asked for."""
+    """Options of an objective without log-probs; None = log-probs are needed."""
 
 
 class PolicyOptions(Section):
@@ -290,6 +290,10 @@ class PolicyOptions(Section):
         """Options that were set and would do nothing under an objective."""
         return []
 
+    def recipe(self) -> Mapping[str, Any]:
+        """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
+        return {}
+
 
 class Policy(ABC, Generic[T]):
     """Anything that takes T actions with log-probabilities, generic in its trajectory."""
@@ -297,6 +301,7 @@ class Policy(ABC, Generic[T]):
     Options: ClassVar[type[PolicyOptions]]
     """The `policy:` section of a config."""
 
+    options: PolicyOptions
     module: nn.Module
     """What DeepSpeed wraps; every update goes through one call of the engine."""
 

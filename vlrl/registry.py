@@ -79,6 +79,10 @@ REGISTRY: dict[str, dict[str, str]] = {
         "verdict_match": "vlrl.rewards.judge.verdict_match:verdict_match",
         "preference_head": "vlrl.rewards.judge.preference_head:PreferenceHead",
     },
+    "config_file": {
+        "judge": "vlrl.judge.train.config:JudgeTrainConfig",
+        "serve-rewards": "vlrl.reward.server.settings:ServeConfig",
+    },
     "combinator": {
         "sum": "vlrl.reward.combinators.combine:Sum",
         "mean": "vlrl.reward.combinators.combine:Mean",
@@ -106,7 +110,7 @@ def resolve(kind: str, name: str) -> Any:
         raise ConfigError(f"unknown {kind} {name!r}; {did_you_mean(name, rows)}")
     module_name, _, attribute = target.partition(":")
     if ":" in name and os.getcwd() not in sys.path:
-        # A user's module lies beside the config; `vlrl`, unlike `python`, does not look there.
+        # A user's module is in the current folder, where `vlrl`, unlike `python`, does not look.
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)

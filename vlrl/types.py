@@ -2,7 +2,7 @@
 
 Axes, the same letters in every file:
 
-    P  prompts a step and rank        T  actions (tokens, denoising steps, voxel codes)
+    P  prompts per step and rank       T  actions (tokens, denoising steps, voxel codes)
     G  group size                     S  a slice of T; of rewards, stages of an answer
     B  rollouts, B = P x G            L  sequence length in tokens
     V  vocabulary                     N  image patches, or boxes in a batch of boxes
@@ -56,7 +56,7 @@ class VideoPart:
     first_frame: int = 0
     """Where the clip starts in the file."""
     longer_side_px: int | None = None
-    """Largest longer side after resizing; None = as large as it is."""
+    """Largest longer side after resizing; None = the original size."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Sample:
 
     @property
     def seed_name(self) -> str:
-        """What its rows draw their numbers by: a second group of a step is another one."""
+        """What the random numbers of its rows depend on: a second group in a step differs."""
         return f"{self.id}#{self.draw}" if self.draw else self.id
 
     @property

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlrl.cli.checks import out_folder
-from vlrl.config.recipe import Recipe
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError, is_missing_path
 from vlrl.eval.gui.benchmarks import Benchmark, benchmark_named
@@ -23,6 +22,7 @@ from vlrl.eval.gui.render import markdown
 from vlrl.eval.gui.scoring import prediction, summarise, verdict_of
 from vlrl.eval.gui.strategies import Pass, Reading, Strategy
 from vlrl.eval.options import completed
+from vlrl.eval.recipe import Recipe
 from vlrl.eval.results import write_lines, write_summary
 from vlrl.families.profiles import Profile, profile_named
 

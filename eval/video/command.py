@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlrl.cli.checks import out_folder
-from vlrl.config.recipe import Recipe
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError
 from vlrl.eval.options import completed
+from vlrl.eval.recipe import Recipe
 from vlrl.eval.results import write_lines, write_summary
 from vlrl.eval.store import Store
 from vlrl.eval.video.benchmarks import (
@@ -25,17 +25,13 @@ from vlrl.eval.video.runner import VideoTask, ask_all, found_of, read_texts, rea
 from vlrl.eval.video.scoring import Found, markdown, metrics_of, prediction_row, summarise
 from vlrl.registry import resolve
 from vlrl.stats import evenly
+from vlrl.video.model_options import MODEL_OPTIONS
 
 if TYPE_CHECKING:
     from vlrl.distributed.comm import World
     from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 
 OWN_CLIPS = {"clips": Path("assets/clips"), "new_clips": Path("assets/new_clips")}
-MODEL_OPTIONS = (
-    "answer", "index", "start_at", "edges", "coordinates", "fps", "max_frames", "longer_side_px",
-    "duplicates",
-)  # fmt: skip
-"""Options of the task that belong to the model, not to the data."""
 
 
 def evaluate(given: VideoEvalOptions) -> int:

@@ -116,7 +116,7 @@ def logp_divisor(name: str, num_dims: int, std: Rows) -> Rows:
     """What a summed log-density is divided by before it makes a ratio, [R].
 
     dims: the mean over dimensions (Flow-GRPO, Flow-Factory). one: the true density, whose ratio
-    leaves every clip range at once. sqrt_dims: the ratio's spread no longer depends on the
+    leaves every clip range at once. sqrt_dims: the ratio's spread does not depend on the
     image's size. cps_published: num_dims / (2 std^2), flow_grpo's CPS code, which leaves out
     the variance and so weights late steps more.
     """
@@ -172,5 +172,5 @@ def guarded_logp(
 
 
 def _wide(values: Rows, like: State) -> Tensor:
-    """[R] -> [R, 1, ...] beside a tensor of more axes."""
+    """[R] -> [R, 1, ...] to go with a tensor of more axes."""
     return values.view(-1, *([1] * (like.dim() - 1)))

@@ -1,4 +1,4 @@
-"""What commands ask of numbers and folders on the command line, and how a failure is told."""
+"""Checks of numbers and folders on the command line, and how a failure is reported."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def out_folder(out: Path) -> Path:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        reason = "a file stands there" if isinstance(error, FileExistsError) else error.strerror
+        reason = (
+            "there is a file of that name" if isinstance(error, FileExistsError) else error.strerror
+        )
         raise ConfigError(
             f"--out {str(out)!r}: cannot write there: {reason}; choose another folder"
         ) from error

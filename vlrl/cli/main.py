@@ -1,4 +1,4 @@
-"""`vlrl COMMAND`: one table of the commands; each is imported when it is asked for."""
+"""`vlrl COMMAND`: one table of the commands; each is imported on use."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ COMMANDS = {
         "list the recipes that come with vlrl, or print one",
         "vlrl.cli.recipes:add_arguments",
     ),
+    "schema": (
+        "print the JSON schema of a config file, for editors",
+        "vlrl.cli.schema:add_arguments",
+    ),
     "report": ("write report.html of a run again", "vlrl.cli.report:add_arguments"),
     "serve-rewards": (
         "put reward trees behind HTTP (see docs/reward_server.md)",
@@ -42,7 +46,7 @@ COMMANDS = {
         "vlrl.judge.command.serve:add_arguments",
     ),
     "references": (
-        "make reference images with the policy as it is (see docs/judge.md)",
+        "make reference images with the untrained policy (see docs/judge.md)",
         "vlrl.judge.command.references:add_arguments",
     ),
     "screens": (
@@ -82,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """The commands, a line each."""
+    """The commands, one per line."""
     lines = [f"  {name:<14} {text}" for name, (text, _) in COMMANDS.items()]
     return "\n".join(
         [

@@ -47,7 +47,7 @@ def add_config(parser: argparse.ArgumentParser, meaning: str, *, required: bool 
 
 
 def add_options(parser: argparse.ArgumentParser, *models: type[Section]) -> None:
-    """An option for each field that fits on a command line; a group for each class of them."""
+    """One option per field that fits on a command line; one group per class of fields."""
     done: set[str] = set()
     for model in models:
         for part, fields in _by_class(model):
@@ -110,7 +110,7 @@ def section_beside_run(
     args: argparse.Namespace,
     also: Callable[[Model], Sequence[str]] = lambda options: (),
 ) -> tuple[RunConfig, Model]:
-    """A run's config, and the command's own section, which stands under `name:` or in options.
+    """A run's config, and the command's own section, from under `name:` or from options.
 
     also: overrides of the run that follow from the section.
     """

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlrl.build import build_trainer, check_plugins
 from vlrl.cli.options import add_config, add_launcher, launch
 from vlrl.config.loader import to_yaml
-from vlrl.config.recipe import recipe_of, write_recipe
 from vlrl.config.resolve import load_run_config, plain
 
 if TYPE_CHECKING:
@@ -41,19 +40,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def export(trainer: Trainer) -> None:
+def export(trainer: Trainer[Any]) -> None:
     """Write `model/`: the weights, averaged where an average is kept; all ranks call this."""
+    from vlrl.train.recipe import recipe_of, write_recipe
+
     with trainer.engine.averaged():
         weights = trainer.engine.weights()
         if trainer.world.is_main:
             model = trainer.folder / "model"
             trainer.policy.save_pretrained(str(model), weights)
-            recipe = recipe_of(trainer.config)
+            precision = trainer.config.dist.precision
+            recipe = recipe_of(trainer.task, trainer.policy.options, precision)
             if recipe is not None:
                 write_recipe(model, recipe)
 
 
-def finish(trainer: Trainer) -> None:
+def finish(trainer: Trainer[Any]) -> None:
     """Export the weights and write the report, on all ranks together."""
     from vlrl.distributed.comm import barrier, shutdown
     from vlrl.log.report.write import write_report

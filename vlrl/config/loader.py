@@ -27,7 +27,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes for `_Loader`: a text that it would read as a number stands in quotes."""
+    """Writes for `_Loader`: text that it would read as a number is quoted."""
 
 
 _FLOAT = re.compile(
@@ -51,7 +51,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         if isinstance(key, list | dict | set):
             raise ConfigError(f"{where}: a key is a text or a number, not {key!r}")
         if key in result:
-            raise ConfigError(f"{where}: {key!r} stands twice")
+            raise ConfigError(f"{where}: {key!r} is given twice")
         result[key] = loader.construct_object(value_node, deep=True)
     return result
 
@@ -73,7 +73,7 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """One YAML file as it is written, by path or shipped name; ConfigError where it is none."""
+    """One YAML file as it is written, by path or shipped name; ConfigError where there is none."""
     path = _file(path)
     try:
         text = path.read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ def check(model: type[Model], data: Mapping[str, Any]) -> Model:
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> str:
-    """All complaints of a validation, a line each: where, what, and the nearest name."""
+    """All complaints of a validation, one line each: where, what, and the nearest name."""
     lines = []
     for problem in error.errors():
         # <tags> name the member of a union that was tried, not a place in the file.

@@ -43,7 +43,7 @@ class NftConfig(Section):
 class AlgoConfig(Section):
     """Group-relative policy optimisation; see vlrl/algo for the formulas and their papers."""
 
-    num_prompts: PositiveInt = Field(8, description="prompts a step, over all ranks")
+    num_prompts: PositiveInt = Field(8, description="prompts per step, over all ranks")
     group_size: int = Field(8, ge=2, description="answers to each prompt")
     advantage: Literal[
         "group_zscore", "group_centre", "batch_std", "global_std", "leave_one_out", "precomputed"
@@ -121,7 +121,7 @@ class DistConfig(Section):
         description="budget of a forward of the update; share_prompt: off counts padding too",
     )
     gradient_checkpointing: bool = False
-    num_threads: int = Field(0, ge=0, description="CPU threads a rank; 0 = cores / ranks")
+    num_threads: int = Field(0, ge=0, description="CPU threads per rank; 0 = cores / ranks")
     timeout_s: PositiveInt = 1800
 
 
@@ -130,7 +130,7 @@ class EvalConfig(Section):
 
     splits: tuple[str, ...] = ()
     every: int = Field(0, ge=0, description="steps between evaluations; 0 = only before and after")
-    limit: int = Field(0, ge=0, description="samples a split, spread evenly; 0 = all")
+    limit: int = Field(0, ge=0, description="samples per split, spread evenly; 0 = all")
     batch_size: PositiveInt = 32
     before: bool = True
     after: bool = True
@@ -166,7 +166,7 @@ class HealthConfig(Section):
 
 
 class LogConfig(Section):
-    """Where figures go. JSONL is always written."""
+    """Where metrics go. JSONL is always written."""
 
     console: bool = True
     quiet: bool = Field(False, description="plain lines without bars, for log files")
@@ -180,7 +180,7 @@ class LogConfig(Section):
 
 
 class RunConfig(Section):
-    """A whole run. The resolved form is saved beside every checkpoint and runs again as it is."""
+    """A whole run. The resolved form is saved with every checkpoint and can be run again."""
 
     name: str = Field(min_length=1)
     out: str = "runs"
@@ -213,7 +213,7 @@ class RunConfig(Section):
         if algo.num_minibatches > algo.num_prompts:
             raise ValueError(
                 f"algo.num_minibatches ({algo.num_minibatches}) cannot exceed algo.num_prompts "
-                f"({algo.num_prompts}): a group is never cut"
+                f"({algo.num_prompts}): a group is never split"
             )
         if algo.kl_estimator == "k1" and algo.kl_beta > 0:
             raise ValueError(

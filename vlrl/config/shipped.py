@@ -1,6 +1,6 @@
 """The recipes and sharding files that come with vlrl, found by name from any folder.
 
-In a checkout they stand beside the package, in a wheel inside it.
+In a checkout they are next to the package, in a wheel inside it.
 """
 
 from __future__ import annotations

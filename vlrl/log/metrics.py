@@ -11,7 +11,7 @@ from vlrl.distributed.comm import World, all_gather
 
 
 class Meter:
-    """The figures of one step on one rank."""
+    """The metrics of one step on one rank."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}

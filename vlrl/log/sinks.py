@@ -1,4 +1,4 @@
-"""Where a run's figures go: JSON lines always, the console, and trackers by choice."""
+"""Where a run's metrics go: JSON lines always, the console, and trackers by choice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlrl.errors import ConfigError, MissingExtraError, first_line
 
 
 class Sink(Protocol):
-    """Something that takes a step's figures."""
+    """Something that takes a step's metrics."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
@@ -21,7 +21,7 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """`metrics.jsonl`: one object a step; a resumed run cuts it back to where it resumes."""
+    """`metrics.jsonl`: one object per step; a resumed run cuts it back to where it resumes."""
 
     def __init__(self, path: Path, resume_step: int) -> None:
         kept: list[str] = []
@@ -88,7 +88,7 @@ class Tracker:
             ) from error
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """All figures of a step at once."""
+        """All metrics of a step at once."""
         self.module.log(dict(metrics), step=step)
 
     def close(self) -> None:

@@ -22,7 +22,8 @@ from vlrl.config.section import Section
 from vlrl.errors import ConfigError
 from vlrl.protocols import Reward
 
-NODE_SCHEMA = {"$ref": "#/$defs/RewardNode"}
+NODE_SCHEMA = {"type": "object", "x-reward-node": True}
+"""How a JSON schema marks a reward node; vlrl/config/json_schema.py puts in what it may be."""
 Build = Callable[[object, str], Reward]
 """(node, place in the tree) -> reward."""
 

@@ -21,7 +21,7 @@ def evaluate(
     metrics: Mapping[str, Reward],
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[dict[str, Any]], list[Rollout]]:
-    """One greedy answer a sample -> a row each, in the order of the samples, on every rank.
+    """One greedy answer per sample -> one row each, in the order of the samples, on every rank.
 
     metrics: rewards that are only measured, by name. The second value is this rank's own
     rollouts, for images.

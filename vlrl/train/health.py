@@ -1,11 +1,11 @@
-"""Is a reward still worth following? Figures of every reward, and of canaries nobody trains on.
+"""Is a reward still worth following? Metrics of every reward, and of canaries never trained on.
 
     reward_health/<name>_group_std       mean standard deviation in groups: 0 teaches nothing
     reward_health/<name>_zero_variance   share of groups in which all values are equal
     reward_health/<name>_saturated       share of values within 1 % of an end of the declared range
     canary/<name>                        mean of the canary on the training rollouts
-    canary/<name>_agreement              share of a group's pairs that both order alike
-    canary/<name>_gain                   what picking the reward's best of a group gains on it
+    canary/<name>_agreement              share of a group's pairs that both rank alike
+    canary/<name>_gain                   gain on it from picking the reward's best of a group
     canary/<name>_gap                    the same gain on the reward itself, minus that
 
 Gains are in standard deviations inside the group. Where the reward stands for what the canary

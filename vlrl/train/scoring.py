@@ -45,7 +45,7 @@ def measured(metrics: Mapping[str, Reward], rollouts: Sequence[Rollout]) -> dict
 
 
 def record(meter: Meter, task: Task, rollouts: Sequence[Rollout]) -> None:
-    """Rewards, their parts, the task's own figures and how the answers ended."""
+    """Rewards, their parts, the task's own metrics and how the answers ended."""
     for rollout in rollouts:
         result = rollout.score
         if result is None or result.value is None:

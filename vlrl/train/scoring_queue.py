@@ -23,7 +23,7 @@ def overlaps_sampling(reward: Reward, choice: Literal["auto", "on", "off"], num_
     """Whether to score while sampling; raises ConfigError where `on` could hang.
 
     auto: where a part of the reward waits for another machine. Rewards that learn talk to other
-    ranks when they load and learn: between two threads the order of such calls is nobody's.
+    ranks when they load and learn: with two threads the order of such calls is undefined.
     """
     nodes = list(walk(reward))
     learns = any(isinstance(node, TrainableReward) for node in nodes) and num_ranks > 1

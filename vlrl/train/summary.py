@@ -1,4 +1,4 @@
-"""What an evaluation says of its samples: a row each, and their means."""
+"""What an evaluation says of its samples: one row each, and their means."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vlrl.types import Rollout
 def rows_of(
     task: Task, rollouts: Sequence[Rollout], metrics: Mapping[str, Reward]
 ) -> list[dict[str, Any]]:
-    """A row a rollout: the task's metrics and `metrics` (by name), None where one does not apply.
+    """One row per rollout: the task's metrics and `metrics`, None where one does not apply.
 
     Only texts are written into rows; any other `output` is None. The part of a benchmark that a
-    row counts for (`Reward.macro_group`) stands in the row's `macro_groups`.
+    row counts for (`Reward.macro_group`) is in the row's `macro_groups`.
     """
     columns = {**task.metrics(rollouts), **measured(metrics, rollouts)}
     rows = []
@@ -41,7 +41,7 @@ def rows_of(
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], num_bootstrap: int) -> dict[str, Any]:
-    """Means with 95 % bootstrap intervals, overall and by stratum; the counts stand beside.
+    """Means with 95 % bootstrap intervals, overall and by stratum; with the counts.
 
     Of a metric in the rows' `macro_groups` also the mean over groups, as `<metric>_overall`.
     """

@@ -7,7 +7,7 @@
          │
          v
     task.parse ──> reward tree ──> rewards [B, S], nan = does not apply        time/scoring
-         │                │         one column, or one a stage of the answer
+         │                │         one column, or one per stage of the answer
          │                ├── overlapped with sampling, where a reward waits for another machine
          │                └── groups of equal rewards: counted, dropped, drawn again (optional)
          v
@@ -75,7 +75,7 @@ class Experience(Generic[T]):
     rollouts: list[Rollout]
     trajectory: T
     rewards: Tensor
-    """[B, S], a column a stage; nan where the reward does not apply."""
+    """[B, S], one column per stage; nan where the reward does not apply."""
 
 
 class Trainer(Generic[T]):
@@ -111,7 +111,7 @@ class Trainer(Generic[T]):
         self.version = 0
 
     def train(self) -> None:
-        """Evaluate, train to the last step, evaluate again; resumes where `step` stands."""
+        """Evaluate, train to the last step, evaluate again; resumes at `step`."""
         config = self.config
         if self.step == 0 and config.eval.before:
             self.evaluate("before")
@@ -139,7 +139,7 @@ class Trainer(Generic[T]):
             sink.close()
 
     def train_step(self) -> dict[str, float]:
-        """One step of the drawing above; returns its figures, the same on all ranks."""
+        """One step of the drawing above; returns its metrics, the same on all ranks."""
         meter = Meter()
         experience = self._collect_or_save(meter)
         batch = self.prepare(experience, meter)
@@ -231,11 +231,11 @@ class Trainer(Generic[T]):
             result, problem = work(), None
         except RewardError as error:
             problem = error
-        told = [text for text in all_gather(problem and str(problem), self.world) if text]
+        messages = [text for text in all_gather(problem and str(problem), self.world) if text]
         if problem is not None:
             raise problem
-        if told:
-            raise RewardError(f"on another rank: {told[0]}")
+        if messages:
+            raise RewardError(f"on another rank: {messages[0]}")
         return result
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:

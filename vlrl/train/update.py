@@ -36,7 +36,7 @@ class Batch(Generic[T]):
     kept: Tensor
     """False for rows that the filters took out, [B]."""
     sample_ids: Sequence[str]
-    """One a row, named when something is not finite."""
+    """One per row, named when something is not finite."""
     num_stages: int = 1
 
 
@@ -249,7 +249,7 @@ def _old(
 
 @torch.no_grad()
 def with_reference(policy: Policy[T], trajectory: T, world: World) -> T:
-    """The trajectory with what its KL needs of the reference policy, computed once a rollout."""
+    """The trajectory with what its KL needs of the reference policy, computed once per rollout."""
     rows = list(range(len(trajectory)))
     reference: Tensor | None = None
     for chunk, is_real in _chunks(policy, trajectory, rows, world):

@@ -23,8 +23,8 @@ def line_chart(
 ) -> Markup:
     """One chart of some series of (step, value); values that are not finite are left out.
 
-    Each series is drawn faintly as it is and boldly as a running mean, since rewards are noisy;
-    without `smooth` as it is, with a dot at every point.
+    Each series is drawn faintly unsmoothed and boldly as a running mean, since rewards are noisy;
+    without `smooth` unsmoothed only, with a dot at every point.
     """
     clean = {
         name: [(x, y) for x, y in points if y is not None and math.isfinite(y)]

@@ -1,4 +1,4 @@
-"""Training curves of the figures that a run has, whatever it trained."""
+"""Training curves of the metrics that a run has, for any kind of run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from vlrl.protocols import Task
 
 
 class Chart(NamedTuple):
-    """Some figures that are drawn together."""
+    """Some metrics that are drawn together."""
 
     title: str
     unit: str
     keys: tuple[str, ...]
     if_constant: bool = False
-    """Drawn even where no figure changes."""
+    """Drawn even where no metric changes."""
 
 
 FROM_TRAINER = (
-    Chart("KL to the reference", "an action", ("update/kl",)),
-    Chart("Entropy", "nats an action", ("update/entropy",)),
+    Chart("KL to the reference", "per action", ("update/kl",)),
+    Chart("Entropy", "nats per action", ("update/entropy",)),
     Chart("Answer length", "actions", ("rollout/num_actions",)),
     Chart("Gradient norm", "before clipping", ("update/grad_norm",)),
     Chart(
@@ -34,13 +34,13 @@ FROM_TRAINER = (
     Chart("Answers without a reward", "share", ("reward/not_applicable",)),
     Chart("Ratio to the sampling policy", "mean and largest", ("update/ratio", "update/ratio_max")),
     Chart("Actions where the ratio is clipped", "share", ("update/clip_fraction",)),
-    Chart("Gap between sampling and training", "nats an action", ("update/sampling_gap",)),
+    Chart("Gap between sampling and training", "nats per action", ("update/sampling_gap",)),
 )
 LEARNER = "trainable_reward/"
 FROM_DISCRIMINATOR = (
     Chart("Gap: references above generated", "logits", ("gap", "patch_gap"), True),
     Chart("Logits", "mean", ("reference", "generated"), True),
-    Chart("Accuracy", "share told apart", ("accuracy",), True),
+    Chart("Accuracy", "share classified correctly", ("accuracy",), True),
     Chart("Loss", "", ("loss",), True),
     Chart("Steps skipped", "share", ("skipped",)),
     Chart("Earlier images kept", "images", ("replayed",)),

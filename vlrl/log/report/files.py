@@ -30,7 +30,7 @@ class Evaluation:
     overall: Mapping[str, Mapping[str, float]]
     """Figure -> mean, low, high and num."""
     strata: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-    """Key -> group -> figure -> mean and num."""
+    """Key -> group -> metric -> mean and num."""
     values: Mapping[str, Mapping[str, float]]
     """Figure -> sample id -> value, without the samples to which it does not apply."""
 
@@ -43,16 +43,16 @@ class Comparison:
     before: Evaluation
     after: Evaluation
 
-    def pairs(self, figure: str) -> tuple[list[float], list[float]]:
-        """Values of the samples to which the figure applied both times."""
-        old, new = self.before.values.get(figure, {}), self.after.values.get(figure, {})
+    def pairs(self, metric: str) -> tuple[list[float], list[float]]:
+        """Values of the samples to which the metric applied both times."""
+        old, new = self.before.values.get(metric, {}), self.after.values.get(metric, {})
         both = [sample for sample in old if sample in new]
         return [old[sample] for sample in both], [new[sample] for sample in both]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder; everything but the curves is read when it is asked for."""
+    """A run's folder; everything but the curves is read on first use."""
 
     folder: Path
     metrics: Sequence[Mapping[str, Any]]
@@ -65,7 +65,7 @@ class Run:
 
     @cached_property
     def config(self) -> str:
-        """config.yaml as it stands, empty where there is none."""
+        """The text of config.yaml, empty where there is none."""
         path = self.folder / "config.yaml"
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 

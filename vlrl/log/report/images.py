@@ -95,8 +95,8 @@ def _pair(
 
 
 def _shots(before: Path, after: Path) -> list[tuple[Path, str]]:
-    """Images of a sample and what stands below each."""
-    # Not written beside an answer that could not be read.
+    """Images of a sample and the caption below each."""
+    # Not written with an answer that could not be read.
     truth = next((f / TRUTH for f in (before, after) if (f / TRUTH).is_file()), before / TRUTH)
     pieces = [
         (truth, "reference"),
@@ -110,7 +110,7 @@ def _shots(before: Path, after: Path) -> list[tuple[Path, str]]:
 
 
 def _row(shots: Sequence[tuple[Path, str]]) -> list[tuple[Shot, str, str]]:
-    """Images with their captions and styles; all of a row come out equally high."""
+    """Images with their captions and styles; all in a row have the same height."""
     row = []
     heights = [_enlarged(path, CARD_HEIGHT_PX) for path, _ in shots]
     for (path, label), height_px in zip(shots, heights, strict=True):
@@ -160,7 +160,7 @@ def _group(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _listed(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """A group whose answers are told in a table."""
+    """A group whose answers are listed in a table."""
     told = any(isinstance(answer["output"], str) for answer in record["answers"])
     answers = []
     for place, answer in enumerate(record["answers"], 1):
@@ -190,7 +190,7 @@ def _strip(folder: Path, record: Mapping[str, Any], places: Sequence[int]) -> di
     parts = {name: [answer["parts"].get(name) for answer in answers] for name in names}
     rows = [("reward", _numbers(rewards))]
     rows.append(("advantage", _numbers([answer["advantage"] for answer in answers], sign="+")))
-    # A reward that stands alone is its own part.
+    # A single reward is its own part.
     rows += [(name, _numbers(column)) for name, column in parts.items() if column != rewards]
     num = len(record["answers"])
     return {

@@ -1,4 +1,4 @@
-"""How figures are written: shares as percent, all others with three significant digits."""
+"""How numbers are written: shares as percent, all others with three significant digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from the templates beside the code that fills them."""
+"""Self-contained HTML pages from the templates next to the code that fills them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BETWEEN_TAGS = re.compile(r">\s*\n\s*<")
 
 
 def render(template: str, folder: Path = FOLDER, **values: object) -> Markup:
-    """HTML of `<folder>/<template>`; plain values are escaped, Markup is taken as it is.
+    """HTML of `<folder>/<template>`; plain values are escaped, Markup is inserted unescaped.
 
     Templates of other folders may extend `page.html.j2` of this one.
     """

@@ -1,4 +1,4 @@
-"""Held-out figures before, during and after training: tiles, tables, lines."""
+"""Held-out metrics before, during and after training: tiles, tables, lines."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _time(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def tables(run: Run) -> Markup:
-    """Before and after, overall with intervals and by stratum, a table a split."""
+    """Before and after, overall with intervals and by stratum, one table per split."""
     shown = {run.label(name) for c in run.comparisons for name in run.main_metrics(c)}
     is_accuracy = any(label.endswith(RATE) for label in shown)
     splits = []
@@ -78,7 +78,7 @@ def tables(run: Run) -> Markup:
                 "strata": [one for one in strata if one["rows"]],
             }
         )
-    title = f"Held-out {'accuracy' if is_accuracy else 'figures'}"
+    title = f"Held-out {'accuracy' if is_accuracy else 'metrics'}"
     return render("tables.html.j2", title=title, splits=splits)
 
 
@@ -135,7 +135,7 @@ def lines(run: Run) -> Markup:
         charts.append(line_chart(name, series, only, smooth=False))
     return render(
         "charts.html.j2",
-        title="Held-out figures over the run",
+        title="Held-out metrics over the run",
         level=2,
         note="Mean at every evaluation; step 0 is before training.",
         charts=charts,

@@ -31,6 +31,7 @@ class FlowPolicy(Policy[FlowTrajectory]):
     """Stable Diffusion 3 and FLUX pipelines through diffusers; one forward module for DeepSpeed."""
 
     Options = FlowConfig
+    options: FlowConfig
     module: Velocity
 
     def __init__(self, options: FlowConfig, setup: PolicySetup) -> None:

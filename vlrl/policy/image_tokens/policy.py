@@ -25,6 +25,7 @@ class ImageTokenPolicy(TokenPolicy):
     """Janus and Janus-Pro through transformers; one forward module for DeepSpeed."""
 
     Options = ImageTokensConfig
+    options: ImageTokensConfig
     module: ImageTokenLogProbs
 
     def __init__(self, options: ImageTokensConfig, setup: PolicySetup) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -27,6 +28,11 @@ class VisionLanguageConfig(PolicyOptions):
     max_pixels: PositiveInt | None = Field(None, description="None = the family's own")
     share_prompt: Literal["auto", "on", "off"] = "auto"
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
+
+    def recipe(self) -> Mapping[str, Any]:
+        """Pixel bounds and the length of answers."""
+        names = {"min_pixels", "max_pixels", "max_new_tokens"}
+        return self.model_dump(mode="json", include=names)
 
     @model_validator(mode="after")
     def _check(self) -> VisionLanguageConfig:

@@ -35,6 +35,7 @@ class VisionLanguagePolicy(TokenPolicy):
     """Qwen2-VL, Qwen2.5-VL and Qwen3-VL through transformers; one forward module for DeepSpeed."""
 
     Options: ClassVar[type[PolicyOptions]] = VisionLanguageConfig
+    options: VisionLanguageConfig
     module: TokenLogProbs
 
     def __init__(self, options: VisionLanguageConfig, setup: PolicySetup) -> None:

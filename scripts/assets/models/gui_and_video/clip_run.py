@@ -15,7 +15,8 @@ from datasets import Dataset
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from scripts.assets.clips.scene import Pool, Question
-from vlrl.config.recipe import Recipe, write_recipe
+from vlrl.eval.recipe import Recipe
+from vlrl.train.recipe import write_recipe
 from vlrl.distributed.memory import keep_freed_memory
 from vlrl.geometry.boxes import iou
 from vlrl.video.track_answers import read_track
@@ -243,4 +244,4 @@ def write_final(plan: ClipPlan, model: Any, processor: Any) -> None:
     final = plan.out / "model"
     save_model(model, final, plan.storage)
     processor.save_pretrained(final)
-    write_recipe(final, RECIPE)
+    write_recipe(final, RECIPE.model_dump(mode="json"))

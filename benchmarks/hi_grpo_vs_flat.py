@@ -1,6 +1,6 @@
 """Hi-GRPO against flat GRPO and against the last stage's reward alone: same budget, several seeds.
 
-    python benchmarks/hi_grpo_sides.py [KEY=VALUE ...] --out runs/hi_grpo --seeds 0 1 2
+    python benchmarks/hi_grpo_vs_flat.py [KEY=VALUE ...] --out runs/hi_grpo --seeds 0 1 2
 
 Trains configs/text_to_3d/tiny.yaml three ways a seed and prints, for held-out captions, the figures
 of the start and its change: mean over seeds [95 % over captions] (each seed). `f_score` and

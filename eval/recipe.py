@@ -1,0 +1,37 @@
+"""`vlrl.json` next to a checkpoint, as evaluation reads it; vlrl/train/recipe.py writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from vlrl.errors import ConfigError
+from vlrl.train.recipe import FILE
+
+
+class Recipe(BaseModel):
+    """What evaluation must know of a grounding checkpoint; None = not said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str | None = None
+    prompt: str | None = None
+    min_pixels: PositiveInt | None = None
+    max_pixels: PositiveInt | None = None
+    max_new_tokens: PositiveInt | None = None
+    precision: Literal["fp32", "bf16"] | None = None
+    video: dict[str, str | float | int | None] | None = None
+    """How a video model's frames are sampled and its answers written: options of its task."""
+
+
+def read_recipe(model: str) -> Recipe:
+    """The recipe of a checkpoint's folder; an empty one for hub names and other folders."""
+    path = Path(model) / FILE
+    if not path.is_file():
+        return Recipe()
+    try:
+        return Recipe.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error
