@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from vlrl.protocols import TrainableReward
+from vlrl.protocols import Reward, TrainableReward
 from vlrl.reward.functions import reward_function
 from vlrl.reward.image_reward import ImageReward
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
@@ -52,7 +52,7 @@ def fingerprint(image, rollout) -> float:
     return int(digest.hexdigest()[:13], 16) / 16**13
 
 
-class PlaceInGroup:
+class PlaceInGroup(Reward):
     """The share of the own group that is darker; wrong as soon as two groups are mixed up."""
 
     class Options(BaseModel):
