@@ -168,7 +168,7 @@ def draw(results: dict[tuple[int, int], dict[str, Times]], path: Path) -> None:
         for name, times in found.items():
             point = (float(group), times.median("step"))
             lines.setdefault(f"{name}, P = {length}", []).append(point)
-    page = line_chart("A step against G", lines, "seconds")
+    page = line_chart("Time of a step against G", lines, "seconds")
     inside = page[page.index("<svg") : page.index("</svg>")].partition(">")[2]
     inside = inside.replace(">step<", "><")  # the chart's own axis is that of a training
     legend = "".join(
