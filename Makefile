@@ -6,7 +6,6 @@ PY = $(VENV)/bin/python
 RANKS ?= 2
 STAMP = $(VENV)/.installed
 
-# Freed memory is kept: in small virtual machines page faults cost more than the arithmetic.
 export HF_HUB_OFFLINE ?= 1
 export DS_ACCELERATOR ?= cpu
 export TOKENIZERS_PARALLELISM ?= false
@@ -24,8 +23,8 @@ demo: $(STAMP)
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/deepspeed --num_gpus $(RANKS) \
 		scripts/train_grpo.py --config configs/gui_grounding/tiny.yaml
 
-# Two processes, a file at a time each: one alone leaves a core idle. A thread each: with two each
-# they wait for one another, and the suite takes twice as long. In the order of tests/conftest.py.
+# Two processes with one file at a time each, since one alone leaves a core idle, and one thread each: with
+# two threads they wait for each other and the suite takes twice as long. In the order of tests/conftest.py.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadgroup --no-loadscope-reorder \
 		--durations=10

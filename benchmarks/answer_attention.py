@@ -1,12 +1,13 @@
-"""A row's attention in the update: masked calls against two varlen flash calls, both directions.
+"""Attention of a row in the update: masked calls against two varlen flash calls.
 
     python benchmarks/answer_attention.py [--device cuda] [--prompts 1024 4096] [--groups 8 16]
     python benchmarks/answer_attention.py --flex      # and torch's flex attention, compiled
 
-Flex attention is one call over the row under a block mask, which is made before and not timed.
+Flex attention is one call over the row under a block mask, which is built beforehand and not timed.
 Prints medians of alternating runs and ratios to the masked calls. On CUDA in half precision the
-trainer times masked and varlen calls on its own first row (packed/choice.py there); on CPU,
-whose kernel takes one sequence at a time, it takes the masked ones.
+trainer times masked and varlen calls on its own first row
+(vlrl/policy/vision_language/packed/choice.py); on CPU, whose kernel takes one sequence at a time,
+it uses the masked ones. Times are of a forward and a backward pass.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/compare_rewards.py [KEY=VALUE ...] --out runs/compare --seeds 0 1 2
 
-Runs that are already there are not run again; --table prints the table of what there is.
+Finished runs are not repeated; --table prints the table of those that are there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from paired import change, columns, mean, shown
 
 CONFIG = "configs/gui_grounding/tiny.yaml"
 REWARDS = ("gui_g2", "gui_g1", "hit")
-FIGURES = ("hit", "iou", "size_ratio")
+METRICS = ("hit", "iou", "size_ratio")
 
 
 def run(out: Path, reward: str, seed: int, ranks: int, overrides: list[str]) -> None:
@@ -28,11 +28,11 @@ def run(out: Path, reward: str, seed: int, ranks: int, overrides: list[str]) -> 
 
 
 def table(out: Path, seeds: list[int], split: str) -> str:
-    """Hit rate, change with its interval, IoU and size ratio: a row a reward, mean over seeds.
+    """Hit rate, change with its interval, IoU and size ratio: one row per reward, mean over seeds.
 
     The interval resamples the samples; each sample's change is first averaged over the seeds.
     """
-    start = columns(next(out.glob("*/evaluations/before")), split, FIGURES)
+    start = columns(next(out.glob("*/evaluations/before")), split, METRICS)
     lines = [
         f"| {split} | hit rate | change in points [95 %] | each seed | IoU | size ratio |",
         "|---|---|---|---|---|---|",
@@ -41,14 +41,14 @@ def table(out: Path, seeds: list[int], split: str) -> str:
     ]
     for reward in REWARDS:
         ends = [
-            columns(folder, split, FIGURES)
+            columns(folder, split, METRICS)
             for seed in seeds
             if (folder := out / f"{reward}-seed{seed}" / "evaluations" / "after").is_dir()
         ]
         if not ends:
             continue
         rates = ", ".join(f"{mean(end['hit']):.1%}" for end in ends)
-        means = {name: sum(mean(end[name]) for end in ends) / len(ends) for name in FIGURES}
+        means = {name: sum(mean(end[name]) for end in ends) / len(ends) for name in METRICS}
         lines.append(
             f"| {reward} | {means['hit']:.1%} | {shown(change(start, ends, 'hit'), 100, 1)} | "
             f"{rates} | {means['iou']:.3f} | {means['size_ratio']:.2f} |"

@@ -1,7 +1,7 @@
-"""The other side of flow_step.py: flow_grpo's published loop, written down plainly.
+"""flow_grpo's published loop, re-implemented plainly, for flow_step.py to compare with.
 
-Written from its description (arXiv 2505.05470 and the order of operations of its SD3 program), and
-from nothing of vlrl's policy, so that it also checks it. What it does in one step:
+Written from its description (arXiv 2505.05470 and the order of operations of its SD3 program),
+without using vlrl's policy, so that it also checks it. What it does in one step:
 
     for every batch of images: text encoders -> 10 guided steps, all but the last stochastic
         (the published last one adds 0.006 of noise), latents kept in float32 -> one decode
@@ -78,7 +78,7 @@ class PublishedLoop:
     """Model, text encoders, decoder and optimizer, all in memory at once."""
 
     def __init__(self, case: Case, model: Path, *, encode_once: bool = False) -> None:
-        """encode_once: the one lever that can be pulled here without changing the loop."""
+        """encode_once: the one improvement that does not change the loop."""
         from diffusers import StableDiffusion3Pipeline
 
         self.case = case
@@ -114,7 +114,7 @@ class PublishedLoop:
 
     @torch.no_grad()
     def sample(self, samples: Sequence[Sample], seed: int) -> Rollouts:
-        """`group_size` images a prompt, a micro-batch of images at a time."""
+        """`group_size` images per prompt, one micro-batch of images at a time."""
         self.transformer.eval()
         rows = [(s, i) for s in samples for i in range(self.case.group_size)]
         B = self.case.micro_batch
@@ -202,7 +202,7 @@ class PublishedLoop:
         return (centred / (grouped.std(1, keepdim=True) + 1e-4)).flatten()
 
     def update(self, rollouts: Rollouts, advantage: Tensor) -> None:
-        """One backward a micro-batch and trained step, an optimizer step after each minibatch."""
+        """One backward per micro-batch and trained step, an optimizer step after each minibatch."""
         B, N = self.case.micro_batch, len(advantage) // self.case.num_minibatches
         bound = self.case.clip
         for start in range(0, len(advantage), B):

@@ -1,14 +1,14 @@
-"""One GRPO step of the flow policy beside flow_grpo's published loop: model, prompts, noise alike.
+"""One GRPO step of the flow policy against flow_grpo's published loop: same model, prompts, noise.
 
     python benchmarks/flow_step.py                       # 4 prompts x 9 images, 3 repeats
     python benchmarks/flow_step.py --prompts 1 --px 128 --width 256 --layers 8
 
-First it is checked that under the same recipe (guided, every step but the last trained) both make
+It first checks that under the same recipe (guided, every step but the last trained) both make
 the same images, losses and gradients, while the ratio is 1 and after the weights have moved.
-Then the levers are pulled one after another, in one process, a step of each side in turn, float32
-on the CPU. Encoding the prompts once and stacking the steps leave the gradients as they are; a
-window and no guidance do not: fewer steps are trained, and of another model. On a busy machine the
-CPU seconds of a step are steadier than the others, so levers are given in them. "kept" is what
+Then the changes are made one after another, in one process, a step of each side in turn, float32
+on the CPU. Encoding the prompts once and stacking the steps do not change the gradients; a
+window and no guidance do: fewer steps are trained, and of another model. On a busy machine CPU
+seconds vary less than wall seconds, so the speed-up of each change is given in them. "kept" is what
 autograd holds for the backward pass at its peak, parameters not counted; sampling holds nothing.
 """
 
@@ -49,14 +49,14 @@ OURS: dict[str, dict[str, Any]] = {
     "+ window of 3 (c)": {"window": WINDOW},
     "+ no guidance (d)": {"window": WINDOW, "guidance": "off"},
 }
-"""This trainer's rows; each adds one lever to the row above it."""
+"""This trainer's rows; each adds one change to the row above it."""
 STORED = "+ log-probs of sampling (e)"
 PUBLISHED = "published loop"
 ENCODED_ONCE = "+ prompts once (a)"
 
 
 def our_rows(case: Case) -> dict[str, dict[str, Any]]:
-    """OURS; with several optimizer steps also the lever that saves the pass for old log-probs."""
+    """OURS; with several optimizer steps also the change that saves the pass for old log-probs."""
     if case.num_minibatches == 1:
         return OURS
     found: dict[str, dict[str, Any]] = {}
@@ -71,7 +71,7 @@ def our_rows(case: Case) -> dict[str, dict[str, Any]]:
 
 
 class Recorder:
-    """In the optimizer's place: notes losses and gradients, then moves the weights a set length."""
+    """In place of the optimizer: records losses and gradients, moves the weights a fixed length."""
 
     lr = 0.0
 
@@ -103,19 +103,19 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Largest differences between the two sides; relative to the largest value where not said."""
+    """Largest differences between the two sides; relative to the largest value unless stated."""
 
     latents: float
     """Of every trained step of every image."""
     advantage: float
     losses: tuple[float, ...]
-    """An optimizer step each; relative to the mean size of an action's loss."""
+    """One per optimizer step; relative to the mean size of an action's loss."""
     gradients: tuple[float, ...]
-    """Largest difference / largest gradient, an optimizer step each."""
+    """Largest difference / largest gradient, one per optimizer step."""
     moved: float
     """Largest difference between the gradients of both optimizer steps, in the same unit."""
     clipped: float
-    """Share of actions whose ratio the clip held, over both optimizer steps."""
+    """Share of actions whose ratio was clipped, over both optimizer steps."""
 
 
 def check_equal(case: Case, model: Path, name: str, recipe: dict[str, Any]) -> Agreement:
@@ -129,7 +129,7 @@ def check_equal(case: Case, model: Path, name: str, recipe: dict[str, Any]) -> A
     policy = trainer.policy
     policy.bind(policy.module, contextlib.nullcontext)
     ours = Recorder(policy.module, length=0.02)
-    # Twice over the same rollouts: in the second step the ratio is not 1 any more.
+    # Twice over the same rollouts: in the second step the ratio is not 1.
     algo = trainer.config.algo.model_copy(update={"num_epochs": 2})
     update(policy, ours, batch, algo, trainer.world, meter)  # type: ignore[arg-type]
 
@@ -173,7 +173,7 @@ def describe(name: str, found: Agreement) -> str:
 
 
 def forwards(case: Case, recipe: dict[str, Any] | None) -> float:
-    """Forwards an image takes, a backward counted as two; None = the published recipe."""
+    """Forwards per image, a backward counted as two; None = the published recipe."""
     anew = recipe is not None and recipe.get("old_logp", "recompute") == "recompute"
     anew &= case.num_minibatches > 1
     recipe = recipe or {}
@@ -220,7 +220,7 @@ def our_side(trainer: Any) -> Side:
 
 
 def measure(case: Case, model: Path, repeats: int) -> dict[str, Times]:
-    """Steps of all sides in turn, then memory in one more step each."""
+    """Steps of all sides in turn, then the memory of one more step of each."""
     rows = our_rows(case)
     trainers = {name: our_trainer(case, model, name, recipe) for name, recipe in rows.items()}
     samples = next(iter(trainers.values())).samples
@@ -244,15 +244,14 @@ def measure(case: Case, model: Path, repeats: int) -> dict[str, Times]:
         kept = {phase: list(seconds) for phase, seconds in side.times.seconds.items()}
         with measured_memory(side.parameters(), side.times):
             side.step()
-        for phase, seconds in kept.items():  # the hooks cost time: this step does not count
+        for phase, seconds in kept.items():  # the hooks cost time: this step is not timed
             side.times.seconds[phase][:] = seconds
         side.times.weight_bytes = side.weight_bytes
     return {name: side.times for name, side in sides.items()}
 
 
 def print_table(case: Case, found: dict[str, Times]) -> None:
-    """Seconds by phase, ratios to the published loop; of CPU time, every lever's share in what is
-    saved."""
+    """Seconds by phase, ratios to the published loop, each change's share of the CPU time saved."""
     first, last, rows = found[PUBLISHED], list(found.values())[-1], our_rows(case)
     saved = first.median_cpu_s - last.median_cpu_s
     heads = (
@@ -297,8 +296,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=size.num_layers)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--group", type=int, default=9)
-    parser.add_argument("--micro-batch", type=int, default=9, help="images of a forward")
-    parser.add_argument("--minibatches", type=int, default=1, help="optimizer steps a step")
+    parser.add_argument("--micro-batch", type=int, default=9, help="images per forward")
+    parser.add_argument(
+        "--minibatches", type=int, default=1, help="optimizer steps per training step"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0 = all cores")
     parser.add_argument("--skip-check", action="store_true")

@@ -1,4 +1,4 @@
-"""One GRPO step at SD3.5-medium's size on one GPU: images a second, memory, share of the chip.
+"""One GRPO step at SD3.5-medium's size on one GPU: images per second, memory, utilisation.
 
     python benchmarks/flow_step_gpu.py                    # one prompt x 8 images of 512 px
     python benchmarks/flow_step_gpu.py --images 24 --px 1024 --checkpointing
@@ -86,7 +86,7 @@ def checkpoint(folder: Path, device: str, px: int, num_layers: int) -> Path:
         wide = t.T5EncoderModel(config)
         with torch.no_grad():
             for parameter in transformer.parameters():
-                # New transformers end in layers that answer 0, and gradients would be 0 too.
+                # New transformers end in layers that output 0, and gradients would be 0 too.
                 parameter.add_(0.02 * torch.randn_like(parameter))
     pipeline = d.StableDiffusion3Pipeline(
         transformer, d.FlowMatchEulerDiscreteScheduler(shift=3.0), vae, small, clip, large, clip,
@@ -155,7 +155,7 @@ def main() -> None:
         case = Case(folder, size, 1, args.images, args.micro_batch, lr=3e-4)
         heads = (
             "recipe", *(f"{p} s" for p in PHASES), "sampled images/s", "trained images/s",
-            "TFLOP a forward", "of the chip", "peak GiB", "beside GiB",
+            "TFLOP per forward", "of the chip", "peak GiB", "added GiB",
         )  # fmt: skip
         print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
         for recipe in RECIPES:
@@ -177,7 +177,7 @@ def row(case: Case, model: Path, recipe: str, rate: float, args: argparse.Namesp
     cells += [f"{case.num_images / times.median('sampling'):.2f}"]
     cells += [f"{case.num_images / step:.2f}", f"{each / 1e12:.2f}"]
     cells += [f"{needed / rate / step:.1%}"]
-    cells += [f"{memory.peak:.1f}", f"{memory.beside:.1f}"]
+    cells += [f"{memory.peak:.1f}", f"{memory.added:.1f}"]
     print(f"{recipe}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return f"| {recipe} | {' | '.join(cells)} |"
 

@@ -1,4 +1,4 @@
-"""What both sides of flow_step.py share: case, model and reward; and this trainer's side."""
+"""This trainer's side of flow_step.py, and what both sides share: case, model and reward."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ for library in (diffusers, transformers):
 
 
 def brightness(rollout: Any) -> float:
-    """A reward that costs nothing."""
+    """A reward without cost."""
     return mean_brightness(rollout.parsed.image)
 
 
@@ -52,12 +52,12 @@ class Times:
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {p: [] for p in PHASES})
     cpu_s: list[float] = field(default_factory=list)
-    """CPU seconds of every step, all threads: what a busy machine disturbs least."""
+    """CPU seconds of every step, all threads; least affected by other jobs."""
     peak_bytes: int = 0
     weight_bytes: int = 0
 
     def median(self, phase: str) -> float:
-        """Of the steps; the first one, which warms up, left out."""
+        """Over the steps, without the first one, which is the warm-up."""
         return median(self.seconds[phase][1:])
 
     @property
@@ -68,7 +68,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. A micro-batch is so many images at one denoising step.
+    """One comparison. A micro-batch is that many images at one denoising step.
 
     It is also what the published loop samples at once; this trainer samples whole groups.
     """
@@ -79,7 +79,7 @@ class Case:
     group_size: int = 9
     micro_batch: int = 9
     num_minibatches: int = 1
-    """Optimizer steps a step; the published recipes take two."""
+    """Optimizer steps per training step; the published recipes take two."""
     num_steps: int = 10
     guidance: float = 4.5
     noise: float = 0.7
@@ -108,7 +108,7 @@ class Case:
 
     @property
     def tokens_per_forward(self) -> int:
-        """Image and text tokens of a guided micro-batch; text is CLIP's and T5's, one after one."""
+        """Image and text tokens of a guided micro-batch; text is CLIP's, then T5's."""
         return self.micro_batch * 2 * (self.latent_px**2 + 2 * self.size.max_tokens)
 
 
@@ -118,9 +118,9 @@ def checkpoint(case: Case) -> Path:
     pipeline: Any = new_pipeline(CAPTIONS, case.size)
     with torch.no_grad():
         for parameter in pipeline.transformer.parameters():
-            # New transformers start with layers that answer 0, and their gradients would be 0 too.
+            # New transformers start with layers that output 0, and their gradients would be 0 too.
             parameter.add_(0.02 * torch.randn_like(parameter))
-        # A decoder fresh from its initialisation gives grey for everything.
+        # A newly initialised decoder outputs grey for every latent.
         pipeline.vae.decoder.conv_out.weight.mul_(6)
     target = case.folder / "model"
     pipeline.save_pretrained(target)
@@ -131,8 +131,8 @@ def checkpoint(case: Case) -> Path:
 
 
 def our_config(case: Case, model: Path, name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The published recipe in this trainer's words; `recipe` replaces options of the policy, but
-    for `old_logp`, which is algo's."""
+    """The published recipe in this trainer's options; `recipe` replaces options of the policy,
+    except for `old_logp`, which is algo's."""
     options = {key: value for key, value in recipe.items() if key != "old_logp"}
     data = case.folder / "captions.jsonl"
     rows = [{"id": f"c{i}", "caption": text} for i, text in enumerate(CAPTIONS[: case.num_prompts])]
@@ -166,7 +166,7 @@ def our_config(case: Case, model: Path, name: str, recipe: Mapping[str, Any]) ->
         "optim": {"lr": case.lr, "weight_decay": 1e-4},
         "dist": {
             "deepspeed": str(ROOT / "deepspeed_configs/zero0.json"),
-            # As many tokens in a forward as the published loop has, however they are cut.
+            # As many tokens per forward as in the published loop, however they are split.
             "max_tokens_per_chunk": case.tokens_per_forward,
             "num_threads": case.num_threads,
         },

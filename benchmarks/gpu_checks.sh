@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in the order of what stands on it; about ten minutes of an H200.
+# Everything that only a GPU can show, in order of dependence; about ten minutes on an H200.
 # Usage: benchmarks/gpu_checks.sh OUT [STEP...]   (steps: tests attention tower step devices flow)
-# Each step has a time limit of its own and writes OUT/STEP.log; rows of tables are shown at once.
+# Each step has its own time limit and writes OUT/STEP.log; table rows are printed at once.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: benchmarks/gpu_checks.sh OUT [STEP...]}

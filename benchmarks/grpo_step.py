@@ -1,11 +1,11 @@
-"""One GRPO step of this trainer beside TRL's GRPOTrainer: the same model, image and group.
+"""One GRPO step of this trainer against TRL's GRPOTrainer: the same model, image and group.
 
     python benchmarks/grpo_step.py                        # P = 256, 1024, 4096; G = 4, 8, 16
     python benchmarks/grpo_step.py --lengths 1024 --groups 8 --repeats 5 --plain
 
-Both run in one process, a step each in turn: sampling, scoring, reference log-probs, update and
+Both run in one process and take turns: sampling, scoring, reference log-probs, update and
 optimizer, float32 on the CPU. The model is the embedded Qwen2.5-VL (5.9 million parameters), the
-answers are forced to one length. First it is checked that on the same batch both give the same
+answers are forced to one length. It first checks that on the same batch both give the same
 loss and the same gradients; `trl_settings` and `our_config` (grpo_vs_trl.py) make them equal.
 Memory is what autograd keeps for the backward pass at its peak, parameters not counted: on a CPU
 that is exact and the same on every machine. `--plain` adds this trainer with share_prompt: off.
@@ -90,7 +90,7 @@ def check_equal(case: Case, model: Path) -> str:
     batch = Batch(trajectory, inputs["advantages"], everything, everything.bool(), names)
     totals = torch.tensor(denominators(mask, "sequence", None, 1), dtype=torch.float64)
     policy.module.zero_grad()
-    # The trainer's own loss, old log-probs and all.
+    # The trainer's own loss, including old log-probs.
     loss = _chunk_loss(policy, batch, list(range(G)), None, ours.config.algo, totals, None)
     loss.backward()
     mine = {n: p.grad for n, p in policy.module.model.named_parameters() if p.grad is not None}
@@ -111,11 +111,11 @@ def check_equal(case: Case, model: Path) -> str:
 
 
 def least_seconds(case: Case, trainer: Any, rate: float) -> float:
-    """Time of the layers' matrix products that no trainer can leave out, at the measured rate.
+    """Time of the layers' matrix products that no trainer can avoid, at the measured rate.
 
     Prompt once forward in sampling, once in the reference pass, and forward and backward (three
     forwards' worth) in the update; answers the same. Attention's products and the language head's
-    are left out, so the true limit lies higher.
+    are left out, so the true limit is higher.
     """
     from vlrl.policy.vision_language.vision_features import num_visual_tokens
 
@@ -131,7 +131,7 @@ def least_seconds(case: Case, trainer: Any, rate: float) -> float:
 
 
 def compare(case: Case, model: Path, repeats: int, plain: bool, rate: float) -> dict[str, Times]:
-    """Alternate the trainers, then measure memory in one more step each; print the rows."""
+    """Alternate the trainers, then measure the memory of one more step of each; print the rows."""
     names = ("on", "off") if plain else ("on",)
     ours = {name: (our_trainer(case, model, name), Times()) for name in names}
     theirs = Times()
@@ -160,7 +160,7 @@ def compare(case: Case, model: Path, repeats: int, plain: bool, rate: float) -> 
 
 
 def draw(results: dict[tuple[int, int], dict[str, Times]], path: Path) -> None:
-    """Seconds a step against G as an SVG file, one line a trainer and prompt length."""
+    """Seconds per step against G as an SVG file, one line per trainer and prompt length."""
     from vlrl.log.report.charts import COLOURS, WIDTH, line_chart
 
     lines: dict[str, list[tuple[float, float]]] = {}
@@ -168,7 +168,7 @@ def draw(results: dict[tuple[int, int], dict[str, Times]], path: Path) -> None:
         for name, times in found.items():
             point = (float(group), times.median("step"))
             lines.setdefault(f"{name}, P = {length}", []).append(point)
-    page = line_chart("A step against G", lines, "seconds")
+    page = line_chart("Time of a step against G", lines, "seconds")
     inside = page[page.index("<svg") : page.index("</svg>")].partition(">")[2]
     inside = inside.replace(">step<", "><")  # the chart's own axis is that of a training
     legend = "".join(
@@ -177,7 +177,7 @@ def draw(results: dict[tuple[int, int], dict[str, Times]], path: Path) -> None:
     )
     style = "<style>.grid{stroke:#d8dee4}</style>"
     ground = '<rect width="100%" height="100%" fill="#fff"/>'
-    axis = '<text x="170" y="224">answers a group, G (seconds a step)</text>'
+    axis = '<text x="170" y="224">answers per group, G (seconds per step)</text>'
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} 230" '
         f'font-family="sans-serif" font-size="11">{style}{ground}{inside}{legend}{axis}</svg>\n',
@@ -205,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[256, 1024, 4096])
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 8, 16])
-    parser.add_argument("--answer", type=int, default=32, help="tokens of an answer")
+    parser.add_argument("--answer", type=int, default=32, help="tokens per answer")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--plain", action="store_true", help="also share_prompt: off")
     parser.add_argument("--svg", type=Path, help="write a plot of seconds against G")

@@ -1,4 +1,4 @@
-"""One GRPO step at Qwen2.5-VL-3B's size on one GPU: this trainer, it without sharing, and TRL's.
+"""One GRPO step at Qwen2.5-VL-3B's size on one GPU, here and in TRL, with and without sharing.
 
     python benchmarks/grpo_step_gpu.py                       # P = 1024, 4096; G = 8
     python benchmarks/grpo_step_gpu.py --lengths 1024 --groups 8 16 --sides trl on
@@ -6,10 +6,10 @@
 Random weights in bf16, all of them trained, activations recomputed in the backward pass, answers
 forced to one length, settings as in grpo_step.py, which checks that losses and gradients are the
 same. One side after another in one process. This trainer's optimizer keeps weights and moments in
-float32 (DeepSpeed, ZeRO 0), TRL's keeps them in bf16: "beside" is a step's peak of memory without
-what lay there before it. "of the chip" is the time that the matrix products of the linear layers
-would take at the measured rate of a plain bf16 product, over the step's. Needs about 110 GiB of
-GPU memory.
+float32 (DeepSpeed, ZeRO 0), TRL's keeps them in bf16: "added" is a step's peak of memory without
+what was allocated before it. "of the chip" is the time that the matrix products of the linear
+layers would take at the measured rate of a plain bf16 product, over the step's. Needs about 110 GiB
+of GPU memory.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ def checkpoint(folder: Path, device: str, num_layers: int | None) -> Path:
 
 
 def measure(side: str, case: Case, model: Path, repeats: int) -> tuple[Times, float, float]:
-    """Times of the steps, GiB at the peak of the last, and of those what it added itself."""
+    """Times of the steps, GiB at the peak of the last, and how many of those it added."""
     times, memory = Times(), Memory(case.on_gpu)
     if side == "trl":
         trainer = trl_trainer(case, model, repeats + 1)
-        # After each step, so that the last reset is the one before the last step.
+        # After each step, so that the last reset comes before the last step.
         left = iter(range(repeats, -1, -1))
         time_trl(trainer, times, lambda: memory.reset() if next(left) else None)
     else:
@@ -106,10 +106,10 @@ def measure(side: str, case: Case, model: Path, repeats: int) -> tuple[Times, fl
         for _ in range(repeats + 1):
             memory.reset()
             our_step(trainer, times)
-    peak, beside = memory.peak, memory.beside
+    peak, added = memory.peak, memory.added
     if side != "trl":
         times.least_s = least_seconds(case, trainer, 1.0)
-    return times, peak, beside
+    return times, peak, added
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 4096])
     parser.add_argument("--groups", type=int, nargs="+", default=[8])
-    parser.add_argument("--answer", type=int, default=32, help="tokens of an answer")
+    parser.add_argument("--answer", type=int, default=32, help="tokens per answer")
     parser.add_argument("--sides", nargs="+", default=["trl", "off", "on"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--layers", type=int, help="fewer layers, to try it")
@@ -129,7 +129,7 @@ def main() -> None:
         rate = stated_rate(args.device)
         heads = (
             "P", "G", "trainer", *(f"{p} s" for p in PHASES), "faster", "answer tokens/s",
-            "of the chip", "peak GiB", "beside GiB",
+            "of the chip", "peak GiB", "added GiB",
         )  # fmt: skip
         print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
         for length in args.lengths:
@@ -141,14 +141,14 @@ def main() -> None:
 
 
 def compare(case: Case, model: Path, sides: list[str], repeats: int, rate: float) -> None:
-    """Measure the sides one after another and print their rows; ratios are to the first."""
+    """Measure the sides one after another and print their rows, with ratios to the first."""
     names = {"on": "vlrl", "off": "vlrl, share_prompt: off", "trl": "TRL"}
     first = float("nan")
     for side in sides:
         started = time.perf_counter()
         head = f"| {case.num_visual} | {case.group_size} | {names[side]} |"
         try:
-            times, peak, beside = measure(side, case, model, repeats)
+            times, peak, added = measure(side, case, model, repeats)
         except torch.cuda.OutOfMemoryError as error:
             print(f"{head} out of memory: {error} |", flush=True)
             forget()
@@ -159,7 +159,7 @@ def compare(case: Case, model: Path, sides: list[str], repeats: int, rate: float
         cells = [f"{times.median(phase):.3f}" for phase in PHASES]
         cells += [f"{first / step:.2f}x", f"{case.group_size * case.num_tokens / step:.0f}"]
         cells += [f"{times.least_s / rate / step:.1%}" if times.least_s else ""]
-        cells += [f"{peak:.1f}", f"{beside:.1f}"]
+        cells += [f"{peak:.1f}", f"{added:.1f}"]
         print(f"{head} {' | '.join(cells)} |", flush=True)
         print(f"{side}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""The two sides of grpo_step.py: TRL's trainer and this one, set to do the same."""
+"""TRL's trainer and this one, configured to do the same, for grpo_step.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from PIL import Image
 QUESTION = "Click: the button left of Save"
 PHASES = ("sampling", "reference", "update", "step")
 MAX_PIXELS = 12_845_056
-"""Qwen2.5-VL's own; the embedded processor takes less."""
+"""Qwen2.5-VL's own; the embedded processor's limit is lower."""
 
 
 def letters(rollout: Any) -> float:
@@ -40,7 +40,7 @@ def score(text: str) -> float:
 
 @dataclass
 class Case:
-    """One comparison: visual tokens of the image, answers of the group, tokens of an answer."""
+    """One comparison: visual tokens of the image, answers per group, tokens per answer."""
 
     num_visual: int
     group_size: int
@@ -58,7 +58,7 @@ class Case:
 
     @property
     def image(self) -> Path:
-        """A noisy image that becomes exactly so many visual tokens."""
+        """A noisy image that becomes exactly that many visual tokens."""
         path = self.folder / f"{self.num_visual}.png"
         if not path.is_file():
             rows = int(self.num_visual**0.5)
@@ -78,7 +78,7 @@ class Times:
     """See least_seconds in grpo_step.py."""
 
     def median(self, phase: str) -> float:
-        """Of the steps; the first one, which warms up, left out."""
+        """Over the steps, without the first one, which is the warm-up."""
         return median(self.seconds[phase][1:])
 
 
@@ -185,7 +185,7 @@ def time_trl(trainer: Any, times: Times, after_step: Callable[[], None]) -> None
 
 
 def timed(owner: Any, name: str, into: list[float], no_grad_only: bool = False) -> None:
-    """Replace a method by itself with a clock around it."""
+    """Time every call of a method."""
     plain = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -237,7 +237,7 @@ def our_config(case: Case, model: Path, share: str) -> dict[str, Any]:
         "dist": {"deepspeed": str(ROOT / "deepspeed_configs/zero0.json"),
                  "precision": "bf16" if case.on_gpu else "fp32",
                  "gradient_checkpointing": case.on_gpu,
-                 # One chunk, as TRL has one batch, without sharing too; text around the image.
+                 # One chunk, as TRL has one batch, also without sharing; with room for text.
                  "max_tokens_per_chunk": case.group_size
                  * (case.num_visual + case.num_tokens + 64)},
         "checkpoint": {"at_end": False, "export": False},

@@ -2,12 +2,12 @@
 
     python benchmarks/hi_grpo_vs_flat.py [KEY=VALUE ...] --out runs/hi_grpo --seeds 0 1 2
 
-Trains configs/text_to_3d/tiny.yaml three ways a seed and prints, for held-out captions, the figures
-of the start and its change: mean over seeds [95 % over captions] (each seed). `f_score` and
-`chamfer` are in no reward. Once for the likeliest answers (`after`), once for eight answers a
-caption drawn as in training (`sampled`). Runs that are already there are not run again.
+Trains configs/text_to_3d/tiny.yaml in three ways per seed and prints, for held-out captions, the
+metrics of the start and their change: mean over seeds [95 % over captions] (each seed). `f_score`
+and `chamfer` are in no reward. Once for the likeliest answers (`after`), once for eight answers per
+caption sampled as in training (`sampled`). Finished runs are not repeated.
 
-    hi_grpo   a reward and an advantage a stage, the second carried back (lambda 1)
+    hi_grpo   a reward and an advantage per stage, the second carried back (lambda 1)
     flat      the sum of both stages' rewards, one advantage for the whole answer
     last      the second stage's reward alone, one advantage for the whole answer
 """
@@ -36,7 +36,7 @@ from vlrl.train.trainer import Trainer
 SPLIT = "held_out"
 NUM_SAMPLED, BATCH = 8, 12
 SIDES = ("hi_grpo", "flat", "last")
-FIGURES = ("f_score", "iou", "chamfer", "silhouette", "colour", "parts", "floaters")
+METRICS = ("f_score", "iou", "chamfer", "silhouette", "colour", "parts", "floaters")
 
 
 def sides(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -54,7 +54,7 @@ def sides(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def run(config: dict[str, Any], *, train: bool = True) -> None:
-    """Train, if it should, unless that is done, then sample held-out captions unless that is."""
+    """Train (if asked to) and sample held-out captions, each unless it is done."""
     evaluations = Path(config["out"]) / config["name"] / "evaluations"
     sampled = evaluations / "sampled" / f"{SPLIT}.jsonl"
     if sampled.is_file():
@@ -70,7 +70,7 @@ def run(config: dict[str, Any], *, train: bool = True) -> None:
 
 
 def sample_held_out(trainer: Trainer) -> Iterator[dict[str, float | None]]:
-    """Each caption's figures, mean over NUM_SAMPLED answers drawn as in training."""
+    """Each caption's metrics, mean over NUM_SAMPLED answers sampled as in training."""
     samples = list(trainer.task.samples(SPLIT))
     for start in range(0, len(samples), BATCH):
         batch = samples[start : start + BATCH]
@@ -90,27 +90,27 @@ def sample_held_out(trainer: Trainer) -> Iterator[dict[str, float | None]]:
 def table(out: Path, seeds: list[int], names: list[str], when: str) -> str:
     """The start, then the mean change of each side with its interval over captions, paired."""
     found = {
-        (name, seed): columns(out / f"{name}_{seed}/evaluations" / when, SPLIT, FIGURES)
+        (name, seed): columns(out / f"{name}_{seed}/evaluations" / when, SPLIT, METRICS)
         for name in names
         for seed in seeds
     }
-    # Greedy answers of the start stand in every run; sampled ones in a run without a step.
+    # Greedy answers of the start are in every run; sampled ones in a run without a step.
     first = out / (f"{names[0]}_{seeds[0]}" if when == "after" else "start") / "evaluations"
-    start = columns(first / ("before" if when == "after" else when), SPLIT, FIGURES)
-    lines = ["| | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
-    lines.append("| start | " + " | ".join(f"{mean(start[f]):.3f}" for f in FIGURES) + " |")
+    start = columns(first / ("before" if when == "after" else when), SPLIT, METRICS)
+    lines = ["| | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
+    lines.append("| start | " + " | ".join(f"{mean(start[f]):.3f}" for f in METRICS) + " |")
     for name in names:
         ends = [found[name, seed] for seed in seeds]
         cells = []
-        for figure in FIGURES:
-            gains = ", ".join(f"{mean(end[figure]) - mean(start[figure]):+.3f}" for end in ends)
-            cells.append(f"{shown(change(start, ends, figure), 1, 3)} ({gains})")
+        for metric in METRICS:
+            gains = ", ".join(f"{mean(end[metric]) - mean(start[metric]):+.3f}" for end in ends)
+            cells.append(f"{shown(change(start, ends, metric), 1, 3)} ({gains})")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Train what is not trained yet, print the table."""
+    """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/text_to_3d/tiny.yaml")
     parser.add_argument("--out", type=Path, required=True)

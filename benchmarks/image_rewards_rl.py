@@ -1,13 +1,13 @@
-"""Rewards of images move what they measure, and what else they move: OCR and a small PickScore.
+"""What image rewards improve, and what else they change: OCR and a small PickScore.
 
     python scripts/assets/models/make_tiny_pick_score.py --out runs/tiny_pick_score
     python benchmarks/image_rewards_rl.py [KEY=VALUE ...] --out runs/image_rewards --seeds 0 1 2
 
 `words`: OCR, on prompts for words that the image model was never shown. `pick_score`: a CLIP
 trained on pairs. Held-out prompts are drawn before and after from the same noise. The canaries are
-those of benchmarks/style_transfer.py, on prompts for things: what is said by a classifier that no
-reward uses, and FID to the images that the model was made from; changes of what is known image
-by image have 95 % intervals, paired over prompts. Writes OUT/table.json, table.md.
+those of benchmarks/style_transfer.py, on prompts for objects: a classifier that no
+reward uses, and FID to the images that the model was made from; changes of per-image
+metrics have 95 % intervals, paired over prompts. Writes OUT/table.json, table.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIDES = {
     "words": "configs/image_generation/tiny_words.yaml",
     "pick_score": "configs/image_generation/tiny_pick_score.yaml",
 }
-"""What is laid over the common config."""
+"""What is merged over the common config."""
 DIGITS = {"words": 1, "pick_score": 3}
 CANARIES = ("thing %", "style %", "FID first")
 
@@ -50,7 +50,7 @@ def own_columns(folder: Path, side: str) -> dict[str, list[float | None]]:
 
 
 def canaries(model: Path, folder: Path, against: Path) -> dict[str, float]:
-    """What no reward uses, on prompts for things."""
+    """Metrics that no reward uses, on prompts for objects."""
     found = row_of(evaluate(model, folder, against))
     return {key: found[key] for key in CANARIES}
 
@@ -58,7 +58,7 @@ def canaries(model: Path, folder: Path, against: Path) -> dict[str, float]:
 def side_rows(
     out: Path, side: str, seeds: list[int], against: Path
 ) -> tuple[dict[str, float], list[dict[str, float]], dict[str, str]]:
-    """A side's start, its figures after each seed, and its paired changes with their intervals."""
+    """A side's start, its metrics after each seed, and its paired changes with their intervals."""
     runs = [out / f"{side}-seed{seed}" for seed in seeds]
     start = own_columns(runs[0] / "evaluations/before", side)
     ends = [own_columns(run / "evaluations/after", side) for run in runs]

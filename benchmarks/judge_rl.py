@@ -5,12 +5,11 @@
     python benchmarks/judge_rl.py [KEY=VALUE ...] --seeds 0 1 2 --out runs/judge_rl   # an hour
 
 For each seed: trains both judges on the same pairs (scripts/train_judge.py), measures them on
-held-out images, things and kinds of damage, then trains the embedded image model with each of
+held-out images, objects and kinds of damage, then trains the embedded image model with each of
 them. Writes OUT/table.json and table.md: judges' accuracy; over training the reward's standard
 deviation in groups, the proxy (the judge: odds, or logits of the head), and the gold: a classifier
 of the concept that nothing is trained on, of the rollouts and of held-out prompts. RewardDance
-(arXiv 2509.08826) claims that the generative judge keeps its spread and its gold. The table is
-written whatever it says; nothing is left out.
+(arXiv 2509.08826) claims that the generative judge keeps its spread and its gold.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SETS = ("images", "new_concepts", "kinds")
 
 
 def main() -> None:
-    """Run what is not there yet, then write the table."""
+    """Run what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/judge_rl"))
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def train_judge(args: argparse.Namespace, kind: str, seed: int) -> None:
-    """One judge, unless it is there."""
+    """Train one judge, unless it is there."""
     folder = args.out / f"{kind}-{seed}"
     if (folder / "model/judge.json").is_file():
         return
@@ -87,7 +86,7 @@ def train_images(args: argparse.Namespace, kind: str, seed: int) -> None:
 
 
 def row_of(out: Path, kind: str, seed: int) -> dict[str, Any]:
-    """Figures of one judge and of the run with it."""
+    """Metrics of one judge and of the run with it."""
     judged = read_lines(out / f"{kind}-{seed}" / "metrics.jsonl")
     last = next(line for line in reversed(judged) if f"{SETS[0]}/accuracy" in line)
     accuracy = {name: last[f"{name}/accuracy"] for name in SETS}
@@ -153,7 +152,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 PARTS = (("group_std", 3, 1), ("proxy", 2, 1), ("gold_of_rollouts", 0, 100))
-"""Figures over training: their key, digits and factor."""
+"""Metrics over training: their key, digits and factor."""
 
 
 def by_judge(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:

@@ -1,10 +1,10 @@
-"""Images a second of a judge: batched with one shared beginning, against one call an image.
+"""Images per second of a judge: batched with a shared prefix, against one call per image.
 
     python benchmarks/judge_throughput.py    # the small judge: see configs/judge/tiny_judge.yaml
     python benchmarks/judge_throughput.py --model Qwen/Qwen2.5-VL-7B-Instruct --examples 4
 
-Sides: the reward's own batches with the shared beginning; the same without sharing; one call a
-image (both orders in it); one forward of transformers a question, as most released judges do.
+Sides: the reward's own batches with the shared prefix; the same without sharing; one call per
+image (both orders in it); one forward of transformers per question, as most released judges do.
 All answer the same questions; the largest difference of their log-probs is printed. The sides
 take turns, best of `--repeats`.
 """
@@ -80,10 +80,10 @@ def main() -> None:
         ]
 
     sides: dict[str, Side] = {
-        "batched, shared beginning": lambda: batched(True),
-        "batched, own beginnings": lambda: batched(False),
-        "one call an image": one_by_one,
-        "one forward a question": plain,
+        "batched, shared prefix": lambda: batched(True),
+        "batched, own prefixes": lambda: batched(False),
+        "one call per image": one_by_one,
+        "one forward per question": plain,
     }
     best = dict.fromkeys(sides, float("inf"))
     answers: dict[str, list[Reading]] = {}
@@ -93,11 +93,11 @@ def main() -> None:
             start = time.perf_counter()
             answers[name] = side()
             best[name] = min(best[name], time.perf_counter() - start)
-    first = answers["batched, shared beginning"]
+    first = answers["batched, shared prefix"]
     table = {
         name: {
             "images_a_second": round(args.num / seconds, 2),
-            "times_one_call_a_image": round(best["one call an image"] / seconds, 2),
+            "times_one_call_a_image": round(best["one call per image"] / seconds, 2),
             "largest_difference_nats": max(
                 abs(a.yes - b.yes) for a, b in zip(first, answers[name], strict=True)
             ),
@@ -109,7 +109,7 @@ def main() -> None:
 
 @torch.no_grad()
 def forward(judge: LocalJudge, book: ImageBook, asks: list[Ask]) -> list[Reading]:
-    """Each question through the processor and the model, as they are."""
+    """Each question through the processor and the model, unbatched."""
     readings = []
     for ask in asks:
         content: list[dict[str, Any]] = [

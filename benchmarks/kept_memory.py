@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Peak(Protocol):
-    """Where the peak is noted."""
+    """The running peak."""
 
     peak_bytes: int
 
@@ -43,7 +43,7 @@ class _Kept:
 
 @contextlib.contextmanager
 def measured_memory(parameters: Iterator[Tensor], times: Peak) -> Iterator[None]:
-    """Note the peak of what is kept for backward passes inside, parameters apart."""
+    """Measure the peak of what is kept for backward passes inside, without parameters."""
     own = {p.untyped_storage().data_ptr() for p in parameters}
     _Kept.bytes_now = _Kept.bytes_peak = 0
 

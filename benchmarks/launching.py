@@ -59,7 +59,7 @@ def options(doc: str, out: str, name: str, sides: Sequence[str]) -> argparse.Arg
 
 
 def _free_port() -> int:
-    """A port of its own, so that other launches on the machine do no harm."""
+    """A free port, so that other launches on the machine do not interfere."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

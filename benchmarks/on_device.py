@@ -1,4 +1,4 @@
-"""What benchmarks share on a device: clock, rate, memory, and large models made there."""
+"""What benchmarks share on a device: clock, rate, memory, and making large models there."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ GIB = 2**30
 
 
 def wait() -> None:
-    """For a GPU's work in flight."""
+    """Until a GPU's queued work is done."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
 def matmul_rate(device: str, dtype: torch.dtype, size: int, repeats: int = 8) -> float:
-    """Floating-point operations a second of a plain matrix product."""
+    """Floating-point operations per second of a plain matrix product."""
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     for _ in range(3):
         a @ b
@@ -34,7 +34,7 @@ def matmul_rate(device: str, dtype: torch.dtype, size: int, repeats: int = 8) ->
 
 
 def stated_rate(device: str) -> float:
-    """The rate in bf16, printed with the device's name; on a CPU of a small product, to try it."""
+    """The rate in bf16, printed with the device's name; on a CPU of a small product, as a trial."""
     on_gpu = device == "cuda"
     rate = matmul_rate(device, torch.bfloat16, 8192 if on_gpu else 512)
     name = torch.cuda.get_device_name() if on_gpu else "CPU"
@@ -56,17 +56,17 @@ class Memory:
 
     @property
     def peak(self) -> float:
-        """The most since then, with what lay there before it."""
+        """The peak since then, including what was allocated before."""
         return torch.cuda.max_memory_allocated() / GIB if self.on_gpu else 0.0
 
     @property
-    def beside(self) -> float:
-        """The same without that."""
+    def added(self) -> float:
+        """The peak without what was allocated before."""
         return self.peak - self.before
 
 
 def forget() -> None:
-    """Give back the memory of what is not used any more."""
+    """Free unused memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -74,7 +74,7 @@ def forget() -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """For gigabytes of weights: in memory where the machine has such a folder."""
+    """A folder for gigabytes of weights; in memory where the machine has such a folder."""
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield Path(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from vlrl.stats import bootstrap_mean
 
 Columns = Mapping[str, Sequence[float | None]]
-"""Per-sample figures by name, None where one does not apply."""
+"""Per-sample metrics by name, None where one does not apply."""
 
 
 def columns(folder: Path, split: str, names: Sequence[str]) -> dict[str, list[float | None]]:
@@ -30,10 +30,10 @@ def mean(values: Sequence[float | None]) -> float:
 
 
 def change(start: Columns, ends: Sequence[Columns], name: str) -> dict[str, float]:
-    """Mean change of a figure with its 95 % interval: {"mean", "low", "high", "num"}.
+    """Mean change of a metric with its 95 % interval: {"mean", "low", "high", "num"}.
 
     The interval resamples the samples; each one's change is averaged over the runs first. A sample
-    counts where the figure applies before and after, in every run.
+    counts if the metric applies before and after, in every run.
     """
     per_sample = []
     for before, *after in zip(start[name], *(end[name] for end in ends), strict=True):

@@ -1,4 +1,4 @@
-"""Box rewards on 1,000,000 boxes: one vectorised call beside a plain loop of the same formula.
+"""Box rewards on 1,000,000 boxes: one vectorised call against a plain loop over the same formula.
 
     python benchmarks/rewards_million_boxes.py [--boxes 1000000] [--loop 1000000]
 
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Best of three, in seconds of this process: a busy machine would spoil wall time."""
+    """Best of three, in CPU seconds of this process, which other jobs disturb less."""
     best, result = float("inf"), None
     for _ in range(3):
         start = time.process_time()

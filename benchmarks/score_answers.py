@@ -1,11 +1,11 @@
-"""Speed of reading and scoring answers: items a second, and the slowest of 100,000 odd answers.
+"""Speed of parsing and scoring answers: items per second, and the slowest of 100,000 bad ones.
 
-    python benchmarks/score_answers.py ../shared/benchmarks/annotations
+    python benchmarks/score_answers.py data/benchmarks/annotations
 
 Every annotation gets an answer in a family's own notation (half of them off target) and is scored
-as `vlrl eval --predictions` does. The peer is a plain loop with one regular expression that reads
-the first four numbers, which is what most released scorers do. The odd answers are real ones cut,
-doubled, shuffled and filled with digits and brackets.
+as `vlrl eval --predictions` does. It is compared with a plain loop with one regular expression that
+reads the first four numbers, as most released scorers do. The malformed answers are real ones
+truncated, doubled, shuffled and filled with digits and brackets.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def plain_loop(items: list[Item], answers: list[str]) -> float:
 
 
 def score_all(folder: Path) -> None:
-    """Score every annotation under `folder` and print items a second."""
+    """Score every annotation under `folder` and print items per second."""
     rng = random.Random(0)
     total, load_s, score_s, plain_s = 0, 0.0, 0.0, 0.0
     for name, place, layout in SETS:
@@ -99,7 +99,7 @@ def score_all(folder: Path) -> None:
 
 
 def odd_answers(count: int, seed: int = 0) -> list[str]:
-    """Answers in every family's notation, cut, doubled, shuffled and filled up."""
+    """Answers in every family's notation, truncated, doubled, shuffled and filled up."""
     rng = random.Random(seed)
     frame = Frame(1920, 1080)
     whole = [
@@ -138,22 +138,22 @@ def odd_answers(count: int, seed: int = 0) -> list[str]:
 
 
 def slowest(count: int) -> None:
-    """Read odd answers under random profiles and print the slowest."""
+    """Parse malformed answers under random profiles and print the slowest."""
     rng = random.Random(1)
     names = sorted(PROFILES)
     worst, whole = (0.0, ""), time.perf_counter()
     for text in odd_answers(count):
         profile = PROFILES[rng.choice(names)]
-        started = time.thread_time()  # not the wall: other programs' turns are not the parser's
+        started = time.thread_time()  # not wall time, which includes other programs
         read_click(text, profile, Frame(1932, 1092))
         worst = max(worst, (time.thread_time() - started, text))
     whole = time.perf_counter() - whole
-    print(f"{count} odd answers in {whole:.1f} s; slowest {1000 * worst[0]:.2f} ms", end=" ")
+    print(f"{count} malformed answers in {whole:.1f} s; slowest {1000 * worst[0]:.2f} ms", end=" ")
     print(f"({len(worst[1])} characters)")
 
 
 def main() -> None:
-    """Both figures."""
+    """Both measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("annotations", type=Path, nargs="?", help="shared/benchmarks/annotations")
     parser.add_argument("--odd", type=int, default=100_000)

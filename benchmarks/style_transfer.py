@@ -1,4 +1,4 @@
-"""A reward that goes on learning against the same reward frozen: style transfer, several seeds.
+"""A reward that keeps learning against the same reward frozen: style transfer, several seeds.
 
     python benchmarks/style_transfer.py [KEY=VALUE ...] --out runs/style --seeds 0 1 2
     python benchmarks/style_transfer.py --over configs/image_generation/tiny_style_and_text.yaml ...
@@ -6,11 +6,11 @@
 Both sides train the image model towards references of the second style with the DINO reward:
 `adversarial` learns in every round, `fixed` in its warm-up rounds, in which it scores nothing yet,
 and is a fixed reward from then on. Held-out prompts are drawn before and after from the same noise
-and measured in ways that no reward knows: a classifier of the style; one of the thing, and the
+and measured in ways that no reward uses: a classifier of the style; one of the object, and the
 colour of the border (prompt agreement); and in the features of each classifier FID, KID and nearest
-neighbours to images of the same prompts in either style. Changes of what is known image by
-image have 95 % intervals, paired over prompts.
-Writes OUT/table.md, OUT/table.json and OUT/images.png: rows of a caption with the reference, the
+neighbours to images of the same prompts in either style. Changes of per-image metrics
+have 95 % intervals, paired over prompts.
+Writes OUT/table.md, OUT/table.json and OUT/images.png: one row per caption with the reference, the
 start, and each side of each seed.
 """
 
@@ -39,7 +39,7 @@ CONFIG = "configs/image_generation/tiny.yaml"
 SIDES = ("adversarial", "fixed")
 ASSETS = ROOT / "assets/images"
 SPACES = ("judge_concept", "judge_style")
-"""Whose features distances are taken in: a classifier of the thing, and one of the style."""
+"""Feature spaces of the distances: a classifier of the object, and one of the style."""
 PAIRED = {"style %": "style", "thing %": "concept", "background %": "background"}
 """Columns that are means over images, and the metric of each."""
 LIMIT = 200
@@ -47,7 +47,7 @@ NUM_SHOWN = 10
 
 
 def side_overrides(side: str, configs: list[str]) -> list[str]:
-    """What makes a side: `fixed` learns in its warm-up alone, as the reward or in a sum."""
+    """Overrides of a side: `fixed` learns only in its warm-up, as the reward or in a sum."""
     if side == "adversarial":
         return []
     reward = load_run_config(configs).reward
@@ -73,7 +73,7 @@ def first_style(out: Path) -> Path:
 
 
 def evaluate(model: Path, folder: Path, against: Path) -> dict[str, Any]:
-    """Figures of one model, by scripts/evaluate_images.py, unless they are there."""
+    """Metrics of one model, by scripts/evaluate_images.py, unless they are there."""
     found = folder / "figures.json"
     if not found.is_file():
         command = [sys.executable, "scripts/evaluate_images.py", "--config", CONFIG]
@@ -93,7 +93,7 @@ def metrics_of(model: Path, folder: Path, against: Path) -> dict[str, float]:
 
 
 def row_of(metrics: dict[str, Any]) -> dict[str, float]:
-    """The figures that scripts/evaluate_images.py found."""
+    """The metrics that scripts/evaluate_images.py found."""
     thing, style = (metrics["sets"][name] for name in SPACES)
     return {
         "style %": 100 * metrics["overall"]["style"]["mean"],
@@ -124,13 +124,13 @@ def backgrounds(folder: Path) -> tuple[float, ...]:
 
 
 def seen(folder: Path) -> Columns:
-    """What is known of every image of a model."""
+    """The per-image metrics of a model."""
     known = columns(folder, "figures", ["style", "concept"])
     return {**known, "background": backgrounds(folder)}
 
 
 def rewards_of(folder: Path) -> tuple[float, float]:
-    """What the side's own head said, in its first and its last five steps."""
+    """Mean value of the side's own head, over its first and its last five steps."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     seen = [json.loads(line).get("reward/adversarial_dino") for line in lines]
     known = [float(value) for value in seen if value is not None and np.isfinite(value)]
@@ -138,7 +138,7 @@ def rewards_of(folder: Path) -> tuple[float, float]:
 
 
 def changes_of(out: Path, side: str, seeds: list[int]) -> dict[str, str]:
-    """The changes of what is known image by image, with their intervals, over all seeds."""
+    """The changes of per-image metrics, with their intervals, over all seeds."""
     names = ["start", *(f"{side}-seed{seed}" for seed in seeds)]
     start, *ends = (seen(out / name / "held_out") for name in names)
     return {head: shown(change(start, ends, name), 100, 1) for head, name in PAIRED.items()}
@@ -150,7 +150,7 @@ def table(
     changes: dict[str, dict[str, str]],
     digits: int = 2,
 ) -> str:
-    """Means over seeds, each seed's value behind; `changes` of a side's columns, paired."""
+    """Means over seeds, followed by each seed's value; `changes` of a side's columns, paired."""
     lines = ["| | " + " | ".join(start) + " |", "|---" * (len(start) + 1) + "|"]
     cells = [f"{value:.{digits}f}" for value in start.values()]
     lines.append("| start | " + " | ".join(cells) + " |")
@@ -166,7 +166,7 @@ def table(
 
 
 def sheet(out: Path, names: list[str]) -> Image.Image:
-    """A row a caption: reference, then the same noise in every model of `names`."""
+    """One row per caption: reference, then the same noise in every model of `names`."""
     rows = held_out()
     picked = rows[:: len(rows) // NUM_SHOWN][:NUM_SHOWN]
     lines = []
@@ -186,7 +186,9 @@ def sheet(out: Path, names: list[str]) -> Image.Image:
 def main() -> int:
     """Run what is missing, then write table and images."""
     parser = options(str(__doc__), "runs/style", "sides", SIDES)
-    parser.add_argument("--over", action="append", default=[], help="a config over the common one")
+    parser.add_argument(
+        "--over", action="append", default=[], help="a config merged over the common one"
+    )
     parser.add_argument("--start", type=Path, default=Path("assets/models/tiny_sd3"))
     args = parser.parse_intermixed_args()
     out, model = args.out.resolve(), args.start.resolve()

@@ -1,4 +1,4 @@
-"""A group's video encoded once against once an answer: tokens, and seconds of one update.
+"""A group's video encoded once against once per answer: tokens, and seconds of one update.
 
     python benchmarks/video_prompt.py [--model FOLDER] [--group 8] [--frames 6] [--answer 96]
 
@@ -27,7 +27,7 @@ from vlrl.types import Message, Sample, TextPart, VideoPart
 
 
 def measured(policy: VisionLanguagePolicy, traj: TokenTrajectory, repeats: int) -> float:
-    """Least seconds of one forward and backward pass."""
+    """Seconds of the fastest forward and backward pass."""
     best = float("inf")
     for _ in range(repeats + 1):  # the first one warms up
         policy.module.zero_grad()
@@ -72,7 +72,7 @@ def main() -> int:
             rows = (layout.shared if shared else layout.plain)(traj, policy.pad_id)
             seen = int((rows.input_ids == policy.module.core.config.video_token_id).sum())
             seconds = measured(policy, traj, args.repeats)
-            how = "once a group" if shared else "once an answer"
+            how = "once per group" if shared else "once per answer"
             tower = "frozen" if frozen else "trained"
             print(f"| {tower} | {how} | {rows.num_tokens} | {seen} | {seconds:.2f} |")
     return 0

@@ -1,11 +1,11 @@
-"""STVG-o1's ablation at small scale: vIoU alone, its whole reward, without thinking, by box.
+"""STVG-o1's ablation at small scale: vIoU, the whole reward, no thinking boxes, credit per box.
 
     python benchmarks/video_rewards.py [KEY=VALUE ...] --out runs/video_rewards --seeds 0 1 2
 
 Same warm start, budget and seeds; measured on held-out clips of the kinds that RL teaches, and on
-those of the warm-up's own. `no_thinking` asks for no thinking boxes, so its own start is
-evaluated too; `credit` pays every box for itself, which the paper does not do. Runs
-that are already there are not run again; --table prints what there is.
+those of the warm-up's own. `no_thinking` requests no thinking boxes, so its own start is
+evaluated too; `credit` rewards every box on its own, which the paper does not do. Finished runs
+are not repeated; --table prints the table of those that are there.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ VARIANTS: dict[str, tuple[list[str], str | None]] = {
     "credit": ([CONFIG, CREDIT], "configs/rewards/stvg_o1_credit.yaml"),
 }
 """Configs and reward of each row."""
-FIGURES = ("t_iou", "v_iou", "v_iou_above_0.3", "v_iou_above_0.5", "gt_v_iou", "well_formed")
+METRICS = ("t_iou", "v_iou", "v_iou_above_0.3", "v_iou_above_0.5", "gt_v_iou", "well_formed")
 SPLIT, OWN = "new_kinds", "held_out"
-"""Kinds that the start was never shown; those of its warm-up."""
+"""Kinds that the start has never seen; those of its warm-up."""
 
 
 def run(out: Path, variant: str, seed: int, ranks: int, overrides: list[str]) -> None:
@@ -42,7 +42,7 @@ def run(out: Path, variant: str, seed: int, ranks: int, overrides: list[str]) ->
 
 
 def start_of(out: Path, variant: str) -> Path | None:
-    """The evaluation of the start that all variants have which ask alike; None without any yet."""
+    """The start's evaluation, shared by variants with the same prompt; None if there is none."""
     asks = {name: NO_THINKING in configs for name, (configs, _) in VARIANTS.items()}
     alike = [name for name in VARIANTS if asks[name] == asks[variant]]
     found = [path for name in alike for path in out.glob(f"{name}-seed*/evaluations/before")]
@@ -50,10 +50,10 @@ def start_of(out: Path, variant: str) -> Path | None:
 
 
 def row(label: str, folders: list[Path], start: Columns | None) -> str:
-    """A line of the table: means over seeds, and the paired change of vIoU and tIoU."""
+    """One line of the table: means over seeds, and the paired change of vIoU and tIoU."""
     cells = [label]
     ends = [evaluated(folder, SPLIT) for folder in folders]
-    for name in FIGURES:
+    for name in METRICS:
         each = [mean(end[name]) for end in ends]
         text = f"{100 * sum(each) / len(each):.1f}"
         if start is not None and name in ("t_iou", "v_iou"):
@@ -61,19 +61,19 @@ def row(label: str, folders: list[Path], start: Columns | None) -> str:
             text += f" ({shown(change(start, ends, name), 100, 1)}; seeds {seeds})"
         cells.append(text)
     own = [evaluated(folder, OWN) for folder in folders]
-    for name in FIGURES[:2]:
+    for name in METRICS[:2]:
         cells.append(f"{100 * sum(mean(end[name]) for end in own) / len(own):.1f}")
     return "| " + " | ".join(cells) + " |"
 
 
 def evaluated(folder: Path, split: str) -> Columns:
-    """An evaluation's figures; one that does not apply counts 0."""
-    found = columns(folder, split, FIGURES)
+    """An evaluation's metrics; one that does not apply counts as 0."""
+    found = columns(folder, split, METRICS)
     return {name: [value or 0.0 for value in values] for name, values in found.items()}
 
 
 def table(out: Path, seeds: list[int]) -> str:
-    """A row for every start and every variant; brackets: 95 % over samples, paired."""
+    """One row per start and variant; brackets: 95 % over samples, paired."""
     lines = [
         "| reward | m_tIoU | m_vIoU | vIoU@0.3 | vIoU@0.5 | gt_vIoU | well-formed "
         "| own kinds: m_tIoU | m_vIoU |",

@@ -1,4 +1,4 @@
-"""The vision tower by larger calls beside transformers' sdpa path, forward and backward.
+"""The vision tower with larger calls against transformers' sdpa path, forward and backward.
 
     python benchmarks/vision_tower.py                       # the embedded model's tower, CPU
     python benchmarks/vision_tower.py --device cuda         # Qwen2.5-VL-3B's size, bf16

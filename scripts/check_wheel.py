@@ -1,4 +1,4 @@
-"""What must hold of an installed wheel; run by check_wheel.sh, isolated, with the wheel's Python.
+"""Checks an installed wheel; run by check_wheel.sh, isolated, with the wheel's Python.
 
 python -I check_wheel.py CHECKOUT WHEEL
 """
@@ -18,7 +18,7 @@ DATA = ("configs", "deepspeed_configs")
 
 
 def modules_of(checkout: Path) -> set[str]:
-    """Every module that the checkout has, by the name that it is imported under."""
+    """Every module of the checkout, by its import name."""
     names = set()
     for room in ("vlrl", *PLUGINS):
         prefix = "" if room == "vlrl" else "vlrl."
@@ -29,7 +29,7 @@ def modules_of(checkout: Path) -> set[str]:
 
 
 def main(checkout: Path, wheel: Path) -> None:
-    """Raise AssertionError for the first thing that does not hold."""
+    """Raise AssertionError at the first failed check."""
     assert not [p for p in sys.path if Path(p).resolve() == checkout], sys.path
     import vlrl
 

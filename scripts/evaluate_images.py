@@ -5,8 +5,8 @@
         --against first_style=images/of/it --images runs/tiny_images/held_out
 
 `references` are the samples' own (the first one of each); `--against` adds folders of images.
-`nearest` is the share of generated images whose nearest neighbour, of all sets, lies in that set.
-Figures of two feature spaces never compare: the output names the space.
+`nearest` is the share of generated images whose nearest neighbour, among all sets, is in that set.
+Values of two feature spaces are not comparable: the output names the space.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ImageOptions(GenerationOptions):
 
 
 def evaluate(config: RunConfig, options: ImageOptions) -> dict[str, Any]:
-    """All figures, as they are written to --out."""
+    """All metrics, as they are written to --out."""
     against = sets_of(options)
     made = generate(config, options)
     drawn = [(one.sample, one.parsed.image) for one in made.rollouts if one.parsed is not None]
@@ -59,7 +59,7 @@ def evaluate(config: RunConfig, options: ImageOptions) -> dict[str, Any]:
             embed = PooledFeatures(model)
             space = {name: embed(images) for name, images in sets.items()}
             near = nearness(embed([image for _, image in drawn]), space)
-            # By its folder's name, as long as that tells the models apart.
+            # By the name of its folder, if that distinguishes the models.
             called = Path(model).name if len(short) == len(options.features) else model
             made.found["sets"][called] = near
     return made.found

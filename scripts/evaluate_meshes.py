@@ -1,10 +1,10 @@
 """Evaluate a text-to-3D model: geometry, the config's metrics, FID and KID over views, by group.
 
     python scripts/evaluate_meshes.py --config configs/text_to_3d/tiny.yaml --split held_out \\
-        --backbone assets/models/tiny_dinov2 [--model runs/tiny_shapes/model] [--out figures.json]
+        --backbone assets/models/tiny_dinov2 [--model runs/tiny_shapes/model] [--out metrics.json]
 
-FID and KID are those of the backbone's CLS features, which the output names: figures of two
-feature spaces never compare. CLIP over views is a metric of the config:
+FID and KID are computed on the backbone's CLS features, which the output names: values of two
+feature spaces are not comparable. CLIP over views is a metric of the config:
 `metrics: {clip: {views: {pool: mean, of: {use: clip_score}}}}`.
 """
 
@@ -37,7 +37,7 @@ class MeshOptions(GenerationOptions):
 
 
 def evaluate(config: RunConfig, options: MeshOptions) -> dict[str, Any]:
-    """All figures, as they are written to --out."""
+    """All metrics, as they are written to --out."""
     made = generate(config, options)
     if options.sheet is not None:
         picked = made.rollouts[:: max(1, len(made.rollouts) // NUM_SHOWN)][:NUM_SHOWN]

@@ -25,22 +25,22 @@ from vlrl.types import Rollout
 
 
 class GenerationOptions(Section):
-    """What is measured; in a file and in overrides below `evaluation:`."""
+    """What is evaluated; in a file and in overrides under `evaluation:`."""
 
     split: str = Field(description="of the config's data")
     model: str | None = Field(None, description="another checkpoint than the config's")
     limit: NonNegativeInt = Field(0, description="samples, the first ones; 0 = all")
     batch_size: PositiveInt = 47
     seed: NonNegativeInt | None = Field(
-        None, description="sampled with this seed; without: the likeliest"
+        None, description="samples with this seed; without it, takes the likeliest answer"
     )
     threads: PositiveInt = Field(1, description="CPU threads")
     out: Path | None = Field(
-        None, description="JSON file for the figures; a line per sample beside"
+        None, description="JSON file for the metrics; one line per sample in a .jsonl next to it"
     )
 
     def overrides(self) -> list[str]:
-        """What the run's config says otherwise."""
+        """Overrides of the run's config."""
         if self.model is None:
             return []
         codec = Path(self.model) / "codec"
@@ -53,7 +53,7 @@ Options = TypeVar("Options", bound=GenerationOptions)
 
 @dataclass(frozen=True)
 class Generated:
-    """The answers of one model to one split, and the figures that need no others."""
+    """The answers of one model to one split, and their metrics."""
 
     task: Any
     rollouts: list[Rollout]
@@ -61,7 +61,7 @@ class Generated:
 
 
 def generate(run_config: RunConfig, options: GenerationOptions) -> Generated:
-    """Sample, parse, and take the task's figures and the config's metrics."""
+    """Sample, parse, and compute the task's and the config's metrics."""
     import torch
 
     torch.set_num_threads(options.threads)
@@ -82,7 +82,7 @@ def run(
 ) -> int:
     """Evaluate, write, print; a user's mistake is one clear message and exit status 2.
 
-    Samples' own figures go to a file beside --out, a line each.
+    Per-sample metrics go to a .jsonl file next to --out, one line each.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     add_config(parser, "a run's config; merged in order", required=True)

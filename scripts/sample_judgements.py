@@ -1,12 +1,12 @@
-"""Rejection sampling for a judge: its own right answers become training rows.
+"""Rejection sampling for a judge: its own correct answers become training rows.
 
     python scripts/sample_judgements.py --config configs/judge/unified_reward_think_7b.yaml \\
         --out runs/right.jsonl
 
 Samples `--num` answers to every pair of the config's training split, keeps the shortest one that
-is right and well-formed, and writes rows in the `pairs` layout with `answer` and `verdict`: data
+is correct and well-formed, and writes rows in the `pairs` layout with `answer` and `verdict`: data
 for a cold start with `scripts/train_judge.py`. UnifiedReward-Think (arXiv 2505.03318) learns from
-what it gets right, and keeps the pairs that it gets wrong for GRPO; they are written beside, as
+what it gets right, and keeps the pairs that it gets wrong for GRPO; they are written next to it, as
 runs/right.wrong.jsonl.
 """
 
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def sample(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of the samples with a right answer, and of those without."""
+    """Rows of the samples with a correct answer, and of those without."""
     import torch
 
     parts = read_parts(load_run_config(args.config, args.overrides))
@@ -72,7 +72,7 @@ def sample(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[st
 
 
 def best_of(task: Any, rollouts: list[Rollout]) -> str | None:
-    """The shortest answer that is right and well-formed and does not contradict itself."""
+    """The shortest answer that is correct, well-formed and does not contradict itself."""
     good = []
     for rollout in rollouts:
         answer = task.parse(rollout.sample, rollout.output)
@@ -87,7 +87,7 @@ def best_of(task: Any, rollouts: list[Rollout]) -> str | None:
 
 
 def row_of(sample: Sample, answer: str | None) -> dict[str, Any]:
-    """A row of the `pairs` layout; absolute paths, so that it may lie anywhere."""
+    """A row of the `pairs` layout; paths are absolute, so that the file can be moved."""
     shown = [part.path for part in sample.prompt[0].parts if isinstance(part, ImagePart)]
     target = sample.target
     better = shown[target.verdict - 1]

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-# Runs from a bare checkout too, without an install.
+# So that it also runs from a checkout without an install.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vlrl.cli.train import main

@@ -21,18 +21,18 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from helpers_ranks import Ranks
 
-# Shared machines are slow at times; what is tested here is never how long it takes.
+# Shared machines are slow at times; no test is about how long it takes.
 settings.register_profile("search", deadline=None)
-# The same examples every time: a change is judged by itself, not by what chance finds that day.
+# The same examples every time, so that a failure comes from a change and not from chance.
 settings.register_profile("reproducible", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("VLRL_HYPOTHESIS", "search"))
 
-# With VLRL_REQUIRE_ALL=1, as in CI, a test that would be skipped fails, but for want of these.
+# With VLRL_REQUIRE_ALL=1, as in CI, a skipped test fails, unless it lacks one of these.
 HARDWARE = ("no GPU", "no EGL device", "moderngl")
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-# What Qwen2.5-VL and Qwen3-VL call the same things; Qwen2-VL has other names.
+# Names in Qwen2.5-VL and Qwen3-VL; Qwen2-VL has others.
 NEWER_VISION = {
     "depth": 2,
     "hidden_size": 32,
@@ -53,13 +53,13 @@ def _seed_all(name: str) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _seeded_module(request: pytest.FixtureRequest) -> None:
-    """What a module's fixtures draw is the same whatever ran before it."""
+    """A module's fixtures draw the same numbers in any order of tests."""
     _seed_all(Path(request.node.nodeid).name)
 
 
 @pytest.fixture(autouse=True)
 def _seeded(request: pytest.FixtureRequest) -> None:
-    """Every test draws numbers of its own, the same ones whatever ran before it."""
+    """Every test draws its own numbers, the same ones in any order of tests."""
     _seed_all(request.node.nodeid.partition("@")[0])
 
 
@@ -181,14 +181,14 @@ def make_checkpoint(family: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One tiny checkpoint a family."""
+    """One tiny checkpoint per family."""
     base = tmp_path_factory.mktemp("checkpoints")
     return {family: make_checkpoint(family, base / family) for family in FAMILIES}
 
 
 @pytest.fixture(scope="session")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """Two ranks under the launcher, warm from test to test."""
+    """Two ranks under the launcher, kept warm between tests."""
     from helpers_ranks import Ranks
 
     made = Ranks(tmp_path_factory.mktemp("ranks"))
@@ -198,7 +198,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file is tested by one process (`--dist loadgroup`), all that start ranks by one, first."""
+    """One process per file (`--dist loadgroup`); files that start ranks share one, first."""
     for item in items:
         alone = item.get_closest_marker("ranks")
         item.add_marker(pytest.mark.xdist_group("ranks" if alone else item.path.stem))
@@ -206,7 +206,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What importing has made stays: no garbage collection looks at it again."""
+    """Objects made by imports stay: garbage collection skips them."""
     gc.collect()
     gc.freeze()
 

@@ -51,7 +51,7 @@ VERDICTS = (RIGHT, RIGHT.replace("Image 1 is", "Image 2 is"), "Image 1 is better
 
 
 def rated(low: float, high: float) -> Callable[..., float | None]:
-    """Brightness on a scale of its own, as a served judge gives it."""
+    """Brightness on its own scale, as a served judge returns it."""
 
     @reward_function(range=(low, high), formula="brightness", needs=("image", "caption"))
     def brightness(rollout: Rollout) -> float:
@@ -68,13 +68,13 @@ appearance_sum = rated(0, 3)
 
 
 def served_nodes() -> dict[str, dict[str, Any]]:
-    """What a server has to serve so that every shipped recipe finds its rewards."""
+    """Rewards that a server must serve for every shipped recipe."""
     names = ("tiny", "category_match", "unified_alignment", "unified_sum", "appearance_sum")
     return {name: {"use": f"helpers_contract:{name}"} for name in names}
 
 
 def tiny_options(base: Path, checkpoint: Path, url: str) -> dict[str, dict[str, Any]]:
-    """Per reward what points it at a tiny model; rewards without a model need none."""
+    """Options that point each reward at a tiny model; rewards without a model need none."""
     clip = str(save_clip(base / "clip"))
     wide = str(save_clip(base / "wide", width=768))
     save_open_clip(base / "open_clip")
@@ -108,7 +108,7 @@ def tiny_options(base: Path, checkpoint: Path, url: str) -> dict[str, dict[str, 
 
 
 def on_tiny_models(node: Any, options: Mapping[str, Mapping[str, Any]]) -> Any:
-    """A tree with its models replaced; what the tree itself says of a reward stays."""
+    """A tree with its models replaced; a reward's other options stay."""
     if isinstance(node, list):
         return [on_tiny_models(inner, options) for inner in node]
     if not isinstance(node, Mapping):
@@ -206,7 +206,7 @@ def in_video(rng: np.random.Generator, group: int, index: int) -> Rollout:
 
 
 def verdict(rng: np.random.Generator, group: int, index: int) -> Rollout:
-    """Right, wrong, badly written or no verdict."""
+    """A right, a wrong, a malformed or no verdict."""
     sample = Sample(f"s{group}", "preference_judgement", (), VerdictTarget(1 + group % 2, "x", "y"))
     text = VERDICTS[rng.integers(len(VERDICTS))]
     parsed = JUDGING.parse(sample, text)

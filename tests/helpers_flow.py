@@ -49,7 +49,7 @@ def save_sd3(folder: Path) -> Path:
     pipeline = new_pipeline(CAPTIONS, TINY)
     stir(pipeline.transformer)
     with torch.no_grad():
-        # A decoder fresh from its initialisation gives grey for everything.
+        # A newly initialised decoder outputs grey for every latent.
         pipeline.vae.decoder.conv_out.weight.mul_(6)
     pipeline.save_pretrained(folder)
     return folder
@@ -101,7 +101,7 @@ def save_flux(folder: Path) -> Path:
 
 
 def stir(module: torch.nn.Module) -> None:
-    """Give every weight some size: new transformers start with layers that answer 0."""
+    """Give every weight some size: new transformers start with layers that output 0."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -109,7 +109,7 @@ def stir(module: torch.nn.Module) -> None:
 
 
 def samples(*captions: str) -> list[Sample]:
-    """A sample a caption, without target."""
+    """One sample per caption, without target."""
     return [
         Sample(text.replace(" ", "-"), "text_to_image", (Message("user", (TextPart(text),)),), None)
         for text in captions or CAPTIONS[:3]
@@ -192,5 +192,5 @@ def lean(rollout: Any) -> float:
 
 
 def lean_sometimes(rollout: Any) -> float:
-    """Of every second caption all images are worth the same: such a group teaches nothing."""
+    """Zero-variance groups: all images of every second caption get the same reward."""
     return lean(rollout) if int(rollout.sample.id.strip("c")) % 2 else 0.0

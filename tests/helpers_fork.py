@@ -19,9 +19,9 @@ IMPORTED = [
 
 
 def start_processes(function: Callable[..., None], args: tuple[Any, ...], num: int) -> None:
-    """`function(rank, *args)` in processes of its own; importing costs half of their seconds.
+    """`function(rank, *args)` in separate processes; imports would be half of their time.
 
-    Forked from the server, they have nothing of the process group of earlier tests.
+    Forked from the server, they inherit no process group of earlier tests.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
     multiprocessing.start_processes(function, args, nprocs=num, start_method="forkserver")

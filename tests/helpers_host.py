@@ -1,6 +1,6 @@
 """A second torch device, `host`, made of ordinary memory, and runs on it.
 
-Only where code mixes up devices does it differ from the CPU: an operator that meets tensors of
+It differs from the CPU only where code mixes up devices: an operator on tensors of
 both is an error, as on a GPU (tests/host_device/host_device.cpp). With VLRL_SECOND_DEVICE=cuda the
 second device is a GPU, in full float32.
 """
@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 SOURCE = Path(__file__).resolve().parent / "host_device" / "host_device.cpp"
 BUILD = SOURCE.parents[2] / "build" / "host_device"
-"""Compiled once, again when the source or torch changes; 25 s of one core."""
+"""Compiled once, and again when the source or torch changes; 25 s on one core."""
 
 
 @functools.cache
@@ -50,7 +50,7 @@ def host_device() -> torch.device:
 
 
 class PlainEngine(nn.Module):
-    """What vlrl.distributed.engine asks of DeepSpeed, for one rank on any device."""
+    """What vlrl.distributed.engine needs of DeepSpeed, for one rank on any device."""
 
     def __init__(self, model: nn.Module, optimizer: Any, lr_scheduler: Any, clip: float) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class PlainEngine(nn.Module):
         loss.backward()
 
     def step(self) -> None:
-        """Clip, update, and forget the gradients."""
+        """Clip, update, and clear the gradients."""
         weights = [p for p in self.module.parameters() if p.requires_grad]
         self.norm = float(nn.utils.clip_grad_norm_(weights, self.clip or float("inf")))
         self.optimizer.step()
@@ -80,7 +80,7 @@ class PlainEngine(nn.Module):
 
 @contextmanager
 def on_device(device: torch.device) -> Iterator[None]:
-    """Inside, this process trains and samples there, without DeepSpeed, by the plainest kernels."""
+    """Inside, this process trains and samples there, without DeepSpeed, with plain kernels."""
     import vlrl.distributed.engine as engine
     from vlrl.distributed import comm
 

@@ -30,7 +30,7 @@ TOWER = {
 
 
 def stirred(model: nn.Module, times: float = 5.0, seed: int = 0) -> nn.Module:
-    """The model with larger random weights, so that two images never look alike."""
+    """The model with larger random weights, so that no two images look alike."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -66,7 +66,7 @@ def save_clip(folder: Path, width: int = 24) -> Path:
 
 
 def save_open_clip(folder: Path) -> Path:
-    """An open_clip folder (`local-dir:`), with its weights as files of their own beside it."""
+    """An open_clip folder (`local-dir:`), with its weights in separate files next to it."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -192,7 +192,7 @@ def save_aesthetic_head(path: Path) -> Path:
 
 
 def noise_image(seed: int, height: int = 40, width: int = 52) -> np.ndarray:
-    """Noise over a colour of its own, uint8 [H, W, 3]."""
+    """Noise over a random colour, uint8 [H, W, 3]."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(-60, 60, (height, width, 3)) + rng.integers(60, 196, 3)
     return noise.clip(0, 255).astype(np.uint8)

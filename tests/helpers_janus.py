@@ -89,7 +89,7 @@ def save_janus(folder: Path, *, tied: bool = False) -> Path:
     )
     model = transformers.JanusForConditionalGeneration(config)
     with torch.no_grad():
-        # Larger than they start, so that two wrong models would not look alike; a code's colour
+        # Larger than the default, so that two wrong models would not look alike; a code's colour
         # also has to get through the decoder's normalisations.
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1 and "vqmodel" not in name:
@@ -115,7 +115,7 @@ def save_janus(folder: Path, *, tied: bool = False) -> Path:
 
 
 def _make_codes_visible(vq: Any) -> None:
-    """Codes of two kinds that show in the image; a random decoder drowns them in its noise."""
+    """Codes of two kinds that are visible in the image despite a random decoder's noise."""
     codes = vq.quantize.embedding.weight
     torch.nn.init.normal_(codes)
     codes[:, 0] = torch.where(torch.arange(len(codes)) % 2 == 0, 4.0, -4.0)
@@ -128,7 +128,7 @@ def _make_codes_visible(vq: Any) -> None:
 
 
 def samples(*captions: str) -> list[Sample]:
-    """A sample a caption, without target."""
+    """One sample per caption, without target."""
     return [
         Sample(text.replace(" ", "-"), "text_to_image", (Message("user", (TextPart(text),)),), None)
         for text in captions or CAPTIONS[:3]
@@ -136,7 +136,7 @@ def samples(*captions: str) -> list[Sample]:
 
 
 def make_janus(folder: Path, **options: Any) -> ImageTokenPolicy:
-    """A policy; keyword arguments are options of the config, but for two of the run's."""
+    """A policy; keyword arguments are options of the config, except two of the run's."""
     kl = options.pop("kl_estimator", "auto")
     budget = options.pop("max_tokens_per_chunk", 100_000)
     torch.manual_seed(0)
@@ -196,6 +196,6 @@ def janus_run(model: Path, data: Path, out: Path, name: str, **over: Any) -> dic
 
 
 def sky(rollout: Any) -> float:
-    """Something that a model can learn soon: brighter in the half that is written first."""
+    """Something that a model learns quickly: brighter in the half that is written first."""
     image = rollout.parsed.image / 255
     return float(image[:8].mean() - image[8:].mean())

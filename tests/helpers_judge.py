@@ -15,7 +15,7 @@ WORDS = ("yes", " yes", "Yes", "no", " no", "No")
 
 
 def with_words(checkpoint: Path, folder: Path, words: tuple[str, ...] = WORDS) -> Path:
-    """The checkpoint with these words as tokens of its own, embeddings drawn at random."""
+    """The checkpoint with these words as single tokens, with random embeddings."""
     processor = transformers.AutoProcessor.from_pretrained(checkpoint)
     config = transformers.AutoConfig.from_pretrained(checkpoint)
     model_class = getattr(transformers, config.architectures[0])
@@ -33,7 +33,7 @@ def with_words(checkpoint: Path, folder: Path, words: tuple[str, ...] = WORDS) -
 
 
 def noise_image(seed: int, height: int = 56, width: int = 84) -> np.ndarray:
-    """Noise over a colour of its own, uint8 [H, W, 3]."""
+    """Noise over a random colour, uint8 [H, W, 3]."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(-60, 60, (height, width, 3)) + rng.integers(60, 196, 3)
     return noise.clip(0, 255).astype(np.uint8)
@@ -42,7 +42,7 @@ def noise_image(seed: int, height: int = 56, width: int = 84) -> np.ndarray:
 def group(
     caption: str, seeds: tuple[int | None, ...], number: int = 0, references: tuple[str, ...] = ()
 ) -> list[Rollout]:
-    """One group of images; None stands for an answer that is no image."""
+    """One group of images; None means an answer that is not an image."""
     target = ImageTarget(caption, references)
     sample = Sample(f"s{number}", "text_to_image", (Message("user", (TextPart(caption),)),), target)
     rollouts = []

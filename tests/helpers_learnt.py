@@ -1,6 +1,6 @@
-"""Rollouts for rewards that learn, and such rewards on ranks of their own.
+"""Rollouts for rewards that learn, and such rewards on separate ranks.
 
-No test's module: processes that are spawned import it.
+A module without tests, for spawned processes to import.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def save_stripes(folder: Path, num: int = 6) -> list[str]:
 
 
 def plain(references: Sequence[str], num: int = 6, seed: int = 0, each: int = 1) -> list[Rollout]:
-    """Images of one colour, two a group; `each` references a caption."""
+    """Images of one colour, two per group; `each` references per caption."""
     rng = np.random.default_rng(seed)
     rollouts = []
     for i in range(num):
@@ -56,13 +56,13 @@ def equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
 
 
 def on_ranks(folder: Path, nodes: Mapping[str, dict], shares: Sequence[Rounds]) -> list[Any]:
-    """`learn` on as many ranks as there are shares; what each rank found, by node."""
+    """`learn` on as many ranks as there are shares; returns each rank's result, by node."""
     start_processes(_rank, (str(folder), dict(nodes), list(shares)), len(shares))
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(len(shares))]
 
 
 def learn(node: dict, rounds: Rounds) -> dict[str, Any]:
-    """Score and learn, round by round: figures, values of the last round after it, the state."""
+    """Score and learn, round by round: metrics, values of the last round after it, the state."""
     reward: Any = build_reward(node)
     metrics, values = [], []
     for rollouts in rounds:
@@ -80,7 +80,7 @@ def _rank(rank: int, folder: str, nodes: dict[str, dict], shares: list[Rounds]) 
         store=store,
         rank=rank,
         world_size=len(shares),
-        timeout=timedelta(seconds=60),  # ranks that part ways fail, and do not hang
+        timeout=timedelta(seconds=60),  # ranks that diverge fail, and do not hang
     )
     found = {name: learn(node, shares[rank]) for name, node in nodes.items()}
     torch.save(found, Path(folder) / f"rank{rank}.pt")

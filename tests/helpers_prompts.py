@@ -1,4 +1,4 @@
-"""A rank of the test of shared prompts: real encoders, every way in which ranks may keep them."""
+"""A rank of the test of shared prompts: real encoders, every way in which ranks may store them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FINGERPRINT = "tiny"
 
 
 def fill_on_rank(rank: int, size: int, pipeline: str, texts: list[str], out: str) -> None:
-    """Fill stores as one of `size` ranks (gloo); what was found goes to `<out>/rank<i>.pt`."""
+    """Fill stores as one of `size` ranks (gloo); results go to `<out>/rank<i>.pt`."""
     from diffusers import DiffusionPipeline
 
     from vlrl.policy.flow import captions
@@ -46,7 +46,7 @@ def fill_on_rank(rank: int, size: int, pipeline: str, texts: list[str], out: str
     results["memory"] = filled(None)
     results["shared"] = filled(folder / "shared")
     results["shared again"] = filled(folder / "shared")
-    # Nodes without a common file system: each rank has a folder of its own, rank 0's half full.
+    # Nodes without a common file system: each rank has its own folder, rank 0's half full.
     own = folder / f"node{rank}"
     if rank == 0:
         half = captions.CaptionStore(str(own), FINGERPRINT)
@@ -62,7 +62,7 @@ def fill_on_rank(rank: int, size: int, pipeline: str, texts: list[str], out: str
 
 
 def _refused(captions: Any, texts: Sequence[str], encode: Any) -> str:
-    """How a store in memory, in which nothing has room, refuses the texts."""
+    """The refusal of a store in memory that has room for nothing."""
     captions.MEMORY_LIMIT_BYTES = 0
     try:
         captions.CaptionStore(None, FINGERPRINT).fill(texts, encode)

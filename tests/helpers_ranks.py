@@ -1,4 +1,4 @@
-"""Two real ranks (gloo) under the real launcher, kept from test to test."""
+"""Two real ranks (gloo) under the real launcher, kept between tests."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Ranks:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """End the ranks, which a hanging collective would keep for ever."""
+        """End the ranks, which a hanging collective would keep alive for ever."""
         if self.process is None:
             return
         (self.folder / "stop").touch()

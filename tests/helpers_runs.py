@@ -5,7 +5,7 @@
 
 runs the jobs of a JSON list, or of FOLDER/0.json, 1.json, ... as they come, one after the other in
 the same processes, since importing costs more than a small run. A job: {"config": {...},
-"resume": null, "stop_at": null} or {"judge": {...}}. helpers_ranks.py starts and asks it.
+"resume": null, "stop_at": null} or {"judge": {...}}. helpers_ranks.py starts it and sends jobs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_config(out: Path, name: str, parts: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """A config of three quick and silent steps; `over` lays dotted keys (__ for the dot) on top."""
+    """A config of three quick and silent steps; `over` sets dotted keys (__ for the dot)."""
     from vlrl.config.loader import apply_override
 
     config: dict[str, Any] = {
@@ -69,7 +69,7 @@ def letters(rollout: Any) -> float:
 
 
 def letters_on_the_last_rank(rollout: Any) -> float:
-    """Of two ranks the first one's groups teach nothing, in each step of an epoch of 12."""
+    """Of two ranks the first has only zero-variance groups, in each step of an epoch of 12."""
     from vlrl.train.sampler import PromptSampler
 
     order = PromptSampler(12, seed=3).take(12)
@@ -125,7 +125,7 @@ def train_judge(config: dict[str, Any]) -> None:
 
 
 def die_in_update(trainer: Any, step: int) -> None:
-    """kill -9 this process in the middle of a step, when its gradients are made."""
+    """kill -9 this process in the middle of a step, when its gradients exist."""
     import signal
 
     backward = trainer.engine.backward
@@ -166,7 +166,7 @@ def poisoned_step(trainer: Any) -> None:
 
 
 def curve(config: dict[str, Any]) -> list[dict[str, float]]:
-    """The metrics of a finished run, a dict a step."""
+    """The metrics of a finished run, one dict per step."""
     path = Path(config["out"]) / config["name"] / "metrics.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -178,7 +178,7 @@ def run_jobs(path: Path) -> None:
 
 
 def serve(folder: Path) -> None:
-    """Run what comes, until FOLDER/stop is there or the tests are gone; an error ends it."""
+    """Run incoming jobs until FOLDER/stop exists or the tests have ended; an error ends it."""
     tests = Path("/proc") / (folder / "pid").read_text(encoding="utf-8")
     number = 0
     while tests.exists() and not (folder / "stop").exists():

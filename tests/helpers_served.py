@@ -32,7 +32,7 @@ class Brightness(ImageReward):
 
 
 class Fingerprint(ImageReward):
-    """Another number for every image, caption, text, scene and reference file."""
+    """A different value for every image, caption, text, scene and reference file."""
 
     needs = frozenset({"image", "caption", "written", "scene", "references"})
     range = (0.0, 1.0)
@@ -53,7 +53,7 @@ def fingerprint(image, rollout) -> float:
 
 
 class PlaceInGroup(Reward):
-    """The share of the own group that is darker; wrong as soon as two groups are mixed up."""
+    """The share of the image's group that is darker; wrong as soon as two groups are mixed up."""
 
     class Options(BaseModel):
         model_config = ConfigDict(extra="forbid")
@@ -129,13 +129,13 @@ def solved(prompts, completions, solution, **columns):
 
 @reward_function(range=(0.0, 1.0), formula="reads what it did not declare")
 def sneaky(rollout) -> float:
-    """Works beside the task, not on a server."""
+    """Works next to the task, not on a server."""
     return float(rollout.sample.target.written is None)
 
 
 @reward_function(range=(0.0, 1.0), formula="not a number")
 def not_a_number(rollout) -> float:
-    """Gives nan, which the reward's own check refuses."""
+    """Returns nan, which the reward's own check refuses."""
     return float("nan")
 
 

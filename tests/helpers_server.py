@@ -76,7 +76,7 @@ def running(nodes: dict, token: str | None = None, **options) -> Iterator[Runnin
 
 
 def remote(url: str, reward: str | None, waits: list[float] | None = None, **options) -> Remote:
-    """A client that notes its pauses instead of sleeping."""
+    """A client that records its pauses instead of sleeping."""
     waits = [] if waits is None else waits
     return Remote(RemoteOptions(url=url, reward=reward, **options), sleep=waits.append)
 

@@ -33,7 +33,7 @@ def track_of(true: Tube) -> Track:
 
 
 def target_of(true: Tube) -> VideoTarget:
-    """A target whose tube on native frames is unknown: rewards see the index grid alone."""
+    """A target whose tube on native frames is unknown: rewards see only the index grid."""
     timed = tuple(
         (LINE.seconds(true.first + k), Box(*map(float, box), true.frame))
         for k, box in enumerate(true.boxes)

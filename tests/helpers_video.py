@@ -42,7 +42,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 8) -> Path:
 
 
 def video_part(source: Any, num_frames: int, fps: float = 8, **over: Any) -> VideoPart:
-    """A part that shows two frames a second of a video of 112 x 84 pixels."""
+    """A part that shows two frames per second of a video of 112 x 84 pixels."""
     size = {"width_px": 112, "height_px": 84, **over}
     frames = sample_frames(num_frames, fps, 2.0)
     return VideoPart(source, fps=fps, num_frames=num_frames, frames=frames, **size)
@@ -51,7 +51,7 @@ def video_part(source: Any, num_frames: int, fps: float = 8, **over: Any) -> Vid
 def video_problem(
     number: int, num_frames: int = 16, image: str | None = None, **over: Any
 ) -> Sample:
-    """A question about an array of frames, with an image before it where one is given."""
+    """A question about an array of frames, optionally after an image."""
     part = video_part(moving_square(num_frames, seed=number), num_frames, **over)
     text = TextPart("Find: the square" + " please" * number)
     first = () if image is None else (ImagePart(image, 112, 84),)
@@ -59,7 +59,7 @@ def video_problem(
 
 
 def save_shades(folder: Path) -> Path:
-    """A photograph's stand-in: shades of colour, 200 x 160 px."""
+    """A substitute for a photograph: shades of colour, 200 x 160 px."""
     path = folder / "shades.png"
     across, down = np.meshgrid(np.arange(200), np.arange(160))
     shades = np.stack([across, down, (across + down) // 2], axis=-1).astype(np.uint8)
@@ -68,7 +68,7 @@ def save_shades(folder: Path) -> Path:
 
 
 def credit_run(out: Path) -> RunConfig:
-    """The shipped config and model, paid box by box: one step of two groups of four."""
+    """The shipped config and model with credit per box: one step of two groups of four."""
     folder = ROOT / "configs/video_grounding"
     return load_run_config(
         [folder / "tiny.yaml", folder / "tiny_credit.yaml"],

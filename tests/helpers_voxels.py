@@ -26,7 +26,7 @@ SHAPE = VoxelCodecConfig(
     group=8,
     num_codes=NUM_CODES,
 )
-"""Eight codes an object."""
+"""Eight codes per object."""
 CAPTIONS = ("a red chair", "a tall lamp with two legs", "a box", "a low brown table")
 
 
@@ -55,7 +55,7 @@ def save_voxel_model(folder: Path) -> Path:
 
 
 def samples(*captions: str) -> list[Sample]:
-    """A sample a caption, without target."""
+    """One sample per caption, without target."""
     return [
         Sample(text.replace(" ", "-"), "text_to_3d", (Message("user", (TextPart(text),)),), None)
         for text in captions or CAPTIONS[:3]
@@ -63,7 +63,7 @@ def samples(*captions: str) -> list[Sample]:
 
 
 def make_voxel_policy(folder: Path, **options: Any) -> VoxelTokenPolicy:
-    """A policy; keyword arguments are options of the config, but for two of the run's."""
+    """A policy; keyword arguments are options of the config, except two of the run's."""
     kl = options.pop("kl_estimator", "auto")
     budget = options.pop("max_tokens_per_chunk", 100_000)
     checkpointing = options.pop("checkpointing", False)

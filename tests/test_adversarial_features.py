@@ -1,4 +1,4 @@
-"""Features that are kept: which ones make room, from where they come, in which precision."""
+"""Cached features: which ones are dropped, where they come from, in which precision."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make(model: str, **options: object) -> AdversarialDino:
 def kept(
     backbone: Backbone, dtype: str = "fp32", folder: Path | None = None, num: float = 100
 ) -> ReferenceFeatures:
-    """With room for so many images."""
+    """With room for this many images."""
     limit = int(num * NUM_BYTES[dtype])
     return ReferenceFeatures(
         RoundedFeatures(backbone, dtype), None if folder is None else str(folder), limit
@@ -65,7 +65,7 @@ def kept(
 
 
 def alone(backbone: Backbone, path: str, dtype: str) -> tuple[Tensor, Tensor]:
-    """cls [D], patches [P, D] of one image, kept nowhere."""
+    """cls [D], patches [P, D] of one image, not cached."""
     cls, patches = backbone.features([read_image(path)])
     if dtype == "fp16":
         cls, patches = cls.half(), patches.half()
@@ -111,7 +111,7 @@ def test_kept_features_are_the_computed_ones_in_order(
 def test_the_least_recently_used_make_room(
     backbone: Backbone, paths: list[str], batches: list[list[int]], room: float
 ) -> None:
-    """A plain list, oldest first, says what has to be computed."""
+    """A plain list, oldest first, gives what has to be computed."""
     features, recent, num_computed = kept(backbone, num=room), [], 0
     for batch in batches:
         names = [paths[i] for i in batch]

@@ -1,4 +1,4 @@
-"""The scorer that learns: its score, its training, its state; and both learnt rewards on ranks."""
+"""The scorer that learns: its score, training and state; both learning rewards on two ranks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def values(reward: AdversarialScorer, rollouts: list[Rollout]) -> list[float | N
 
 
 def exchanged(rollouts: list[Rollout], folder: Path) -> list[Rollout]:
-    """References and generated images in each other's place."""
+    """References and generated images swapped."""
     out = []
     for i, rollout in enumerate(copy.deepcopy(rollouts)):
         path = folder / f"generated{i}.png"
@@ -161,7 +161,7 @@ def test_it_learns_only_while_generated_images_are_ahead(
     rounds = [reward.update(ahead) for _ in range(40)]
     assert rounds[-1]["gap"] > 0
     assert rounds[-1]["skipped"] == 1.0
-    # Once it rests on these images it rests: the first skipped step ends a round.
+    # Once it skips on these images it keeps skipping: the first skipped step ends a round.
     steps = [found["steps"] for found in rounds]
     assert steps == sorted(steps, reverse=True)
 
@@ -198,7 +198,7 @@ def test_every_image_goes_through_the_lower_layers_once(clip: str, references: l
     seen.clear()
     for _ in range(5):
         reward.update(rollouts)
-    # The rollouts anew in each of the four later rounds, every reference once and alone.
+    # The rollouts again in each of the four later rounds, every reference once and alone.
     assert sorted(seen) == [1] * len(references) + [2] * 4 + [4] * 4
     assert reward._reference.cache_info().currsize == len(references)
     few = make(clip, kept_references=2)
@@ -245,7 +245,7 @@ def test_scoring_in_inference_mode_leaves_states_to_learn_on(
 def test_a_resumed_scorer_goes_on_to_the_bit(
     clip: str, references: list[str], tmp_path: Path
 ) -> None:
-    """Three references a caption: the resumed one computes others first."""
+    """Three references per caption: the resumed one computes others first."""
     whole, first = (make(clip, max_updates=2) for _ in range(2))
     for seed in range(3):
         whole.update(plain(references, seed=seed, each=3))
@@ -333,8 +333,8 @@ def test_two_ranks_take_the_step_of_one(clip: str, references: list[str], tmp_pa
         for a, b in zip(one[name]["figures"], single["figures"], strict=True):
             assert a == pytest.approx(b, abs=2e-5), name
         for tensor, weight in single["state"][key].items():
-            # Attention does not depend on the bias of its keys: that gradient is rounding alone,
-            # which Adam blows up.
+            # Attention does not depend on the bias of its keys: that gradient is rounding error,
+            # which Adam amplifies.
             if not tensor.endswith("k_proj.bias"):
                 found = one[name]["state"][key][tensor]
                 torch.testing.assert_close(found, weight, atol=2e-5, rtol=1e-4)

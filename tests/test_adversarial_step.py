@@ -50,7 +50,7 @@ def make(backbone: str, **options: object) -> AdversarialDino:
     return reward
 
 
-# --- by hand -----------------------------------------------------------------------------------
+# --- plain float64 -------------------------------------------------------------------------------
 
 
 @lru_cache
@@ -112,7 +112,7 @@ def squared_gradient(weights: Weights, head: str, rows: Tensor) -> Tensor:
 def stepped(
     before: Weights, real: Pair, fake: Pair, o: AdversarialDinoOptions
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The weights after one step of SGD, and the figures before it."""
+    """The weights after one step of SGD, and the metrics before it."""
     weights = {name: tensor.clone().requires_grad_() for name, tensor in before.items()}
     patch_head = "image" if o.shared_head else "patch"
     cls = [logit(weights, "image", pair[0]) for pair in (real, fake)]
@@ -143,7 +143,7 @@ def stepped(
 
 
 def same(found: Weights, expected: Weights, before: Weights) -> None:
-    """Steps agree: much nearer than the steps are long."""
+    """Steps agree much more closely than their own length."""
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
         step = float((expected[name] - before[name]).abs().max())
@@ -171,7 +171,7 @@ def same(found: Weights, expected: Weights, before: Weights) -> None:
 def test_the_step_is_the_plain_gradient(
     backbone: str, references: list[str], options: dict[str, object]
 ) -> None:
-    """Raw features in, hinge or logistic, patch_loss, penalty: two steps of SGD by hand."""
+    """Raw features in, hinge or logistic, patch_loss, penalty: two hand-computed steps of SGD."""
     reward = make(backbone, **options)
     rollouts = plain(references)
     real, fake = features_of(backbone, rollouts, str(options.get("feature_dtype", "fp32")))
@@ -185,7 +185,7 @@ def test_the_step_is_the_plain_gradient(
 
 
 def test_the_cases_differ(backbone: str, references: list[str]) -> None:
-    """What is compared above tells each option from its absence: some logits are past the margin,
+    """The comparison above is sensitive to each option: some logits are past the margin,
     and a penalty and a patch loss move their heads by more than the tolerance."""
     rollouts = plain(references)
     real, fake = features_of(backbone, rollouts)
@@ -235,7 +235,7 @@ def test_reward_and_step_hand_the_same_features_to_the_head(
 
 
 def test_some_patches_of_each_image(backbone: str, references: list[str]) -> None:
-    """Drawn anew for each step, without repetition, for both sides; the step is that of these."""
+    """Drawn again for each step, without repetition, for both sides; the step is that of these."""
     reward = make(backbone, num_patches=5, num_updates=2, regularise="penalty")
     rollouts = plain(references)
     before = weights_of(reward)
@@ -263,7 +263,7 @@ def test_some_patches_of_each_image(backbone: str, references: list[str]) -> Non
 def test_replayed_images_take_part_in_the_step(
     backbone: str, references: list[str], share: float
 ) -> None:
-    """One old image, six new ones that are alike: which of them it replaces does not matter."""
+    """One old image, six new ones that are alike, so that it does not matter which it replaces."""
     reward = make(backbone, replay_size=4, replay_share=share)
     rollouts, old = plain(references), plain(references, num=1, seed=7)
     for rollout in rollouts:
@@ -290,7 +290,7 @@ def test_replayed_images_take_part_in_the_step(
 def test_spectral_norm_takes_the_size_out_of_the_layers(
     backbone: str, references: list[str]
 ) -> None:
-    """Matrices ten times as large leave the reward; each counts over its largest singular value."""
+    """Matrices ten times as large do not change the reward: each is over its spectral norm."""
     reward = make(backbone, regularise="spectral", bound=1e6)
     rollouts = plain(references)
     for seed in range(20):
@@ -318,7 +318,7 @@ def test_spectral_norm_takes_the_size_out_of_the_layers(
 
 
 def test_the_cap_on_accuracy_ends_the_steps(backbone: str, references: list[str]) -> None:
-    """At the first CLS accuracy above it; the head is then the one of so many steps without cap."""
+    """At the first CLS accuracy above it; the head then equals that of as many uncapped steps."""
     capped = make(backbone, max_accuracy=0.8, num_updates=200)
     rollouts = plain(references)
     real, fake = features_of(backbone, rollouts)

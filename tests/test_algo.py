@@ -208,10 +208,10 @@ def test_k3_survives_an_action_that_the_reference_finds_far_likelier() -> None:
 
 
 def test_k3_by_hand() -> None:
-    """The policy finds the action twice as likely: d = log 2, exp(-d) + d - 1 = log 2 - 1/2."""
+    """Twice the reference's probability: d = log 2, exp(-d) + d - 1 = log 2 - 1/2."""
     half, quarter = torch.tensor([0.5]).log(), torch.tensor([0.25]).log()
     assert float(k3(half, quarter)) == pytest.approx(math.log(2) - 0.5, rel=1e-5)
-    # And half as likely: d = -log 2, 2 - log 2 - 1.
+    # And half the probability: d = -log 2, 2 - log 2 - 1.
     assert float(k3(quarter, half)) == pytest.approx(1 - math.log(2), rel=1e-5)
 
 
@@ -222,7 +222,7 @@ CLIPPED = {
     "gspo": {1.0: (False, False, False, True), -1.0: (True, False, False, False)},
     "cispo": {1.0: (True, False, False, True), -1.0: (True, False, False, True)},
 }
-"""Where the bounds 0.6 and 1.1 took something away, for both signs of the advantage."""
+"""Where the bounds 0.6 and 1.1 clip, for both signs of the advantage."""
 KEPT = {
     "clip": {1.0: (0.5, 0.7, 1.0, 1.1), -1.0: (0.6, 0.7, 1.0, 1.3)},
     "gspo": {1.0: (0.5, 0.7, 1.0, 1.1), -1.0: (0.6, 0.7, 1.0, 1.3)},
@@ -234,7 +234,7 @@ KEPT = {
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_off_policy_cases_by_hand(name: str, sign: float) -> None:
-    """A row a ratio, three slots, the last one behind the answer's end."""
+    """One row per ratio, three slots, the last one after the answer's end."""
     ratio = torch.tensor(RATIOS)[:, None].expand(4, 3).clone()
     ratio[:, 2] = 50.0
     logp = torch.tensor([[-0.5, -1.5, -2.0]]).expand(4, 3).clone().requires_grad_()
@@ -267,7 +267,7 @@ def test_answers_without_an_action_are_not_counted() -> None:
 
 
 def test_a_small_spread_is_no_zero_variance() -> None:
-    """Rewards 0.50, 0.51, 0.52 deviate by 0.01 and still rank their answers."""
+    """Rewards 0.50, 0.51, 0.52 differ by 0.01 and still rank their answers."""
     rewards = torch.tensor([0.50, 0.51, 0.52, 0.3, 0.3, 0.3])
     group = torch.tensor([0, 0, 0, 1, 1, 1])
     assert group_statistics(rewards, group)[1].tolist() == pytest.approx([0.01] * 3 + [0.0] * 3)

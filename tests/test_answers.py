@@ -19,7 +19,7 @@ QWEN25 = (28, 3_136, 12_845_056)
 QWEN3 = (32, 65_536, 16_777_216)
 VENUS = (28, 2_000_000, 4_800_000)
 
-# (width, height), resized (width, height) under the three limits; facts 4.1.
+# (width, height), resized (width, height) under the three limits.
 SIZES = [
     ((1920, 1080), (1932, 1092), (1920, 1088), (1932, 1092)),
     ((2560, 1440), (2548, 1428), (2560, 1440), (2548, 1428)),

@@ -53,7 +53,7 @@ def gui_task(profile="gui_g2") -> GuiGrounding:
     return GuiGrounding(GuiGrounding.Options(data=source, profile=profile))
 
 
-# facts/gui_grounding.md 1.1: what the released GUI-G2 code returns, (box, point, coverage).
+# What the released GUI-G2 code returns: (box, point, coverage).
 GOLDEN = [
     ((100, 100, 200, 140), 1.0, 1.0),
     ((110, 100, 210, 140), 0.980, 0.995),
@@ -202,7 +202,7 @@ def test_edge_case_19_true_box_of_a_wrong_type(tmp_path, bad):
 
 
 def test_edge_case_24_wrong_frame_does_not_score_by_accident():
-    # A right answer in 0..1000, read as pixels: near 0 but for the edge term, which hides it.
+    # A correct answer in 0..1000, read as pixels: near 0 except for the edge term, which hides it.
     wrong = (100 / 1.92, 100 / 1.08, 200 / 1.92, 140 / 1.08)
     assert value_of("gaussian_coverage", wrong) < 0.6
     assert value_of("box_iou", wrong) < 0.5
@@ -224,7 +224,7 @@ def test_edge_case_25_every_rollout_meets_its_own_target():
 
 
 def test_published_values_of_gui_g1():
-    # Facts 1.3, 2 and 7: the released code, without its weights 0.25 and 0.125.
+    # The released code's values, without its weights 0.25 and 0.125.
     assert value_of("box_iou", (100, 100, 101, 101), (100, 100, 101, 101), published=True) == 0.0
     assert value_of("box_iou", TRUE, published=True) == 1.0
     assert value_of("edge_harmonic", (-2661, 100, 200, 140), published=True) == 0.0
@@ -272,7 +272,7 @@ def test_multi_point_by_hand(points, value):
     [("(150, 120)", 1), ("click(150.5,120)", 1), ("(150, 120), (150, 121)", 0), ("(0,0)", 0)],
 )
 def test_gta1_pays_one_click_alone(text, value):
-    """facts/gui_grounding.md, sibling designs: more than one point scores 0 in the release."""
+    """As in the release, more than one point scores 0."""
     node = yaml.safe_load((CONFIGS / "gta1.yaml").read_text())["reward"]
     task, problem = gui_task("gta1"), sample()
     one = rollout(task.parse(problem, text), problem)

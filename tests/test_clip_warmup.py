@@ -91,7 +91,7 @@ def test_a_sequence_is_what_the_policy_sees(start, pool: Pool, thinking: float) 
     assert sequence["ids"][:n] == encoded.input_ids.tolist()
     assert np.array_equal(sequence["positions"][:, :n], encoded.positions.numpy())
     assert torch.allclose(patches, encoded.pixel_values, atol=1e-5)
-    # The answer goes on where the policy's does.
+    # The answer continues where the policy's does.
     assert sequence["positions"][:, n].tolist() == [encoded.next_position] * 3
     assert all(label == -100 for label in sequence["labels"][:n])
 
@@ -139,7 +139,7 @@ def test_a_model_written_in_half_the_bytes(tmp_path: Path) -> None:
     known = dict(before.named_parameters())
     for name, value in after.named_parameters():
         assert value.dtype == torch.float32
-        # Rows that fill the vocabulary up are drawn anew with each loading of the start.
+        # Rows that pad the vocabulary are drawn again each time the start is loaded.
         value, true = (
             rows[:704] if "embed_tokens" in name else rows for rows in (value, known[name])
         )

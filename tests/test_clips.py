@@ -54,7 +54,7 @@ def test_boxes_hold_the_visible_pixels_by_hand() -> None:
     back = square(10, [(20, 20), (2, 20), (-20, 20)])
     front = square(10, [(25, 20), (50, 30), (50, 30)])
     drawn = render(background, [back, front], range(3))
-    # Half covered by the one in front; half out of the image; gone.
+    # Half occluded; half outside the image; gone.
     assert drawn.boxes[0, 0].tolist() == [15, 15, 20, 25]
     assert drawn.boxes[0, 1].tolist() == [20, 15, 30, 25]
     assert drawn.boxes[1, 0].tolist() == [0, 15, 7, 25]

@@ -26,10 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "configs/gui_grounding/tiny.yaml"
 RECIPES = sorted((ROOT / "configs").glob("*_*/*.yaml"))
 SECTIONS = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in RECIPES}
-# The others extend one of these, or go over it.
+# The others extend one of these, or are merged over it.
 RUNNABLE = [path for path in RECIPES if "use" in SECTIONS[path].get("policy", {})]
 GUI = [path for path in RUNNABLE if path.parent.name == "gui_grounding"]
-# Rewards of generated images stand there too; they go on other tasks.
+# Rewards of generated images are there too; they belong to other tasks.
 REWARDS = [
     path
     for path in sorted((ROOT / "configs/rewards").glob("*.yaml"))
@@ -60,7 +60,7 @@ def test_an_infinite_option_survives_saving() -> None:
 
 
 def image_config(names: str) -> RunConfig:
-    """Recipes for images, each laid over those before it."""
+    """Recipes for images, each merged over those before it."""
     paths = [ROOT / f"configs/image_generation/{name}.yaml" for name in names.split()]
     return check_plugins(load_run_config(paths))
 
@@ -193,7 +193,7 @@ def test_every_reward_file_goes_on_every_gui_config(path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        # A misspelt name is answered with the one that was meant.
+        # The error for a misspelt name suggests the right one.
         ("algo.grup_size=4", "group_size"),
         ("optm.lr=1", "optim"),
         ("policy.temprature=1", "temperature"),

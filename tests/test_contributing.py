@@ -215,15 +215,14 @@ def test_the_family_trains_and_its_coordinates_are_read(
     )
 
 
-def test_the_reader_reads_rows_and_the_benchmark_finds_them(
+def test_the_layout_reads_rows_and_the_benchmark_finds_them(
     work: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vlrl.eval.gui import benchmarks
     from vlrl.eval.gui.items import Source, load_items
-    from vlrl.gui.data import read
+    from vlrl.gui.data.layouts import LAYOUTS
 
-    monkeypatch.setattr(read, "READERS", read.READERS)
-    for table in (read.READERS, benchmarks.BENCHMARKS):
+    for table in (LAYOUTS, benchmarks.BENCHMARKS):
         for name in list(table):
             monkeypatch.setitem(table, name, table[name])
     draw_shots(work.folder)
@@ -234,7 +233,7 @@ def test_the_reader_reads_rows_and_the_benchmark_finds_them(
     assert [item.instruction for item in items] == ["button 0", "button 1"]
     assert items[1].target.xyxy == (10, 20, 41, 60)
     assert items[0].id == "clicks_a/1"
-    del read.READERS["my_format"], benchmarks.BENCHMARKS["my_clicks"]
+    del LAYOUTS["my_format"], benchmarks.BENCHMARKS["my_clicks"]
 
 
 def test_the_changelog_names_every_renamed_key() -> None:

@@ -3,8 +3,8 @@
     DS_ACCELERATOR=cuda python -m pytest -m slow tests/test_cuda.py
     VLRL_SECOND_DEVICE=cuda python -m pytest -m slow tests/test_host_device.py
 
-The second command runs every policy, objective and learnt reward there, step by step beside the
-CPU.
+The second command runs every policy, objective and learning reward there, step by step against
+the CPU.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_the_trial_passes(dtype: torch.dtype, width: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_varlen_calls_are_as_near_as_masked_ones(dtype: torch.dtype) -> None:
-    """Values and gradients of both beside float64 on the same rounded inputs."""
+    """Values and gradients of both against float64 on the same rounded inputs."""
     groups = [(300, [40, 7, 64]), (90, [33, 1, 128, 5]), (17, [2])]
     plan = plan_of(groups)
     end = plan.num_tokens
@@ -101,7 +101,7 @@ def test_varlen_calls_are_as_near_as_masked_ones(dtype: torch.dtype) -> None:
 def test_deepspeed_trains_there(
     share: str, checkpoints: dict[str, Path], screens: Path, tmp_path: Path
 ) -> None:
-    """Every ZeRO stage: alike in float32, and near it in bf16."""
+    """Every ZeRO stage: equal in float32, and close to it in bf16."""
     curves = {}
     for precision in ("fp32", "bf16"):
         for stage in STAGES:

@@ -33,7 +33,7 @@ def raise_logit(policy: VisionLanguagePolicy, token: int, by: float) -> None:
 
 
 def move(policy: VisionLanguagePolicy, size: float) -> None:
-    """What an optimizer step does, coarsely: another noise on every matrix."""
+    """A crude optimizer step: different noise on every matrix."""
     make = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in policy.module.parameters():
@@ -42,7 +42,7 @@ def move(policy: VisionLanguagePolicy, size: float) -> None:
 
 
 def test_the_stop_token_is_an_action_and_no_text(folder: Path, screens: Path) -> None:
-    """Without it in the mask, when to stop would never be learnt."""
+    """Without it in the mask, the model would never learn when to stop."""
     policy = make_policy(folder, max_new_tokens=12)
     tokenizer = policy.processor.tokenizer
     eos = tokenizer.eos_token_id
@@ -94,7 +94,7 @@ def test_an_answer_ends_with_the_token_that_completes_a_stop_string(
 
 
 class EndsAt:
-    """Rules under which every row ends after a number of tokens of its own."""
+    """Rules under which every row ends after its own number of tokens."""
 
     def __init__(self, lengths: list[int]) -> None:
         self.left = torch.tensor(lengths)
@@ -140,10 +140,10 @@ def decoded_by(
 
 
 def test_rows_that_have_ended_leave_once_they_are_a_quarter(folder: Path, screens: Path) -> None:
-    """By hand: two groups of four. Alive after each token: 3 + 2, 2 + 2, 2 + 2, 0.
+    """Hand-worked: two groups of four. Alive after each token: 3 + 2, 2 + 2, 2 + 2, 0.
 
-    Plain, 5 of 8 rows go on, then 4 of 5 are no quarter less. Shared, all groups keep as many rows
-    as the fullest one: 2 x 3, then 2 x 2.
+    Plain, 5 of 8 rows continue; then 4 of 5 are not a quarter less. Shared, all groups keep as many
+    rows as the fullest one: 2 x 3, then 2 x 2.
     """
     lengths = [1, 2, 4, 4, 4, 1, 4, 1]
     policy = make_policy(folder)
@@ -156,7 +156,7 @@ def test_rows_that_have_ended_leave_once_they_are_a_quarter(folder: Path, screen
         assert answers.mask.sum(1).tolist() == lengths
         assert answers.finish == [Finish.STOP] * 8
     assert torch.equal(plain.tokens, shared.tokens)
-    # Rows that nobody left beside them say the same.
+    # Rows whose neighbours did not leave give the same.
     full, sizes = decoded_by(policy, prompts, 4, False, rules=EndsAt([4] * 8))
     assert sizes == [8, 8, 8, 8]
     assert torch.equal(full.tokens[plain.mask], plain.tokens[plain.mask])
@@ -173,7 +173,7 @@ def test_a_whole_group_that_has_ended_leaves(folder: Path, screens: Path) -> Non
 
 
 def test_the_samples_id_seeds_its_answers(folder: Path, screens: Path) -> None:
-    """Two samples with one prompt are not drawn alike, and one id always is."""
+    """Samples with the same prompt get different draws, and the same id always gets the same."""
     policy = make_policy(folder)
     sample = problems(screens, 1)[0]
     twins = [sample, replace(sample, id="another")]
@@ -217,7 +217,7 @@ def test_tokens_that_left_the_top_p_set_keep_a_finite_log_prob(folder: Path, scr
     (now.logp * traj.mask).sum().backward()
     grads = [p.grad for p in policy.module.parameters() if p.grad is not None]
     assert all(grad.isfinite().all() for grad in grads)
-    # The test has teeth: on today's support alone some have none.
+    # The test is not vacuous: on the current support alone some have none.
     plain = policy.module.log_probs
     policy.module.log_probs = lambda hidden, kinds=None, taken=None: plain(hidden, kinds)  # type: ignore[method-assign]
     with torch.no_grad():
@@ -250,7 +250,7 @@ def test_entropy_has_a_gradient_only_when_asked(folder: Path, screens: Path) -> 
 def test_a_tower_with_adapters_inside_is_not_frozen(
     folder: Path, options: dict[str, Any], frozen: bool
 ) -> None:
-    """Features that prompts bring along would leave its adapters without a gradient."""
+    """Features precomputed with the prompts would leave its adapters without a gradient."""
     policy = make_policy(folder, **options)
     tower = [p for n, p in policy.module.named_parameters() if ".visual." in n]
     assert any(p.requires_grad for p in tower) != frozen
@@ -300,7 +300,7 @@ def test_selected_rows_bring_all_that_is_theirs() -> None:
 
 
 def test_joined_rows_still_name_their_own_prompts() -> None:
-    """Also behind a part whose last group was dropped: its prompt stays, and keeps its number."""
+    """Also after a part whose last group was dropped: its prompt stays, and keeps its number."""
     whole = numbered(6, [0, 0, 1, 1, 2, 2])
     other = numbered(3, [0, 1, 1], width=3)
     joined = TokenTrajectory.join([whole.select([0, 1, 2, 3]), other, whole.only_group(2)])

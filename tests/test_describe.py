@@ -74,7 +74,7 @@ def test_options_say_what_they_mean(capsys):
     assert text.startswith("optim: OptimConfig")
     assert "\n    lr: float" in text
     assert "num_prompts" not in text
-    # What stands under a field in the code is its meaning too.
+    # The docstring under a field is its meaning too.
     _, text = printed(capsys, "task", "text_to_image")
     assert re.search(r"quoted_text: bool = False  # \w+", text)
 

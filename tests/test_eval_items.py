@@ -92,7 +92,7 @@ def test_osworld_polygons_and_refusals(tmp_path: Path) -> None:
 
 
 def test_mai_ui_conversion_is_undone_or_taken_at_its_word(tmp_path: Path) -> None:
-    # Their code made x1, y1, x1 + x2, y1 + y2, ... of the polygon (10, 20), (30, 25), (12, 60).
+    # Their code made of the polygon x1, y1, x1 + x2, y1 + y2, ...: (10, 20), (30, 25), (12, 60).
     rows = [
         {**PRO, "id": "p", "bbox": [10, 20, 40, 45, 12, 60]},
         {**PRO, "id": "r", "bbox": [0, 0, 0, 0]},

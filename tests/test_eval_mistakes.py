@@ -1,4 +1,4 @@
-"""`vlrl eval` and its neighbours: mistakes are one message, and no answer is lost or mixed up."""
+"""`vlrl eval` and related commands: one message per mistake, and no answer is lost or mixed up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROW = {"img_filename": "no.png", "bbox": [10, 10, 20, 20], "instruction": "x", "
 
 
 def given(folder: Path, outputs: list[str], rows: list[dict] | None = None) -> list[str]:
-    """The words of an evaluation of answers made elsewhere; its results go to `folder`/out."""
+    """Arguments of an evaluation of precomputed answers; its results go to `folder`/out."""
     rows = rows or [{**ROW, "id": f"i{n}"} for n in range(len(outputs))]
     (folder / "a.json").write_text(json.dumps(rows), encoding="utf-8")
     lines = [json.dumps({"id": f"i{n}", "output": text}) for n, text in enumerate(outputs)]
@@ -161,7 +161,7 @@ def test_a_file_with_what_the_benchmark_does_not_read_is_refused(
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """The address of an endpoint that always says the same."""
+    """The address of an endpoint that always gives the same answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -200,7 +200,7 @@ def test_a_proxy_is_not_asked_for_this_machines_own_address(
         return reply.output, reply.error
 
     assert ask(server) == ("[1,2,3,4]", None)
-    output, error = ask("http://192.0.2.1/v1")  # an address that is nobody's: through the proxy
+    output, error = ask("http://192.0.2.1/v1")  # an unused address: through the proxy
     assert output is None
     assert "ConnectError" in str(error)
 
@@ -226,7 +226,7 @@ def test_addresses_that_are_some() -> None:
 
 
 def message(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
-    """What a command with a mistake says; its status is 2 and nothing was raised."""
+    """What a command with a mistake prints; its status is 2 and nothing is raised."""
     capsys.readouterr()
     try:
         status: object = main(words)

@@ -1,4 +1,4 @@
-"""Asking, storing, resuming and combining answers, on real models and a real HTTP server."""
+"""Querying, storing, resuming and combining answers, on real models and a real HTTP server."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_window_lies_inside_and_keeps_its_size(
 def test_a_click_in_a_window_comes_back_to_its_place(name: str, x: float, y: float) -> None:
     profile, item = profile_named(name), blank()
     crop = (250, 150, 750, 450)
-    # The same place as the model writes it, in the window enlarged to the image's size.
+    # The same place as the model would write it in the window enlarged to the image's size.
     true = Point(x * 1000, y * 600, item.frame)
     inner = Frame(1000, 600)
     place = Point((true.x - 250) * 2, (true.y - 150) * 2, inner)
@@ -139,7 +139,7 @@ def test_a_vote_takes_the_click_with_most_company() -> None:
 
 
 class Counting:
-    """A real local model that counts what it is asked, and can be cut off."""
+    """A real local model that counts its queries, and can be interrupted."""
 
     def __init__(self, inner: LocalModel, stop_after: int | None = None) -> None:
         self.inner, self.stop_after, self.asked = inner, stop_after, Counter[str]()
@@ -197,7 +197,7 @@ def test_ranks_share_the_items_and_another_number_of_ranks_goes_on(
     job = Job(items, Single(), Reading(G2), batch_size=3)
     store = Store(tmp_path, rank=1)
     store.open({"a": 1})
-    # What rank 1 of two left; a single process takes over.
+    # The answers of rank 1 of two; a single process takes over.
     asked = Counting(model)
     share = items[1::2]
     store.append(to_row(item, ask_batch([item], job, model)[item.id]) for item in share)

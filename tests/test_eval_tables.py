@@ -1,4 +1,4 @@
-"""Published rows recomputed from their cells, and the averages that papers mean."""
+"""Published rows recomputed from their cells, and the averages that papers use."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cell(table: Table, column: str, row: int = 0) -> float:
 
 
 def test_gui_g2_on_screenspot_and_v2() -> None:
-    # facts/gui_grounding.md, 5.1: the cell counts behind the published percentages.
+    # The cell counts behind the published percentages.
     (v1,) = LAYOUTS["screenspot"].tables(screenspot([264, 208, 186, 124, 209, 179], CELLS_V1))
     assert cell(v1, "Avg (micro)") == 92.0
     assert cell(v1, "Mobile Text") == 96.7
@@ -54,7 +54,7 @@ def test_gui_g1_fits_the_cells_of_v2_and_not_of_v1() -> None:
     published = (98.6, 85.8, 96.4, 80.7, 91.4, 82.3)
     hits = [286, 181, 187, 113, 214, 167]
     (v2,) = LAYOUTS["screenspot"].tables(screenspot(hits, CELLS_V2))
-    # One published cell is cut rather than rounded: 214 / 234 = 91.45 %.
+    # One published cell is truncated rather than rounded: 214 / 234 = 91.45 %.
     metrics = [cell(v2, column) for column in v2.columns[:6]]
     assert metrics == pytest.approx(published, abs=0.11)
     assert v2.rows[0][1][-1].cells == ((1148, 1272),), "90.25 %, printed as 90.3"

@@ -1,4 +1,4 @@
-"""The two sides of benchmarks/flow_step.py compute the same; its times mean nothing otherwise."""
+"""The two sides of benchmarks/flow_step.py compute the same, or its times would mean nothing."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def test_the_published_loop_and_the_trainer_have_the_same_losses_and_gradients(
     assert found.latents < 1e-5
     assert max(found.losses) < 1e-5
     assert max(found.gradients) < 1e-3
-    # The second step is another one than the first, so that agreement there says something.
+    # The second step differs from the first, so that agreement there is meaningful.
     assert found.moved > 10 * max(found.gradients)

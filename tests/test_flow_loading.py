@@ -1,4 +1,4 @@
-"""What happens before training: the model is named and found, its prompts are encoded by shares."""
+"""Before training: the model is found, its prompts are encoded in shares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.ranks
 def test_ranks_share_the_encoding_of_prompts(sd3: Path, tmp_path: Path) -> None:
-    """Two ranks: each encodes a part, both have everything, to the bit what one rank has."""
+    """Two ranks: each encodes a part, both have everything, bit-equal to one rank."""
     texts = [*CAPTIONS, ""]
     start_processes(fill_on_rank, (2, str(sd3), [*texts, texts[0]], str(tmp_path)), 2)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
@@ -48,7 +48,7 @@ def test_ranks_share_the_encoding_of_prompts(sd3: Path, tmp_path: Path) -> None:
         files = [path.suffix for path in (tmp_path / folder).rglob("*") if path.is_file()]
         assert files == [".safetensors"] * len(texts)
     for rank in ranks:
-        # Neither rank is left waiting for the other.
+        # Neither rank waits for the other.
         too_large, different = rank["refused"]
         assert too_large.startswith(f"ConfigError: policy: {len(texts)} encoded prompts take")
         assert different.startswith("ValueError: the ranks prepare different prompts")
@@ -70,7 +70,7 @@ def test_a_model_that_is_not_there_is_named(sd3: Path, tmp_path: Path) -> None:
 
 
 def test_guidance_is_checked_before_any_weights_are_read(sd3: Path, tmp_path: Path) -> None:
-    """A folder without a single weight is enough to say that the guidance does not fit."""
+    """A folder without weights is enough to detect that the guidance does not fit."""
     flux = save_flux(tmp_path / "flux")
     for folder in (flux, sd3):
         bare = tmp_path / "bare" / folder.name

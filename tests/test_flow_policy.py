@@ -85,7 +85,7 @@ def test_log_probs_are_those_of_the_steps_taken(
 @pytest.mark.parametrize("latent", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_ratio_starts_at_one(folders: dict[str, Path], dtype: torch.dtype, latent: str) -> None:
-    """What is stored is what happened: the same numbers give the same log-probs again."""
+    """The stored latents are those that were used: they give the same log-probs again."""
     policy = make(
         folders, "sd3", dtype=dtype, latent_dtype=latent, stack_steps=False, window=WINDOW
     )
@@ -126,7 +126,7 @@ def test_a_image_does_not_depend_on_its_batch(folders: dict[str, Path]) -> None:
 
 
 def test_one_noise_a_group_is_denoised_once_until_it_branches(folders: dict[str, Path]) -> None:
-    """The shared beginning equals the same rows computed one by one."""
+    """The shared first steps equal the same rows computed one by one."""
     window = {"num_steps": 1, "start": 2}
     policy = make(folders, "sd3", same_noise=True, window=window)
     _, shared = policy.sample(samples(), 3, seed=1)
@@ -197,7 +197,7 @@ def test_adapters_lie_where_the_published_ones_do(
 def test_kl_is_its_convention_of_the_two_steps(
     folders: dict[str, Path], kl: str, scale: str
 ) -> None:
-    """The exact one on the scale of the log-densities; the published others as they stand."""
+    """The exact one on the scale of the log-densities; the others as published."""
     dynamics = {"dynamics": "cps", "noise_level": 0.6} if scale == "cps_published" else {}
     policy = make(folders, "sd3", kl=kl, logp_scale=scale, window=WINDOW, **dynamics)
     policy.bind_reference(policy.reference_module(torch.float32))
@@ -238,7 +238,7 @@ def test_guarded_ratio_starts_at_one_and_weighs_steps(folders: dict[str, Path]) 
 
 
 def test_guidance_off_is_scale_one(folders: dict[str, Path]) -> None:
-    """And half of the batch: no unconditional pass is made."""
+    """And half of the batch: there is no unconditional pass."""
     off = make(folders, "sd3", guidance="off", window=WINDOW)
     on = make(folders, "sd3", guidance_scale=1.0, window=WINDOW)
     _, a = off.sample(samples(), 2, seed=0)

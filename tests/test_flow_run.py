@@ -42,7 +42,7 @@ def config(parts: dict[str, Path], out: Path, name: str, **over: Any) -> dict[st
 
 
 def learnt(parts: dict[str, Path], **options: Any) -> dict[str, Any]:
-    """An adversarial reward whose every choice is the same on one rank and on two."""
+    """An adversarial reward that makes the same choices on one rank and on two."""
     return {
         "use": "adversarial_dino",
         "model": str(parts["dino"]),
@@ -67,7 +67,7 @@ LEARNING = {
 
 @pytest.mark.parametrize("objective", LEARNING)
 def test_a_flow_policy_learns(parts: dict[str, Path], tmp_path: Path, objective: str) -> None:
-    """The mean of the last steps lies far above the first ones, beyond their noise."""
+    """The mean of the last steps is far above the first ones, beyond their noise."""
     over = {"policy__guidance": "off", "policy__latent_dtype": "fp32", **LEARNING[objective]}
     job = config(parts, tmp_path, objective, num_steps=12, **over)
     run_job({"config": job})
@@ -89,7 +89,7 @@ def test_optimality_is_a_probability(advantage: float, scale: float) -> None:
 
 @given(r=st.floats(0, 1), beta=st.floats(0.1, 2), seed=st.integers(0, 50))
 def test_nft_pulls_good_images_and_pushes_bad_ones(r: float, beta: float, seed: int) -> None:
-    """At v = v_old the gradient is (2 r - 1) times that of plain regression, whatever beta."""
+    """At v = v_old the gradient is (2 r - 1) times that of plain regression, for every beta."""
     torch.manual_seed(seed)
     clean, noise = torch.randn(2, 3, 2, 2), torch.randn(2, 3, 2, 2)
     sigma = torch.tensor([0.3, 0.8])
@@ -164,7 +164,7 @@ def test_groups_drawn_again_have_the_window_of_the_first(
 
 
 def test_old_log_probs_may_be_those_of_sampling(parts: dict[str, Path], tmp_path: Path) -> None:
-    """The same losses without the pass that makes them anew."""
+    """The same losses without the pass that recomputes them."""
     found, calls = {}, {}
     for choice in ("recompute", "rollout"):
         job = config(
@@ -235,7 +235,7 @@ def test_a_reward_that_never_applies_ends_the_run(
 def test_a_reward_that_rests_on_purpose_does_not_end_the_run(
     parts: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Nine rounds of ten, as published."""
+    """Nine of ten rounds, as published."""
     job = config(parts, tmp_path, "rests", num_steps=8, reward=learnt(parts, policy_every=10))
     trainer = build_trainer(check(RunConfig, job), None)
     trainer.train()
@@ -333,7 +333,7 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path, ranks: Rank
         "eval": {"splits": ["train"], "limit": 4, "before": False},
         "checkpoint__at_end": True,
         "dist__max_tokens_per_chunk": 900,
-        "policy__latent_dtype": "fp32",  # no rounding that may fall the other way
+        "policy__latent_dtype": "fp32",  # no rounding that may go either way
     }
     lora = {**over, "policy__lora": {"rank": 4, "alpha": 8}, "algo__advantage": "global_std"}
     nft = {**over, "algo__objective": "nft"}
@@ -353,7 +353,7 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path, ranks: Rank
     wanted = (*names, *(f"trainable_reward/adversarial_dino_{name}" for name in heads))
     for (kind, stage), job in double.items():
         steps = zip((1e-5, 1e-4, 5e-3), curve(single[kind]), curve(job), strict=True)
-        for tolerance, a, b in steps:  # Adam makes tenfold more of a difference at each step
+        for tolerance, a, b in steps:  # Adam amplifies a difference tenfold at each step
             for name in wanted:
                 wish = pytest.approx(b[name], rel=tolerance, abs=1e-5)
                 assert a[name] == wish, (kind, stage, name)
@@ -370,7 +370,7 @@ def test_two_ranks_equal_one(parts: dict[str, Path], tmp_path: Path, ranks: Rank
 
 
 def evaluated(job: dict[str, Any]) -> list[float]:
-    """What every sample's image was worth after training."""
+    """The reward of every sample's image after training."""
     path = Path(job["out"]) / job["name"] / "evaluations/after/train.jsonl"
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return [row["metrics"]["lean"] for row in sorted(rows, key=lambda row: row["id"])]
@@ -382,7 +382,7 @@ def test_the_command_measures_a_model(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """scripts/evaluate_images.py: images of every sample, figures, distances to two sets."""
+    """scripts/evaluate_images.py: images of every sample, metrics, distances to two sets."""
     import evaluate_images
     import yaml
 
@@ -413,7 +413,7 @@ def test_the_command_measures_a_model(
     assert sets["own"]["nearest"] == 1.0
     assert sets["own"]["fid"] == pytest.approx(0, abs=1e-3)
     assert sets["references"]["fid"] > sets["own"]["fid"]
-    monkeypatch.setattr(evaluate_images, "generate", None)  # no mistake costs a generation
+    monkeypatch.setattr(evaluate_images, "generate", None)  # mistakes are found before generation
     for wrong in (str(tmp_path / "drawn"), "own=", f"own={tmp_path / 'nope'}"):
         assert run("--against", wrong) == 2
         assert "--against takes NAME=FOLDER" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Denoising steps: published tables, distributions, and the identities that they stand on."""
+"""Denoising steps: published tables, distributions, and the identities behind them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 from vlrl.algo import flow
 
-# Facts, section 1.1: shift 3, 10 steps, noise 0.7 (CPS 0.8).
+# Published schedule: shift 3, 10 steps, noise 0.7 (CPS 0.8).
 # sigma, next, s, s sqrt(-dt), coefficient of x, of v, std of CPS
 GOLDEN = [
     (1.0000, 0.9601, 3.5057, 0.7000, 0.7550, -0.0399, 0.9131),

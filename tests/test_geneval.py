@@ -1,4 +1,4 @@
-"""GenEval's rules on boxes that are given: hand-worked images, then properties."""
+"""GenEval's rules on given boxes: hand-worked images, then properties."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_overall_is_the_mean_over_tasks():
     tags = ["counting", "counting", "colors"]
     found = macro_mean(tags, [True, False, True])
     assert found["mean"] == pytest.approx(0.75)
-    # One of two right or wrong, drawn anew: 0, 1/2 or 1 of them; the other task is always right.
+    # One of two right or wrong, resampled: 0, 1/2 or 1 of them; the other task is always right.
     assert (found["low"], found["high"], found["num"]) == (0.5, 1.0, 3)
     with pytest.raises(ValueError, match="no items"):
         macro_mean([], [])
@@ -261,7 +261,7 @@ def test_properties_of_macro_mean(shares):
     found = macro_mean(tags, right, 200)
     assert 0 <= found["low"] <= found["mean"] + 1e-9
     assert found["mean"] - 1e-9 <= found["high"] <= 1
-    # However often a task is asked, it counts once.
+    # A task counts once, however many prompts it has.
     twice = [*tags, *(tag for tag in tags if tag == "0")]
     again = [*right, *(one for tag, one in zip(tags, right, strict=True) if tag == "0")]
     assert macro_mean(twice, again, 200)["mean"] == pytest.approx(found["mean"])

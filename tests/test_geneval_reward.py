@@ -121,7 +121,7 @@ def test_geneval_has_the_other_metrics_as_parts(node, rollouts, value):
 
 
 def test_an_evaluation_has_overall_and_the_accuracy_of_each_tag(node, tmp_path):
-    """The official figure: tasks count alike, however many prompts each of them has."""
+    """The official metric: tasks count alike, however many prompts each of them has."""
     rows = [
         {"id": f"p{i}", "prompt": "a photo", **SCENES[0 if i < 5 else 2], "exclude": []}
         for i in range(8)
@@ -151,7 +151,7 @@ def test_an_evaluation_has_overall_and_the_accuracy_of_each_tag(node, tmp_path):
     assert found["mean"] != pytest.approx(summary["overall"]["geneval"]["mean"])
     assert found["low"] <= found["mean"] <= found["high"]
     assert found["num"] == 8
-    # Partial credit is no verdict, and has no such figure.
+    # Partial credit is not a verdict, and has no such metric.
     assert "partial_overall" not in summary["overall"]
 
 

@@ -1,4 +1,4 @@
-"""Readers of grounding data: native formats, checks and what they say."""
+"""Readers of grounding data: native formats, checks and their messages."""
 
 from __future__ import annotations
 

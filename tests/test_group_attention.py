@@ -53,7 +53,7 @@ def tensors(length: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def plan_of(groups: list[tuple[int, list[int]]]) -> PackedGroups:
-    """Groups side by side: tokens of the prompt, tokens of each answer."""
+    """Adjacent groups: tokens of the prompt, tokens of each answer."""
     spans, end = [], 0
     for prompt, answers in groups:
         spans.append(GroupSpan(end, prompt, tuple(answers)))
@@ -213,7 +213,7 @@ def test_blocks_are_about_as_long_as_the_prompt() -> None:
     assert [(b.start, b.stop) for b in first] == [(110, 190), (190, 230), (230, 480), (480, 485)]
     assert second == ()
     assert plan.num_tokens == 488
-    assert plan.blocks(torch.device("cpu"))[0] is first  # made once a pass
+    assert plan.blocks(torch.device("cpu"))[0] is first  # made once per pass
 
 
 @pytest.mark.parametrize("num_each", [1, 3])
@@ -238,7 +238,7 @@ def test_decoding_against_kept_prompts_equals_full_rows(num_each: int) -> None:
 
 
 class Named(str):
-    """The name of the processor in the place of a device: memory is there, the type is `cuda`."""
+    """The CPU under a device name whose type is `cuda`."""
 
     type = "cuda"
 
@@ -329,7 +329,7 @@ def test_what_does_not_agree_is_neither_timed_nor_tried_again(
 
 @pytest.mark.usefixtures("no_choice_yet")
 def test_dropout_other_types_and_the_cpu_never_take_varlen() -> None:
-    """Not even where a choice for such a row has been made."""
+    """Not even if a choice for such a row exists."""
     plan = plan_of([(9, [3, 2])])
     refused: list[tuple[dict[str, Any], float]] = [
         ({"made": Tensor}, 0.0),

@@ -1,4 +1,4 @@
-"""The GUI-grounding task: samples, reading of answers, figures."""
+"""The GUI-grounding task: samples, reading of answers, metrics."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Runs on a second device, where a tensor that was left on the CPU is an error, as on a GPU."""
+"""Runs on a second device, where a tensor left on the CPU is an error, as on a GPU."""
 
-# ruff: noqa: F811 (fixtures of other files are imported, and asked for by name)
+# ruff: noqa: F811 (fixtures of other files are imported, and requested by name)
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.slow
 
 
 def both(make: Callable[[str], dict[str, Any]]) -> None:
-    """The run of each device, alike in every step.
+    """The run of each device, equal in every step.
 
     Adam's first step is the sign of a gradient, however small; with a large eps it is smooth, and
     differences of rounding, which later steps start from, stay small.
@@ -63,7 +63,7 @@ def both(make: Callable[[str], dict[str, Any]]) -> None:
 
 
 def untimed(row: dict[str, float]) -> dict[str, float]:
-    """A step's figures without those of the clock and of memory."""
+    """A step's metrics without those of time and memory."""
     kept = ("update/", "reward/", "rollout/", "learn/")
     return {key: value for key, value in row.items() if key.startswith(kept) and value == value}
 
@@ -172,7 +172,7 @@ def test_scores_of_models(nodes: dict[str, dict], rollouts: list) -> None:
 
 
 def test_rewards_learn_and_go_on(clip: str, tmp_path: Path) -> None:
-    """Both learnt rewards: one update, and a second one that takes its state over."""
+    """Both learning rewards: one update, and a second one from its saved state."""
     second = host_device()
     shown = plain_images(save_stripes(tmp_path))
     dino = {"use": "adversarial_dino", "model": str(save_dinov2(tmp_path / "dino")), "width": 8}
@@ -221,7 +221,7 @@ def test_judges_answer_alike_on_a_second_device(
 
 
 def test_a_mask_left_on_the_cpu_is_an_error() -> None:
-    """What all of the above would show."""
+    """The error that the tests above would show."""
     numbers = torch.ones(2, 3, device=host_device())
     for use in (
         lambda: torch.where(torch.ones(2, 3) > 0, numbers, 0.0),

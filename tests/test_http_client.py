@@ -16,7 +16,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class Script:
-    """Answers in order; notes what it was sent."""
+    """Answers in order; records what it was sent."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []

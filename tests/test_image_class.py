@@ -1,4 +1,4 @@
-"""The embedded judges, and the reward that asks a classifier."""
+"""The embedded judges, and the reward that queries a classifier."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_does_not_fit_says_so() -> None:
 
 
 def test_images_of_a_style_lie_nearest_to_that_style() -> None:
-    """In the features of the judge of things, which no style was ever named to."""
+    """In the features of the object judge, which was never trained on style."""
     embed = PooledFeatures(CONCEPT, device="cpu", batch_size=7)
     by_style = {style: [rollout.output for rollout in shown(style)] for style in ("noto", "fluent")}
     sets = {style: embed(images) for style, images in by_style.items()}
@@ -92,7 +92,7 @@ def test_images_of_a_style_lie_nearest_to_that_style() -> None:
         logits = model(**inputs).logits
         mine = model.classifier(torch.from_numpy(sets["noto"])[:, :, None, None])
     assert torch.allclose(mine, logits, atol=1e-4)
-    # An image moved by a pixel is no image of either set, and still of its style.
+    # An image moved by a pixel is in neither set, but still in its style.
     moved = embed([np.roll(image, 1, axis=1) for image in by_style["noto"]])
     found = nearness(moved, sets)
     assert found["noto"]["nearest"] > 0.9

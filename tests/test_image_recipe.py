@@ -1,4 +1,4 @@
-"""The text-to-image recipe as it stands, cut short: embedded model, images and judges."""
+"""The shipped text-to-image recipe, shortened: embedded model, images and judges."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def rollouts(tmp_path_factory: pytest.TempPathFactory) -> list:
-    """Five images of several sizes, with all that a reward may ask for."""
+    """Five images of several sizes, with everything that a reward may need."""
     folder = tmp_path_factory.mktemp("references")
     for i in range(3):
         Image.fromarray(noise_image(90 + i, 33, 44)).save(folder / f"{i}.png")

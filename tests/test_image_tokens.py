@@ -56,7 +56,7 @@ def stir(policy: ImageTokenPolicy, size: float = 0.05) -> None:
 
 @pytest.mark.parametrize("caption", CAPTIONS[:2])
 def test_greedy_is_transformers_own_image(folder: Path, caption: str) -> None:
-    """In a padded batch too, where one prompt stands beside a longer one."""
+    """Also in a padded batch, with a longer prompt."""
     policy = make_janus(folder, guidance_scale=3.0)
     made, trajectory = policy.sample(samples(*CAPTIONS), 1, seed=0, greedy=True)
     row = CAPTIONS.index(caption)
@@ -132,7 +132,7 @@ def test_a_token_stays_possible_after_an_update(folder: Path) -> None:
 
 
 def test_frequencies_are_the_probabilities(folder: Path) -> None:
-    """The first token of 600 images, against its distribution by hand."""
+    """The first token of 600 images, against its hand-computed distribution."""
     policy = make_janus(folder)
     prompt = policy.encoder.encode(samples()[0])
     tokens, _ = write_tokens(policy.module, [prompt] * 600, list(range(600)), 1)
@@ -144,7 +144,7 @@ def test_frequencies_are_the_probabilities(folder: Path) -> None:
 
 
 def test_guidance_of_one_is_off(folder: Path) -> None:
-    """And costs half: one row an image."""
+    """And costs half: one row per image."""
     policy = make_janus(folder, guidance_scale=1.0)
     assert policy.module.passes == 1
     _, trajectory = policy.sample(samples(), 2, seed=0)
@@ -326,9 +326,9 @@ def test_wrong_use_says_what_is_wrong(folder: Path, data: Path, tmp_path: Path) 
 def test_training_raises_the_reward(
     folder: Path, data: Path, tmp_path: Path, lora: dict | None
 ) -> None:
-    """The last eight steps lie above the first four by more than three standard errors.
+    """The last eight steps are above the first four by more than three standard errors.
 
-    An adapter on so small a model moves little: it gets more images a step, and more steps.
+    An adapter on so small a model changes little: it gets more images per step, and more steps.
     """
     job = janus_run(
         folder,
@@ -345,7 +345,7 @@ def test_training_raises_the_reward(
     run_job({"config": job})
     rows = curve(job)
     seen = torch.tensor([row["reward/mean"] for row in rows])
-    # Neighbouring steps differ by the noise of two.
+    # The difference of neighbouring steps has the noise of both.
     noise = float(seen.diff().std()) / 2**0.5
     assert float(seen[-8:].mean() - seen[:4].mean()) > 3 * noise * (1 / 4 + 1 / 8) ** 0.5
     assert max(row["update/sampling_gap"] for row in rows) < 1e-4

@@ -1,4 +1,4 @@
-"""A judge behind HTTP: a real server process, and what happens when it dies in a run."""
+"""A judge behind HTTP: a real server process, and what happens when it dies during a run."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def server(folder) -> Iterator[Served]:
 
 @contextlib.contextmanager
 def in_a_thread(folder: Path, token: str | None) -> Iterator[str]:
-    """The same application in this process, where a whole process would tell no more."""
+    """The same application in this process, where a separate process would test nothing more."""
     judge = LocalJudge.load(str(folder), JudgeTemplate(), device="cpu")
     running = make_server(JudgeApp(judge, "tiny", token).app)
     listener = listen("127.0.0.1", 0)
@@ -165,7 +165,7 @@ def test_requests_that_cannot_be_answered_are_refused(server):
     ],
 )
 def test_images_that_cannot_be_opened_are_refused(server, width, cut, said):
-    """400, so that no client sends them again; a few bytes announce very many pixels."""
+    """400, so that no client retries; a few bytes announce very many pixels."""
     size = struct.pack(">IIBBBBB", width, width, 8, 2, 0, 0, 0)
     parts = [(b"IHDR", size), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     png = b"\x89PNG\r\n\x1a\n"
@@ -210,7 +210,7 @@ def test_spellings_are_gathered_and_a_missing_word_is_an_error():
     assert yes == pytest.approx(math.log(math.exp(-1) + math.exp(-2)))
     assert no == -0.5
     for listed in ({"yes": -0.1}, {"no": -0.1}, {"yes": -1.0, "no": -9999.0}, {"perhaps": 0.0}):
-        # A word that the sampler's filter has cut comes as -9999 or not at all.
+        # A word that the sampler's filter removed comes as -9999 or not at all.
         with pytest.raises(MissingWordError, match="top_logprobs"):
             judge._words(listed, ASK)
 
@@ -248,7 +248,7 @@ def test_nobody_there_is_an_error_after_all_tries():
 
 
 def test_killed_in_the_middle_of_a_run(folder, server, tmp_path, caplog):
-    """The trainer waits, tries again, stops with a checkpoint; nothing is scored 0; it goes on."""
+    """The trainer waits, retries, stops with a checkpoint; nothing is scored 0; it resumes."""
     model, data = save_sd3(tmp_path / "sd3"), write_captions(tmp_path / "data")
 
     def config(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Training judges: parity with plain losses, learning, resuming, ranks, what comes out."""
+"""Training judges: parity with plain losses, learning, resuming, ranks, the exported judge."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def lines(out: Path, name: str) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("kind", ["yes_token", "bradley_terry"])
 def test_the_loss_is_the_plain_one(parts, tmp_path, kind):
-    """Cross-entropy of the word, or Bradley-Terry's loss, of questions asked one by one."""
+    """Cross-entropy of the word, or Bradley-Terry's loss, one question at a time."""
     losses = []
     for share in (True, False):
         trainer = build_trainer(
@@ -88,7 +88,7 @@ def test_the_loss_is_the_plain_one(parts, tmp_path, kind):
 
 
 def plain_loss(trainer: Any, batch: Any) -> float:
-    """One question a forward through the module's own transformers model."""
+    """One question per forward through the module's own transformers model."""
     logits, scores = [], []
     for one in batch.encoded:
         pixels = torch.cat([batch.patches[p][0] for p, _, _ in one.images])
@@ -143,7 +143,7 @@ def test_it_learns_and_what_comes_out_is_a_reward(parts, tmp_path, kind):
         summary = json.loads((tmp_path / "bench/summary.json").read_text())
         assert summary["all"]["accuracy"]["mean"] == 1.0
         assert summary["all"]["order"]["consistent"] == 1.0
-        # Its own judgements, read back, say the same.
+        # Its own judgements, read back, give the same.
         again = ["--judgements", str(tmp_path / "bench/judgements.jsonl")]
         assert main(["judge-bench", "--data", data, *again, "--out", str(tmp_path / "b2")]) == 0
         second = json.loads((tmp_path / "b2/summary.json").read_text())
@@ -190,7 +190,7 @@ def test_a_resumed_training_goes_on_in_its_log_and_ends_with_a_report(parts, tmp
     with pytest.raises(KeyboardInterrupt):
         cut.train()
     assert [row["step"] for row in logged("cut")] == [0, 1, 2, 2, 3]
-    for _ in range(2):  # a run that is over changes nothing
+    for _ in range(2):  # a finished run changes nothing
         config = config_of(parts, tmp_path, "cut", eval_every=2, save_every=2)
         build_trainer(config, resume=True).train()
         assert [row["step"] for row in logged("cut")] == [0, 1, 2, 2, 3, 3]

@@ -133,7 +133,7 @@ def test_the_best_of_its_own_answers_is_kept(pairs):
     assert script.best_of(task, tries[:1]) is None
     row = script.row_of(second, wrong)
     assert (row["verdict"], Path(row["chosen"]).name) == (2, "0c.png")
-    # As a row of the cold start it is asked in the order that it was written for.
+    # As a row of the cold start it is queried in the order that it was written for.
     file = pairs.parent / "right.jsonl"
     file.write_text(json.dumps(row) + "\n")
     import random

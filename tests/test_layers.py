@@ -27,7 +27,7 @@ PLUGINS = ("rewards", "tasks", "eval")
 EXCEPTIONS = {
     # An interface is checked with the options that it declares.
     ("vlrl.protocols", "vlrl.config.section"),
-    # Objects are asked for by a caption, as images are.
+    # Objects have captions, as images do.
     ("vlrl.tasks.text_to_3d", "vlrl.image.data.caption_options"),
 }
 """(importer, imported) that break a law, each with its reason; fewer than five."""

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics, evaluations, images, the report."""
+"""What a run writes: metrics, evaluations, images, the report."""
 
 from __future__ import annotations
 

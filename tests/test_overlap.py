@@ -1,4 +1,4 @@
-"""Scoring beside sampling."""
+"""Scoring overlapped with sampling."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vlrl.types import Finish, Rollout, Sample, Score
 
 
 class Words:
-    """A task whose answers are read as they are."""
+    """A task that uses answers unparsed."""
 
     def parse(self, sample, output):
         return output
 
 
 class Recorder:
-    """Scores an answer by its number; notes where and how it is called."""
+    """Scores an answer by its number; records where and how it is called."""
 
     range = (0.0, 1000.0)
     needs = frozenset()
@@ -125,7 +125,7 @@ def test_sampling_goes_on_meanwhile():
     with ScoringQueue(Words(), reward, 2) as queue:
         for numbers in BATCHES:
             queue.add(batch(*numbers))
-        # All are taken although not one is scored yet.
+        # All are accepted before any is scored.
         assert reward.batches == []
         gate.set()
         assert len(queue.result()) == 10
@@ -194,4 +194,4 @@ def test_an_error_of_the_sampler_ends_the_thread():
 
     with pytest.raises(KeyError):
         sample()
-    assert len(reward.batches) <= 1  # what waited was dropped with the step
+    assert len(reward.batches) <= 1  # the queue was dropped with the step

@@ -68,7 +68,7 @@ def test_bradley_terry_of_one_sided_and_missing_comparisons_is_finite():
     assert s[0] > s[1] > s[2]
     apart = np.full((3, 3), np.nan)
     assert pairs.bradley_terry(apart).tolist() == [0.0] * 3
-    # A cycle has no order: all are alike.
+    # A cycle has no order: all are equal.
     cycle = np.array([[np.nan, 1, 0], [0, np.nan, 1], [1, 0, np.nan]])
     assert pairs.bradley_terry(cycle) == pytest.approx([0, 0, 0], abs=1e-9)
 
@@ -144,7 +144,7 @@ def test_a_ring_compares_each_with_as_many():
 
 
 class Longer(Reward):
-    """Compares two answers by their length, and remembers whom it was asked about."""
+    """Compares two answers by their length, and records which ones."""
 
     name, needs, range = "longer", frozenset(), (-9.0, 9.0)
 

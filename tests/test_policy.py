@@ -62,7 +62,7 @@ def test_shared_and_plain_layouts_are_one_function(
     scale = plain[2].abs().max()
     assert scale > 0
     assert float((shared[2] - plain[2]).abs().max() / scale) < 1e-5
-    # The test has teeth: answers that see each other give other log-probs.
+    # The test is not vacuous: answers that see each other give other log-probs.
     rows = layout.shared(traj, policy.pad_id)
     wrong = policy.module(
         rows.input_ids,
@@ -200,7 +200,7 @@ def test_a_prompt_without_a_image_trains_beside_one_with(
     touched = policy.module.core.model.visual.patch_embed.proj.weight.grad
     assert touched is not None
     assert not touched.any()
-    # The same beside an image: the blank image of a rank without one changes nothing.
+    # The same next to an image: the blank image of a rank without one changes nothing.
     _, mixed = policy.sample([*problems(screens, 1), text_only], 2, seed=1)
     for share in (True, False):
         policy.share_prompt = share
@@ -211,7 +211,7 @@ def test_a_prompt_without_a_image_trains_beside_one_with(
 def test_a_vision_token_is_never_sampled(checkpoints: dict[str, Path], screens: Path) -> None:
     policy = make_policy(checkpoints["qwen2_5_vl"], max_new_tokens=30)
     head = policy.module.core.lm_head
-    # A model that wants nothing but image tokens.
+    # A model that prefers image tokens to everything else.
     wanted = policy.module.core.config.image_token_id
     head.register_forward_hook(lambda _m, _i, out: out.index_fill(-1, torch.tensor([wanted]), 50.0))
     _, traj = policy.sample(problems(screens, 1), 2, seed=1)
@@ -305,7 +305,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
     kept = log_probs(logits, Sampling(top_p=0.75), NONE).exp()
     assert kept[0].tolist() == pytest.approx([0.625, 0.375, 0, 0], abs=1e-6)
-    # A token that an update pushed out of the set stays in it, so that its ratio is finite.
+    # A token that an update pushed out of the set is kept in it, so that its ratio is finite.
     still = log_probs(logits, Sampling(top_p=0.75), NONE, torch.tensor([3])).exp()
     assert float(still[0, 3]) == pytest.approx(0.05 / 0.85, abs=1e-6)
 

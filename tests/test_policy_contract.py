@@ -59,7 +59,9 @@ def trainers(
         ),
     }
     made = {name: build_trainer(check(RunConfig, run()), None) for name, run in runs.items()}
-    for trainer in made.values():  # the module itself: DeepSpeed wants to be asked for gradients
+    for (
+        trainer
+    ) in made.values():  # the module itself: under DeepSpeed, gradients go through its engine
         trainer.policy.bind(trainer.policy.module, nullcontext)
     return made
 

@@ -1,4 +1,4 @@
-"""Preference sets in their own layouts, damage of known severity, figures of judges."""
+"""Preference sets in their own layouts, damage of known severity, metrics of judges."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_order_consistency_counts_verdicts_that_do_not_turn():
     metrics = order_consistency(views)
     assert metrics == {"consistent": 0.5, "first_place": pytest.approx(0.2), "num": 2.0}
     assert order_consistency([view(0.5)]) == {}
-    # An exact tie is no verdict for the first.
+    # An exact tie is not a verdict for the first.
     for orders in ((0.5, 0.6), (0.6, 0.5)):
         tie = view(0.55, first_order=orders[0], second_order=orders[1])
         assert order_consistency([tie])["consistent"] == 0.0

@@ -26,7 +26,7 @@ def test_two_ranks_equal_one_at_every_stage(
     lora = {"policy__lora": {"rank": 2, "alpha": 4}, "policy__train_vision": False}
     # A frozen tower's features are kept, and layers are run twice instead of kept.
     frozen = {"policy__train_vision": False, "dist__gradient_checkpointing": True}
-    # Rank 0 has nothing to learn from, rank 1 two chunks or more: rank 0 fills up.
+    # Rank 0 has nothing to learn from, rank 1 two chunks or more: rank 0 pads.
     idle = {
         "algo__drop_zero_variance": True,
         "reward": {"use": "helpers_runs:letters_on_the_last_rank"},

@@ -1,4 +1,4 @@
-"""Two ranks are one for the other trainings too: objects in two stages, judges. One launch."""
+"""Two ranks equal one for the other trainings too: objects in two stages, judges. One launch."""
 
 from __future__ import annotations
 

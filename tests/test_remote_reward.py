@@ -36,7 +36,7 @@ def server() -> Iterator[Running]:
         yield made
 
 
-# What the server says equals what the reward says
+# The server's scores equal the reward's
 
 
 def test_scores_and_parts_equal_local_ones(server):
@@ -144,7 +144,7 @@ def test_a_run_with_the_served_reward_is_the_same_run(checkpoints, screens, tmp_
             curves.append(curve(config))
         assert server.rewards.batchers["letters"].num_calls >= 2
     for mine, theirs in zip(*curves, strict=True):
-        # Asked while other groups were being sampled, which changes no figure.
+        # Called while other groups are sampled, which changes no metric.
         assert theirs.pop("scoring/overlapped_s") > 0
         for key in [key for key in mine if key.partition("/")[2].startswith("letters")]:
             mine[key.replace("/letters", "/remote/letters")] = mine.pop(key)
@@ -283,7 +283,7 @@ def test_a_budget_also_covers_a_rewards_exception(server):
 
 
 class Scripted:
-    """Another program's server: answers from a list, notes what it was asked."""
+    """Another program's server: answers from a list, records its requests."""
 
     def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
         from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -357,7 +357,7 @@ def test_a_date_in_retry_after():
         assert low <= retry_after_s(response) <= high
 
 
-# What is refused before anything is asked
+# Refused before any request
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The report of a run whose answers are images: figures, curves, gallery, groups."""
+"""The report of a run whose answers are images: metrics, curves, gallery, groups."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LEARNER = "trainable_reward/adversarial_dino"
 
 @pytest.fixture
 def task(tmp_path: Path) -> TextToImage:
-    """Real captions and references; one caption is made of signs that HTML reads."""
+    """Real captions and references; one caption consists of characters special in HTML."""
     return make_task(tmp_path, 64)
 
 
@@ -158,7 +158,7 @@ def test_tiles_show_what_was_only_measured(run: Path) -> None:
     assert f"<b>{write(np.mean(before))} &rarr; {write(np.mean(after))}</b>" in small
     assert "%" not in small
     assert re.search(r"<b>-0\.0\d{3} &rarr; -0\.0\d{3}</b>", small)
-    # In the config's order; the task's own figures have no tile.
+    # In the config's order; the task's own metrics have no tile.
     assert re.findall(r'class="tile"><span>(\w+)', html) == ["small", "right", "training"]
 
 
@@ -247,7 +247,7 @@ def test_a_reward_that_learns_has_its_section(tmp_path: Path) -> None:
         "Reward",
         "Gap: references above generated (logits)",
         "Logits (mean)",
-        # One that always tells apart is a finding, not a figure without news.
+        # An accuracy that is always 1 is a finding and is shown.
         "Accuracy (share classified correctly)",
         "Loss",
         "temperature",

@@ -98,7 +98,7 @@ def rollouts_of(groups) -> list[Rollout]:
 
 
 def task_of(name: str) -> str:
-    """The first task that gives what a node asks for; its models are not loaded for that."""
+    """The first task that provides what a node needs; its models are not loaded for that."""
     needs = build_reward(NODES[name]).needs
     fitting = [task for task, provides in TASKS.items() if needs <= provides]
     assert fitting, f"no task provides {sorted(needs)}"
@@ -175,7 +175,7 @@ def test_contract_on_any_box_and_click(name, groups, seed):
 
 @pytest.mark.parametrize("name", NODES)
 def test_contract_on_answers_of_its_task(name, built, answers):
-    # A network adds up in another order in another batch.
+    # A network sums in another order in another batch.
     for seed in range(2):
         rollouts = groups_of(answers[TASK_OF[name]], seed)
         found = values(built[name], rollouts)

@@ -90,7 +90,7 @@ def test_too_many_waiting_are_told_to_come_back():
         options = RemoteOptions(
             url=server.url, needs=("image",), batch_size=3, max_tries=20, backoff_s=0.1
         )
-        with closing(Remote(options)) as client:  # waits in earnest
+        with closing(Remote(options)) as client:  # really waits
             rollouts = noise_groups(num_groups=3)
             assert values(client, rollouts) == local_values("place", rollouts)
 
@@ -216,7 +216,7 @@ def test_malformed_requests_name_the_field(server, body, status, field):
     problem = answer.json()["error"]
     assert (answer.status_code, problem["field"]) == (status, field), problem
     assert "scores" not in answer.json()
-    assert post(server, one()).status_code == 200  # and the server lives on
+    assert post(server, one()).status_code == 200  # and the server keeps running
 
 
 def test_a_type_that_browsers_send_unasked_is_refused(server):
@@ -273,7 +273,7 @@ def test_old_references_go_first_and_never_while_in_use(tmp_path):
             assert second.path_of(names[1], "") == str(paths[1])
         # Too many bytes, but the first request still reads them all.
         assert [path.exists() for path in paths] == [True, True, True]
-    # The file that was asked for last stays; the other two do not fit beside it.
+    # The most recently used file stays; the other two do not fit next to it.
     assert [path.exists() for path in paths] == [False, True, False]
     with store.lease(files) as again:
         assert Path(again.path_of(names[0], "")).read_bytes() == base64.b64decode(
@@ -301,7 +301,7 @@ def test_a_request_above_a_limit_is_refused():
             remote(s.url, None)(big)
 
 
-# What a server says, and what it refuses to serve
+# A server's /health, and what it refuses to serve
 
 
 def test_health_tells_every_reward_with_range_and_needs(server):

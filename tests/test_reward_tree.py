@@ -20,7 +20,7 @@ CONFIGS = Path(__file__).parent.parent / "configs" / "rewards"
 
 
 class Fixed(Reward):
-    """A reward that gives what it was told, whatever the rollouts."""
+    """A reward of given values for any rollouts."""
 
     def __init__(self, values, low=-2.0, high=2.0, name="fixed"):
         self.values, self.range, self.name = values, (low, high), name

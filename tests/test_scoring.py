@@ -1,4 +1,4 @@
-"""Frozen networks that rewards share: features as the models give them, and normal tensors."""
+"""Frozen networks that rewards share: features equal to the models', as normal tensors."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_several_layers_side_by_side(folders, kind):
     torch.testing.assert_close(cls, torch.cat([one for one, _ in parts], dim=1))
     torch.testing.assert_close(patches, torch.cat([one for _, one in parts], dim=2))
     assert not torch.allclose(parts[0][1], parts[1][1], atol=0.05)
-    # None is louder than another, and every kind of feature is a file of its own.
+    # All have the same norm, and every kind of feature has its own file.
     loudness = cls.reshape(3, 2, 16).var(2, correction=0)
     torch.testing.assert_close(loudness, torch.ones(3, 2), atol=1e-3, rtol=0)
     assert both.fingerprint != backbone(folders, kind).fingerprint
@@ -200,7 +200,7 @@ def test_clip_encodes_a_caption_once_and_alike(tmp_path):
     # The end of a caption beyond 77 tokens is cut off.
     cut = clip.text_features([texts[3], texts[3] + "and a house"])
     torch.testing.assert_close(cut[0], cut[1])
-    # Three pixels high: nothing may take the rows for channels.
+    # Three pixels high: rows must not be mistaken for channels.
     flat = noise_image(0, 3, 40)
     torch.testing.assert_close(
         clip.image_features([flat])[0], clip.image_features([noise_image(1), flat])[1]
@@ -238,7 +238,7 @@ def test_no_code_in_a_file_of_weights_runs(tmp_path, capsys):
 
 
 def test_a_wrong_activation_is_an_error():
-    # The very start of open_clip's warning; it would otherwise score a little wrong for ever.
+    # The start of open_clip's warning; otherwise scores would silently be a little wrong.
     with pytest.raises(RewardError, match="QuickGELU"), loading("open_clip model", "ViT-L-14"):
         warnings.warn("QuickGELU mismatch between final model config (...)", stacklevel=1)
 

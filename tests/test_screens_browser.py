@@ -134,7 +134,7 @@ def test_command_makes_a_set_from_a_folder(browser: Browser, tmp_path: Path) -> 
         ["--source", str(site), "--out", str(out), "--viewport", "448x364",
          "--viewport", "280x504", "--scrolls", "2", "--settle-ms", "0", "--held-out", "0.5"]
     )  # fmt: skip
-    # In a thread of its own: Playwright's blocking interface allows one browser a thread.
+    # In its own thread: Playwright's blocking interface allows one browser per thread.
     with ThreadPoolExecutor(1) as other:
         assert other.submit(args.run, args).result() == 0
     rows = read_jsonl(out / "train.jsonl") + read_jsonl(out / "held_out.jsonl")

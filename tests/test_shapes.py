@@ -131,7 +131,7 @@ def test_full_and_empty_grids_have_sound_surfaces() -> None:
 
 
 def test_skimage_would_have_turned_the_faces() -> None:
-    """Why `ascent` stands there."""
+    """Why `ascent` is needed."""
     from skimage.measure import marching_cubes
 
     padded = np.pad(boxes(), 1).astype(np.float32)
@@ -300,7 +300,7 @@ def test_a_silhouette_has_the_size_that_perspective_gives() -> None:
     mesh = surface(np.ones((16, 16, 16), bool))
     (view,) = render(mesh, [Camera(0.0, 0.0)], 200)
     width = (view != 255).any(-1).any(0).sum()
-    # The near edges are cut by half a voxel, so the widest place is 1.5 + 1/32 from the camera.
+    # The near edges are bevelled by half a voxel, so the widest is 1.5 + 1/32 from the camera.
     expected = 200 * 0.5 / ((1.5 + 1 / 32) * math.tan(math.radians(20)))
     assert abs(width - expected) <= 1
 
@@ -420,7 +420,7 @@ def test_trellis_does_the_same_job_behind_the_same_interface(monkeypatch) -> Non
     seen: dict = {}
 
     class Pipeline:
-        """Decodes given voxels by marching cubes, with the noise that the seed asks for."""
+        """Decodes given voxels by marching cubes, with the seed's noise."""
 
         @classmethod
         def from_pretrained(cls, model: str) -> Pipeline:

@@ -115,7 +115,7 @@ def test_a_stage_token_average_is_the_sum_of_one_average_a_stage() -> None:
     whole = aggregate.share(loss, mask, "stage_token", weight, 1, totals.double(), stage)
     parts = [(loss * mask)[:, a:b].sum() / mask[:, a:b].sum() for a, b in ((0, 3), (3, 9))]
     assert torch.allclose(whole, sum(parts))
-    # Whatever the chunks.
+    # For any chunking.
     cut = [
         aggregate.share(loss[r], mask[r], "stage_token", weight[r], 1, totals.double(), stage[r])
         for r in (slice(0, 1), slice(1, 4), slice(4, 6))

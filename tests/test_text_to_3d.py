@@ -1,4 +1,4 @@
-"""The task text_to_3d: data, what it gives to rewards, its figures, files and reports."""
+"""The task text_to_3d: data, what it provides to rewards, its metrics, files and reports."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write(path: Path, text: str) -> ShapeSource:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three captions with references of 16 voxels a side."""
+    """Three captions with references of 16 voxels per side."""
     folder = tmp_path_factory.mktemp("data")
     colours = np.full((16, 16, 16, 3), 120, np.uint8)
     moved = np.roll(boxes(), 1, axis=0)
@@ -246,7 +246,7 @@ def test_set_distances_by_plain_references(seed: int) -> None:
 
 
 def test_the_unbiased_kernel_distance_is_a_distance() -> None:
-    """Near 0 for two samples of one law, above for a shifted one; the release's figure is not."""
+    """Near 0 for two samples of one distribution, above for a shifted one; unlike the release's."""
     rng = np.random.default_rng(0)
     same = [kernel_distance(rng.normal(size=(60, 8)), rng.normal(size=(60, 8))) for _ in range(40)]
     assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(40)
@@ -380,7 +380,7 @@ def test_hi_grpo_runs_with_a_reward_a_stage(folder: Path, data: Path, tmp_path: 
 def test_the_command_measures_a_model(
     folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """scripts/evaluate_meshes.py: figures by group, distances of views, a sheet of answers."""
+    """scripts/evaluate_meshes.py: metrics by group, distances of views, a sheet of answers."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import evaluate_meshes
     import yaml

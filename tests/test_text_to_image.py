@@ -1,4 +1,4 @@
-"""The text-to-image task: readers of prompts, figures of images."""
+"""The text-to-image task: readers of prompts, metrics of images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROW = {"id": "a", "caption": " a red apple ", "references": ["pics/a.webp"], "co
 
 
 def write(folder: Path, content, name: str) -> Path:
-    """A data file, beside a folder with two reference images."""
+    """A data file next to a folder with two reference images."""
     (folder / "pics").mkdir(exist_ok=True)
     for number, letter in enumerate("ab"):
         Image.new("RGB", (64, 48), (200, 40 * number, 0)).save(
@@ -127,7 +127,7 @@ def test_prompts_with_their_files(tmp_path):
 
 
 def test_one_folder_of_references_for_every_prompt(tmp_path):
-    """A style to come near: sorted by name, whatever rows list themselves."""
+    """A target style: sorted by name, whatever rows list themselves."""
     rows = [{**ROW, "references": ["pics/none.webp"]}, {"caption": "a pear"}]
     path = write(tmp_path, rows, "rows.jsonl")
     style = tmp_path / "style"
@@ -397,7 +397,7 @@ def test_properties_of_the_metrics(image, grey):
     for figure, high in ranges.items():
         value = figure(image)
         assert 0.0 <= value <= high
-        # Where a pixel stands does not matter, nor how large the image is.
+        # Neither the position of a pixel nor the size of the image matters.
         assert figure(image[::-1, ::-1]) == pytest.approx(value, abs=1e-9)
         assert figure(image.repeat(2, axis=0).repeat(3, axis=1)) == pytest.approx(value, abs=1e-9)
     assert brightness(255 - image) == pytest.approx(1 - brightness(image), abs=1e-9)

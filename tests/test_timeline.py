@@ -1,4 +1,4 @@
-"""Timelines: what the indices of answers stand for, and tubes on their grid and off it."""
+"""Timelines: what the indices of answers mean, and tubes on their grid and off it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_tube_between_two_samples_goes_to_the_one_nearest_its_middle():
 @pytest.mark.parametrize("edges", ["around", "after"])
 @pytest.mark.parametrize("start", [0, 1])
 def test_boxes_off_the_grid_are_of_no_frame(start, edges):
-    """An answer that goes on beyond the last index keeps the last one's box; as before it."""
+    """An answer beyond the last index keeps the last box; likewise before the first."""
     grid = Timeline("sampled_frame", (0, 10, 20), 10.0, 30, start, edges)
     boxes = {k: (k, k, k + 40.0, k + 40.0) for k in range(-2, 9)}
 

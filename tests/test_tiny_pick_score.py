@@ -1,4 +1,4 @@
-"""A small PickScore: its losses by hand, and what it learns is what `use: pick_score` gives."""
+"""A small PickScore: hand-computed losses, and `use: pick_score` gives what it learnt."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_losses_by_hand() -> None:
     first, second = np.log(1 + np.exp(-2.0)), np.log(2.0)
     assert float(picked) == pytest.approx((first + second) / 2, abs=1e-6)
     assert float(told) == pytest.approx(first, abs=1e-6)
-    # Two pairs of one caption are not told apart.
+    # Two pairs of one caption are not contrasted.
     _, told = pick_losses(images, texts[:1].expand(2, 2), torch.tensor(2.0), ["a", "a"])
     assert float(told) == pytest.approx(0.0, abs=1e-6)
 

@@ -1,4 +1,4 @@
-"""Answers with spans and numbered boxes: what is read, and what is exactly right."""
+"""Answers with spans and numbered boxes: what can be read, and what is well-formed."""
 
 from __future__ import annotations
 

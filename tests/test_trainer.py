@@ -1,4 +1,4 @@
-"""The trainer on one rank: what must hold (design.md, section 8)."""
+"""The trainer's invariants on one rank."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_later_epochs_move_the_ratio_and_start_from_the_same_log_probs(config: A
 
 
 def test_a_sample_drawn_twice_in_a_step_has_two_groups(config: Any) -> None:
-    """More prompts a step than samples: the answers must not be the same ones again."""
+    """More prompts per step than samples: the answers must not repeat."""
     trainer = trainer_of(config(algo__num_prompts=8))
     trainer.samples = trainer.samples[:4]
     trainer.sampler = PromptSampler(4, seed=0)
@@ -105,7 +105,7 @@ def test_a_sample_drawn_twice_in_a_step_has_two_groups(config: Any) -> None:
 
 @pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
 def test_the_gradient_is_the_same_for_any_chunk_and_layout(config: Any, aggregate: str) -> None:
-    """Largest difference in any tensor, beside that tensor's largest value; away from the
+    """Largest difference in any tensor, relative to that tensor's largest value; away from the
     reference, so that its KL has a gradient."""
     gradients = []
     for i, (budget, share) in enumerate([(4096, "on"), (70, "on"), (4096, "off"), (40, "off")]):
@@ -194,7 +194,7 @@ def test_resampling_draws_again_and_counts(config: Any) -> None:
 def test_what_is_not_finite_stops_before_the_step_and_names_samples(
     config: Any, where: str, precision: str, stage: int
 ) -> None:
-    """Also where DeepSpeed finds it first: it would skip the step and go on without a word."""
+    """Also if DeepSpeed finds it first: it would silently skip the step."""
     sharding = str(ROOT / f"deepspeed_configs/zero{stage}.json")
     over = {"dist__precision": precision, "dist__deepspeed": sharding}
     trainer = trainer_of(config(algo__kl_beta=0.0, optim__ema_decay=0.5, **over))
@@ -215,7 +215,7 @@ def test_what_is_not_finite_stops_before_the_step_and_names_samples(
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_gradients_of_many_chunks_add_up_in_float32(config: Any, stage: int) -> None:
-    """In bf16 128 chunks are as near to the exact sum as one is; added up in bf16 they are not."""
+    """In bf16, 128 chunks are as close to the exact sum as one; summed in bf16 they are not."""
     sharding = str(ROOT / f"deepspeed_configs/zero{stage}.json")
     run = check(RunConfig, config(dist__precision="bf16", dist__deepspeed=sharding))
     world = comm.init(run.dist.timeout_s)
@@ -234,7 +234,7 @@ def test_gradients_of_many_chunks_add_up_in_float32(config: Any, stage: int) -> 
 
 
 def test_the_average_takes_in_the_weights_once_an_optimizer_step(config: Any) -> None:
-    """By hand: decay 2/11, then 3/12, then the configured 0.28 where the ramp (4/13) is past it."""
+    """Hand-worked: decay 2/11, then 3/12, then the configured 0.28, below the ramp's 4/13."""
     sharding = str(ROOT / "deepspeed_configs/zero0.json")
     over = {"optim__ema_decay": 0.28, "optim__lr": 0.1, "dist__deepspeed": sharding}
     run = check(RunConfig, config(**over))
@@ -277,7 +277,7 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any) -> None:
         checkpoint__keep_last=1,
     )
     run_job({"config": cut, "stop_at": 3})
-    # Step 3 was taken but never saved; its line is taken back and written again.
+    # Step 3 was taken but never saved; its line is removed and written again.
     assert len(curve(cut)) == 3
     run_job({"config": cut, "resume": "auto"})
     assert [row["step"] for row in curve(cut)] == [1, 2, 3, 4]
@@ -343,7 +343,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def test_a_kill_while_saving_leaves_the_last_good_checkpoint(config: Any) -> None:
-    """kill -9 in the middle of a save, again and again, then the curve goes on as if unbroken."""
+    """kill -9 in the middle of a save, several times, then the curve continues unchanged."""
     straight = config("straight", num_steps=6)
     run_job({"config": straight})
     killed = config("killed", num_steps=6, checkpoint__every=1)
@@ -405,7 +405,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(confi
 
 
 def test_every_size_of_image_must_be_seen_alike(config: Any, screens: Path) -> None:
-    """Limits that differ show on images that they resize, not on the first one."""
+    """Different limits are detected on images that they resize, not on the first one."""
     rows = [json.loads(line) for line in screens.read_text(encoding="utf-8").splitlines()]
     large = screens.parent / "images/large.png"
     Image.new("RGB", (560, 420)).save(large)

@@ -133,7 +133,7 @@ def says_answer(completions, answer, **kwargs):
 
 
 def strict_signature(completions, level, *, scale: float = 1.0):
-    """Names what it takes, without **kwargs, and has an option of its own."""
+    """Names its parameters, without **kwargs, and has an option."""
     return [scale * number for number in level]
 
 
@@ -148,7 +148,7 @@ def asks_too_much(completions, solution, **kwargs):
 
 
 def one_short(completions, **kwargs):
-    """Gives too few values."""
+    """Returns too few values."""
     return [0.0]
 
 

@@ -89,7 +89,7 @@ A = np.array([[0.0, 0.0, 2.0, 2.0]])
     ("box", "wanted"),
     [
         ((0, 0, 2, 2), 1.0),
-        ((2, 0, 4, 2), 0.0),  # side by side: no overlap, no waste
+        ((2, 0, 4, 2), 0.0),  # adjacent: no overlap, no waste
         ((4, 0, 6, 2), -1 / 3),
         ((1, 1, 3, 3), 1 / 7 - 2 / 9),
     ],
@@ -166,7 +166,7 @@ def test_tube_iou_by_hand():
         ((5, 7), (5, 6, 7), True),
         ((5, 7), (5, 7), False),  # gap
         ((5, 7), (5, 5, 6, 7), False),  # twice
-        ((5, 7), (5, 7, 6), False),  # disorder
+        ((5, 7), (5, 7, 6), False),  # wrong order
         ((5, 7), (5, 6, 7, 8), False),  # a box too many
         ((7, 5), (5, 6, 7), False),  # reversed
         ((5, 5), (5,), True),

@@ -1,4 +1,4 @@
-"""The loss of one update, its minibatches and its figures, each beside a formula written out."""
+"""The loss of one update, its minibatches and its metrics, each against a formula written out."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def algo(**over: object) -> AlgoConfig:
 @pytest.mark.parametrize("weighs", [False, True])
 @pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
 def test_the_loss_of_a_chunk_and_its_gradient_are_the_formula(aggregate: str, weighs: bool) -> None:
-    """Number by number: weight sum (-own min(r A, clip(r) A) + beta kl - c entropy) / denominator.
+    """Term by term: weight sum (-own min(r A, clip(r) A) + beta kl - c entropy) / denominator.
 
-    Chunk [2, 0] of four rows; the others, and the slots behind an answer's end, have no part.
+    Chunk [2, 0] of four rows; the others, and the slots after an answer's end, do not count.
     """
     policy = Table(4, 4, weighs=weighs)
     # Ratios on both sides of the bounds 0.9 and 1.4.
@@ -208,7 +208,7 @@ def test_later_steps_compare_with_the_policy_before_the_first(source: str, start
 
 
 def test_metrics_are_means_over_actions_alone() -> None:
-    """By hand, over two chunks of three and one actions; 99 stands where there is none."""
+    """Hand-worked, over two chunks of three and one actions; 99 marks empty slots."""
     x = 99.0
     meter = Meter()
 

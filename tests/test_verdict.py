@@ -134,7 +134,7 @@ def test_mcnemar_is_symmetric_and_a_probability(b: int, c: int) -> None:
 
 
 def test_a_hundred_thousand_odd_answers_are_read_without_a_crash() -> None:
-    # Their time is `benchmarks/score_answers.py`'s business.
+    # Their time is measured by `benchmarks/score_answers.py`.
     from score_answers import odd_answers
 
     names = sorted(PROFILES)

@@ -181,7 +181,7 @@ def test_vidstg_with_the_end_included(tmp_path: Path, vidor: str) -> None:
         tmp_path / "t.json", [vidstg_entry()], "vidstg", trajectories=vidor, end_included=True
     ).good
     assert caption.tube.span == (10, 20)
-    # The dog has no box in the last frame: the one before stands for it.
+    # The dog has no box in the last frame: the previous one is used.
     assert question.tube.boxes[-1].tolist() == question.tube.boxes[-2].tolist()
 
 
@@ -226,7 +226,7 @@ def test_charades_sta_gives_spans_without_boxes(tmp_path: Path) -> None:
     assert first.spans_s == ((0.0, 2.5),)
     assert (first.num_frames, first.fps, first.tube) == (40, 8.0, None)
     assert first.video.endswith("AO8RW.mkv"), "published endings are mixed"
-    # The second one ends after its 5 s: kept as written here, cut by the task on both sides.
+    # The second one ends after its 5 s: kept here, clipped by the task on both sides.
     assert second.spans_s == ((3.0, 9.9),)
     task = VideoGrounding(
         VideoGrounding.Options(

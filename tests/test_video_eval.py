@@ -1,4 +1,4 @@
-"""`vlrl eval` on videos: given answers and tubes, a checkpoint that goes on, groups apart."""
+"""`vlrl eval` on videos: precomputed answers and tubes, a resumed checkpoint, separate groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["vidor"]
 
 
 def clip_rows(count: int) -> list[dict[str, Any]]:
-    """Clips of 40 frames at 8 a second; the box stands still, so that sparse answers are exact."""
+    """Clips of 40 frames at 8 per second; the box never moves, so sparse answers are exact."""
     return [
         {
             "id": f"c{k}",
@@ -189,7 +189,7 @@ def test_vidstg_sentences_and_questions_apart(tmp_path: Path, vidor: str) -> Non
     path = tmp_path / "test_annotations.json"
     path.write_text(json.dumps([vidstg_entry()]), encoding="utf-8")
     ids = ("2793806282-1-caption-0", "2793806282-1-question-0")
-    # At 2 frames a second and 15 a second, the span 10 to 19 holds the sampled frame 15.
+    # At 2 and at 15 frames per second, the span 10 to 19 holds the sampled frame 15.
     texts = ("<time>2-2</time><pred_bbox>2.[25,5,45,45]</pred_bbox>", "?")
     answers = tmp_path / "a.jsonl"
     answers.write_text(
@@ -216,7 +216,7 @@ def test_spans_alone_are_scored(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ("--benchmark", "charades_sta", "--data", tmp_path, "--predictions", answers)
     assert run(*words, "--out", out) == 0
-    # The video has 5 s: truth and answer are both cut to it.
+    # The video has 5 s: truth and answer are both clipped to it.
     assert mean(summary_of(out), "t_iou") == pytest.approx(2 / 4)
 
 

@@ -16,7 +16,7 @@ from vlrl.types import ImagePart, Message, Sample, TextPart
 
 
 def asked(screens: Path) -> list[Sample]:
-    """Videos of several lengths, one beside an image, one image, one text."""
+    """Videos of several lengths, one with an image, one image, one text."""
     image = str(screens.parent / "images/1.png")
     text_only = Sample("t", "x", (Message("user", (TextPart("Click: nothing"),)),), None)
     return [
@@ -41,7 +41,7 @@ def test_shared_and_plain_layouts_agree_on_videos(
     assert torch.allclose(shared[0], plain[0], atol=1e-5)
     assert torch.allclose(shared[1], plain[1], atol=1e-5)
     assert float((shared[2] - plain[2]).abs().max() / plain[2].abs().max()) < 1e-5
-    # Video tokens stand once a group, not once an answer.
+    # Video tokens appear once per group, not once per answer.
     ids = policy.module.core.config.video_token_id
     once = int((layout.shared(traj, 0).input_ids == ids).sum())
     assert once == sum(int((p.input_ids == ids).sum()) for p in traj.prompts)
@@ -71,7 +71,7 @@ def test_log_probs_are_the_models_own(
     policy = make_policy(checkpoints[family])
     policy.module.forbidden = NONE
     config = policy.module.core.config
-    # At 8 native frames a second and 16 frames, two a second are 0.5 s apart.
+    # At 8 native frames per second and 16 frames, two per second are 0.5 s apart.
     samples = [video_problem(0), asked(screens)[2]]
     _, traj = policy.sample(samples, 2, seed=3)
     now = policy.evaluate(traj)
@@ -103,7 +103,7 @@ def test_log_probs_are_the_models_own(
 
 
 def test_positions_count_seconds(checkpoints: dict[str, Path]) -> None:
-    """Qwen2.5-VL: two position steps a second and tokens_per_second as its config says."""
+    """Qwen2.5-VL: two position steps per second and tokens_per_second as its config says."""
     policy = make_policy(checkpoints["qwen2_5_vl"])
     rate = policy.module.core.config.vision_config.tokens_per_second
     for fps, seconds in ((8.0, 1.0), (16.0, 1.0), (4.0, 1.0)):
@@ -112,7 +112,7 @@ def test_positions_count_seconds(checkpoints: dict[str, Path]) -> None:
         is_video = prompt.input_ids == policy.module.core.config.video_token_id
         times = prompt.positions[0, is_video].unique()
         assert (times - times[0]).tolist() == [int(rate * seconds * k) for k in range(4)]
-    # Half as many frames a second: the positions are twice as far apart.
+    # Half as many frames per second: the positions are twice as far apart.
     slow = policy.encoder.encode(video_problem(0, num_frames=32, fps=8.0))
     part = video_part(moving_square(32), 32)
     sparse = Sample(

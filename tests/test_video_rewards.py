@@ -63,7 +63,7 @@ def test_a_perfect_answer_has_the_papers_maximum():
 
 
 def test_the_published_loophole_and_the_floor_that_closes_it():
-    """Missing in time beats a bad box: facts, section 8, case 2."""
+    """In the paper's form, missing in time beats a bad box."""
     missed = answer_of((10, 13), *[track_of(still(10, 13))] * 2)
     # Half the span right, but boxes as large as the image around a small target.
     small = still(3, 6, (20, 20, 40, 30))
@@ -99,7 +99,7 @@ def test_no_answer_in_time_scores_less_than_one_that_misses(found, first, data):
 
 
 def test_spoiled_thinking_never_pays_below_the_bound():
-    """Facts, section 8, case 3: (think, final) = (0.6, 0.6) against (-0.6, 0.6)."""
+    """(think, final) = (0.6, 0.6) against (-0.6, 0.6)."""
     good, bad = 0.6, -0.6
     for weight, pays in ((0.5, False), (1.0, False), (1.5, True)):
         honest = good + good + weight * max(good - good, 0)

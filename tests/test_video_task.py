@@ -1,4 +1,4 @@
-"""The video task on a small video: prompts, reading of answers, figures, images, and reading."""
+"""The video task on a small video: prompts, reading of answers, metrics and images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vlrl.video.track_answers import write_track
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES = moving_square(40)
-"""5 s at 8 a second; the square of frame t lies at (5 + 2 t, 8 + t), 24 px wide, until 37."""
+"""5 s at 8 frames/s; the square of frame t is at (5 + 2 t, 8 + t), 24 px wide, until 37."""
 
 
 def row(name: str = "clip.mkv", first: int = 8, last: int = 23, **over: Any) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_files_folders_and_arrays_give_the_same_frames(clips: Path) -> None:
     info = video_info(file)
     assert (info.num_frames, info.width_px, info.height_px, info.fps) == (40, 112, 84, 8.0)
     assert video_info(folder).num_frames == 40
-    # A count that is off by one or two is borne, more is not.
+    # A count that is off by one or two is accepted, more is not.
     assert np.array_equal(read_frames(file, [40, 41])[1], FRAMES[39])
     with pytest.raises(DataError, match="has 40 frames; frame 42 is out of range"):
         read_frames(file, [42])
@@ -115,7 +115,7 @@ def test_a_sentence_becomes_a_sample(clips: Path) -> None:
     assert [t for t, _ in target.timed] == [1.0, 1.5, 2.0, 2.5]
     assert task.difficulty(sample) == pytest.approx(24 * 24 / (112 * 84))
     assert task.strata(sample) == {"kind": "move"}
-    # Two native frames between two sampled ones: one index, the earlier of two as near.
+    # Two native frames between two sampled ones: one index, the earlier of two equally near.
     assert task.samples("train")[2].target.track.span == (2, 2)
 
 
@@ -127,7 +127,7 @@ def test_a_perfect_answer_in_every_unit(
 ) -> None:
     task = task_of(clips, coordinates=coordinates, index=index, start_at=start_at, edges="after")
     # The square moves evenly, so that boxes between the given ones are exact; after the last one
-    # the box stands still, for half a second or a second.
+    # the box does not move, for half a second or a second.
     least = {"native_frame": 0.999, "sampled_frame": 0.9, "second": 0.7}[index]
     for sample in task.samples("train")[:2]:
         rollout = rollout_of(task, sample, perfect(task, sample, decimals=6))
@@ -157,7 +157,7 @@ def test_well_formed_and_consistent_are_two_things(clips: Path) -> None:
         if wanted == (0, 0) and text != cut:
             assert task.parse(sample, text) is None
             assert metrics["t_iou"] == metrics["v_iou"] == [0.0]
-    # Three of four boxes came through: the last one stands for the rest of the span.
+    # Three of four boxes are there: the last one is used for the rest of the span.
     assert task.metrics([rollout_of(task, sample, cut)])["v_iou"][0] > 0.5
     assert task.parse(sample, None) is None
 

@@ -1,4 +1,4 @@
-"""The vision tower by larger calls beside transformers' own."""
+"""The vision tower with larger calls against transformers' own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRIDS = {
 
 
 def outcome(model: nn.Module, grid: Tensor) -> list[Tensor]:
-    """Features and the gradient of a weighted sum of them, a tensor a weight."""
+    """Features and the gradient of a weighted sum of them, one tensor per weight."""
     vision = model.config.vision_config
     channels = getattr(vision, "in_channels", getattr(vision, "in_chans", 3))
     depth = channels * vision.temporal_patch_size * vision.patch_size**2

@@ -248,7 +248,7 @@ def test_the_order_of_views_changes_nothing() -> None:
 
 
 def test_a_lucky_side_wins_under_max_alone() -> None:
-    """What the published pooling can be hacked by."""
+    """How the published pooling can be hacked."""
     plain, lucky = rollout(boxes(), None), rollout(boxes(), None)
     views = plain.parsed.views.copy()
     views[int(views.mean((1, 2, 3)).argmax())] = 255

@@ -1,4 +1,4 @@
-"""Boxes of what moves in front of a still camera: exact where nothing is in the way."""
+"""Boxes of what moves in front of a static camera: exact without occlusion."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_two_far_apart_are_two_walks_and_two_that_meet_end() -> None:
     apart = followed(film((0, 5, 2, 0), (140, 70, -2, 0)))
     assert [(walk.first, walk.last) for walk in apart] == [(0, NUM - 1), (0, NUM - 1)]
     meeting = followed(film((0, 30, 2, 0), (144, 30, -2, 0)))
-    # They touch in frame 32; nobody is followed through that.
+    # They touch in frame 32, where both tracks end.
     assert {walk.first for walk in meeting if walk.last < 40} == {0}
     assert all(walk.last <= 33 or walk.first >= 30 for walk in meeting)
     assert sum(walk.first == 0 for walk in meeting) == 2

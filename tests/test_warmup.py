@@ -221,7 +221,7 @@ def test_muon_evens_out_singular_values() -> None:
 
 
 def test_augmentation_keeps_boxes_on_their_pixels() -> None:
-    """A marked rectangle is still exactly where the moved box says."""
+    """A marked rectangle is still exactly at the moved box."""
     import random
 
     from scripts.assets.models.gui_and_video.data import Target

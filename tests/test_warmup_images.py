@@ -1,4 +1,4 @@
-"""How the embedded image models were made: every part runs, and learns."""
+"""How the embedded image models are made: every part runs, and learns."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_a_codec_learns_a_shape() -> None:
 
 
 def test_lessons_are_answers_that_the_policy_reads(tmp_path: Path) -> None:
-    """The very layout: words, codes, the dictated turn, words, codes."""
+    """The layout: words, codes, the forced turn, words, codes."""
     policy = make_voxel_policy(save_voxel_model(tmp_path / "m"))
     colours = np.zeros((16, 16, 16, 3), np.uint8)
     save_shapes(tmp_path / "s.npz", {"a": Voxels(boxes(), colours)})
@@ -118,7 +118,7 @@ def test_the_loss_counts_what_is_learnt_alone(tmp_path: Path) -> None:
 
 
 def test_misread_codes_change_what_is_read_and_not_what_is_learnt(tmp_path: Path) -> None:
-    """With all codes misread, rows that differ in given codes only have the same loss."""
+    """With all codes replaced, rows that differ only in input codes have the same loss."""
     policy = make_voxel_policy(save_voxel_model(tmp_path / "m"))
     first, num = policy.mesh.first, NUM_CODES
     rows = lambda code: [([5, 6, first + code, 7], [False, False, False, True])]  # noqa: E731

@@ -1,4 +1,4 @@
-"""The yes-token judge: its formulas, what it is asked, and that sharing changes nothing."""
+"""The yes-token judge: its formulas, its prompts, and that sharing changes nothing."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def asked(tmp_path: Path, *, examples: bool) -> tuple[ImageBook, list]:
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_sharing_the_beginning_changes_no_log_prob(judges, family, tmp_path):
-    """Packed with a shared beginning, packed without, and through the model's own forward."""
+    """Packed with a shared prefix, packed without, and through the model's own forward."""
     book, asks = asked(tmp_path, examples=True)
     judge = LocalJudge.load(str(judges[family]), JudgeTemplate(), device="cpu")
     together = judge.ask(book, asks)
@@ -125,11 +125,11 @@ def test_sharing_the_beginning_changes_no_log_prob(judges, family, tmp_path):
         yes, no = plain_forward(judge, book, ask)
         assert reading.yes == pytest.approx(yes, abs=2e-4)
         assert reading.no == pytest.approx(no, abs=2e-4)
-    assert len({round(r.yes, 4) for r in together}) > 4  # the images are looked at
+    assert len({round(r.yes, 4) for r in together}) > 4  # the images matter
 
 
 def plain_forward(judge: LocalJudge, book: ImageBook, ask) -> tuple[float, float]:
-    """The processor and the model as anybody would call them."""
+    """The processor and the model called plainly."""
     content = [
         {"type": "text", "text": part}
         if isinstance(part, str)
@@ -180,7 +180,7 @@ def test_a_image_is_encoded_once_a_call(judges, tmp_path):
 
 
 def test_it_reasons_first_and_reads_the_word_after_the_cue(judges, tmp_path):
-    """The reading is that of the whole text, written out and put through the model at once."""
+    """The reading equals that of the whole text, put through the model at once."""
     book, asks = asked(tmp_path, examples=False)
     reasoning = ReasoningOptions(max_tokens=5)
     judge = LocalJudge.load(

@@ -9,6 +9,9 @@ from vlrl.config.shipped import find, nearest, shipped_files
 from vlrl.errors import ConfigError
 
 
+SCHEMA_LINE = "# yaml-language-server:"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `vlrl recipes`."""
     parser.add_argument("name", nargs="?", help="print this one")
@@ -35,5 +38,7 @@ def table() -> str:
 
 
 def _title(file: Path) -> str:
-    first = file.read_text(encoding="utf-8").partition("\n")[0]
+    lines = file.read_text(encoding="utf-8").splitlines()
+    # The first line is for editors: the file's schema.
+    first = next((line for line in lines if not line.startswith(SCHEMA_LINE)), "")
     return first.removeprefix("#").strip() if first.startswith("#") else ""

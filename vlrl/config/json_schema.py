@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from vlrl.config.schema import RunConfig
+from vlrl.protocols import Reward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.combinators.base import Combinator
 from vlrl.reward.functions import spec_of
@@ -120,7 +121,8 @@ def _reward_node(defs: Schema) -> Schema:
 def _reward_options() -> Iterator[tuple[str, type[BaseModel]]]:
     for name in REGISTRY["reward"]:
         target = resolve("reward", name)
-        yield name, target.Options if inspect.isclass(target) else spec_of(target).options
+        is_class = inspect.isclass(target) and issubclass(target, Reward)
+        yield name, target.Options if is_class else spec_of(target).options
 
 
 def _combinator(target: type[Combinator], name: str, defs: Schema) -> Schema:

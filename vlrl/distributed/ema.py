@@ -20,6 +20,8 @@ class Sharded(Protocol):
 
     ds_tensor: Tensor
     """This rank's shard."""
+    ds_shape: torch.Size
+    """Of the whole parameter."""
     ds_status: ZeroParamStatus
 
     def partition(self, *, param_list: Sequence[Sharded]) -> None:

@@ -15,7 +15,7 @@ OWN_CLASSES: list[Any] = [LossScaler, ZeroStageEnum, fragment_address]
 """What DeepSpeed's files hold besides tensors and plain values."""
 
 
-class SafeCheckpointEngine(TorchCheckpointEngine):  # type: ignore[misc]
+class SafeCheckpointEngine(TorchCheckpointEngine):
     """Loads with `weights_only`; DeepSpeed's own engine would unpickle anything."""
 
     def load(self, path: str, map_location: Any = None) -> Mapping[str, Any]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlrl.errors import RewardError
 from vlrl.families.family import family_of
@@ -32,6 +32,10 @@ from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.vision_features import features_of
 from vlrl.types import Finish
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 MAX_KEPT_PICTURES = 512
 """Images from files whose features stay in memory: references and examples come again."""
 PICTURE_BATCH_PATCHES = 16_384
@@ -42,7 +46,7 @@ class LocalJudge:
 
     def __init__(
         self,
-        core: nn.Module,
+        core: PreTrainedModel | PeftModel,
         processor: Processor,
         template: JudgeTemplate,
         *,

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from vlrl.families.interfaces import VisionLanguageModel
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.packed.plan import PackedGroups
 from vlrl.policy.vision_language.vision_features import features_of
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
 
 class JudgeModule(TokenLogProbs):
     """Log-probs of the words to say, or with a head one score a question."""
 
-    def __init__(self, model: nn.Module, *, head: bool) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, *, head: bool) -> None:
         super().__init__(model, Sampling(), torch.zeros(0, dtype=torch.long), 1, True)
         self.head = PreferenceHead(self.core) if head else None
 
@@ -52,10 +54,10 @@ class JudgeModule(TokenLogProbs):
 class PreferenceHead(nn.Module):
     """A linear score of the last hidden state (Bradley-Terry reward models)."""
 
-    def __init__(self, core: PreTrainedModel) -> None:
+    def __init__(self, core: VisionLanguageModel) -> None:
         super().__init__()
         width = core.config.get_text_config().hidden_size
-        self.score = nn.Linear(width, 1, dtype=core.dtype)
+        self.score = nn.Linear(width, 1, dtype=core.lm_head.weight.dtype)
         nn.init.normal_(self.score.weight, std=1.0 / (width + 1) ** 0.5)
         nn.init.zeros_(self.score.bias)
 

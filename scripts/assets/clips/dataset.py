@@ -1,4 +1,4 @@
-"""Clips as files: a video each, and one line for every question."""
+"""Clips as files: one video per clip, and one line per question."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from scripts.assets.clips.scene import FPS, NUM_FRAMES, Pool, Question, all_fram
 
 CODEC = "libx264"
 QUALITY = {"crf": "26", "preset": "fast", "threads": "1", "x264-params": "no-asm=1"}
-"""As it stands, x264 gives the same bytes every time; with threads or vector code it does not."""
+"""With these options x264 always writes the same bytes; with threads or vector code it does not."""
 
 
 def write_split(
     folder: Path, split: str, pool: Pool, count: int, num_questions: int, seed: int
 ) -> int:
-    """`count` clips with at most `num_questions` each; returns how many lines were written.
+    """`count` clips with at most `num_questions` each; returns the number of lines written.
 
-    Writes `<split>.jsonl` and `videos/<split>-<number>.mp4`; the same bytes' worth of scenes for
-    the same seed.
+    Writes `<split>.jsonl` and `videos/<split>-<number>.mp4`; the same scenes for the same seed.
     """
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     lines = []

@@ -1,10 +1,9 @@
-"""Draws assets/new_clips: clips of twelve kinds that the embedded video model was never shown.
+"""Draws assets/new_clips: clips of twelve kinds that the embedded video model has never seen.
 
     python scripts/assets/clips/draw_clips.py        # `make setup` calls it; 10 seconds
 
-RL adapts that model to them. Made of what is here already (sprites, and photographs that
-scikit-image ships), so 5 MB of videos are not kept in the repository. A split that is there
-already stays as it is.
+RL adapts that model to them. They are made of sprites in the repository and photographs that
+scikit-image ships, so that 5 MB of videos need not be stored. Existing splits are not changed.
 """
 
 import argparse
@@ -13,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT))  # run from a checkout
+sys.path.insert(0, str(ROOT))  # runs from a checkout
 
 from scripts.assets.clips.make_clips import HELD_OUT
 from scripts.assets.clips.make_clips import TRAIN as WARM_UP
@@ -22,9 +21,9 @@ from scripts.assets.clips.dataset import write_split
 from scripts.assets.clips.scene import NEW_CONCEPTS, Pool
 
 TRAIN = tuple(name for name in WARM_UP if name not in ("china.jpg", "flower.jpg"))
-"""The warm-up's photographs, less those of scikit-learn."""
+"""The warm-up's photographs without those of scikit-learn."""
 NUM_QUESTIONS = 3
-"""At most so many a clip."""
+"""At most this many per clip."""
 SEED = 7
 
 
@@ -35,7 +34,7 @@ def photographs_folder() -> Path | None:
 
 
 def draw_clips(out: Path, sprites: Path, photographs: Path, num_train: int, num_held: int) -> int:
-    """Write the splits that are missing in `out`; the number of clips written."""
+    """Write the splits that are missing in `out`; returns the number of clips written."""
     num_written = 0
     for split, names, count in (("train", TRAIN, num_train), ("held_out", HELD_OUT, num_held)):
         if not (out / f"{split}.jsonl").is_file():  # written last

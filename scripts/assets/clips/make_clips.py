@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("assets/clips"))
     parser.add_argument("--train", type=int, default=300, help="clips")
     parser.add_argument("--held-out", type=int, default=120, help="clips")
-    parser.add_argument("--questions", type=int, default=3, help="at most so many a clip")
+    parser.add_argument("--questions", type=int, default=3, help="at most this many per clip")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     splits = {"train": (TRAIN, options.train), "held_out": (HELD_OUT, options.held_out)}

@@ -1,13 +1,13 @@
-"""Cut a real video into clips with sentences and boxes, and say how good the boxes are.
+"""Cut a real video into clips with sentences and boxes, and report how good the boxes are.
 
     apt-get download opencv-doc && dpkg-deb -x opencv-doc_*.deb opencv-doc
     python scripts/assets/clips/make_real_clips.py --out runs/real_clips \\
         --video opencv-doc/usr/share/doc/opencv-doc/examples/data/vtest.avi
     vlrl eval --benchmark custom_video --data runs/real_clips --model MODEL
 
-vtest.avi shows people who walk past a camera that stands still; it is not in this repository.
-The sentences are ours, written by looking. The boxes come from scripts/assets/clips/walkers.py; `checked`
-holds boxes drawn by hand, and the script prints how well both agree.
+vtest.avi shows people who walk past a static camera; it is not in this repository.
+The sentences are ours. The boxes come from scripts/assets/clips/walkers.py; `checked`
+holds boxes drawn by hand, and the script prints how well the two agree.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FPS = 10
 
 @dataclass(frozen=True)
 class Cut:
-    """A clip of the video and the walk that a sentence about it means."""
+    """A clip of the video, a sentence, and the walk that it refers to."""
 
     name: str
     sentence: str

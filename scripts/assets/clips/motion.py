@@ -1,6 +1,6 @@
-"""What an object of a clip does, step by step, and what may be asked about it.
+"""What an object of a clip does, step by step, and which questions it allows.
 
-A clip has `STEPS` steps of half a second: its sampled frames at two a second. An object changes
+A clip has `STEPS` steps of half a second: its sampled frames at two per second. An object changes
 what it does at a step only, so that spans are exact on sampled and on native frames.
 """
 
@@ -18,14 +18,14 @@ DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 @dataclass(frozen=True)
 class Motion:
-    """Where an object's centre is, and what can be said of it at which steps."""
+    """An object's path, and what is true of it at which steps."""
 
     path: np.ndarray
     """Centre at every step and at the end of the last one, [STEPS + 1, 2], pixels."""
     sayings: tuple[tuple[str, int, int], ...]
     """What follows "the dog", and the first and last step for which it is true."""
     from_sight: bool = False
-    """The sayings hold for the steps in which the object is in sight; they are counted later."""
+    """The sayings hold for the steps in which the object is visible; spans are computed later."""
     looks: tuple[str, ...] = ("plain",) * STEPS
     """plain, big or flipped, at every step."""
 
@@ -93,7 +93,7 @@ def flipping(rng: random.Random, room: float) -> Motion:
 
 
 def _changing(rng: random.Random, room: float, look: str, during: str, else_: str) -> Motion:
-    """Goes one slow way; before or after a step it looks otherwise."""
+    """Moves slowly one way; looks different before and after a step."""
     change = rng.randint(2, STEPS - 2)
     way = rng.choice(sorted(DIRECTIONS))
     path = _walk([way] * STEPS, rng.uniform(0.0, 0.4) * _speed(rng, room, STEPS), rng, room)
@@ -104,7 +104,7 @@ def _changing(rng: random.Random, room: float, look: str, during: str, else_: st
 
 
 def idling(rng: random.Random, room: float) -> Motion:
-    """Stands still all the time: nothing is asked about it."""
+    """Never moves: no question is about it."""
     return Motion(np.tile(_start(rng, room), (STEPS + 1, 1)), ())
 
 
@@ -112,7 +112,7 @@ SCRIPTS = (
     entering, entering, leaving, leaving, growing, growing, flipping, flipping,
     turning, turning, stopping, starting,
 )  # fmt: skip
-"""Drawn alike; what shows in one frame comes more often than what takes two to see."""
+"""How often each is drawn: what one frame shows comes more often than what takes two."""
 
 
 def native_path(path: np.ndarray, frames_a_step: int) -> np.ndarray:
@@ -122,7 +122,7 @@ def native_path(path: np.ndarray, frames_a_step: int) -> np.ndarray:
 
 
 def _speed(rng: random.Random, room: float, longest: int) -> float:
-    """Pixels a step, so that the longest way fits into the room."""
+    """Pixels per step, so that the longest path fits into the room."""
     return rng.uniform(0.6, 1.0) * min(13.0, room / max(longest, STEPS - longest))
 
 
@@ -131,7 +131,7 @@ def _start(rng: random.Random, room: float) -> np.ndarray:
 
 
 def _walk(ways: Sequence[str | None], speed: float, rng: random.Random, room: float) -> np.ndarray:
-    """A path inside [0, room]^2 that takes these ways; its place is drawn at random."""
+    """A path inside [0, room]^2 with these moves, at a random place."""
     path = np.zeros((len(ways) + 1, 2))
     for step, way in enumerate(ways):
         move = (0, 0) if way is None else DIRECTIONS[way]

@@ -1,4 +1,4 @@
-"""From moving sprites to frames, and the exact box of what is seen of each."""
+"""From moving sprites to frames, and the exact box of the visible part of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIDE_PX = 112
 
 @dataclass(frozen=True)
 class Actor:
-    """A sprite and its way; later actors stand in front of earlier ones."""
+    """A sprite and its path; later actors occlude earlier ones."""
 
     name: str
     looks: tuple[np.ndarray, ...]
@@ -24,14 +24,14 @@ class Actor:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Frames, and what is seen of every actor."""
+    """Frames, and the visible part of every actor."""
 
     frames: np.ndarray
     """uint8 [T, H, W, 3]"""
     boxes: np.ndarray
-    """Box of the visible pixels, xyxy, nan where nothing is seen, [T, A, 4]."""
+    """Box of the visible pixels, xyxy, nan where nothing is visible, [T, A, 4]."""
     visible: np.ndarray
-    """Share of the sprite's pixels that is seen, [T, A]."""
+    """Share of the sprite's pixels that is visible, [T, A]."""
 
 
 def render(background: np.ndarray, actors: Sequence[Actor], frames: Sequence[int]) -> Rendered:
@@ -56,7 +56,7 @@ def render(background: np.ndarray, actors: Sequence[Actor], frames: Sequence[int
 
 
 def _draw(canvas: np.ndarray, owner: np.ndarray, actor: Actor, frame: int, number: int) -> None:
-    """Put one sprite on the canvas, cut at its edges, and take over the pixels it covers."""
+    """Put one sprite on the canvas, clipped at its edges, and take over the pixels it covers."""
     sprite = actor.looks[frame]
     height, width = sprite.shape[:2]
     left = round(float(actor.centres[frame, 0]) - width / 2)

@@ -1,4 +1,4 @@
-"""Scenes drawn at random: who is there, what they do, what is asked, and the true tubes."""
+"""Random scenes: actors, what they do, the questions, and the true tubes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEW_CONCEPTS = (
     "bell", "bus", "camel", "chair", "drum", "kite", "lobster", "snail", "spider", "tiger",
     "tractor", "whale",
 )  # fmt: skip
-"""Kinds that the embedded video model has never been shown."""
+"""Kinds that the embedded video model has never seen."""
 OCCLUDERS = ("cactus", "door", "tent", "tree")
 STYLES = ("noto", "fluent")
 KINDS = {
@@ -34,21 +34,21 @@ BIG = 1.6
 """How much larger a big object is."""
 Script = Callable[[random.Random, float], Motion]
 TWIN_TOO = ("stands still", "is upright", "is small")
-"""What is true of a twin all the time."""
+"""What is always true of a twin."""
 LEAST_VISIBLE = 0.3
-"""An object is in sight where at least this share of it is seen."""
+"""An object is in sight if at least this share of it is visible."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A sentence, and the tube that it means."""
+    """A sentence, and the tube that it refers to."""
 
     sentence: str
     concept: str
     first: int
     """First native frame of the tube."""
     boxes: np.ndarray
-    """One box a native frame from `first` on, xyxy pixels, [n, 4]."""
+    """One box per native frame from `first` on, xyxy pixels, [n, 4]."""
     kind: str
     """enter, leave, grow, flip, turn, stop or start."""
     twin: bool
@@ -64,12 +64,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip before it is drawn."""
+    """A clip before it is rendered."""
 
     background: np.ndarray
     actors: tuple[Actor, ...]
     motions: tuple[Motion | None, ...]
-    """What can be said of each actor; None for twins and things in front."""
+    """What is true of each actor; None for twins and occluders."""
     kinds: tuple[str, ...]
     twin: bool
 
@@ -79,7 +79,7 @@ class Pool:
     """Sprites by name and photographs, read once."""
 
     concepts: tuple[str, ...] = CONCEPTS
-    """Who a scene may be about."""
+    """The objects that a scene may be about."""
     sprites: dict[str, list[Image.Image]] = field(default_factory=dict)
     photographs: list[Image.Image] = field(default_factory=list)
 
@@ -98,7 +98,7 @@ class Pool:
 
 
 def draw_scene(pool: Pool, rng: random.Random) -> Scene:
-    """Two objects that do something, in half of the scenes a twin, in a third an occluder."""
+    """Two acting objects, in half of the scenes a twin, in a third an occluder."""
     names = rng.sample(pool.concepts, 2)
     twin = rng.random() < 0.5
     actors: list[Actor] = []
@@ -111,7 +111,7 @@ def draw_scene(pool: Pool, rng: random.Random) -> Scene:
         motions.append(motion)
         kinds.append(KINDS[script.__name__])
     if twin:
-        # A twin stands still or goes on one way that no sentence about the other one names.
+        # A twin does not move, or moves in one direction that no sentence about the other one names.
         actor, _ = _actor(pool, rng, names[0], idling)
         actors.insert(0, actor)
         motions.insert(0, None)
@@ -125,7 +125,7 @@ def draw_scene(pool: Pool, rng: random.Random) -> Scene:
 
 
 def questions_of(scene: Scene, drawn: Rendered) -> list[Question]:
-    """All that may be asked of a scene drawn at every native frame; maybe nothing."""
+    """All questions that a scene rendered at every native frame allows; possibly none."""
     questions = []
     for number, motion in enumerate(scene.motions):
         if motion is None:
@@ -136,7 +136,7 @@ def questions_of(scene: Scene, drawn: Rendered) -> list[Question]:
             first, last = start * FRAMES_A_STEP, (end + 1) * FRAMES_A_STEP - 1
             if motion.from_sight:
                 steps = np.nonzero(seen.reshape(STEPS, FRAMES_A_STEP)[:, 0])[0]
-                # From the first sampled frame in which it is seen to the last one.
+                # From the first sampled frame that shows it to the last one.
                 if len(steps) < 2 or len(steps) == STEPS or steps[-1] - steps[0] >= len(steps):
                     continue
                 first = int(steps[0]) * FRAMES_A_STEP
@@ -181,7 +181,7 @@ def _pixels(image: Image.Image, size: int) -> np.ndarray:
 
 
 def _background(pool: Pool, rng: random.Random) -> np.ndarray:
-    """A square window of a photograph, a little darker or paler than it was."""
+    """A square window of a photograph, a little darker or lighter."""
     photograph = rng.choice(pool.photographs)
     side = rng.randint(SIDE_PX, min(photograph.size))
     left = rng.randint(0, photograph.width - side)

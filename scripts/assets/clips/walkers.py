@@ -1,9 +1,9 @@
-"""Boxes of what moves in front of a camera that stands still, without a detector.
+"""Boxes of what moves in front of a static camera, without a detector.
 
-frames ──> median over time = the empty scene ──> what differs from it ──> boxes ──> tracks
+frames ──> median over time = the empty scene ──> differences from it ──> boxes ──> tracks
 
-A track ends where two things meet or one falls apart: what is left are boxes of one thing each.
-Good to a few pixels; shadows and clothes of the ground's colour are what they miss.
+A track ends where two objects meet or one falls apart, so that each box is of one object.
+Boxes are good to a few pixels; they miss shadows and clothes of the ground's colour.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from vlrl.geometry.boxes import iou
 DIFFERENCE = 28
 """Least change of a colour, of 255, that is more than noise and compression."""
 LEAST_OVERLAP = 0.1
-"""IoU of a thing's boxes in two frames that follow each other."""
+"""Least IoU of an object's boxes in consecutive frames."""
 MOST_GROWTH = 1.65
-"""Of a box's area from frame to frame; more is two things that met."""
+"""Greatest change of a box's area from frame to frame; more means that two objects met."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """The boxes of one thing in frames that follow each other."""
+    """The boxes of one object in consecutive frames."""
 
     first: int
     """First frame."""
     boxes: np.ndarray
-    """One a frame, xyxy pixels, [n, 4]."""
+    """One per frame, xyxy pixels, [n, 4]."""
 
     @property
     def last(self) -> int:
@@ -66,8 +66,8 @@ def moving_boxes(frame: np.ndarray, empty: np.ndarray, least_px: int = 28) -> np
 def walks(boxes: Iterable[np.ndarray], least_frames: int = 15) -> list[Walk]:
     """Tracks through the boxes of each frame, those of `least_frames` or more, in order of start.
 
-    A box goes on with the one box that it overlaps in the next frame, if that is true both ways and
-    the area changes little; else the track ends there.
+    A box continues with the one box that it overlaps in the next frame, if that holds both ways and
+    the area changes little; otherwise the track ends there.
     """
     done: list[Walk] = []
     live: list[tuple[int, list[np.ndarray]]] = []

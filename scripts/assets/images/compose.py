@@ -1,7 +1,7 @@
 """The images of the embedded text-to-image set: a sprite or a word on a plain colour.
 
-Scripts that write the set and training that draws further images both call this file, so that
-one caption always means one kind of image.
+Scripts that write the set and training that draws more images both use this module, so that
+a caption always means the same kind of image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MARGIN = 1 / 16
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """The sRGB value of a background colour; ValueError where there is none of that name."""
+    """The sRGB value of a background colour; ValueError for an unknown name."""
     if colour not in COLOURS:
         raise ValueError(
             f"there is no background colour {colour!r}; {did_you_mean(colour, COLOURS)}"
@@ -40,7 +40,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 def compose(sprite: Image.Image, colour: str) -> Image.Image:
-    """The RGBA sprite on a plain background, RGB and as large as the sprite."""
+    """The RGBA sprite on a plain background; RGB, of the sprite's size."""
     image = Image.new("RGBA", sprite.size, (*rgb(colour), 255))
     image.alpha_composite(sprite.convert("RGBA"))
     return image.convert("RGB")
@@ -49,7 +49,7 @@ def compose(sprite: Image.Image, colour: str) -> Image.Image:
 def draw_word(word: str, colour: str, size_px: int = 64, seed: int = 0) -> Image.Image:
     """The word in dark letters, as large as fits, on a plain background; RGB, square.
 
-    seed: moves the word off the centre, by at most half the margin and alike for one seed.
+    seed: moves the word off the centre, by at most half the margin.
     Raises ValueError for a word that fits at no size.
     """
     margin = max(1, round(MARGIN * size_px))

@@ -1,6 +1,6 @@
-"""Images made worse by a known amount, so that the truth about a preference needs no annotator.
+"""Images degraded by a known amount, so that the true preference needs no annotator.
 
-severity: 0 leaves an image as it is, 1 is the worst. An image's own gold score is -severity.
+severity: 0 leaves an image unchanged, 1 is the worst. An image's own gold score is -severity.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def washed_out(image: Image.Image, severity: float, rng: random.Random) -> Image
 
 
 def streaks(image: Image.Image, severity: float, rng: random.Random) -> Image.Image:
-    """Up to a third of the columns exchanged for their far neighbours."""
+    """Up to a third of the columns swapped with distant ones."""
     pixels = np.asarray(image).copy()
     width = pixels.shape[1]
     for column in rng.sample(range(width), round(severity * width / 3)):
@@ -82,7 +82,7 @@ HELD_OUT_KINDS = ("pixelate", "washed_out", "streaks")
 
 
 def degrade(kind: str, image: Image.Image, severity: float, seed: int) -> Image.Image:
-    """The image made worse, RGB and of the same size; the same for the same seed.
+    """The degraded image, RGB and of the same size; the same for the same seed.
 
     Raises ValueError for an unknown kind and for a severity outside [0, 1].
     """

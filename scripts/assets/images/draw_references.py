@@ -2,8 +2,8 @@
 
     python scripts/assets/images/draw_references.py        # `make setup` calls it
 
-5 MB of files that 1 MB of sprites decides are not kept in the repository. Images that are there
-already stay as they are.
+5 MB of files that follow from 1 MB of sprites are not stored in the repository. Existing images
+are not changed.
 """
 
 import argparse
@@ -13,13 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT))  # run from a checkout
+sys.path.insert(0, str(ROOT))  # runs from a checkout
 
 from scripts.assets.images.compose import COLOURS, compose
 
 
 def draw_references(images: Path) -> int:
-    """Write what is missing of `images`/references; the number of images written."""
+    """Write what is missing of `images`/references; returns the number of images written."""
     folder, num_written = images / "references", 0
     folder.mkdir(exist_ok=True)
     for sprite in sorted((images / "noto").glob("*.png")):
@@ -29,7 +29,7 @@ def draw_references(images: Path) -> int:
             continue
         with Image.open(sprite) as drawn:
             for colour, path in missing.items():
-                # Under another name first: a run beside this one never meets half an image.
+                # Under another name first, so that a concurrent run never sees half an image.
                 staged = path.with_suffix(".partial")
                 compose(drawn, colour).save(staged, "WEBP", lossless=True, quality=20, method=0)
                 staged.replace(path)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 SEED = "images 1"
 """Changes which concepts and words are new, and which colours are held out."""
 
-# "name" or "name = Fluent icon" where the icon is called otherwise. Chosen by eye among the 853
+# "name" or "name = Fluent icon" where the icon has another name. Chosen by eye among the 853
 # that both packages draw: no people, faces, heads, flags, clock faces, moon phases or framed
-# scenes, nothing that one of the backgrounds swallows, one of several that look alike.
+# scenes, nothing that a background hides, only one of several that look alike.
 CONCEPTS = {
     "food": """
         grapes; watermelon; lemon; banana; pineapple; mango; red apple; pear; cherries;
@@ -98,7 +98,7 @@ WORDS = """
 
 @dataclass(frozen=True)
 class Concept:
-    """One thing that both packages draw."""
+    """One object that both packages draw."""
 
     name: str
     icon: str

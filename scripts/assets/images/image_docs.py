@@ -18,19 +18,19 @@ sources and licences in `LICENSES.md`:
 
 Every concept is drawn in two styles, Microsoft's Fluent Flat and Google's Noto:
 
-- `fluent/<concept>.png`, `noto/<concept>.png`: 64x64 RGBA sprites. The thing is cut out, scaled to
+- `fluent/<concept>.png`, `noto/<concept>.png`: 64x64 RGBA sprites. The object is cut out, scaled to
   56 px on its longest side and centred.
 - `references/<concept>--<colour>.webp`: the Noto sprite on a plain background, 64x64 RGB,
   lossless. They are not kept in the repository: `make setup` draws them from the sprites
   (`scripts/assets/images/draw_references.py`, two seconds).
 
 Only Noto images are references. The same images in Fluent style, and images of words, are
-composed when they are needed, by the same functions (`scripts/assets/images/compose.py`).
+composed when needed by the same functions (`scripts/assets/images/compose.py`).
 
 Each line of `train.jsonl`, `held_out.jsonl` and `new_concepts.jsonl` is one image: `id`,
 `caption`, `concept`, `category`, `colour`, `references` (paths from this folder). Each line of
 `words_train.jsonl`, `words_practice.jsonl` and `words_held_out.jsonl` is one prompt for a word
-that should stand in the image: `id`, `caption`, `written`, `colour`, `novelty`; they have no
+that should appear in the image: `id`, `caption`, `written`, `colour`, `novelty`; they have no
 references.
 """
 
@@ -109,7 +109,7 @@ def licences() -> str:
 Changes made: the vector art was rasterised, the images were cropped to what is drawn, scaled,
 centred, and for the references put on a plain background.
 
-Words are drawn at run time with the font that Pillow carries; no image of one lies here.
+Words are drawn at run time with the font that Pillow ships; no image of a word is in this folder.
 
 ## Noto Emoji
 
@@ -119,7 +119,7 @@ of this repository; a copy of these images must be accompanied by it.
 
 ## Fluent Emoji
 
-The package names the licence (MIT, in its `info.json` and `package.json`) and no text of it.
+The package names the licence (MIT, in its `info.json` and `package.json`) without its text.
 
 MIT License
 

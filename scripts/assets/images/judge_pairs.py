@@ -1,7 +1,7 @@
-"""Preference pairs whose truth is known, out of the embedded sprites.
+"""Preference pairs of known truth, made from the embedded sprites.
 
-    quality    the same image, made worse by two known amounts (scripts/assets/images/degrade.py)
-    caption    the right image against one of another thing, background or number
+    quality    the same image, degraded by two known amounts (scripts/assets/images/degrade.py)
+    caption    the correct image against one with another object, background or number
 
 Each row names the severity of both: the gold score of an image is -severity.
 """
@@ -48,7 +48,7 @@ class PairMaker:
     def __init__(
         self, assets: Path, rows: Sequence[Mapping[str, Any]], seed: int, *, hard: bool = False
     ) -> None:
-        """hard: severities that lie near each other, and wrong things of the same category."""
+        """hard: severities that are close to each other, and wrong objects of the same category."""
         self.assets, self.rows, self.hard = assets, list(rows), hard
         self.rng = random.Random(seed)
         self._sprites: dict[str, Image.Image] = {}
@@ -74,11 +74,11 @@ class PairMaker:
         return MadePair(row["caption"], better, worse, kind, (low, high), fields)
 
     def image(self, row: Mapping[str, Any], style: str) -> Image.Image:
-        """The row's thing on its background."""
+        """The row's object on its background."""
         return compose(self.sprite(row, style), row["colour"])
 
     def sprite(self, row: Mapping[str, Any], style: str) -> Image.Image:
-        """The row's thing, RGBA."""
+        """The row's object, RGBA."""
         slug = row["id"].rpartition("--")[0]
         key = f"{style}/{slug}.png"
         if key not in self._sprites:
@@ -124,7 +124,7 @@ class PairMaker:
 
 
 def write_pairs(pairs: Iterator[MadePair], file: Path, prefix: str) -> int:
-    """JSON lines in the `pairs` layout, with the images in a folder beside them; how many."""
+    """JSON lines in the `pairs` layout, with the images in a folder next to them; returns how many."""
     folder = file.parent / f"{file.stem}_images"
     folder.mkdir(parents=True, exist_ok=True)
     num = 0

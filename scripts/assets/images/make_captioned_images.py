@@ -4,7 +4,7 @@
     python scripts/assets/images/make_captioned_images.py --out assets/images
 
 resvg-py draws the SVG of one of them; only this script needs it. The result is the same on every
-run: which concepts and colours are held out depends on their names alone.
+run: which concepts and colours are held out depends only on their names.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # run from a checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # runs from a checkout
 
 from scripts.assets.images.draw_references import draw_references
 from scripts.assets.images.image_concepts import WORDS, Concept, concepts, shuffled, with_article
@@ -57,7 +57,7 @@ def svg_drawer() -> Callable[[str], Image.Image]:
 
 
 def fluent_sprites(folder: Path, wanted: Iterable[Concept]) -> dict[str, Image.Image]:
-    """A sprite for each slug, out of the package's SVG bodies."""
+    """A sprite for each slug, from the package's SVG bodies."""
     draw = svg_drawer()
     icons = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
     sprites = {}
@@ -80,7 +80,7 @@ def noto_sprites(noto: Path, fluent: Path, wanted: Iterable[Concept]) -> dict[st
     image_of = {}
     for emoji in json.loads((noto / "emoji.json").read_text(encoding="utf-8")):
         points = emoji["unified"].lower()
-        # U+FE0F only asks for the coloured form; one package writes it, the other does not.
+        # U+FE0F only requests the coloured form; one package writes it, the other does not.
         icon = icon_of.get(points) or icon_of.get(points.replace("-fe0f", ""))
         if icon and emoji["has_img_google"]:
             image_of[icon] = noto / "img/google/64" / emoji["image"]
@@ -94,8 +94,8 @@ def noto_sprites(noto: Path, fluent: Path, wanted: Iterable[Concept]) -> dict[st
 
 
 def centred(image: Image.Image) -> Image.Image:
-    """The drawn part, its longest side FILLED_PX, in the middle of a clear square of SIZE_PX."""
-    # A faint halo must not count, or the thing itself would come out smaller.
+    """The drawn part, its longest side FILLED_PX, centred in a transparent square of SIZE_PX."""
+    # A faint halo must not count, or the object itself would come out smaller.
     box = image.getchannel("A").point(lambda alpha: 255 * (alpha > 16)).getbbox()
     if box is None:
         raise SystemExit("a sprite is empty")

@@ -1,11 +1,11 @@
-"""Write preference pairs of known truth out of the embedded images; needs no annotator.
+"""Write preference pairs of known truth from the embedded images; needs no annotator.
 
     python scripts/assets/images/make_judge_pairs.py --out runs/judge_pairs
 
 train.jsonl             broad: all trained kinds, easy and hard, training captions
-targeted.jsonl          second stage: severities that lie near each other, things that look alike
+targeted.jsonl          second stage: severities close to each other, objects that look alike
 held_out_images.jsonl   trained kinds on captions that training does not show
-new_concepts.jsonl      trained kinds on things that training does not show
+new_concepts.jsonl      trained kinds on objects that training does not show
 held_out_kinds.jsonl    kinds of damage that training does not show, on held-out captions
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
         read_rows(args.assets / f"{name}.jsonl") for name in ("train", "held_out", "new_concepts")
     )
     args.out.mkdir(parents=True, exist_ok=True)
-    # Damage is learnt first, and what the caption says after it: with more captions from the start
+    # Damage is learnt first, the caption's content later: with more caption pairs from the start
     # a small judge stays at chance for hundreds of steps.
     mixed = (*TRAINED_KINDS, *CAPTION_KINDS)
     jobs = (

@@ -1,10 +1,10 @@
-"""Make what looks at the embedded images: a DINO backbone for rewards, and two judges.
+"""Make the models that look at the embedded images: a DINO backbone for rewards, and two judges.
 
     python scripts/assets/models/make_tiny_image_judges.py --out assets/models
 
 tiny_dinov2: trained without labels on training images of both styles; the adversarial reward
-stands on it. judge_style and judge_concept: classifiers of the style (fluent or noto) and of the
-concept; no reward uses them, they measure. They see training prompts alone too, except that the
+uses its features. judge_style and judge_concept: classifiers of the style (fluent or noto) and of the
+concept; no reward uses them, they only measure. They too see only training prompts, except that the
 concept judge is shown all 240 concepts, in both styles.
 """
 

@@ -3,8 +3,8 @@
     python scripts/assets/models/make_tiny_image_model.py --out assets/models/tiny_sd3
 
 First the autoencoder, on both styles of assets/images; then transformer and text encoders by
-flow matching, on the first style, the words and maybe a share of the second style. Training prompts
-only. The log is kept beside.
+flow matching, on the first style, the words and optionally a share of the second style. Training
+prompts only. The log is written next to the model.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOOK_AT = (
 
 
 def main() -> None:
-    """Train, look, save."""
+    """Train, draw samples, save."""
     args = arguments()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def save(pipeline: object, out: Path) -> None:
-    """As bfloat16, which halves the file; the weights in memory stay as they are."""
+    """As bfloat16, which halves the file; the weights in memory do not change."""
     import copy
 
     small = copy.deepcopy(pipeline).to(torch.bfloat16)  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ def save(pipeline: object, out: Path) -> None:
 
 
 def sheet(pipeline: object, guidance: float) -> Image.Image:
-    """Four samples a caption, a row each, enlarged twice."""
+    """Four samples per caption, one row each, enlarged twice."""
     pipeline.set_progress_bar_config(disable=True)  # type: ignore[attr-defined]
     rows = []
     for caption in LOOK_AT:
@@ -114,7 +114,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=Path, default=Path("assets/images"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="go on from a pipeline")
+    parser.add_argument("--start", type=Path, help="continue from a pipeline")
     parser.add_argument("--vae-minutes", type=float, default=12.0)
     parser.add_argument("--vae-lr", type=float, default=7e-4)
     parser.add_argument("--flow-minutes", type=float, default=45.0)

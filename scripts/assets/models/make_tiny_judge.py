@@ -1,4 +1,4 @@
-"""Start the small judge: tokenizer, random weights, and some steps of naming things.
+"""Start the small judge: tokenizer, random weights, and some steps of naming objects.
 
     python scripts/assets/images/make_judge_pairs.py --out runs/judge_pairs
     python scripts/assets/models/make_tiny_judge.py --out runs/tiny_judge_start
@@ -43,7 +43,7 @@ def main() -> None:
     asked = ["Caption: ", "\nA: ", "\nB: ", "\nIs A better than B?", "\nIs it good?", QUESTION]
     texts = [row["caption"] for row in rows] * 3 + asked * 200
     texts += [f"{word} times {row['caption']}" for row in rows for word in NUMBERS.values()]
-    # Names of new things are spelt with the same tokens, but no image of them is shown.
+    # Names of new objects are spelt with the same tokens, but no image of them is shown.
     processor = judge_processor(texts + [row["caption"] for row in new])
     args.out.mkdir(parents=True, exist_ok=True)
     new_judge(processor, args.seed, args.out)

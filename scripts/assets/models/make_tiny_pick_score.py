@@ -1,11 +1,10 @@
-"""Train a small PickScore on pairs of known truth; no hub, a few minutes of one core.
+"""Train a small PickScore on pairs of known truth; no hub, a few minutes on one core.
 
     python scripts/assets/models/make_tiny_pick_score.py --out runs/tiny_pick_score
-    python scripts/train_grpo.py --config configs/image_generation/tiny.yaml \\
-        configs/image_generation/tiny_pick_score.yaml
+    python scripts/train_grpo.py --config image_generation/tiny_pick_score
 
 A CLIPModel that `use: pick_score` loads. The pairs are those of scripts/assets/images/make_judge_pairs.py:
-damaged images, and wrong things, backgrounds and numbers; of training captions alone.
+damaged images, and wrong objects, backgrounds and numbers; training captions only.
 """
 
 from __future__ import annotations

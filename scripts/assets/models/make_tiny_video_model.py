@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--sprites", type=Path, default=Path("assets/images"))
     parser.add_argument("--photographs", type=Path, nargs="+", default=[], help="to train on")
     parser.add_argument("--held-out", type=Path, nargs="+", default=[], help="to measure on")
-    parser.add_argument("--steps", type=int, default=100_000, help="0: write the start anew")
+    parser.add_argument("--steps", type=int, default=100_000, help="0: only write the start again")
     parser.add_argument("--max-minutes", type=float, default=15.0)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)

@@ -3,7 +3,8 @@
     python scripts/assets/models/make_tiny_voxel_codec.py --out assets/models/tiny_voxel/codec
     python scripts/assets/models/make_tiny_voxel_model.py --out assets/models/tiny_voxel
 
-Supervised: captions of training shapes, plan and details in words, codes. The log is kept beside.
+Supervised: captions of training shapes, plan and details in words, codes. The log is written next to
+the model.
 """
 
 from __future__ import annotations
@@ -74,11 +75,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=Path, default=Path("assets/shapes"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="go on from a checkpoint")
+    parser.add_argument("--start", type=Path, help="continue from a checkpoint")
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--code-noise", type=float, default=0.2, help="share of codes misread")
+    parser.add_argument("--code-noise", type=float, default=0.2, help="share of codes replaced by random ones")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Checks of a written set: what every row must hold, as a list of problems."""
+"""Checks of a written set; returns the problems of its rows."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -51,7 +51,7 @@ def _box_faults(box: list[Any], size: tuple[int, int], min_side: int) -> list[st
 
 
 def _text_faults(row: dict[str, Any], asked: set[str]) -> list[str]:
-    """Faults of the words of a row; `asked` collects the instructions of its screen."""
+    """Faults of the texts of a row; `asked` collects the instructions of its screen."""
     faults = []
     text = row["instruction"]
     if not text or len(text) > MAX_LENGTH or not text.isascii():

@@ -1,4 +1,4 @@
-"""Renders synthetic pages for warm-up training; nothing of this is stored in the repository.
+"""Renders synthetic pages for warm-up training; they are not stored in the repository.
 
 python scripts/assets/screens/make_pages.py --out /tmp/pages --count 3000 --jobs 2
 """
@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # run from a checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # runs from a checkout
 
 from scripts.assets.screens.npm_packages import unpack
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # run from a checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # runs from a checkout
 
 from scripts.assets.screens.jupyter_app import jupyter_server
 from scripts.assets.screens.new_screen_apps import NEW_APPS
@@ -78,7 +78,7 @@ def click_all(page: Any, selectors: tuple[str, ...], dropped: Counter[str]) -> b
         target = page.locator(selector).first
         try:
             target.click(timeout=4000)
-        except Exception:  # Playwright's own error type is only known once it is imported
+        except Exception:  # Playwright's own error type is imported lazily
             dropped["state not reachable"] += 1
             return False
     page.wait_for_timeout(350)
@@ -120,7 +120,7 @@ def split_for(app: App, page: str) -> str:
 
 
 def page_name(path: str, pages: Sequence[str]) -> str:
-    """Short name of a page; with its folder where that alone tells it from another page."""
+    """Short name of a page; with its folder if only that distinguishes it from another page."""
     if "#" in path:
         return path.split("#/")[1] or "home"
     stem = Path(path).with_suffix("")
@@ -139,7 +139,7 @@ class Collector:
         self.states_done: Counter[tuple[str, str, str]] = Counter()
 
     def watch(self, page: Any) -> None:
-        """Counts style sheets that fail: a page without one still yields boxes, but ugly ones."""
+        """Counts style sheets that fail to load: such a page still yields boxes, but ugly ones."""
 
         def check(answer: Any) -> None:
             if answer.status >= 400 and answer.request.resource_type == "stylesheet":
@@ -260,7 +260,7 @@ class Collector:
 
 
 def collect(job: tuple[str, Path, Path | None]) -> tuple[list[Found], Counter[str], str]:
-    """All screens of one application by name, in a browser of its own; kept for the next run."""
+    """All screens of one application by name, in a browser of its own; cached for the next run."""
     name, cache, jupyter = job
     store = cache / "shots" / name
     kept = load_found(store)
@@ -268,7 +268,7 @@ def collect(job: tuple[str, Path, Path | None]) -> tuple[list[Found], Counter[st
         return *kept, f"{name}: {len(kept[0])} screens from {store}"
     began = time.monotonic()
     collector = Collector(cache)
-    # A busy machine loads big applications slowly; a screen lost is a different data set.
+    # A busy machine loads big applications slowly, and a lost screen changes the data set.
     with Browser(timeout_ms=45_000) as browser:
         if name == "jupyterlab":
             collector.run_jupyter(browser, jupyter)

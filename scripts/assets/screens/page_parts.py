@@ -69,7 +69,7 @@ class Draw:
         return self.rng.choice(self.icons[name])
 
     def icon_button(self, extra: str = "") -> str:
-        """A button that is only a picture, named for assistive technology."""
+        """A button that is only an icon, named for assistive technology."""
         name = self.fresh(lambda: self.rng.choice(list(self.icons)))
         return (
             f'<button class="icon {extra}" aria-label="{escape(name)}">{self.icon(name)}</button>'
@@ -229,7 +229,7 @@ def cards(d: Draw, narrow: bool) -> str:
 
 
 def table(d: Draw, narrow: bool) -> str:
-    """A table with links in the first column and one act a row."""
+    """A table with links in the first column and one action per row."""
     rng = d.rng
     columns = 1 if narrow else rng.randint(1, 3)
     act = rng.random() < 0.5

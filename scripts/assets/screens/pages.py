@@ -17,7 +17,7 @@ def load_icons(folders: list[Path], extra: int = 400) -> dict[str, list[str]]:
     """Inline SVGs by meaning from folders of NAME.svg files.
 
     Besides the known meanings, up to `extra` icons of plain names ("umbrella") come along,
-    so that a model meets more pictures than the common dozen.
+    so that a model sees more icons than the common dozen.
     """
     by_file: dict[str, list[str]] = {}
     for folder in folders:
@@ -31,7 +31,7 @@ def load_icons(folders: list[Path], extra: int = 400) -> dict[str, list[str]]:
         raise FileNotFoundError(f"no *.svg icons in {', '.join(map(str, folders))}")
     icons: dict[str, list[str]] = {}
     for meaning, (names, _) in MEANINGS.items():
-        # The first names of a meaning are its plainest pictures.
+        # The first names of a meaning are its plainest icons.
         found = [svg for name in names.split() for svg in by_file.get(name, [])]
         if found:
             icons[meaning] = found[:6]

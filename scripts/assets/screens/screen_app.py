@@ -1,4 +1,4 @@
-"""What there is to know of an application before it is rendered; files taken from elsewhere."""
+"""An application before it is rendered: its settings, and files taken from other packages."""
 
 from dataclasses import dataclass, field
 
@@ -26,14 +26,14 @@ class App:
     redirects: tuple[tuple[str, str, str], ...] = ()
     # Native windows of a desktop application, cut into tiles of DESKTOP size.
     windows: tuple[tuple[int, int], ...] = ()
-    # A page written into the package folder, for libraries that ship none.
+    # A page written into the package folder, for libraries without one.
     host_page: str = ""
     css: str = ""
     settle_ms: int = 200
     # Selector that must be there before anything is read; a busy machine starts slowly.
     wait_for: str = ""
     unseen: bool = False
-    # Folder inside the package that the pages take for the root of their site.
+    # Folder inside the package that is the root of the site for its pages.
     root: str = ""
 
 
@@ -57,7 +57,7 @@ FONT_AWESOME = (
 
 
 def jsdelivr(*packages: str) -> tuple[tuple[str, str, str], ...]:
-    """Redirects of a content network's addresses to the packages that they serve."""
+    """Redirects of a CDN's addresses to the packages that they serve."""
     return tuple((f"/npm/{package}/", package, "") for package in packages)
 
 

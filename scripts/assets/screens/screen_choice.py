@@ -22,7 +22,7 @@ Found = tuple[Shot, Screen]
 
 
 def instruct(shot: Shot, screen: Screen) -> list[Row]:
-    """Rows of a screen by the present wording rules, whenever it was rendered."""
+    """Rows of a screen by the current wording rules, also if it was rendered earlier."""
     pixels = np.asarray(shot.image, dtype=np.uint8)
     refuse_blank(shot.elements, pixels)
     maker = ScreenInstructions(shot.elements, pixels, shot.image.size, f"{SEED}/{screen.id}")

@@ -16,13 +16,13 @@ licences in `LICENSES.md`.
 Each line of {files} is one instruction for one
 element of one screen: `id`, `image`, `image_size` (px), `instruction`, `bbox` (x1, y1, x2, y2 in
 px of the image), `kind` (label, icon, appearance, region), `element_type` (text, icon, input),
-`role`, `name`, `app`, `platform`, `screen`. `screens.jsonl` has one line a screen.
+`role`, `name`, `app`, `platform`, `screen`. `screens.jsonl` has one line per screen.
 
 Every screen is rendered natively at its size (280x504 mobile, 448x364 web, 504x364 desktop),
-sides multiples of 28 px; desktop windows are cut at native scale, never shrunk. Pages of one
+sides multiples of 28 px; desktop windows are cropped at native scale, never shrunk. Pages of one
 application go to either train or held_out (one-page applications: scroll positions or window
 tiles do). In held_out, `familiar` says whether train shows an element of the same name, role and
-place, as menus are that every page repeats; results are reported apart.{more}
+place (such as menus, which every page repeats); results are reported separately.{more}
 """
 UNSEEN = """ The applications of
 unseen_apps appear in neither."""
@@ -78,7 +78,7 @@ def write_docs(out: Path, dropped: Counter[str]) -> None:
 
 
 def write_licences(out: Path, used: set[str]) -> None:
-    """One line a source with version and licence."""
+    """One line per source, with version and licence."""
     lines = [
         "# Sources of the embedded screens",
         "",
@@ -100,7 +100,7 @@ def write_licences(out: Path, used: set[str]) -> None:
         "(MIT; the Font Awesome icons CC-BY-4.0, its fonts and Source Sans 3 OFL-1.1; "
         "simple-datatables LGPL-3.0). Their code is not in the repository.",
         "",
-        "The pictures are renderings of these packages' own demonstration pages. Host pages for "
+        "The images are renderings of these packages' own demonstration pages. Host pages for "
         "libraries without one are written by `scripts/assets/screens/screen_apps.py`.",
     ]
     (out / "LICENSES.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Rendered screens kept between runs of make_screens.py: pictures as PNG, the rest as JSON."""
+"""Rendered screens kept between runs of make_screens.py: images as PNG, the rest as JSON."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from vlrl.gui.capture.records import Element, Screen
 
 @dataclass
 class Stored:
-    """A shot without its picture, and its screen."""
+    """A shot without its image, and its screen."""
 
     screen: Screen
     elements: list[Element]
@@ -26,7 +26,7 @@ class Stored:
 
 @dataclass
 class Contents:
-    """All of one application; the picture of screen number 7 is 0007.png."""
+    """All of one application; the image of screen number 7 is 0007.png."""
 
     screens: list[Stored]
     dropped: dict[str, int]
@@ -36,12 +36,12 @@ CONTENTS = TypeAdapter(Contents)
 
 
 def save_found(folder: Path, found: list[Found], dropped: Counter[str]) -> None:
-    """Writes what one application gave."""
+    """Writes the screens of one application."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (shot, _) in enumerate(found):
         save_image(shot.image, folder / f"{number:04d}.png")
     screens = [Stored(screen, s.elements, s.instructions, s.height) for s, screen in found]
-    # Last, since it says that the folder is whole.
+    # Last, since it marks the folder as complete.
     contents = CONTENTS.dump_json(Contents(screens, dict(dropped)))
     (folder / "screens.json").write_bytes(contents)
 

@@ -1,4 +1,4 @@
-"""What can be measured of a shape and said about it: proportions, colour, feet."""
+"""Measurements and descriptions of a shape: proportions, colour, feet."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Description:
     proportion: str
     """`tall`, `low`, `wide` or empty."""
     colour: str
-    """The commonest colour word, empty where none has a share of MIN_COLOUR_SHARE."""
+    """The most common colour word, empty if none has a share of MIN_COLOUR_SHARE."""
     num_feet: int
-    """Parts of the lowest slab; 0 where there are fewer than two or more than MAX_FEET."""
+    """Parts of the lowest slab; 0 if fewer than two or more than MAX_FEET."""
 
     def caption(self, name: str, with_feet: bool) -> str:
         """E.g. "a tall brown chair with four legs"."""

@@ -63,9 +63,9 @@ def catalogue(folder: Path) -> list[dict[str, str]]:
 def shapes_of(
     archive: Path, resolution: int, scratch: Path, earlier: Path
 ) -> list[tuple[Row, Voxels]]:
-    """Every model of a catalogue that can be read, with what is known of it.
+    """Every readable model of a catalogue, with its metadata.
 
-    What stands in the file of an `earlier` run is taken from there: voxelising takes minutes.
+    What the file of an `earlier` run contains is taken from there: voxelising takes minutes.
     """
     known = set(np.load(earlier).files) if earlier.is_file() else set()
     folder = scratch / archive.stem

@@ -1,4 +1,4 @@
-"""README and licences of the embedded shapes, written with them."""
+"""Writes README.md and LICENSES.md of the embedded shapes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ Row = dict[str, Any]
 README = """# Embedded shapes
 
 {total} real models with names, as {resolution} x {resolution} x {resolution} voxel shells, with
-captions made of their names and of what was measured on them. Built by `scripts/assets/shapes/make_shapes.py`
+captions made of their names and of measurements. Built by `scripts/assets/shapes/make_shapes.py`
 from the Debian package `sweethome3d-furniture` 1.8-1; authors and licences in `LICENSES.md`:
 
     apt-get download sweethome3d-furniture
     dpkg-deb -x sweethome3d-furniture_*.deb PACKAGE
     python scripts/assets/shapes/make_shapes.py --package PACKAGE --out assets/shapes
 
-`shapes.npz` holds bits and a colour word a voxel (`vlrl/mesh/store.py`). Each line of
-`train.jsonl` and `held_out.jsonl` is one model: `id`, `caption`, `class` (its maker's name, pooled:
+`shapes.npz` holds one bit and one colour word per voxel (`vlrl/mesh/store.py`). Each line of
+`train.jsonl` and `held_out.jsonl` is one model: `id`, `caption`, `class` (its maker's name, with synonyms merged:
 `scripts/assets/shapes/shape_names.py`), `name`, `category`, `proportion`, `colour`, `num_legs`, `extent` (width,
 depth, height in eighths of the longest side), `creator`, `licence`, `reference`.
 
 Measured (`scripts/assets/shapes/describe.py`): tall = higher than 1.6 times as wide; low = less than 0.4
 times; wide = 1.8 times as wide as deep; the colour = the commonest of eleven colour words where it
-has 35 % of the voxels; legs = connected parts (26 neighbours, 2 voxels at least) of the lowest
+has 35 % of the voxels; legs = connected components (26 neighbours, at least 2 voxels) of the lowest
 12 % of the height, where there are two to six and the class has legs.
 
 | file | rows |
 |---|---|
 {files}
 
-A held-out caption stands nowhere in training: of each class of six models or more, all models of a
+No held-out caption occurs in training: of each class of six models or more, all models of a
 fifth of the captions are held out.
 
 | class | train | held out |
@@ -44,8 +44,8 @@ LICENCES = """# Sources of the embedded shapes
 
 All models come from the Debian package `sweethome3d-furniture` 1.8-1 (Sweet Home 3D's additional
 models, www.sweethome3d.com), whose copyright file states the licences below. Changes made: the
-models were turned, scaled and turned into voxels; materials and textures became one of eleven
-colours a voxel. `creator` and `licence` stand in every row of `train.jsonl` and `held_out.jsonl`.
+models were rotated, scaled and voxelised; materials and textures became one of eleven
+colours per voxel. `creator` and `licence` are in every row of `train.jsonl` and `held_out.jsonl`.
 
 | catalogue | licence | by | models here |
 |---|---|---|---|

@@ -1,4 +1,4 @@
-"""What the embedded models are called: their makers' names, pooled into classes."""
+"""Names of the embedded models: their makers' names, merged into classes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CLASSES: tuple[tuple[str, str], ...] = (
 
 def clean(name: str) -> str:
     """Lower case, plain letters, without a number at the end."""
-    # The catalogue is a Java properties file: accents stand as escapes.
+    # The catalogue is a Java properties file: accents are escaped.
     name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), name)
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^a-z0-9 '-]+", " ", plain.lower())
@@ -58,5 +58,5 @@ def clean(name: str) -> str:
 
 
 def class_of(name: str) -> str | None:
-    """The class of a cleaned name; None for what stands alone."""
+    """The class of a cleaned name; None if no class matches."""
     return next((word for word, pattern in CLASSES if re.search(pattern, name)), None)

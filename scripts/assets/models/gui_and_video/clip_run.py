@@ -1,4 +1,4 @@
-"""The video warm-up: the embedded GUI model goes on, on clips drawn as it trains."""
+"""The video warm-up: the embedded GUI model is trained further, on clips drawn during training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from scripts.assets.models.gui_and_video.run import Watch, cosine, save_model, s
 from scripts.assets.models.gui_and_video.trainer import MuonWithAdam, WarmupTrainer
 
 TAGS = ("<time>", "</time>", "<think_bbox>", "</think_bbox>", "<pred_bbox>", "</pred_bbox>")
-"""Made single tokens: as ordinary text they would be a third of an answer."""
+"""Single tokens: as ordinary text they would be a third of an answer."""
 MAX_NEW_TOKENS = 220
 RECIPE = Recipe(
     profile="qwen2_5_vl",
@@ -42,15 +42,15 @@ RECIPE = Recipe(
     max_new_tokens=MAX_NEW_TOKENS,
     video={"answer": "stvg_o1", "edges": "after", "fps": 2.0, "longer_side_px": 112},
 )
-"""How the model is asked, written beside it."""
+"""How the model is prompted, written next to it."""
 
 
 @dataclass
 class ClipPlan:
-    """Everything that decides a video warm-up run."""
+    """The settings of a video warm-up run."""
 
     start: Path
-    """The model to go on from; tags that its tokenizer does not know are added to it."""
+    """The model to start from; tags that its tokenizer does not know are added to it."""
     out: Path
     sprites: Path
     photographs: list[Path]
@@ -68,9 +68,9 @@ class ClipPlan:
     eval_minutes: float = 5.0
     num_eval: int = 48
     precision: str = "fp32"
-    """bf16 where the processor multiplies it faster."""
+    """bf16 if the processor multiplies it faster."""
     storage: str = "bf16"
-    """How the last model's matrices are written, a key of `scripts.assets.models.gui_and_video.run.STORED`."""
+    """How the last model's matrices are stored, a key of `scripts.assets.models.gui_and_video.run.STORED`."""
     threads: int = 1
     seed: int = 0
 
@@ -78,7 +78,7 @@ class ClipPlan:
 def load_start(folder: Path) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     """The model and its processor, with the tags as tokens of their own.
 
-    A new token starts as the mean of the tokens that spelt it before.
+    A new token starts as the mean of the tokens that it was spelt with.
     """
     processor = AutoProcessor.from_pretrained(folder)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
@@ -116,7 +116,7 @@ class ClipWatch(Watch):
 
 
 def eval_clips(pool: Pool, count: int, seed: int) -> list[tuple[Clip, Question]]:
-    """One question each about `count` clips, the same ones for the same seed."""
+    """One question per clip about `count` clips, the same ones for the same seed."""
     rng = random.Random(f"eval-{seed}")
     clips = [draw_clip(pool, rng) for _ in range(count)]
     return [(clip, rng.choice(clip.questions)) for clip in clips]
@@ -194,7 +194,7 @@ def _generate(model: Any, processor: Any, asked: Sequence[tuple[Clip, Question]]
 def warm_up_on_clips(plan: ClipPlan) -> None:
     """Train from `plan.start` and write checkpoints and the log to `plan.out`.
 
-    Without steps the start is only written anew, as `plan.storage` says.
+    Without steps the start is only written again, as `plan.storage` says.
     """
     keep_freed_memory()
     torch.set_num_threads(plan.threads)
@@ -240,7 +240,7 @@ def warm_up_on_clips(plan: ClipPlan) -> None:
 
 
 def write_final(plan: ClipPlan, model: Any, processor: Any) -> None:
-    """`plan.out`/model: the weights as `plan.storage` says, and how to ask the model."""
+    """`plan.out`/model: the weights as `plan.storage` says, and how to prompt the model."""
     final = plan.out / "model"
     save_model(model, final, plan.storage)
     processor.save_pretrained(final)

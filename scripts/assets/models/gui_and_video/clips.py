@@ -32,12 +32,12 @@ TRACK_PROMPT = "Track: {sentence}"
 """Asks for the prediction alone."""
 SAMPLED = tuple(range(0, NUM_FRAMES, FRAMES_A_STEP))
 JITTER_PX = 4
-"""Thinking boxes are off by up to so much, so that the prediction has something to correct."""
+"""Greatest error of thinking boxes, so that the prediction has something to correct."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Sampled frames of a clip and what may be asked of it."""
+    """Sampled frames of a clip and its questions."""
 
     frames: np.ndarray
     """uint8 [n, H, W, 3]"""
@@ -69,7 +69,7 @@ def sampled_boxes(question: Question) -> np.ndarray:
 def video_patches(
     frames: np.ndarray, processor: Qwen2_5_VLProcessor
 ) -> tuple[Tensor, tuple[int, int, int]]:
-    """What the video processor makes of frames that need no resizing, only faster."""
+    """The video processor's output for frames that need no resizing, computed faster."""
     videos = processor.video_processor
     size, merge, depth = videos.patch_size, videos.merge_size, videos.temporal_patch_size
     mean = np.asarray(videos.image_mean, dtype=np.float32)
@@ -135,7 +135,7 @@ class ClipCollator(TurnCollator):
             np.repeat(np.arange(rows), columns), T
         )
         positions[2, start : start + count] = start + np.tile(np.arange(columns), T * rows)
-        # Text goes on after the frame's side, not after the time, in transformers 5.
+        # In transformers 5, text positions continue after the frame's side, not after the time.
         after = start + max(rows, columns)
         positions[:, start + count :] = after + np.arange(len(self.tail))
         after += len(self.tail)
@@ -181,7 +181,7 @@ class ClipCollator(TurnCollator):
             text = answer[begin:end]
             if answer[:begin].count("[") != answer[:begin].count("]"):
                 cover = covers[entry % len(covers)]
-                # The first digit of a number is seen, the second half known from it.
+                # The first digit of a number must be seen, the second is half known from it.
                 share = 1.0 if answer[begin - 1] in "[," else 0.3
                 looks.append((start + place - 1, share, cover))
             elif begin < answer.index("</time>") and text.isdigit():

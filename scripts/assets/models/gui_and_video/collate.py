@@ -21,7 +21,7 @@ def format_box(box: Sequence[int]) -> str:
 
 
 def patchify(pixels: Pixels, processor: Qwen2_5_VLProcessor) -> tuple[Tensor, tuple[int, int]]:
-    """What the image processor makes of a screenshot that needs no resizing, only faster."""
+    """The image processor's output for a screenshot that needs no resizing, computed faster."""
     images = processor.image_processor
     size, merge = images.patch_size, images.merge_size
     mean = np.asarray(images.image_mean, dtype=np.float32)
@@ -41,7 +41,7 @@ class TurnCollator:
     """Packs the questions about one screenshot behind one copy of its image tokens.
 
     Each question sees the image and itself, and its positions start where the image ends:
-    to the model every one of them is the first and only turn, as at inference.
+    to the model each of them is the first and only turn, as at inference.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class TurnCollator:
         words = []
         for target in elements:
             cover = coverage(target.box, grid[0] // merge, grid[1] // merge)
-            # With and without the leading space are different tokens; both stand for the ink.
+            # With and without the leading space are different tokens; both mean the drawn text.
             spelling = target.name if self.random.random() < 0.5 else " " + target.name
             words += [(token, cover) for token in set(self._encode(spelling))]
         return words
@@ -116,7 +116,7 @@ class TurnCollator:
             (CLICK_PROMPT.format(instruction=t.instruction), format_box(t.box), t)
             for t in targets[: self.turns]
         ]
-        # The name of an input field stands beside its box, so it is no caption of the box.
+        # The name of an input field is next to its box, so it is not a caption of the box.
         named = {t.box: t for t in targets if t.name and t.element_type != "input"}
         return image, questions, list(named.values())
 
@@ -167,7 +167,7 @@ class TurnCollator:
         ids = torch.full((size, length), self.pad_id)
         labels = torch.full((size, length), IGNORED)
         positions = torch.zeros((3, size, length), dtype=torch.long)
-        # Padding is a question of its own that nobody reads.
+        # Padding is a question of its own that no loss reads.
         owner = torch.full((size, length), -1)
         index, shares, covers = [], [], []
         for row, sequence in enumerate(sequences):

@@ -13,7 +13,7 @@ Pixels = np.ndarray
 
 @dataclass(frozen=True)
 class Target:
-    """One element that may be asked for; `box` in pixels, xyxy."""
+    """One element that a question may be about; `box` in pixels, xyxy."""
 
     instruction: str
     box: tuple[int, int, int, int]
@@ -24,7 +24,7 @@ class Target:
 
 @dataclass(frozen=True)
 class ScreenTargets:
-    """One screenshot and all that may be asked about it."""
+    """One screenshot and its elements."""
 
     image: str
     targets: tuple[Target, ...]
@@ -74,7 +74,7 @@ def recolour(pixels: Pixels, rng: random.Random) -> Pixels:
 def crop(
     pixels: Pixels, targets: list[Target], rng: random.Random, step: int = 28
 ) -> tuple[Pixels, list[Target]]:
-    """Cut a window whose sides are multiples of `step` at any pixel; keep whole elements."""
+    """Crop a window whose sides are multiples of `step` at any pixel; keep whole elements."""
     height, width = pixels.shape[:2]
     new_height = height - step * rng.randint(0, 4)
     new_width = width - step * rng.randint(0, 3)
@@ -93,7 +93,7 @@ def augment(
 ) -> tuple[Pixels, list[Target]]:
     """Crop and recolour with probability `strength`, dropping what would no longer be true."""
     if rng.random() < strength:
-        # A place on the page ("the top right button") changes when the page is cut.
+        # A place on the page ("the top right button") changes when the page is cropped.
         places = [target for target in targets if target.kind != "region"]
         cut_pixels, kept = crop(pixels, places, rng)
         if kept:

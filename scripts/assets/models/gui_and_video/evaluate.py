@@ -19,7 +19,7 @@ MAX_NEW_TOKENS = 20
 
 @dataclass
 class HitRates:
-    """Share of answers that hit, in all and by kind, and of answers in the right format."""
+    """Share of answers that hit, overall and by kind, and of answers in the right format."""
 
     total: float
     formatted: float
@@ -37,7 +37,7 @@ def parse_box(text: str) -> tuple[int, ...] | None:
 
 
 def is_hit(answer: Sequence[int] | None, truth: Sequence[int]) -> bool:
-    """Whether the centre of the answered box lies inside the true box."""
+    """Whether the centre of the predicted box is inside the true box."""
     if answer is None:
         return False
     x, y = (answer[0] + answer[2]) / 2, (answer[1] + answer[3]) / 2
@@ -95,7 +95,7 @@ def hit_rates(
     batch_size: int = 32,
     images: ImageCache | None = None,
 ) -> HitRates:
-    """Ask for every element (or an even spread of `limit` of them) and count the hits."""
+    """Query every element (or an even spread of `limit` of them) and count the hits."""
     images = images or ImageCache()
     asked = [(screen.image, target) for screen in screens for target in screen.targets]
     if limit is not None and limit < len(asked):

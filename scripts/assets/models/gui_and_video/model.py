@@ -17,7 +17,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 from scripts.assets.models.gui_and_video.qwen import random_model, small_config
 
 FAST_ATTENTION = "vlrl_warmup"
-# One head of each of these layers is taught where to look (see POINTER_HEAD).
+# One head of each of these layers is trained where to look (see POINTER_HEAD).
 POINTER_LAYERS = (2, 3)
 POINTER_HEAD = 0
 
@@ -124,7 +124,7 @@ def _linear_patch_embed(self: Any, pixels: Tensor) -> Tensor:
 
 
 def use_fast_attention(model: Any) -> None:
-    """Switch a model in memory to the faster attention; what is saved does not change."""
+    """Switch a model in memory to the faster attention; saved weights do not change."""
     AttentionInterface.register(FAST_ATTENTION, fast_attention)
     language_model = model.model.language_model
     for owner in (language_model, *(layer.self_attn for layer in language_model.layers)):

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL's real class at any size, for a tokenizer that was made here."""
+"""Qwen2.5-VL's real class at any size, for a tokenizer made here."""
 
 from __future__ import annotations
 

@@ -31,12 +31,12 @@ from scripts.assets.models.gui_and_video.trainer import MuonWithAdam, WarmupTrai
 
 VOCABULARY = 704
 STORED = {"bf16": torch.bfloat16, "float8": torch.float8_e4m3fn}
-"""How the matrices of a model may lie on disk."""
+"""How a model's matrices may be stored on disk."""
 
 
 @dataclass
 class WarmupPlan:
-    """Everything that decides a warm-up run."""
+    """The settings of a warm-up run."""
 
     assets: Path
     out: Path
@@ -74,7 +74,7 @@ def save_model(
     """Write config and weights so that a reader never sees half a file.
 
     storage: bf16, or float8: matrices in e4m3, half the bytes at 3 % rounding of a weight.
-    transformers reads either into the dtype that it is asked for.
+    transformers loads either in the requested dtype.
     """
     staging = folder.parent / f".{folder.name}.staging"
     shutil.rmtree(staging, ignore_errors=True)
@@ -120,7 +120,7 @@ class Watch(TrainerCallback):
         plan.out.mkdir(parents=True, exist_ok=True)
 
     def share(self, step: int) -> float:
-        """How much of the run has passed."""
+        """Share of the run that has passed."""
         minutes = (time.monotonic() - self.begun) / 60
         return max(step / self.plan.steps, minutes / self.plan.max_minutes)
 
@@ -138,7 +138,7 @@ class Watch(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Keep the training figures."""
+        """Keep the training metrics."""
         kept = (
             "loss",
             "pointer_loss",
@@ -182,8 +182,8 @@ class Watch(TrainerCallback):
 def cosine(step: int, share: float, *, warmup: int = 50, floor: float = 0.05) -> float:
     """Learning-rate factor: linear warm-up, then half a cosine down to `floor`.
 
-    `share` is how much of the run has passed, in steps or in time, whichever is more: on a
-    shared machine nobody knows beforehand how many steps fit into the time there is.
+    `share` is the share of the run that has passed, in steps or in time, whichever is more: on a
+    shared machine the number of steps that fit into the time is not known beforehand.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -194,7 +194,7 @@ def cosine(step: int, share: float, *, warmup: int = 50, floor: float = 0.05) ->
 def sft_config(
     out: Path, steps: int, batch: int, seed: int, *, precision: str = "bf16"
 ) -> SFTConfig:
-    """TRL's options of a warm-up on CPU; saving and measuring are the watch's."""
+    """TRL's options of a warm-up on CPU; the watch saves and measures."""
     return SFTConfig(
         output_dir=str(out / "trl"),
         max_steps=steps,

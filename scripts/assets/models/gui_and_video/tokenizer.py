@@ -26,7 +26,7 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 
-# What the model is asked at inference, after the image.
+# The prompt at inference, after the image.
 CLICK_PROMPT = "Click: {instruction}"
 
 # Qwen2.5-VL's template without its default system turn: a tiny model has no use for it.
@@ -48,7 +48,7 @@ MAX_PIXELS = 28 * 28 * 1280
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    """Byte-level BPE with Qwen2's splitting rule; digits never merge, special tokens stand last."""
+    """Byte-level BPE with Qwen2's splitting rule; digits never merge, special tokens come last."""
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with two more losses: where to look, and what the ink spells."""
+"""TRL's SFTTrainer with two more losses: where to look, and what the drawn text spells."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,12 +12,12 @@ from scripts.assets.models.gui_and_video.model import TAP
 
 
 class WarmupTrainer(SFTTrainer):
-    """Supervised training with the pointer loss and the word loss beside the answers' own.
+    """Supervised training with the pointer loss and the word loss next to the answers' own.
 
-    The box's digits alone are a faint teacher for a model that starts from random weights.
-    The pointer loss tells two attention heads which image tokens hold the element; the word
-    loss pulls image tokens towards the embeddings of the words drawn in them. Both use what
-    the model has already: nothing is added to it.
+    The box's digits alone are a weak signal for a model that starts from random weights.
+    The pointer loss trains two attention heads to look at the element's image tokens; the word
+    loss pulls image tokens towards the embeddings of the words drawn in them. Neither adds
+    parameters to the model.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ def word_loss(
     cover: Tensor,
     sharpness: float = 14.0,
 ) -> Tensor:
-    """Contrast both ways: which image tokens show this word, and which word they show."""
+    """Contrastive in both directions: which image tokens show this word, and which word they show."""
     if len(words) == 0:
         return image_tokens.sum() * 0.0
     screens = functional.normalize(image_tokens.float(), dim=-1).split(counts.tolist())

@@ -39,7 +39,7 @@ def colours(images: Tensor, strength: float) -> Tensor:
 
 
 def soften(images: Tensor, share: float) -> Tensor:
-    """Blur some of them and put noise on all, as a decoder does."""
+    """Blur some of them and add noise to all, as a decoder does."""
     blurred = gaussian_blur(images, [3, 3], [float(torch.empty(()).uniform_(0.3, 1.0))])
     chosen = (torch.rand(len(images), 1, 1, 1) < share).float()
     images = chosen * blurred + (1 - chosen) * images

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Clock:
-    """Counts from its making."""
+    """Counts from its creation."""
 
     minutes: float
     warmup: float = 0.03

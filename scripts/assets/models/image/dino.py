@@ -114,7 +114,7 @@ def train_dino(images: Tensor, clock: Clock, *, batch: int, lr: float, log: Any)
 
 
 def processor() -> BitImageProcessor:
-    """What the checkpoint says about sizes and normalisation."""
+    """The checkpoint's sizes and normalisation."""
     return BitImageProcessor(
         size={"shortest_edge": SIZE_PX},
         crop_size={"height": SIZE_PX, "width": SIZE_PX},

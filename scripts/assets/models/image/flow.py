@@ -70,7 +70,7 @@ def train_flow(
 
 
 def flow_loss(pipeline: Any, texts: Sequence[str], latents: Tensor, shift: float) -> Tensor:
-    """Mean squared error of the velocity at one noise level an image."""
+    """Mean squared error of the velocity at one noise level per image."""
     context, _, pooled, _ = pipeline.encode_prompt(
         list(texts),
         None,

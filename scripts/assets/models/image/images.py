@@ -29,12 +29,12 @@ class Captioned:
 
 
 def base_images(assets: Path, size_px: int, second_style: float = 0.0) -> Captioned:
-    """The first style and the words, training prompts alone.
+    """The first style and the words, training prompts only.
 
-    Concepts whose second style is held back (new_concepts.jsonl) are shown in every second colour.
+    Concepts whose second style is held out (new_concepts.jsonl) are shown in every second colour.
 
-    second_style: share of the training prompts' images that are shown in the second style. What
-    a model never draws, reinforcement learning cannot make it draw more often.
+    second_style: share of the training prompts' images that are shown in the second style.
+    Reinforcement learning cannot make a model draw more often what it never draws.
     """
     trained = _rows(assets / "train.jsonl")
     rows = trained + [
@@ -74,7 +74,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def sprite(folder: Path, row: dict[str, str]) -> Image.Image:
-    """What a row's caption says, drawn in the style of `folder`."""
+    """The image of a row's caption in the style of `folder`."""
     slug = row["id"].rpartition("--")[0]
     with Image.open(folder / f"{slug}.png") as drawn:
         return compose(drawn, row["colour"])

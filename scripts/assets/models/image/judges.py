@@ -63,7 +63,7 @@ def train_classifier(
 
 
 def processor() -> BitImageProcessor:
-    """What the checkpoints say about sizes and normalisation."""
+    """The checkpoints' sizes and normalisation."""
     return BitImageProcessor(
         do_center_crop=False,
         size={"height": SIZE_PX, "width": SIZE_PX},

@@ -1,6 +1,6 @@
-"""A small CLIP that scores images for a caption, trained as PickScore was, on picked ones.
+"""A small CLIP that scores images for a caption, trained like PickScore on preferred images.
 
-pairs ──> images, captions ──> both towers ──> of two images the picked one is nearer
+pairs ──> images, captions ──> both towers ──> of two images the preferred one is nearer
                                           └──> of all captions an image's own is nearest
 """
 
@@ -24,7 +24,7 @@ from scripts.assets.models.image.tokenizers import clip_tokenizer
 
 SIZE_PX, PATCH_PX, MAX_TOKENS, VOCAB_SIZE = 64, 8, 24, 900
 MAX_SCALE = 100.0
-"""CLIP's own limit on what multiplies cosines."""
+"""CLIP's own limit of the logit scale."""
 TOWER = {"hidden_size": 96, "intermediate_size": 288, "num_attention_heads": 3}
 
 
@@ -61,7 +61,7 @@ def learn_picks(
     lr: float,
     log: TextIO,
 ) -> None:
-    """Train `model` on pairs drawn without end, until the clock stops."""
+    """Train `model` on an endless stream of pairs, until the clock stops."""
     optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.05)
     model.train()
     num_steps = 0
@@ -153,7 +153,7 @@ def accuracy(
 
 
 def _pixels(images: Sequence[Image.Image], processor: CLIPProcessor) -> Tensor:
-    """What the processor makes of options that need no resizing, only faster; [N, 3, S, S]."""
+    """The processor's output for images that need no resizing, computed faster; [N, 3, S, S]."""
     options: Any = processor.image_processor
     values = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     mean, std = (torch.tensor(x) for x in (options.image_mean, options.image_std))

@@ -25,7 +25,7 @@ from scripts.assets.models.image.tokenizers import clip_tokenizer, t5_tokenizer
 
 @dataclass(frozen=True)
 class PipelineSize:
-    """What makes the pipeline small; the defaults are the embedded model's."""
+    """Sizes of the pipeline; the defaults are the embedded model's."""
 
     image_px: int = 64
     latent_channels: int = 16

@@ -1,4 +1,4 @@
-"""Small CLIP and T5 tokenizers, made of the captions themselves."""
+"""Small CLIP and T5 tokenizers, trained on the captions themselves."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ VOCAB_SIZE = 640
 
 
 def judge_processor(texts: list[str]) -> Qwen2_5_VLProcessor:
-    """A tokenizer that holds yes and no, whatever else; images of 64 px pass unchanged."""
-    # Repeated until the merges of these words are certain to be learnt.
+    """A tokenizer that certainly has yes and no; images of 64 px pass unchanged."""
+    # Repeated, so that the merges of these words are certain to be learnt.
     words = [text for word in ("yes", "no", "Yes", "No") for text in (word, f" {word}") * 2000]
     tokenizer = train_tokenizer([*texts, *words], VOCAB_SIZE)
     size = {"shortest_edge": 32 * 32, "longest_edge": 256 * 256}

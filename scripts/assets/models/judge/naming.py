@@ -1,6 +1,6 @@
-"""Before it judges, the embedded judge learns to say what an image shows, token by token.
+"""Before it judges, the embedded judge learns to caption images, token by token.
 
-A yes or no says one bit about a pair; a caption says which of 200 things it is. Without this
+A yes or no carries one bit about a pair; a caption says which of 200 objects it is. Without this
 start the words of captions would have to be learnt from those single bits.
 """
 
@@ -79,7 +79,7 @@ def _loss(
     merge: int,
     shade: tuple[float, float],
 ) -> Tensor:
-    """Mean over all tokens of some captions; `shade` is a light change that keeps them true."""
+    """Mean over all tokens of some captions; `shade` is a slight change of colour that keeps them true."""
     row = padded(asks)
     places, targets = row.answer_places(asks)
     pixels, grid, shown = gathered(row.images, patches, merge)

@@ -2,7 +2,7 @@
 
 Loss: cross-entropy and dice of the occupancy (dice as TRELLIS, arXiv 2412.01506) plus 0.25 times
 the commitment. Codes move by a running mean of the latents they serve (van den Oord et al., arXiv
-1711.00937, appendix A.1); one that nobody uses is put where some latent lies.
+1711.00937, appendix A.1); an unused one is moved to some latent.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def draw_batch(shapes: Tensor, batch: int) -> Tensor:
 
 
 def perplexity(codes: Tensor, num_codes: int) -> float:
-    """exp of the entropy of the codes' use: how many codes are really used."""
+    """exp of the entropy of the codes' usage: the effective number of codes."""
     share = torch.bincount(codes.flatten(), minlength=num_codes).double()
     share = share[share > 0] / share.sum()
     return math.exp(float(-(share * share.log()).sum()))

@@ -26,7 +26,7 @@ INSTRUCTION = "Now the details."
 
 @dataclass(frozen=True)
 class Lesson:
-    """One shape, seen straight and mirrored."""
+    """One shape, as it is and mirrored."""
 
     row: dict[str, Any]
     rough: Tensor
@@ -36,7 +36,7 @@ class Lesson:
 
 
 def plan_words(row: dict[str, Any]) -> str:
-    """The plan: what a shape measures, in eighths of its longest side."""
+    """The plan: a shape's dimensions, in eighths of its longest side."""
     width, depth, height = row["extent"]
     return f"Width {width}, depth {depth}, height {height}."
 
@@ -79,7 +79,7 @@ class Writer:
         self.start, self.end = first_code + num_codes, first_code + num_codes + 1
 
     def row(self, lesson: Lesson, mirrored: int) -> tuple[list[int], list[bool]]:
-        """Tokens, and which of them are learnt: words, start and codes, not what is given."""
+        """Tokens, and which of them are learnt: words, start and codes, not the prompt."""
         head = self.processor.apply_chat_template(
             [{"role": "user", "content": [{"type": "text", "text": lesson.row["caption"]}]}],
             tokenize=False,

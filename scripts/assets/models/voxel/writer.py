@@ -30,7 +30,7 @@ def new_processor(texts: Sequence[str], num_codes: int) -> Any:
 
 
 def new_model(tokenizer: Any, seed: int) -> Qwen2_5_VLForConditionalGeneration:
-    """Random weights. The vision tower is as small as can be: nothing here ever looks."""
+    """Random weights. The vision tower is as small as possible: it is never used."""
     text = {
         "hidden_size": HIDDEN,
         "intermediate_size": 512,
@@ -64,8 +64,8 @@ def train_writer(
 ) -> None:
     """Cross-entropy of words and codes; every other lesson is mirrored.
 
-    code_noise: share of the codes that are read as some other code, so that a few hundred shapes
-    cannot be learnt by heart from their beginnings.
+    code_noise: share of the input codes that are replaced by others, so that a few hundred shapes
+    cannot be memorised from their first codes.
     """
     rows = [[writer.row(lesson, mirrored) for mirrored in range(2)] for lesson in lessons]
     kept_out = [writer.row(lesson, 0) for lesson in held_out]
@@ -108,7 +108,7 @@ def loss_of(
 ) -> torch.Tensor:
     """Mean cross-entropy of what is learnt in some rows, nats.
 
-    noise: first code, number of codes, and the share of codes that are misread.
+    noise: first code, number of codes, and the share of codes that are replaced.
     """
     ids, mask, labels = batch_of(rows, pad_id)
     first, num, share = noise
