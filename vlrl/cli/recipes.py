@@ -8,7 +8,6 @@ from pathlib import Path
 from vlrl.config.shipped import find, nearest, shipped_files
 from vlrl.errors import ConfigError
 
-
 SCHEMA_LINE = "# yaml-language-server:"
 
 
