@@ -195,4 +195,4 @@ def test_a_value_outside_the_range_is_an_error():
 
     reward = FunctionReward("too_much", too_much.vlrl_reward, {})
     with pytest.raises(RewardError, match=r"'too_much' gave 2\.0 for sample 's0'"):
-        reward(rollouts())
+        score(reward, rollouts())

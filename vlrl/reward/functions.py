@@ -10,19 +10,15 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from vlrl.errors import ConfigError, RewardError, did_you_mean
+from vlrl.errors import ConfigError, did_you_mean
 from vlrl.protocols import Reward
 from vlrl.types import Rollout, Score
-
-TOLERANCE = 1e-9
-"""How far rounding may take a value out of its declared range."""
 
 
 class FunctionReward(Reward):
@@ -40,10 +36,10 @@ class FunctionReward(Reward):
         return [self.spec.function(rollout, **self.given_options) for rollout in rollouts]
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score per rollout, in order; raises RewardError on a value outside the range."""
-        values = self.values(rollouts)
+        """One score per rollout, in order."""
         return [
-            self._score(rollout, value) for rollout, value in zip(rollouts, values, strict=True)
+            Score(None) if value is None else Score(float(value), {self.name: float(value)})
+            for value in self.values(rollouts)
         ]
 
     def same_as(self, other: Reward) -> bool:
@@ -53,18 +49,6 @@ class FunctionReward(Reward):
             and self.spec == other.spec
             and self.given_options == other.given_options
         )
-
-    def _score(self, rollout: Rollout, value: float | None) -> Score:
-        if value is None:
-            return Score(None)
-        value = float(value)
-        low, high = self.range
-        if math.isnan(value) or not low - TOLERANCE <= value <= high + TOLERANCE:
-            raise RewardError(
-                f"reward {self.name!r} gave {value} for sample {rollout.sample.id!r}; "
-                f"it declares the range [{low:g}, {high:g}]"
-            )
-        return Score(value, {self.name: value})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from numbers import Real
 
 from pydantic import BaseModel
 
@@ -21,6 +23,8 @@ from vlrl.reward.parts import walk
 from vlrl.types import Rollout, Score
 
 NODE_KEYS = ("weight", "label")
+TOLERANCE = 1e-6
+"""How far rounding may take a value out of its declared range, relative to the larger end."""
 
 
 def build_reward(node: object, where: str = "reward") -> Reward:
@@ -92,8 +96,35 @@ def score(reward: Reward, rollouts: Sequence[Rollout]) -> list[Score]:
         raise RewardError(
             f"reward {reward.name!r} failed: {type(error).__name__}: {error}"
         ) from error
+    check_scores(reward, rollouts, scores)
+    return scores
+
+
+def check_scores(reward: Reward, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
+    """Raise RewardError, with the reward's name and the sample, for a score that cannot be used.
+
+    One per rollout; a value is a finite number in the declared range, and so is that of a stage
+    finite. Nothing that a policy learns from comes past this check.
+    """
     if len(scores) != len(rollouts):
         raise RewardError(
             f"reward {reward.name!r} gave {len(scores)} scores for {len(rollouts)} rollouts"
         )
-    return scores
+    low, high = reward.range
+    slack = TOLERANCE * max(
+        1.0, abs(low) if isfinite(low) else 0.0, abs(high) if isfinite(high) else 0.0
+    )
+    for rollout, one in zip(rollouts, scores, strict=True):
+        found = [value for value in (one.value, *one.stages) if value is not None]
+        wrong = next((value for value in found if not _is_number(value)), None)
+        if wrong is None and one.value is not None and not low - slack <= one.value <= high + slack:
+            wrong = one.value
+        if wrong is not None:
+            raise RewardError(
+                f"reward {reward.name!r} gave {wrong} for sample {rollout.sample.id!r}; a reward "
+                f"is a finite number, and it declares the range [{low:g}, {high:g}]"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
