@@ -50,10 +50,10 @@ def test_answers_have_the_asked_form(folder: Path) -> None:
             expected = policy.codec.decode(torch.tensor([codes]))[0].numpy()
             assert np.array_equal(stage.occupancy, expected)
         assert rollout.num_actions == int(trajectory.mask[row].sum())
-    # Dictated tokens are there, and are no actions.
-    dictated = trajectory.present & ~trajectory.mask
-    assert dictated.any()
-    assert not trajectory.logp[dictated].any()
+    # Forced tokens are there, and are not actions.
+    forced = trajectory.present & ~trajectory.mask
+    assert forced.any()
+    assert not trajectory.logp[forced].any()
     assert set(trajectory.kind[trajectory.mask].tolist()) == {WORDS, CODES}
     words = trajectory.tokens[trajectory.mask & (trajectory.kind == WORDS)]
     assert not torch.isin(words, policy.module.no_words).any()
