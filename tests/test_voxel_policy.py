@@ -51,9 +51,9 @@ def test_answers_have_the_asked_form(folder: Path) -> None:
             assert np.array_equal(stage.occupancy, expected)
         assert rollout.num_actions == int(trajectory.mask[row].sum())
     # Forced tokens are there, and are not actions.
-    dictated = trajectory.present & ~trajectory.mask
-    assert dictated.any()
-    assert not trajectory.logp[dictated].any()
+    forced = trajectory.present & ~trajectory.mask
+    assert forced.any()
+    assert not trajectory.logp[forced].any()
     assert set(trajectory.kind[trajectory.mask].tolist()) == {WORDS, CODES}
     words = trajectory.tokens[trajectory.mask & (trajectory.kind == WORDS)]
     assert not torch.isin(words, policy.module.no_words).any()
@@ -71,7 +71,7 @@ def test_one_stage_and_no_words(folder: Path) -> None:
 def test_words_that_never_end_are_ended(folder: Path) -> None:
     policy = make_voxel_policy(folder)
     with torch.no_grad():
-        # The start token becomes almost impossible.
+        # The start becomes all but impossible.
         policy.module.core.lm_head.weight[policy.mesh.start] = 0
     _, trajectory = policy.sample(samples(), 4, seed=1)
     words = (trajectory.kind == WORDS) & trajectory.mask
@@ -160,7 +160,7 @@ def test_a_row_does_not_depend_on_its_neighbours(folder: Path) -> None:
 
 
 def test_chunks_add_up(folder: Path) -> None:
-    """The same log-probs for any rows per forward pass."""
+    """The same log-probs whatever the rows of a forward pass."""
     policy = make_voxel_policy(folder)
     _, trajectory = policy.sample(samples(), 4, seed=2)
     whole = policy.evaluate(trajectory).logp.detach()

@@ -24,7 +24,8 @@ from vlrl.mesh.store import save_shapes
 from vlrl.mesh.voxelise import Voxels
 from vlrl.registry import REGISTRY
 from vlrl.reward.functions import reward_function
-from vlrl.reward.tree import build_reward, score
+from vlrl.reward.tree import build_reward
+from vlrl.reward.tree import score as run_tree
 from vlrl.tasks.text_to_3d import ShapeTarget, TextTo3D
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
 from vlrl.types import Finish, Rollout, Sample
@@ -326,4 +327,4 @@ def test_the_same_codes_give_the_same_images() -> None:
 def test_a_judge_that_says_nan_stops_the_run() -> None:
     sys.modules["this_test"].confused = lambda rollout: math.nan
     with pytest.raises(RewardError, match="gave nan"):
-        score(build_reward({"use": "this_test:confused"}), [rollout(boxes(), None)])
+        run_tree(build_reward({"use": "this_test:confused"}), [rollout(boxes(), None)])

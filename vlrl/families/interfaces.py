@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Self
 
     import torch
@@ -153,7 +154,7 @@ class VisionLanguageModel(Protocol):
     def get_output_embeddings(self) -> nn.Linear:
         """The language head."""
 
-    def save_pretrained(self, folder: Any, /, **options: Any) -> object:
+    def save_pretrained(self, folder: str | Path, /, **options: Any) -> object:
         """Write the files that `from_pretrained` reads."""
 
 
@@ -209,7 +210,7 @@ class FlowTransformer(Protocol):
 
     config: Mapping[str, Any]
 
-    def save_pretrained(self, folder: Any, /, **options: Any) -> object:
+    def save_pretrained(self, folder: str | Path, /, **options: Any) -> object:
         """Write the files that `from_pretrained` reads."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class VoxelStage:
     words: str
     codes: tuple[int, ...]
     """Exactly as many as an object has; empty if there is no object."""
-    occupancy: Any
+    occupancy: np.ndarray
     """The decoded voxels, bool [R, R, R]; all empty if there is no object."""
     fault: str = ""
     """What was wrong with the codes; empty if nothing was."""

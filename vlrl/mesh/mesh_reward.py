@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from vlrl.mesh.voxelise import Voxels
 from vlrl.types import Rollout
 
 OBJECT = ("shape",)
@@ -19,6 +18,6 @@ def grid_of(rollout: Rollout) -> np.ndarray | None:
     return rollout.parsed.occupancy
 
 
-def reference_of(rollout: Rollout) -> Any:
+def reference_of(rollout: Rollout) -> Voxels | None:
     """The reference's voxels (occupancy and colours); None if the sample has no reference."""
     return rollout.sample.target.shape
