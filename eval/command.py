@@ -1,4 +1,4 @@
-"""`vlrl eval` and `deepspeed scripts/evaluate.py`: a model, an endpoint or given answers."""
+"""`vlrl eval` and `deepspeed scripts/evaluate.py`: a model, an endpoint or precomputed answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Any OpenAI-compatible endpoint (vLLM, SGLang, ...) as the model that is asked.
+"""Any OpenAI-compatible endpoint (vLLM, SGLang, ...) as the model to evaluate.
 
 The image is resized here as the profile says, so that the server's own resizing changes nothing
-and coordinates are in a known frame. A call that fails in the end is a reply with its error.
+and coordinates are in a known frame. A call that fails for good is a reply with its error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vlrl.http.client import CallError, Client
 
 @dataclass(frozen=True)
 class EndpointOptions:
-    """How an endpoint is asked."""
+    """How an endpoint is called."""
 
     url: str
     """Base address, e.g. http://127.0.0.1:8000/v1."""
@@ -35,19 +35,19 @@ class EndpointOptions:
     """The prompt, with {instruction}."""
     max_tokens: int = 256
     temperature: float = 0.7
-    """Of sampled answers (votes); greedy ones have 0."""
+    """Temperature of sampled answers (votes); greedy ones have 0."""
     concurrency: int = 8
     timeout_s: float = 120.0
     max_tries: int = 4
     wait_s: float = 1.0
-    """Before the second try; doubled before each further one."""
+    """Pause before the second try; doubled before each further one."""
     api_key: str | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
 
 
 class Endpoint:
-    """Asks over HTTP, several calls at once; close it, or use it as a context."""
+    """A model over HTTP, several calls at once; close it, or use it as a context manager."""
 
     def __init__(
         self,
@@ -78,12 +78,12 @@ class Endpoint:
         self.close()
 
     def close(self) -> None:
-        """End the calls and the connections."""
+        """Close the calls and the connections."""
         self._pool.shutdown(cancel_futures=True)
         self._client.close()
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply]:
-        """One reply an ask, in order; up to `concurrency` calls are under way at once."""
+        """One reply per ask, in order; up to `concurrency` calls are in flight at once."""
         return list(self._pool.map(self._answer, asks))
 
     def _answer(self, ask: Ask) -> Reply:
@@ -122,14 +122,14 @@ class Endpoint:
 
 
 def host_of(url: str) -> str:
-    """The host of an endpoint's address; raises ConfigError for what nobody can be asked at."""
+    """The host of an endpoint's address; raises ConfigError for an unusable one."""
     try:
         address = httpx2.URL(url)
         host, port = address.host, address.port
         # The resolver would refuse an empty or too long part of a name with a UnicodeError.
         host.encode("idna")
     except (httpx2.InvalidURL, UnicodeError) as error:
-        raise ConfigError(f"--endpoint {url!r} is no http address: {error}") from error
+        raise ConfigError(f"--endpoint {url!r} is not an http address: {error}") from error
     if address.scheme not in ("http", "https") or not host:
         raise ConfigError(
             f"--endpoint is an http address such as http://127.0.0.1:8000/v1, not {url!r}"
@@ -140,7 +140,7 @@ def host_of(url: str) -> str:
 
 
 def data_url(ask: Ask, resized: Frame) -> str:
-    """The image, or its window, as the model shall see it: a PNG in a data URL."""
+    """The image, or its window, as the model is to see it: a PNG in a data URL."""
     with Image.open(ask.item.image) as opened:
         image = opened.convert("RGB")
     if ask.crop is not None:

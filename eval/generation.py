@@ -13,7 +13,7 @@ from vlrl.types import Rollout, Sample
 def answers(
     policy: Policy, task: Task, samples: Sequence[Sample], *, batch_size: int, seed: int | None
 ) -> list[Rollout]:
-    """One parsed answer a sample; greedy where there is no seed."""
+    """One parsed answer per sample; greedy where there is no seed."""
     found: list[Rollout] = []
     policy.prepare(samples)
     for start in range(0, len(samples), batch_size):

@@ -1,4 +1,4 @@
-"""What checkpoints that are asked on this machine have in common."""
+"""What checkpoints that run on this machine have in common."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class ViewTask(Protocol):
 
 
 def set_distances(task: ViewTask, rollouts: Sequence[Rollout], embed: Embed) -> dict[str, float]:
-    """FID and KID of all answers' views against all references' views, drawn alike.
+    """FID and KID of all answers' views against all references' views, rendered alike.
 
     Answers that could not be read, or are empty, count as white images. DataError where fewer
     than two samples have a reference.

@@ -74,7 +74,7 @@ Options = TypeVar("Options", bound=EvalOptions)
 
 
 def completed(options: Options, recipe: Recipe, max_new_tokens: int) -> Options:
-    """The options, with what the model's vlrl.json says in place of those that are not given."""
+    """The options, with the model's vlrl.json in place of those that are not given."""
     usual: dict[str, Any] = dict(recipe)
     usual["max_new_tokens"] = recipe.max_new_tokens or max_new_tokens
     lacking = {name for name, value in options if value is None}

@@ -25,7 +25,7 @@ def write_summary(out: Path, summary: Mapping[str, Any], text: str, lines: str) 
 
 
 def grid(header: Sequence[str], lines: Sequence[Sequence[str]], num_left: int = 1) -> str:
-    """A Markdown table with aligned columns, the first `num_left` to the left."""
+    """A Markdown table with aligned columns, the first `num_left` left-aligned."""
     rows = (header, *lines)
     widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(header))]
 

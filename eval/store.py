@@ -1,4 +1,4 @@
-"""Answers on disk, appended as they come, so that a killed run goes on where it was.
+"""Answers on disk, appended as they come, so that a killed run resumes where it was.
 
 Each rank appends to `answers.rank<r>.jsonl`; a resumed run reads them all, whatever the number of
 ranks then and now. `run.json` keeps what the answers depend on: another setting is another run.
@@ -25,7 +25,7 @@ class Store:
         self.path = folder / f"answers.rank{rank}.jsonl"
 
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Begin, or go on with the same settings; ConfigError names one that differs."""
+        """Start, or resume with the same settings; ConfigError names one that differs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "run.json"
         # Through JSON, so that tuples and paths compare as they will be read.
@@ -65,6 +65,6 @@ class Store:
                 yield row
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines and hand them to the system, so that a kill loses none of them."""
+        """Add lines and flush them, so that a kill loses none of them."""
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

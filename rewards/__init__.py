@@ -1,1 +1,1 @@
-"""Rewards, one idea a file; each is found through its row in `vlrl.registry`."""
+"""Rewards, one idea per file; each is found through its row in `vlrl.registry`."""

@@ -1,4 +1,4 @@
-"""A reward that a reward server gives (`vlrl serve-rewards`, docs/reward_server.md)."""
+"""A reward that a reward server computes (`vlrl serve-rewards`, docs/reward_server.md)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NUM_IDS_SHOWN = 8
 
 
 class RemoteOptions(Section):
-    """How a served reward is asked."""
+    """How a served reward is called."""
 
     url: str = Field("http://127.0.0.1:8088", pattern="^https?://[^/]")
     reward: str | None = None
@@ -60,14 +60,14 @@ class RemoteOptions(Section):
     token_env: str | None = None
     """Environment variable that holds the server's token."""
     timeout_s: float = Field(300.0, gt=0)
-    """For one try; the first call may have to wait for the server to load a model."""
+    """Per try; the first call may have to wait for the server to load a model."""
     max_tries: PositiveInt = 4
     backoff_s: NonNegativeFloat = 1.0
-    """Before the second try; doubled before each further one, give or take a half."""
+    """Pause before the second try; doubled before each further one, give or take a half."""
     batch_size: PositiveInt = 32
-    """Rollouts a request; a group is never split, so a larger group makes a larger request."""
+    """Rollouts per request; a group is never split, so a larger group makes a larger request."""
     concurrency: PositiveInt = 4
-    """Requests under way at once."""
+    """Requests in flight at once."""
     failure_budget: NonNegativeInt = 0
     """Rollouts that this process may leave without a score ("does not apply") before it stops."""
 
@@ -129,7 +129,7 @@ class Remote(Reward):
         self._served: tuple[str, Health] | None = None
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order; raises RewardError that names the server and samples."""
+        """One score per rollout, in order; raises RewardError that names the server and samples."""
         if not rollouts:
             return []
         try:
@@ -147,16 +147,16 @@ class Remote(Reward):
             for rows, answer in zip(requests, answers, strict=True):
                 scores.update(zip(rows, answer.result(), strict=True))
         finally:
-            # After an error nobody waits for the other requests: the run is about to stop.
+            # After an error the other requests are not awaited: the run is about to stop.
             pool.shutdown(wait=False, cancel_futures=True)
         return [self._named(scores[i]) for i in range(len(rollouts))]
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _known(self) -> tuple[str, Health]:
-        """The reward's name and the server's limits, asked once; raises RewardError on a misfit."""
+        """The reward's name and the server's limits, fetched once; RewardError on a misfit."""
         if self._served is None:
             body = self._ask("GET", "/health")
             try:
@@ -288,7 +288,7 @@ def _requests(rollouts: Sequence[Rollout], batch_size: int) -> Iterator[list[int
 
 
 def _problem_of(response: httpx2.Response) -> Problem:
-    """What an error answer says; another program's answer has no kind."""
+    """What an error response says; another program's response has no kind."""
     try:
         said: Any = response.json()["error"]
         kind, message = str(said["kind"]), str(said["message"])

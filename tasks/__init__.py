@@ -1,1 +1,1 @@
-"""Tasks: data, the reading of answers and the figures that judge them."""
+"""Tasks: data, the reading of answers and the metrics that judge them."""

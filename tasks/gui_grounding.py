@@ -31,12 +31,12 @@ from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 log = logging.getLogger(__name__)
 NUM_CHECKED = 31
-"""Sizes of images of which the policy's resizing is compared with the task's, and the largest."""
+"""Image sizes on which the resizing of policy and task is compared, besides the largest."""
 
 
 @dataclass(frozen=True)
 class GuiTarget:
-    """What is to be found; the box is in pixels of the original image."""
+    """The target; the box is in pixels of the original image."""
 
     box: Box
     kind: str = ""
@@ -44,9 +44,9 @@ class GuiTarget:
     element_type: str = ""
     platform: str = ""
     familiar: str = ""
-    """"familiar" or "new": whether training screens show this element too; "" = not said."""
+    """"familiar" or "new": whether training screens show this element too; "" = unknown."""
     polygon: tuple[Point, ...] | None = None
-    """Corners in order, where the target is no rectangle; `box` then bounds it."""
+    """Corners in order, where the target is not a rectangle; `box` then bounds it."""
 
     def __post_init__(self) -> None:
         if not self.box.is_valid:
@@ -65,7 +65,7 @@ class GuiAnswer:
 
 
 class GuiGrounding(Task):
-    """Data, reading and figures of GUI grounding.
+    """Data, reading and metrics of GUI grounding.
 
     Example: GuiGrounding(GuiGrounding.Options(data={"train": {"path": "train.jsonl"}})).
     """
@@ -78,10 +78,10 @@ class GuiGrounding(Task):
         profile: str = "gui_g2"
         """The coordinate profile: how the model sees images and writes places."""
         min_pixels: int | None = Field(default=None, gt=0)
-        """Least area of the resized image; the profile's where not given."""
+        """Least area of the resized image; default: the profile's."""
         max_pixels: int | None = Field(default=None, gt=0)
         limit: int | None = Field(default=None, gt=0)
-        """At most so many rows of each split, the first ones."""
+        """Number of rows to read of each split, the first ones."""
         on_bad_row: Literal["error", "skip"] = "error"
 
         @field_validator("prompt")
@@ -108,7 +108,7 @@ class GuiGrounding(Task):
     provides: ClassVar[Mapping[str, str]] = {
         "box": "target.box and parsed.box, vlrl.geometry.boxes.Box or None",
         "points": "parsed.points, tuple of vlrl.geometry.boxes.Point, best candidate first",
-        "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+        "format": "parsed.well_formed, bool: the answer is exactly in the requested format",
     }
 
     def __init__(self, options: GuiGrounding.Options) -> None:
@@ -305,6 +305,6 @@ def _size_ratio(rollout: Rollout) -> float:
     if box is None:
         return math.nan
     true: Box = rollout.sample.target.box
-    # Side by side: the area of a box near the float limit would overflow.
+    # Side by side of the box: the area of a box near the float limit would overflow.
     width = math.sqrt((box.x2 - box.x1) / (true.x2 - true.x1))
     return width * math.sqrt((box.y2 - box.y1) / (true.y2 - true.y1))

@@ -57,7 +57,7 @@ class PreferenceJudgement(Task):
 
         data: dict[str, OneOrMore[PreferenceSource]]
         prompt: str = PROMPT
-        """With {first} and {second} where the images go, {caption}, and maybe {criteria}."""
+        """With {first} and {second} where the images go, {caption}, and optionally {criteria}."""
         criteria: str = CRITERIA
         orders: Literal["both", "alternate"] = "both"
         """both: each pair is two samples, one in each order. alternate: one, the orders in turn."""
@@ -69,7 +69,7 @@ class PreferenceJudgement(Task):
                 if prompt.count(mark) != 1:
                     raise ValueError(f"the prompt needs {mark} exactly once")
             if prompt.index("{first}") > prompt.index("{second}"):
-                raise ValueError("{first} stands before {second}")
+                raise ValueError("{first} must come before {second}")
             return prompt
 
     options: Options
@@ -77,7 +77,7 @@ class PreferenceJudgement(Task):
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("well_formed",)}
     drawing = Drawing("pairs")
     provides: ClassVar[Mapping[str, str]] = {
-        "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+        "format": "parsed.well_formed, bool: the answer is exactly in the requested format",
         "verdict": "target.verdict and parsed.verdict, 1 or 2: which of two is better",
     }
 
@@ -124,7 +124,7 @@ class PreferenceJudgement(Task):
         )
 
     def parse(self, sample: Sample, output: object) -> JudgeAnswer | None:
-        """The answer as read; None where there is no verdict in it. Never raises on any text."""
+        """The answer as read; None where it has no verdict. Never raises on any text."""
         if not isinstance(output, str):
             return None
         answer = parse_judge_answer(output)
@@ -146,7 +146,7 @@ class PreferenceJudgement(Task):
         }
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
-        """The pair's kind and the place of the better image."""
+        """The pair's kind and the position of the better image."""
         target: VerdictTarget = sample.target
         groups = {"kind": target.kind, "better": str(target.verdict)}
         return {key: value for key, value in groups.items() if value}

@@ -57,12 +57,12 @@ class ShapeTarget:
 
     @property
     def shape(self) -> Voxels | None:
-        """The reference's voxels, read when first asked for; None without one. DataError."""
+        """The reference's voxels, read on first use; None without one. DataError."""
         return None if self.reference is None else load_shape(self.reference, self.resolution)
 
 
 class ShapeAnswer:
-    """An object; mesh, views and image are made when something first looks at them."""
+    """An object; mesh, views and image are made on first use."""
 
     def __init__(self, stage: VoxelStage, sample: Sample, task: TextTo3D) -> None:
         self.words, self.codes = stage.words, stage.codes
@@ -90,7 +90,7 @@ class ShapeAnswer:
 
 
 class TextTo3D(Task):
-    """Captions, and figures of the objects that answer them.
+    """Captions, and metrics of the objects that answer them.
 
     Example: TextTo3D(TextTo3D.Options(data={"train": {"path": "train.jsonl"}})).
     """
@@ -124,7 +124,7 @@ class TextTo3D(Task):
         "views": "parsed.views, uint8 array [N, H, W, 3]: images around the object",
         "image": "parsed.image, uint8 array [H, W, 3]: all views on one sheet",
         "caption": "target.caption, str: what the object should be",
-        "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+        "format": "parsed.well_formed, bool: the answer is exactly in the requested format",
         "stages": "parsed.stages, the parsed value of every stage of the answer, the last one last",
     }
 
@@ -136,7 +136,7 @@ class TextTo3D(Task):
 
     @cached_property
     def decoder(self) -> ShapeDecoder:
-        """Made when the first object is looked at."""
+        """Made on first use."""
         return make_decoder(self.options.decoder, self.options.decoder_model)
 
     def views_of(self, mesh: ColouredMesh) -> np.ndarray:
@@ -179,9 +179,10 @@ class TextTo3D(Task):
         return stages[-1]
 
     def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
-        """Occupancy IoU, F-score and Chamfer distance to the reference; filled, whole, in form.
+        """Occupancy IoU, F-score and Chamfer distance to the reference; own metrics.
 
-        `f_score`: at 1.5 voxels, between the voxels' centres. `floaters`: share of the voxels
+        iou, f_score, chamfer; filled, floaters, well_formed. `f_score`: at 1.5 voxels, between
+        the voxels' centres. `floaters`: share of the voxels
         outside the largest part. Answers that cannot be read count as empty objects.
         """
         names = ("iou", "f_score", "chamfer", "filled", "floaters", "well_formed")
@@ -213,14 +214,14 @@ class TextTo3D(Task):
     def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
         """References have to be as finely divided as what the policy makes; ConfigError.
 
-        size_seen: voxels a side, twice.
+        size_seen: voxels per side, twice.
         """
         sample = self.samples(split)[0]
         resolution = size_seen(sample)[0]
         shape = sample.target.shape if self._stored(sample) else None
         if shape is not None and shape.occupancy.shape[0] != resolution:
             raise ConfigError(
-                f"sample {sample.id!r}: its reference has {shape.occupancy.shape[0]} voxels a "
+                f"sample {sample.id!r}: its reference has {shape.occupancy.shape[0]} voxels per "
                 f"side, the policy makes {resolution}"
             )
         # Meshes are voxelised as finely as the policy's objects.
@@ -242,7 +243,7 @@ class TextTo3D(Task):
             path = folder / f"codes-{number}.json"
             save_codes(stage.codes, stage.occupancy.shape[0], stage.words, path)
         if answer.mesh.is_empty:
-            return  # no program opens an empty mesh; its codes tell what happened
+            return  # no program opens an empty mesh; its codes show what happened
         save_glb(answer.mesh, folder / "object.glb")
         save_ply(answer.mesh, folder / "object.ply")
         save_obj(answer.mesh, folder / "object.obj")

@@ -34,7 +34,7 @@ class ImageTarget:
     references: tuple[str, ...] = ()
     """Paths of images of the same caption."""
     written: str | None = None
-    """The text that should stand in the image."""
+    """The text that should appear in the image."""
     scene: Mapping[str, Any] | None = None
     """GenEval's description: `tag`, `include` and `exclude`."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class ImageAnswer:
 
 
 class TextToImage(Task):
-    """Prompts, and simple figures of the images that answer them.
+    """Prompts, and simple metrics of the images that answer them.
 
     Example: TextToImage(TextToImage.Options(data={"train": {"path": "train.jsonl"}},
     width_px=64, height_px=64)).
@@ -75,8 +75,8 @@ class TextToImage(Task):
     provides: ClassVar[Mapping[str, str]] = {
         "image": "parsed.image, uint8 array [H, W, 3], sRGB",
         "caption": "target.caption, str: what the image should show",
-        "references": "target.references, paths of images of the same caption, maybe none",
-        "written": "target.written, str or None: the text that should stand in the image",
+        "references": "target.references, paths of images of the same caption, possibly none",
+        "written": "target.written, str or None: the text that should appear in the image",
         "scene": "target.scene, the objects that should be in the image, or None",
     }
 

@@ -45,7 +45,7 @@ Coordinates = Literal["profile", "resized_px", "original_px", "thousand", "unit"
 
 
 class VideoGrounding(Task):
-    """Data, reading and figures of video grounding.
+    """Data, reading and metrics of video grounding.
 
     Example: VideoGrounding(VideoGrounding.Options(data={"train": {"path": "train.jsonl"}})).
     """
@@ -64,24 +64,24 @@ class VideoGrounding(Task):
         start_at: Literal[0, 1] = 0
         """What the first frame or second is called."""
         edges: SpanEdges = "around"
-        """Which native frames an index stands for when spans are scored: those nearest to it, or
+        """Which native frames an index covers when spans are scored: those nearest to it, or
         those `after` it up to the next one (right where events start at sampled frames)."""
         coordinates: Coordinates = "profile"
         """What boxes are written in; `profile`: as the model's family writes them."""
         profile: str = "qwen2_5_vl"
         """The coordinate profile of the model's family; gives the patch size too."""
         fps: PositiveFloat = 2.0
-        """Frames a second that the model sees."""
+        """Frames per second that the model sees."""
         max_frames: PositiveInt | None = None
-        """At most so many frames, then spread evenly over the whole video."""
+        """Most frames that the model sees, spread evenly over videos that have more."""
         longer_side_px: PositiveInt | None = 336
-        """Largest longer side of the resized frames; null = as large as they are."""
+        """Largest longer side of the resized frames; null = no limit."""
         duplicates: Duplicates = "last"
         """Which box of an index counts that is written twice; the track is inconsistent anyway."""
         convention: Convention = "official"
         """How tIoU and vIoU are counted; see vlrl/video/tube_metrics.py."""
         limit: PositiveInt | None = None
-        """At most so many rows of each split, the first ones."""
+        """Number of rows to read of each split, the first ones."""
         on_bad_row: Literal["error", "skip"] = "error"
 
         @field_validator("prompt")
@@ -115,7 +115,7 @@ class VideoGrounding(Task):
     provides: ClassVar[Mapping[str, str]] = {
         "spans": "target.spans and parsed.spans, (start, end) pairs; target.closed: whole frames",
         "track": "target.track, vlrl.video.tubes.Tube; parsed.think and .final, Track or None",
-        "format": "parsed.well_formed, bool: the answer is exactly in the asked format",
+        "format": "parsed.well_formed, bool: the answer is exactly in the requested format",
         "consistent": "parsed.consistent, bool: the boxes cover exactly the answered span",
         "timed_boxes": "target.timed and parsed.timed, pairs of seconds and "
         "vlrl.geometry.boxes.Box",
@@ -185,7 +185,7 @@ class VideoGrounding(Task):
                 f"{self.form.name!r} number frames; use task.answer: temporal or intervals"
             )
         track = None if row.tube is None else timeline.on_grid(row.tube)
-        # Annotations end after their video now and then: cut here, as answers are.
+        # Annotations sometimes end after their video: clipped here, as answers are.
         spans = clamp(row.spans_s, row.num_frames / row.fps)
         timed: tuple[tuple[float, Box], ...] = ()
         if track is not None:
@@ -263,7 +263,7 @@ class VideoGrounding(Task):
         """t_iou, v_iou, gt_v_iou, v_iou_above_0.3 and 0.5, well_formed, consistent.
 
         On native frames in the task's `convention`; an unreadable answer counts 0. Where only
-        times are known or answered: t_iou in seconds and t_iou_above_0.3, 0.5 and 0.7, the others
+        times are known or answered: t_iou in seconds and t_iou_above_0.3, 0.5 and 0.7, the rest
         nan.
         """
         columns: dict[str, list[float]] = {}
@@ -301,7 +301,7 @@ class VideoGrounding(Task):
     def stage_starts(self, text: str, num_stages: int) -> list[tuple[int, int]]:
         """Where the span (stage 0) and the boxes begin in an answer: (first character, stage).
 
-        Raises ConfigError for answers of another form than the paper's.
+        Raises ConfigError for answers in another form than the paper's.
         """
         if self.options.answer not in ("stvg_o1", "stvg"):
             raise ConfigError(

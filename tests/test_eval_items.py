@@ -199,11 +199,11 @@ def test_ui_visions_layout_task(tmp_path: Path) -> None:
     [
         ({"bbox": [30, 20, 10, 40]}, r"row 1: box .* is inverted; read as xyxy_px"),
         ({"bbox": [5000, 20, 5010, 40]}, r"row 1: box .* lies off its image of 3840 x 2160"),
-        ({"bbox": [1, 2, 3]}, r"row 1: field 'bbox' is four finite numbers"),
+        ({"bbox": [1, 2, 3]}, r"row 1: field 'bbox' must be four finite numbers"),
         ({"bbox": ["1", 2, 3, 4]}, r"row 1: field 'bbox'"),
         ({"img_size": [0, 10]}, r"row 1: field 'image_size'"),
-        ({"instruction": None}, r"row 1: field 'instruction' is a text"),
-        ({"img_filename": ""}, r"row 1: field 'image' is a path"),
+        ({"instruction": None}, r"row 1: field 'instruction' must be a string"),
+        ({"img_filename": ""}, r"row 1: field 'image' must be a path"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error_with_the_row(

@@ -274,7 +274,7 @@ AT_AN_ENDPOINT = [*HELD_OUT, "--model", "m", "--profile", "gui_g2"]
             [*CLIPS, "--model", "./m", "--profile", "qwen2_5_vl"],
             "policy.model './m': there is no file or folder './m'",
         ),
-        ([*HELD_OUT, "--model", "./m"], "--model './m' is no folder that could say it"),
+        ([*HELD_OUT, "--model", "./m"], "--model './m' is not a folder that could state it"),
         ([*HELD_OUT, "--model", "./m", "--profile", "gui_g2"], "policy.model './m': there is no"),
         (
             [*HELD_OUT, "--model", str(ROOT / "docs"), "--profile", "gui_g2"],

@@ -146,10 +146,10 @@ BAD = [
     ({"bbox": [True, 78, 954, 112]}, "four finite numbers"),
     ({"bbox": [1, 2, 3, 10**400]}, "four finite numbers"),
     ({"bbox": None}, "four finite numbers"),
-    ({"image_size": [960]}, "'image_size' is"),
-    ({"image_size": [960.5, 540]}, "'image_size' is"),
-    ({"instruction": "  "}, "'instruction' is"),
-    ({"instruction": 3}, "'instruction' is"),
+    ({"image_size": [960]}, "'image_size' must be"),
+    ({"image_size": [960.5, 540]}, "'image_size' must be"),
+    ({"instruction": "  "}, "'instruction' must be"),
+    ({"instruction": 3}, "'instruction' must be"),
     ({"image": None}, "'image' is"),
 ]
 

@@ -121,11 +121,11 @@ def test_requests_that_cannot_be_answered_are_refused(server):
     message = [{"role": "user", "content": "yes?"}]
     cases = [
         ({"messages": message, "model": "other"}, "this server has the model"),
-        ({"messages": []}, "one message"),
+        ({"messages": []}, "a single user message"),
         ({"messages": message, "stream": True}, "stream"),
         ({"messages": message, "max_tokens": 0}, "max_tokens"),
         ({"messages": message, "top_logprobs": True}, "top_logprobs"),
-        ({"messages": [{"role": "user", "content": [{"type": "audio"}]}]}, "a part is"),
+        ({"messages": [{"role": "user", "content": [{"type": "audio"}]}]}, "a part must be"),
     ]
     for where in ("file:///etc/passwd", "http://127.0.0.1/a.png", "data:image/png;base64,AAAA"):
         content = [{"type": "image_url", "image_url": {"url": where}}]

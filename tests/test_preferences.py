@@ -150,9 +150,13 @@ HPD = {"prompt": "a cat", "image_path": ["0.png", "1.png"], "human_preference": 
     ("format", "row", "said"),
     [
         ("pairs", {"chosen": "0.png", "rejected": "1.png"}, "row 2: field 'caption' is missing"),
-        ("pairs", {**GOOD, "caption": "  "}, "row 2: field 'caption' is a text"),
+        ("pairs", {**GOOD, "caption": "  "}, "row 2: field 'caption' must be a non-empty string"),
         ("pairs", {**GOOD, "chosen": "9.png"}, r"row 2: field 'chosen'.*9.png; check `image_root`"),
-        ("pairs", {**GOOD, "rejected": 3}, "row 2: field 'rejected' is an image's file or bytes"),
+        (
+            "pairs",
+            {**GOOD, "rejected": 3},
+            "row 2: field 'rejected' must be an image file or bytes",
+        ),
         ("pairs", {**GOOD, "tie": "no"}, "row 2: field 'tie'"),
         ("pairs", ["a"], "row 2: a row is a JSON object"),
         ("hpd_v2", {**HPD, "human_preference": [1]}, "row 2: field 'human_preference'"),
@@ -300,9 +304,9 @@ def test_judgements_made_elsewhere(folder, tmp_path):
     for bad, why in (
         ({"id": "q3"}, "exactly one of"),
         ({"id": "q3", "p": 1.2}, "in \\[0, 1\\]"),
-        ({"id": "q3", "verdict": "maybe"}, "'verdict' is one of"),
+        ({"id": "q3", "verdict": "maybe"}, "'verdict' must be one of"),
         ({"id": "q3", "scores": [1]}, "two numbers"),
-        ({"id": "q0", "p": 0.1}, "stands twice"),
+        ({"id": "q0", "p": 0.1}, "appears twice"),
         ({"p": 0.1}, "needs `id`"),
     ):
         with pytest.raises(DataError, match=f"line 4.*{why}"):

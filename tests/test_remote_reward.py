@@ -185,7 +185,7 @@ def test_what_cannot_travel_names_the_sample():
     needs = frozenset({"image", "scene", "references"})
     rollouts = noise_groups(num_groups=1, G=1)
     rollouts[0].parsed = ImageAnswer(np.zeros((4, 4, 3), dtype=np.float32))
-    with pytest.raises(RewardError, match=r"'run0/s0': an image is a uint8 array"):
+    with pytest.raises(RewardError, match=r"'run0/s0': an image must be a uint8 array"):
         encode_request("a", rollouts, needs)
     for target, message in (
         ({"scene": {"count": np.int64(3)}}, r"target\.scene\.count: .*int64"),

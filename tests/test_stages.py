@@ -209,7 +209,7 @@ def test_groups_that_teach_in_no_stage_are_dropped(
 
 def test_wrong_use_says_what_is_wrong(folder: Path, data: Path, tmp_path: Path) -> None:
     one, two = {"use": "no_floaters"}, {"use": "symmetry"}
-    with pytest.raises(ConfigError, match="stands at the root"):
+    with pytest.raises(ConfigError, match="must be the root"):
         build_reward({"sum": [{"stages": {"a": one, "b": two}}, one]})
     with pytest.raises(ConfigError, match="two or more"):
         build_reward({"stages": {"a": one}})

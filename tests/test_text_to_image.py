@@ -116,7 +116,7 @@ def test_prompts_with_their_files(tmp_path):
     first, second = read(write(tmp_path, content, "references.json")).good
     assert (first.caption, len(first.references), second.references) == ("a cat", 2, ())
     (tmp_path / "twice.json").write_text('{"a cat": [], "a dog": [], "a cat": []}')
-    with pytest.raises(DataError, match=r"twice\.json: not valid JSON: 'a cat' stands twice"):
+    with pytest.raises(DataError, match=r"twice\.json: not valid JSON: 'a cat' appears twice"):
         read(tmp_path / "twice.json")
     with pytest.raises(DataError, match=r"entry 1: field 'references': there is no image"):
         read(write(tmp_path, {"a cat": ["none.png"]}, "references.json"))

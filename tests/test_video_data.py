@@ -87,9 +87,9 @@ def test_tubedetrs_processed_form_is_the_raw_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"st_frame": 0}, "'st_frame' is a number of at least 1"),
-        ({"st_frame": 499}, "frames 498 to 502, the clip 500"),
-        ({"bbox": []}, "boxes are a list"),
+        ({"st_frame": 0}, "'st_frame' must be a number of at least 1"),
+        ({"st_frame": 499}, "frames 498 to 502, but the clip has 500"),
+        ({"bbox": []}, "boxes must be a list"),
         ({"bbox": [[1, 2, 3]]}, r"box 0 is \[x, y, w, h\]"),
         ({"bbox": [[1, 2, 0, 5]]}, "empty or inverted"),
         ({"bbox": [[190, 2, 30, 5]]}, "exceeds its image of 200 x 100 by 20 px"),

@@ -251,7 +251,7 @@ def test_options_are_checked(clips: Path) -> None:
         ({"boxes": "all"}, r"row 1.*four numbers"),
         ({"first_frame": 30}, r"row 1.*frames 30 to 45, the clip 40"),
         ({"fps": 0}, r"row 1.*'fps'"),
-        ({"num_frames": 4.5}, r"row 1.*'num_frames' is a whole number"),
+        ({"num_frames": 4.5}, r"row 1.*'num_frames' must be a whole number"),
         ({"sentence": " "}, r"row 1.*'sentence'"),
         ({"video": "lost.mp4"}, r"row 1.*no video"),
     ],

@@ -265,7 +265,7 @@ def test_a_lucky_side_wins_under_max_alone() -> None:
 
 
 def test_views_refuse_what_looks_at_no_image() -> None:
-    with pytest.raises(ConfigError, match="looks at no image"):
+    with pytest.raises(ConfigError, match="does not look at images"):
         build_reward({"views": {"pool": "max", "of": {"use": "voxel_iou"}}})
     with pytest.raises(ConfigError, match="did you mean 'mean'"):
         build_reward({"views": {"pool": "maen", "of": {"use": "this_test:bright"}}})

@@ -214,7 +214,7 @@ def test_all_spellings_are_gathered_and_a_missing_word_is_an_error(judges, check
     one = with_words(checkpoints["qwen2_5_vl"], tmp_path / "yes", ("yes",))
     with pytest.raises(RewardError, match=r"no spelling of 'no'.*template: \{no:"):
         LocalJudge.load(str(one), JudgeTemplate(), device="cpu")
-    with pytest.raises(RewardError, match="stand for yes and for no"):
+    with pytest.raises(RewardError, match="mean both yes and no"):
         LocalJudge.load(str(judges["qwen2_5_vl"]), JudgeTemplate(no=("yes",)), device="cpu")
     with pytest.raises(RewardError, match=r"cannot be loaded \(there is no file or folder"):
         LocalJudge.load(str(tmp_path / "nothing"), JudgeTemplate(), device="cpu")

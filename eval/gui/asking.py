@@ -30,7 +30,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: a text, or the reason why none did."""
+    """What came back: a text, or the reason why there is none."""
 
     output: str | None
     resized: Frame
@@ -44,4 +44,4 @@ class Model(Protocol):
     """Something that answers questions about images."""
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply]:
-        """One reply an ask, in order; a call that fails is a reply with an error."""
+        """One reply per ask, in order; a call that fails is a reply with an error."""

@@ -10,7 +10,7 @@ from vlrl.errors import ConfigError, DataError, did_you_mean
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Where a published set keeps its things, relative to the folder given by `--data`."""
+    """Where a published set keeps its files, relative to the folder given by `--data`."""
 
     name: str
     title: str
@@ -25,7 +25,7 @@ class Benchmark:
     num_items: int | None = None
     """How many items the published set has; a run on fewer says so."""
     reorder_corners: bool = False
-    """Turn inverted true boxes round, as this suite's own code does (only UI-Vision's)."""
+    """Reorder corners of inverted true boxes, as this suite's own code does (only UI-Vision's)."""
 
 
 _ALL = (

@@ -42,7 +42,7 @@ SETTINGS = (
     "limit", "model", "endpoint", "predictions", "profile", "prompt", "min_pixels", "max_pixels",
     "max_new_tokens", "precision", "attn", "temperature",
 )  # fmt: skip
-"""What the answers depend on: kept in run.json and in the summary, as far as it was of use."""
+"""What the answers depend on: kept in run.json and in the summary, as far as it was used."""
 
 
 def evaluate(given: GuiEvalOptions) -> int:
@@ -88,7 +88,11 @@ def _profile(options: GuiEvalOptions, recipe: Recipe) -> Profile:
         raise ConfigError(
             "--profile names the coordinate profile of the model's family (e.g. qwen2_5_vl, "
             "qwen3_vl, ui_tars_1_5, gta1): its scale is never guessed"
-            + (f"; --model {options.model!r} is no folder that could say it" if missing else "")
+            + (
+                f"; --model {options.model!r} is not a folder that could state it"
+                if missing
+                else ""
+            )
         )
     return profile_named(name)
 
@@ -104,7 +108,7 @@ def _source(options: GuiEvalOptions, benchmark: Benchmark) -> Source:
 def _limits(options: GuiEvalOptions, profile: Profile) -> tuple[int | None, int | None]:
     """Pixel limits as they were given; raises ConfigError where no image lies between them."""
     low, high = options.min_pixels, options.max_pixels
-    # A checkpoint asked here has limits of its own in place of the one that is not given.
+    # A checkpoint run here has limits of its own in place of the one that is not given.
     if not options.is_local or (low is not None and high is not None):
         profile.limits(low, high)
     return low, high
@@ -128,7 +132,7 @@ def _ask(
     settings: Mapping[str, Any],
     out: Path,
 ) -> tuple[World, dict[str, list[Pass]]]:
-    """Join the run, ask for what is missing, and gather everything."""
+    """Start or resume the run, get the missing answers, and gather all of them."""
     from vlrl.distributed.comm import init
     from vlrl.eval.gui.runner import Job, ask_all
     from vlrl.eval.store import Store
@@ -179,7 +183,7 @@ def _local(options: GuiEvalOptions, world: World) -> Model:
         "model": options.model,
         "attn_implementation": options.attn,
         "max_new_tokens": options.max_new_tokens,
-        # Greedy answers know no temperature, and 0 is how many say so.
+        # Greedy answers have no temperature, which many write as 0.
         "temperature": options.sampling_temperature or 1.0,
         "min_pixels": options.min_pixels,
         "max_pixels": options.max_pixels,
@@ -222,7 +226,7 @@ def _write(
         scored.append(Scored(item, verdict))
         rows.append(prediction(item, passes[item.id], verdict, final))
         boxes[item.id] = final.box
-    # First of all, so that nothing that goes wrong in the tables loses an answer.
+    # Before the tables, so that an error in them loses no answer.
     write_lines(out / "predictions.jsonl", rows)
     summary = summarise(
         scored,
@@ -235,6 +239,6 @@ def _write(
     )
     write_summary(out, summary, markdown(summary), "predictions.jsonl")
     if summary["outcomes"]["failed"]:
-        print("some calls failed; the same command asks them again", file=sys.stderr)
+        print("some calls failed; run the same command again to retry them", file=sys.stderr)
         return 1
     return 0

@@ -122,7 +122,7 @@ def _changed(first: Row, second: Row) -> list[str]:
 
 
 def to_json(result: Comparison) -> str:
-    """The figures and the ids of the items that changed."""
+    """The metrics and the ids of the items that changed."""
     pairs: Sequence[tuple[str, tuple[tuple[Row, Row], ...]]] = (
         ("gained", result.gained),
         ("lost", result.lost),

@@ -1,7 +1,7 @@
 """From a benchmark's files to its questions.
 
 Unlike training data, published boxes are kept as they are: some exceed the image by a pixel or
-have no area, and the published denominators count them. What cannot be meant is still an error.
+have no area, and the published denominators count them. What cannot be right is still an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Item:
     instruction: str
     target: Target
     fields: Mapping[str, str] = field(default_factory=dict)
-    """element_type, group, platform, app, ...: what the tables are cut by."""
+    """element_type, group, platform, app, ...: what the tables are split by."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Source:
     wording: str | None = None
     """Field with the instruction, where a set has several, e.g. instruction_cn."""
     negatives: bool = False
-    """Ask for things that are not there (`wording`, by default negative_instruction)."""
+    """Ask for things that are absent (`wording`, by default negative_instruction)."""
     limit: int = 0
     """At most so many items, spread evenly over the set; 0 = all."""
 
@@ -116,9 +116,11 @@ def item_of(raw: RawRow, convention: Convention, root: Path, *, reorder: bool = 
     """One checked question; its box may have no area or exceed the image, but must touch it."""
     # OSWorld-G's refined file has one empty instruction, which its denominator counts.
     if not isinstance(raw.instruction, str):
-        raise DataError(f"{raw.where}: field 'instruction' is a text, not {raw.instruction!r}")
+        raise DataError(
+            f"{raw.where}: field 'instruction' must be a string, not {raw.instruction!r}"
+        )
     if not isinstance(raw.image, str) or not raw.image:
-        raise DataError(f"{raw.where}: field 'image' is a path, not {raw.image!r}")
+        raise DataError(f"{raw.where}: field 'image' must be a path, not {raw.image!r}")
     path = root / raw.image
     frame = Frame(*image_size_of(raw, path))
     fields = {name: str(value) for name, value in raw.fields.items()}
@@ -157,5 +159,5 @@ def _corner_values(raw: RawRow) -> list[float]:
         and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
     )
     if not good:
-        raise DataError(f"{raw.where}: a polygon is a flat list of x, y pairs, not {values!r}")
+        raise DataError(f"{raw.where}: a polygon must be a flat list of x, y pairs, not {values!r}")
     return [float(value) for value in values]

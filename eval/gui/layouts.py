@@ -1,7 +1,7 @@
-"""The published tables, one layout a benchmark: which columns, in which order, averaged how.
+"""The published tables, one layout per benchmark: which columns, in which order, averaged how.
 
 Sources: the papers and their released code. Micro weighs every item alike, macro every
-cell; papers print one or the other without saying, so both stand here.
+cell; papers print one or the other without saying, so both are given here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """Tables of a benchmark and its headline figure."""
+    """Tables of a benchmark and its headline metric."""
 
     tables: Callable[[Sequence[Scored]], list[Table]]
     headline: Callable[[Sequence[Scored]], tuple[str, Rate]]
@@ -43,12 +43,12 @@ def values(scored: Sequence[Scored], name: str) -> list[str]:
 
 
 def micro_headline(scored: Sequence[Scored]) -> tuple[str, Rate]:
-    """All items alike."""
+    """The rate over all items alike."""
     return "accuracy (micro)", micro(scored)
 
 
 def by_field(scored: Sequence[Scored], name: str, title: str) -> Table:
-    """One row a value of a field."""
+    """One row per value of a field."""
     rows = []
     for value in values(scored, name):
         part = [one for one in scored if one.item.fields.get(name) == value]
@@ -98,7 +98,7 @@ PRO_GROUPS = ("CAD", "Dev", "Creative", "Scientific", "Office", "OS")
 
 
 def screenspot_pro(scored: Sequence[Scored]) -> list[Table]:
-    """Groups by text and icon, then the averages; one row an application below."""
+    """Groups by text and icon, then the averages; one row per application below."""
     columns: list[str] = []
     row: list[Rate] = []
     for group in PRO_GROUPS:
@@ -247,7 +247,7 @@ def screens(scored: Sequence[Scored]) -> list[Table]:
     for label, value in (("familiar elements", "True"), ("new elements", "False")):
         if value in values(scored, "familiar"):
             rows.append((label, (micro(scored, has(familiar=value)),)))
-    note = "Familiar elements stand on training screens too (a site's menu); new ones do not."
+    note = "Familiar elements are on training screens too (a site's menu); new ones do not."
     whole = Table("All", ("accuracy",), tuple(rows), (note,) if len(rows) > 1 else ())
     cuts = (("kind", "Kind"), ("element_type", "Element type"), ("app", "Application"))
     return [whole, *(by_field(scored, name, title) for name, title in cuts if values(scored, name))]

@@ -1,4 +1,4 @@
-"""A checkpoint on this machine as the model that is asked."""
+"""A checkpoint on this machine as the model to evaluate."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LocalModel:
         self.question = question
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply]:
-        """One reply an ask; those of a call are greedy all or none."""
+        """One reply per ask; within a call, either all are greedy or none."""
         if not asks:
             return []
         samples = [self._sample(ask) for ask in asks]

@@ -46,7 +46,9 @@ class StrategySection(Section):
     """Test-time options."""
 
     zoom: float | None = Field(None, description="second look at a window of this share")
-    votes: int | None = Field(None, description="sample so many answers, take the most agreed")
+    votes: int | None = Field(
+        None, description="answers to sample; the one with most agreement counts"
+    )
     vote_radius: float = Field(
         0.02, ge=0, allow_inf_nan=False, description="relative to the long side"
     )
@@ -63,7 +65,9 @@ class GuiEvalOptions(EvalOptions, EndpointSection, ImageSection, LayoutSection, 
         if self.zoom is not None and self.votes is not None:
             raise ValueError("--zoom and --votes do not go together")
         if self.predictions is not None and (self.zoom is not None or self.votes is not None):
-            raise ValueError("--zoom and --votes ask a model; with --predictions nobody is asked")
+            raise ValueError(
+                "--zoom and --votes ask a model; with --predictions there is none to ask"
+            )
         if self.zoom is None and self.votes is None and self.temperature:
             raise ValueError("--temperature is for sampled answers, which --votes N asks for")
         if self.votes is not None and self.temperature == 0:
@@ -72,7 +76,7 @@ class GuiEvalOptions(EvalOptions, EndpointSection, ImageSection, LayoutSection, 
 
     @property
     def is_local(self) -> bool:
-        """Whether a checkpoint is asked here."""
+        """Whether a checkpoint is run here."""
         return self.predictions is None and self.endpoint is None
 
     @property

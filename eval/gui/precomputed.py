@@ -33,7 +33,7 @@ class PrecomputedOptions:
 def read_precomputed(
     options: PrecomputedOptions, items: Sequence[Item], profile: Profile
 ) -> dict[str, list[Pass]]:
-    """One pass an item, in the order of the items; raises DataError with file and row.
+    """One pass per item, in the order of the items; raises DataError with file and row.
 
     Reads .jsonl, a .json list, and ScreenSpot-Pro's report ({"details": [...]}). The image's
     size as the model saw it comes from the profile and the pixel limits.
@@ -53,7 +53,8 @@ def read_precomputed(
             raise DataError(f"{where}: item {key!r} is answered twice")
         if not isinstance(output, str):
             raise DataError(
-                f"{where}: field {options.answer_field!r} is a text, not {type(output).__name__}"
+                f"{where}: field {options.answer_field!r} must be a string, "
+                f"not {type(output).__name__}"
             )
         answers[key] = output
     missing = [item.id for item in items if item.id not in answers]

@@ -1,7 +1,7 @@
 """The question that goes with a coordinate profile, where the user gives none.
 
 GUI-G2's is the published one. The others ask plainly for the profile's own notation: a model's
-published figure needs its published prompt, given by --prompt or in the checkpoint's vlrl.json.
+published score needs its published prompt, given by --prompt or in the checkpoint's vlrl.json.
 """
 
 from __future__ import annotations

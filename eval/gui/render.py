@@ -27,9 +27,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
             f" precision {boxes['precision']:.3f}, recall {boxes['recall']:.3f}."
         )
     cost = summary["cost"]
-    if cost["num_tokens"]:  # given answers cost nothing here
+    if cost["num_tokens"]:  # precomputed answers cost nothing here
         parts.append(
-            f"Cost: {cost['num_calls']} calls ({cost['calls_per_item']:.2f} an item), "
+            f"Cost: {cost['num_calls']} calls ({cost['calls_per_item']:.2f} per item), "
             f"{cost['num_tokens']} tokens written, {cost['call_seconds']:.1f} s in calls."
         )
     return "\n\n".join(parts) + "\n"
@@ -51,13 +51,13 @@ def _outcomes(summary: Mapping[str, Any]) -> str:
     if counts["failed"]:
         text += (
             f" **{counts['failed']} calls failed**: they are in the denominator, no answer is "
-            "known; run again to ask them once more."
+            "known; run again to retry them."
         )
     return text
 
 
 def _table(table: Mapping[str, Any]) -> str:
-    """Wide tables stand on their side: a published row of seventeen cells fits no screen."""
+    """Wide tables are transposed: a published row of seventeen cells fits no screen."""
     columns, rows = table["columns"], table["rows"]
     if len(rows) == 1 and len(columns) > 4:
         header = ["", rows[0]["name"], "95 %", "n"]

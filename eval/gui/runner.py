@@ -41,7 +41,7 @@ def ask_all(
     world: World,
     start: Callable[[int, int], Progress] = lambda total, done: lambda count, rate: None,
 ) -> dict[str, list[Pass]]:
-    """The passes of every item, on every rank; `start` is told this rank's total and what is done.
+    """The passes of every item, on every rank; `start` gets this rank's total and number done.
 
     Items with a failed call are in the result with their error.
     """
@@ -69,7 +69,7 @@ def ask_all(
 
 
 def ask_batch(batch: Sequence[Item], job: Job, model: Model) -> dict[str, list[Pass]]:
-    """All rounds of a batch; an item whose call failed is asked no further."""
+    """All rounds of a batch; an item whose call failed is not asked further."""
     passes: dict[str, list[Pass]] = {item.id: [] for item in batch}
     for _ in range(job.strategy.num_rounds):
         asks = [

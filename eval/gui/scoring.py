@@ -145,7 +145,7 @@ def box_metrics(
 
 
 def cost(passes: Mapping[str, Sequence[Pass]]) -> dict[str, float | int]:
-    """Calls, tokens written and seconds of all items, and calls an item."""
+    """Calls, tokens written and seconds of all items, and calls per item."""
     every = [one.reply for own in passes.values() for one in own]
     return {
         "num_calls": len(every),

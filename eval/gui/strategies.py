@@ -1,7 +1,7 @@
 """How often a model is asked about one item, and how its replies become one click.
 
 `Single` asks once. `Zoom` asks again about a window around the first click (ScreenSpot-Pro's best
-entries do). `Vote` samples several answers and takes the one that most others stand by.
+entries do). `Vote` samples several answers and takes the one that most others agree with.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Final:
     answer: Answer
     box: Box | None = None
     note: str = ""
-    """What a person should know, e.g. that the second look was of no use."""
+    """A note for people, e.g. that the second look was useless."""
     place: int = 0
     """Which of the passes it was read in."""
 

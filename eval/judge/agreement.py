@@ -28,7 +28,7 @@ def read_judgements(path: Path, pairs: Sequence[Preference]) -> list[Judgement]:
 
     A line has `id` and one of: `p`, that the first of the pair as the file has it is better;
     `verdict`, first, second or tie (also 1 and 2, A and B); `scores`, two numbers. `p_swapped` is
-    the answer with the two exchanged: that the one then in first place is better. A pair without
+    the answer with the two swapped: that the one then in first place is better. A pair without
     a line is an error.
     """
     found: dict[str, tuple[float, float | None]] = {}
@@ -38,7 +38,7 @@ def read_judgements(path: Path, pairs: Sequence[Preference]) -> list[Judgement]:
             raise DataError(f"{where}: needs `id`")
         own = str(row["id"])
         if own in found:
-            raise DataError(f"{where}: id {own!r} stands twice")
+            raise DataError(f"{where}: id {own!r} appears twice")
         swapped = row.get("p_swapped")
         found[own] = (_p_of(row, where), None if swapped is None else _share(swapped, where))
     lacking = [pair.id for pair in pairs if pair.id not in found]
@@ -69,25 +69,27 @@ def _p_of(row: Mapping[str, Any], where: str) -> float:
         return _share(value, where)
     if given[0] == "verdict":
         if str(value).lower() not in WORDS:
-            raise DataError(f"{where}: field 'verdict' is one of {sorted(WORDS)}, not {value!r}")
+            raise DataError(
+                f"{where}: field 'verdict' must be one of {sorted(WORDS)}, not {value!r}"
+            )
         return WORDS[str(value).lower()]
     if (
         not isinstance(value, list)
         or len(value) != 2
         or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
     ):
-        raise DataError(f"{where}: field 'scores' is two numbers, not {value!r}")
+        raise DataError(f"{where}: field 'scores' must be two numbers, not {value!r}")
     return 0.5 if value[0] == value[1] else float(value[0] > value[1])
 
 
 def _share(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise DataError(f"{where}: a probability lies in [0, 1], not {value!r}")
+        raise DataError(f"{where}: a probability must lie in [0, 1], not {value!r}")
     return float(value)
 
 
 def summarise(judgements: Sequence[Judgement]) -> dict[str, Any]:
-    """All figures, over everything and by each label."""
+    """All metrics, over everything and by each label."""
     summary: dict[str, Any] = {"all": metrics(judgements)}
     for label in sorted({name for one in judgements for name in one.labels}):
         groups: dict[str, list[Judgement]] = {}
@@ -99,7 +101,7 @@ def summarise(judgements: Sequence[Judgement]) -> dict[str, Any]:
 
 
 def metrics(judgements: Sequence[Judgement]) -> dict[str, Any]:
-    """What can be said of some judgements; what does not apply is left out."""
+    """The metrics of some judgements; what does not apply is left out."""
     masses = [one.mass for one in judgements if one.mass is not None]
     found: dict[str, Any] = {
         "num": len(judgements),
@@ -116,7 +118,7 @@ def metrics(judgements: Sequence[Judgement]) -> dict[str, Any]:
 
 
 def markdown(summary: Mapping[str, Any], title: str) -> str:
-    """The figures as a table, a row a group."""
+    """The metrics as a table, one row per group."""
     rows = [_row("all", summary["all"])]
     for label, groups in summary.items():
         if label != "all":

@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge, print the table, write judgements and figures."""
+    """Judge, print the table, write judgements and metrics."""
     options = section(BenchOptions, args)
     if options.endpoint:
         from vlrl.eval.endpoint import host_of

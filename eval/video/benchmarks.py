@@ -1,4 +1,4 @@
-"""The video benchmarks that are known by name: files, readers, and what their tables are cut by."""
+"""The video benchmarks that are known by name: files, readers, and how their tables are split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vlrl.errors import ConfigError, DataError, did_you_mean
 
 @dataclass(frozen=True)
 class VideoBenchmark:
-    """Where a published set keeps its things, relative to the folder given by `--data`."""
+    """Where a published set keeps its files, relative to the folder given by `--data`."""
 
     name: str
     title: str
@@ -112,6 +112,6 @@ def annotation_file(benchmark: VideoBenchmark, data: Path) -> Path:
 
 
 def video_folder(benchmark: VideoBenchmark, data: Path) -> Path:
-    """The first of the benchmark's video folders that is there, or the annotations' own."""
+    """The first of the benchmark's video folders that is there, or that of the annotations."""
     base = data if data.is_dir() else data.parent
     return next((base / name for name in benchmark.videos if (base / name).is_dir()), base)

@@ -176,7 +176,7 @@ def _write(
 ) -> int:
     """predictions.jsonl, summary.json, summary.md; status 1 where calls failed."""
     metrics = [metrics_of(one) for one in found]
-    # First of all, so that nothing that goes wrong in the tables loses an answer.
+    # Before the tables, so that an error in them loses no answer.
     rows = [prediction_row(*pair) for pair in zip(found, metrics, strict=True)]
     write_lines(out / "predictions.jsonl", rows)
     summary = summarise(

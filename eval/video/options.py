@@ -24,7 +24,7 @@ class TaskSection(Section):
     answer_format: AnswerFormat | None = Field(None, description="how answers are written")
     index: Unit | None = Field(None, description="what the numbers of an answer count")
     start_at: Literal[0, 1] | None = Field(None, description="name of the first index")
-    edges: Edges | None = Field(None, description="frames that an index stands for")
+    edges: Edges | None = Field(None, description="frames that an index covers")
     coordinates: Literal["profile", "resized_px", "original_px", "thousand", "unit"] | None = Field(
         None, description="what boxes are written in"
     )
@@ -36,12 +36,12 @@ class TaskSection(Section):
 class VideoDataSection(Section):
     """Videos and annotations."""
 
-    videos: Path | None = Field(None, description="where the videos lie")
+    videos: Path | None = Field(None, description="where the videos are")
     trajectories: str | None = Field(None, description="VidOR's annotations (vidstg)")
     published_start: bool = Field(False, description="hcstvg: as TubeDETR counts")
     end_included: bool = Field(False, description="vidstg: as CG-STVG counts")
-    clip_px: float = Field(0.0, description="boxes may exceed by so much")
-    skip_bad_rows: bool = Field(False, description="list them and go on")
+    clip_px: float = Field(0.0, description="pixels by which boxes may exceed their image")
+    skip_bad_rows: bool = Field(False, description="list them and continue")
 
 
 class TubesSection(Section):

@@ -1,4 +1,4 @@
-"""Asks a checkpoint about videos: batched, sharded over ranks, resumable; or reads answers."""
+"""Runs a checkpoint on videos: batched, sharded over ranks, resumable; or reads answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlrl.errors import DataError
 from vlrl.eval.store import Store
 from vlrl.eval.video.scoring import Found
 from vlrl.geometry.boxes import Frame
-from vlrl.types import Sample
+from vlrl.types import Sample, VideoPart
 from vlrl.video.tubes import Track, interpolated
 from vlrl.video.video_answers import VideoAnswer
 
@@ -30,7 +30,7 @@ class VideoModel(Protocol):
 
 
 class VideoTask(Protocol):
-    """What an evaluation asks of the task `video_grounding`."""
+    """What an evaluation needs of the task `video_grounding`."""
 
     options: Any
     skipped: dict[str, list[str]]
@@ -67,7 +67,7 @@ def ask_all(
     batch_size: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Answered]:
-    """One greedy answer a sample, on every rank; what an earlier run stored is not asked again."""
+    """One greedy answer per sample, on every rank; those of an earlier run are read."""
     if world.is_main:
         store.open(settings)
         store.drop_cut_lines()
@@ -109,7 +109,7 @@ def stored(store: Store, ids: set[str]) -> dict[str, Answered]:
 def read_texts(
     path: Path, samples: Sequence[Sample], answer_field: str, id_field: str, allow_missing: bool
 ) -> dict[str, Answered]:
-    """Written answers made elsewhere, a line or list entry each; raises DataError."""
+    """Written answers made elsewhere, one line or list entry each; raises DataError."""
     ids = {sample.id for sample in samples}
     found: dict[str, Answered] = {}
     for number, row in enumerate(read_json_rows(path), start=1):
@@ -120,7 +120,7 @@ def read_texts(
         if own in found:
             raise DataError(f"{where}: sample {own!r} is answered twice")
         if not isinstance(output, str):
-            raise DataError(f"{where}: field {answer_field!r} is a text (--answer-field)")
+            raise DataError(f"{where}: field {answer_field!r} must be a string (--answer-field)")
         found[own] = Answered(output)
     return _complete(path, found, samples, allow_missing)
 
@@ -150,7 +150,8 @@ def read_tubes(
         if sample is None:
             raise DataError(f"{where}: no such sample in the benchmark")
         part = sample.prompt[0].parts[0]
-        frame = Frame(part.width_px, part.height_px)  # type: ignore[union-attr]
+        assert isinstance(part, VideoPart), "the video comes first in a prompt"
+        frame = Frame(part.width_px, part.height_px)
         span, track = _tube(row, where, first_number, frame)
         if interpolate:
             track = interpolated(track.valid(), *span)

@@ -1,4 +1,4 @@
-"""From answers about videos to figures in three conventions, lines of JSON, and tables."""
+"""From answers about videos to metrics in three conventions, lines of JSON, and tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = {
     "t_iou_above_0.5": "R1@0.5",
     "t_iou_above_0.7": "R1@0.7",
 }
-"""Our figures and what the papers call their means."""
+"""Our metrics and what the papers call their means."""
 NUM_RESAMPLES = 2000
 
 
@@ -44,7 +44,7 @@ class Found:
 
 
 def metrics_of(found: Found) -> dict[str, dict[str, float]]:
-    """Figures of one answer by convention; one without a span scores 0 in each."""
+    """Metrics of one answer by convention; one without a span scores 0 in each."""
     target = found.sample.target
     if target.tube is None or not target.closed:
         value = span_iou(found.spans_s, target.spans, closed=False) if found.spans_s else 0.0
@@ -150,7 +150,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     ]
     if summary["num_failed"]:
         parts[2] += (
-            f" **{summary['num_failed']} calls failed**: they count 0; run again to ask them."
+            f" **{summary['num_failed']} calls failed**: they count 0; run again to retry them."
         )
     if len(metrics) > 1:
         together = {name: groups["all"] for name, groups in metrics.items()}

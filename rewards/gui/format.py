@@ -1,4 +1,4 @@
-"""Whether the answer is exactly in the asked format."""
+"""Whether the answer is exactly in the requested format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vlrl.types import Rollout
 
 @reward_function(
     range=(0.0, 1.0),
-    formula="1 if the whole answer is in the asked format, else 0",
+    formula="1 if the whole answer is in the requested format, else 0",
     source=(
         "GUI-G2 (arXiv 2507.15846), format reward; here ASCII digits only, and white space and "
         "end tokens around the answer do not count"

@@ -28,9 +28,9 @@ class AdversarialDinoOptions(LearntOptions):
     """timm: `vit_base_patch14_dinov2.lvd142m`, say, or `local-dir:<folder>`."""
     library: Literal["transformers", "timm"] = "transformers"
     size_px: PositiveInt | None = None
-    """Side that images are resized to, a multiple of the patch; the checkpoint's if not set."""
+    """Side that images are resized to, a multiple of the patch; default: the checkpoint's."""
     layers: tuple[PositiveInt, ...] = ()
-    """Blocks (1 = first) whose tokens the head sees side by side; none: the last one's alone, as
+    """Blocks (1 = first) whose tokens the head sees concatenated; none: only the last one's, as
     published. Strokes, colours and texture are in the early ones."""
     width: PositiveInt = 512
     """Hidden units of a head."""
@@ -39,13 +39,13 @@ class AdversarialDinoOptions(LearntOptions):
     loss: Literal["hinge", "logistic"] = "hinge"
     lr: float = Field(1e-4, gt=0)
     image_weight: float = 0.7
-    """Of the CLS logit in the reward."""
+    """Weight of the CLS logit in the reward."""
     patch_weight: float = 0.3
-    """Of the mean patch logit in the reward; all patches count there."""
+    """Weight of the mean patch logit in the reward; all patches count there."""
     patch_loss: NonNegativeFloat = 0.3
     """Weight of the patches in the head's loss."""
     num_patches: NonNegativeInt = 64
-    """Random patches an image in the head's loss; 0 = all."""
+    """Random patches per image in the head's loss; 0 = all."""
     num_updates: PositiveInt = 1
     """Steps of the head on each batch of rollouts; patches and references are drawn anew."""
     regularise: Literal["none", "spectral", "penalty"] = "none"
@@ -54,21 +54,21 @@ class AdversarialDinoOptions(LearntOptions):
     """Of the mean squared gradient of the CLS logit by its features and, where patch_loss > 0,
     as much of that of the patches in the step."""
     max_accuracy: float = Field(1.0, gt=0.5, le=1)
-    """The head rests, to the end of the round, where its CLS logits tell more than this share
-    apart, as in the published measure; patches do not count."""
+    """The head pauses until the end of the round once its CLS logits tell apart more than this
+    share, counted as in the release; patches do not count."""
     replay_size: NonNegativeInt = 0
     """Generated images of earlier batches that are kept, as features, and saved with the head;
     for the size of one see `cache_gib`."""
     replay_share: float = Field(0.5, ge=0, le=1)
-    """Share of the generated images in a step of the head that come from there, once there."""
+    """Share of a head step's generated images that come from the replay, once it has any."""
     bound: float = Field(10.0, gt=0)
     """The reward is bound * tanh(logit / bound), so that no image's reward runs away."""
     cache: str | None = None
     """Folder for features of references, kept between runs."""
     cache_gib: NonNegativeFloat = 2.0
-    """Most GiB of memory a rank for features of references; the least recently used make room.
+    """GiB of memory per rank for features of references; the least recently used are evicted.
     One takes 4 bytes x (1 + patches) x features: 4.2 MB for DINOv2-base at 518 px (1370 x 768),
-    so 510 of them here; times the number of `layers`; half with feature_dtype: fp16."""
+    so 510 of them here; times the number of `layers`; half that with feature_dtype: fp16."""
     feature_dtype: Literal["fp32", "fp16"] = "fp32"
     """What features are rounded to and kept in, of references and generated images alike."""
 
@@ -242,7 +242,7 @@ class AdversarialDino(LearntReward[Pair]):
         return cls, patches.gather(1, index)
 
     def close_round(self, seen: Sequence[Pair]) -> Mapping[str, float]:
-        """Take the round into the replay buffer; beyond its size a random entry makes room."""
+        """Add the round to the replay buffer; once it is full, a random entry is replaced."""
         size = self.options.replay_size
         for cls, patches in seen if size else ():
             entry = (cls.cpu().clone(), patches.cpu().clone())
@@ -253,7 +253,7 @@ class AdversarialDino(LearntReward[Pair]):
         return {"replayed": float(len(self._replay))}
 
     def state_dict(self) -> Mapping[str, Any]:
-        """And the replay of this rank."""
+        """Adds the replay of this rank."""
         state = super().state_dict()
         if not self._loaded:
             return state
@@ -264,7 +264,7 @@ class AdversarialDino(LearntReward[Pair]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """And the replay of this rank."""
+        """Restores the replay of this rank too."""
         super().load_state_dict(state)
         if self.learner_key in state:
             self._replay = list(zip(state["replay_cls"], state["replay_patches"], strict=True))

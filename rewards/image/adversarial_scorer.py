@@ -1,4 +1,4 @@
-"""A preference scorer that learns to prefer references: PickScore with its last layers at work.
+"""A preference scorer that learns to prefer references: PickScore with trainable last layers.
 
 rollouts ───> lower layers (frozen) ─> kept ─┬─> last layers ─> score ─> reward
 references ─> lower layers (frozen) ─> kept ─┴─> last layers ─> pairs ─> loss ─> their own step
@@ -31,7 +31,7 @@ class AdversarialScorerOptions(LearntOptions):
     divide_by: PositiveFloat = 26.0
     """As in pick_score: good images come near 1, before anything is learnt."""
     logit_scale: PositiveFloat = 100.0
-    """Most that the checkpoint may multiply cosines by: CLIP's own limit. Sets the range."""
+    """Upper limit of the checkpoint's logit scale: CLIP's own. Sets the range."""
     num_layers: PositiveInt = 2
     """Last vision layers that learn: the paper's two; the released config has one."""
     lr: float = Field(5e-6, gt=0)
@@ -69,7 +69,7 @@ class AdversarialScorer(LearntReward["Tensor"]):
         self.range = (-limit, limit)
 
     def load(self) -> None:
-        """The scorer and an optimizer of its last layers; alike on all ranks, as the file is."""
+        """The scorer and an optimizer of its last layers; equal on all ranks, as the file is."""
         import torch
 
         from vlrl.distributed.comm import current
@@ -97,7 +97,7 @@ class AdversarialScorer(LearntReward["Tensor"]):
         return [row for i in starts for row in self.clip.hidden(images[i : i + size])]
 
     def values(self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]) -> Sequence[float]:
-        """One scaled cosine an image."""
+        """One scaled cosine per image."""
         import torch
 
         with torch.no_grad():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vlrl.image.networks.clip import Clip
 
 WIDTH = 768
-"""Numbers in an embedding of CLIP ViT-L/14."""
+"""Size of an embedding of CLIP ViT-L/14."""
 
 
 class AestheticOptions(ClipOptions):
@@ -29,7 +29,7 @@ class AestheticOptions(ClipOptions):
 
 
 class Aesthetic(ImageReward):
-    """A rating from 1 to 10, by default over 10; cut at 0 and 10, where no image should be.
+    """A rating from 1 to 10, by default over 10; clipped to 0 and 10, where no image should be.
 
     The predictor has no activations: it is one affine map of the normalised embedding, with the
     released weights 5.24 + w.e with |w| = 18.
@@ -75,11 +75,11 @@ class Aesthetic(ImageReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One rating an image."""
+        """One rating per image."""
         features = self.clip.image_features(images)
         if features.shape[1] != WIDTH:
             raise RewardError(
-                f"{self.name}: {self.options.model!r} gives {features.shape[1]} numbers an image, "
+                f"{self.name}: {self.options.model!r} gives {features.shape[1]} numbers per image, "
                 f"the predictor takes {WIDTH}; it was trained on CLIP ViT-L/14 of OpenAI"
             )
         rating = self.predictor(features)[:, 0].clamp(0, 10)

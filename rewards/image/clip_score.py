@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class ClipScore(ImageReward):
-    """Cosine of the image's and the caption's embeddings, as it is.
+    """Cosine of the image's and the caption's embeddings, unscaled.
 
-    Others multiply it: CLIPScore by 2.5 and cuts it at 0, torchmetrics by 100, Flow-GRPO by
+    Others scale it: CLIPScore by 2.5, cut off at 0; torchmetrics by 100; Flow-GRPO by
     100 / 30. Good images lie near 0.3, so under `sum` give it a weight.
     """
 
@@ -38,6 +38,6 @@ class ClipScore(ImageReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One cosine an image."""
+        """One cosine per image."""
         captions = [rollout.sample.target.caption for rollout in rollouts]
         return self.clip.cosines(images, captions).tolist()

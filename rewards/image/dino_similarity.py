@@ -1,4 +1,4 @@
-"""How like the image is to reference images of the same caption."""
+"""How similar the image is to reference images of the same caption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DinoOptions(ModelOptions):
     """timm: `vit_base_patch14_dinov2.lvd142m`, say, or `local-dir:<folder>`."""
     library: Literal["transformers", "timm"] = "transformers"
     size_px: Annotated[int | None, Field(gt=0)] = None
-    """Side that images are resized to, a multiple of the patch; the checkpoint's if not set."""
+    """Side that images are resized to, a multiple of the patch; default: the checkpoint's."""
     over: Literal["max", "mean"] = "max"
     """The nearest reference, or the mean over all."""
 
@@ -65,7 +65,7 @@ class DinoSimilarity(ImageReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One similarity an image."""
+        """One similarity per image."""
         features = self._features(images)
         self._read_references(rollouts)
         return [

@@ -1,4 +1,4 @@
-"""GenEval as a reward: the asked objects, as many, of that colour, in that place."""
+"""GenEval as a reward: the right objects, in the right number, colour and position."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ GENEVAL_NAMES = {
 
 
 class GenevalOptions(ClipOptions):
-    """The detector, GenEval's thresholds, and which of the three figures is the reward."""
+    """The detector, GenEval's thresholds, and which of the three metrics is the reward."""
 
     detector: str = "facebook/detr-resnet-50"
     value: Literal["score", "accuracy", "strict"] = "score"
@@ -67,7 +67,7 @@ class Geneval(ImageReward):
 
     What differs from GenEval: there the detector is Mask2Former (Swin-S) and objects are cut
     out by their masks before CLIP names the colour; here any transformers detector gives boxes,
-    and the background in the box stays. So compare figures only with this reward's own. How the
+    and the background in the box stays. So compare its values only with its own. How the
     partial credit differs from Flow-GRPO's: `published`, and vlrl.image.geneval.judge.
     """
 
@@ -100,14 +100,14 @@ class Geneval(ImageReward):
         return rollout.sample.target.scene is not None
 
     def macro_group(self, rollout: Rollout) -> str | None:
-        """The task that counts once in GenEval's Overall; None where `value` is no such verdict."""
+        """The task that counts once in GenEval's Overall; None where `value` is not a verdict."""
         scene = rollout.sample.target.scene
         if scene is None or self.options.value != "accuracy":
             return None
         return str(scene["tag"])
 
     def values(self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]) -> Sequence[Score]:
-        """One score an image, with the two verdicts as parts."""
+        """One score per image, with the two verdicts as parts."""
         scenes = [self._scene(rollout) for rollout in rollouts]
         least = min(self.options.threshold, self.options.counting_threshold)
         detected = self.detector.detect(images, least)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class HpsOptions(ModelOptions):
-    """Where the checkpoint lies."""
+    """Where the checkpoint is."""
 
     checkpoint: str = "HPS_v2.1_compressed.pt"
     """A file of weights (.pt, read with weights_only, or .safetensors)."""
@@ -52,6 +52,6 @@ class HpsV2(ImageReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One cosine an image."""
+        """One cosine per image."""
         captions = [rollout.sample.target.caption for rollout in rollouts]
         return self.clip.cosines(images, captions).tolist()

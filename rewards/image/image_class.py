@@ -1,4 +1,4 @@
-"""Does a classifier see in the image what should be there?"""
+"""Whether a classifier sees in the image what should be there."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ImageClass(ImageReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One probability, or 0 and 1, an image."""
+        """One probability, or 0 or 1, per image."""
         import torch
 
         wanted = [self._wanted(rollout) for rollout in rollouts]

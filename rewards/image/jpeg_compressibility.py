@@ -20,7 +20,7 @@ class JpegOptions(ImageOptions):
     direction: Literal["compressible", "incompressible"] = "compressible"
     quality: Annotated[int, Field(ge=1, le=95)] = 95
     scale_kb: PositiveFloat = 500.0
-    """A file of so many kilobytes (1000 bytes) counts 1; a larger one counts no more."""
+    """Size in kilobytes (1000 bytes) that counts as 1; a larger file counts no more."""
 
 
 class JpegCompressibility(ImageReward):
@@ -44,7 +44,7 @@ class JpegCompressibility(ImageReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One size an image."""
+        """One size per image."""
         sign = -1.0 if self.options.direction == "compressible" else 1.0
         sizes_kb = [jpeg_size_kb(image, self.options.quality) for image in images]
         return [sign * min(size_kb / self.options.scale_kb, 1.0) for size_kb in sizes_kb]

@@ -1,4 +1,4 @@
-"""Whether the asked text can be read in the image."""
+"""Whether the requested text can be read in the image."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class OcrOptions(ImageOptions):
     """How the image is read."""
 
     upscale: PositiveInt = 1
-    """Enlarge so many times (bicubic) before reading, for small images."""
+    """How many times to enlarge (bicubic) before reading, for small images."""
     recognise_only: bool = False
-    """Look for no lines: read the middle band as one line. Ten times faster, for one word."""
+    """Skip line detection: read the middle band as one line. Ten times faster, for one word."""
     band: Annotated[float, Field(gt=0, le=1)] = 0.5
     """With recognise_only: height of that band over the image's; 1 = the whole image."""
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -32,7 +32,7 @@ class OcrOptions(ImageOptions):
 
 
 class OcrMatch(ImageReward):
-    """1 - distance / length of the asked text; 1 where it stands anywhere in the read text.
+    """1 - distance / length of the requested text; 1 where it occurs anywhere in the read text.
 
     White space and case do not count. At most the text's own length is lost, so a page of
     other words costs no more than an empty image. Does not apply without `target.written`.
@@ -47,7 +47,7 @@ class OcrMatch(ImageReward):
     source = "Flow-GRPO (arXiv 2505.05470); there PaddleOCR and the caption's first quoted text"
 
     def load(self) -> None:
-        """RapidOCR (PP-OCRv4), whose weights lie in its package; raises MissingExtraError."""
+        """RapidOCR (PP-OCRv4), whose weights are in its package; raises MissingExtraError."""
         try:
             from rapidocr_onnxruntime import RapidOCR
         except ImportError as error:
@@ -74,7 +74,7 @@ class OcrMatch(ImageReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One match an image."""
+        """One match per image."""
         return [
             written_score(self.read(image), rollout.sample.target.written)
             for image, rollout in zip(images, rollouts, strict=True)

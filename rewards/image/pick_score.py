@@ -23,7 +23,7 @@ class PickOptions(ModelOptions):
     divide_by: PositiveFloat = 26.0
     """Flow-GRPO's 26 brings good images near 1; with 1 the score is PickScore's own."""
     logit_scale: PositiveFloat = 100.0
-    """Most that the checkpoint may multiply cosines by: CLIP's own limit. Sets the range."""
+    """Upper limit of the checkpoint's logit scale: CLIP's own. Sets the range."""
 
 
 class PickScore(ImageReward):
@@ -56,6 +56,6 @@ class PickScore(ImageReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One scaled cosine an image."""
+        """One scaled cosine per image."""
         captions = [rollout.sample.target.caption for rollout in rollouts]
         return (self.factor * self.clip.cosines(images, captions).double()).tolist()

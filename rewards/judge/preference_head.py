@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class PreferenceHeadOptions(ModelOptions):
-    """The trained folder, and how its scores are cut."""
+    """The trained folder, and how its scores are clipped."""
 
     model: str = "runs/judge/model"
-    """What `scripts/train_judge.py` made with `kind: bradley_terry`."""
+    """What `vlrl train-judge` wrote with `kind: bradley_terry`."""
     limit: float = Field(20.0, gt=0)
-    """Scores are cut to +-limit; a difference of 1 wins with 73 %."""
+    """Scores are clipped to +-limit; a difference of 1 wins with 73 %."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     max_tokens: PositiveInt = 8192
 
@@ -65,7 +65,7 @@ class PreferenceHead(ImageReward):
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
-        """One score an image."""
+        """One score per image."""
         book = ImageBook()
         asks = [
             self.questions.single(book, rollout.sample.target.caption, image)

@@ -1,4 +1,4 @@
-"""Is the judge's verdict right?"""
+"""Whether the judge's verdict is right."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class YesTokenOptions(Section):
     endpoint: EndpointJudgeOptions | None = None
     """Or an OpenAI-compatible server that returns log-probs."""
     criteria: str | None = None
-    """What counts; a judge trained here knows its own (judge.json)."""
+    """The criteria; a judge trained here has its own (judge.json)."""
     template: JudgeTemplate | None = None
     """The texts of the question; the judge's own (judge.json) where it has one."""
     examples: tuple[Example, ...] = ()
@@ -61,7 +61,7 @@ class YesTokenOptions(Section):
     value: Form = "probability"
     """probability: of yes over the whole vocabulary. odds: of yes against no. logit_difference."""
     limit: float = Field(20.0, gt=0)
-    """A logit difference is cut to +-limit."""
+    """A logit difference is clipped to +-limit."""
     both_orders: bool = True
     """Ask with the candidate first and second, and average."""
     reasoning: ReasoningOptions | None = None
@@ -69,7 +69,7 @@ class YesTokenOptions(Section):
     device: str = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     min_pixels: PositiveInt | None = None
-    """Area of an image as the judge sees it; the checkpoint's own where not given."""
+    """Area of an image as the judge sees it; default: the checkpoint's own."""
     max_pixels: PositiveInt | None = None
     max_tokens: PositiveInt = 8192
     """Of one forward pass; the shared beginning counts once."""
@@ -77,16 +77,16 @@ class YesTokenOptions(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.references == "cache") != (self.cache is not None):
-            raise ValueError("`cache:` names a file exactly where `references: cache` stands")
+            raise ValueError("`cache:` names a file with `references: cache`, and only then")
         return self
 
 
 class YesToken(Reward):
-    """What a judge thinks of an image: the probability of "yes", gathered over its spellings.
+    """What a judge thinks of an image: the probability of "yes", summed over its spellings.
 
     Log-probs come from the raw logits, before any temperature or filter. A word that the judge's
-    vocabulary, or an endpoint's list, does not have is an error, never a 0. An answer that is no
-    image scores the low end; a sample without a reference does not apply.
+    vocabulary, or an endpoint's list, does not have is an error, never a 0. An answer that is not
+    an image scores the low end; a sample without a reference does not apply.
     """
 
     Options = YesTokenOptions
@@ -110,7 +110,7 @@ class YesToken(Reward):
         self._cache: Mapping[str, Sequence[Path]] = {}
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order."""
+        """One score per rollout, in order."""
         if self.options.references == "group":
             return self._against_mates(rollouts)
         book = ImageBook()
@@ -141,7 +141,7 @@ class YesToken(Reward):
     def preferences(self, pairs: Sequence[tuple[Rollout, Rollout]]) -> list[float]:
         """How much the first of each pair is preferred, signed: 2 p - 1, or the logit difference.
 
-        An answer that is no image loses; two of them are even.
+        An answer that is not an image loses; two of them tie.
         """
         return [2 * p - 1 if self._is_share else p for p, _ in self._compared(pairs)]
 
@@ -223,7 +223,7 @@ class YesToken(Reward):
     def _pair(
         self, readings: Sequence[Reading], place: int, compared: bool
     ) -> tuple[float, dict[str, float]]:
-        """The value of one comparison, or of one image alone, and figures about it."""
+        """The value of one comparison, or of one image alone, and metrics about it."""
         o = self.options
         first = readings[place]
         value = value_of(first, o.value)
@@ -234,7 +234,7 @@ class YesToken(Reward):
             used.append(second)
             other = value_of(second, o.value)
             value = in_both_orders(value, other, o.value)
-            # How much the first place helps, whoever stands there; 0 = no leaning.
+            # How much the first place helps, whoever is there; 0 = no bias.
             metrics["first_place"] = 0.5 * (
                 value_of(first, "odds") + value_of(second, "odds") - 1.0
             )
@@ -255,7 +255,7 @@ class YesToken(Reward):
     def _compared(
         self, pairs: Sequence[tuple[Rollout, Rollout]]
     ) -> list[tuple[float, dict[str, float]]]:
-        """Value and figures of each pair of rollouts of one caption."""
+        """Value and metrics of each pair of rollouts of one caption."""
         book = ImageBook()
         asks: list[Ask] = []
         places: list[int | None] = []

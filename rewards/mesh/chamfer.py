@@ -22,7 +22,7 @@ def chamfer(rollout: Rollout, *, scale: float = 0.05) -> float | None:
     if reference is None:
         return None
     if scale <= 0:
-        raise ValueError(f"scale is above 0, not {scale}")
+        raise ValueError(f"scale must be above 0, not {scale}")
     grid = grid_of(rollout)
     if grid is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""Does the object have the colours that the caption names?"""
+"""Whether the object has the colours that the caption names."""
 
 from __future__ import annotations
 

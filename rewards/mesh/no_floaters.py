@@ -1,4 +1,4 @@
-"""A penalty for pieces that hang apart from the object."""
+"""A penalty for pieces that float apart from the object."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ from vlrl.types import Rollout
     needs=OBJECT,
 )
 def no_floaters(rollout: Rollout, *, connectivity: Literal[6, 18, 26] = 26) -> float:
-    """0 where all hangs together."""
+    """0 where everything is connected."""
     grid = grid_of(rollout)
     return -1.0 if grid is None else -floater_share(grid, connectivity)

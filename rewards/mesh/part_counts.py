@@ -1,4 +1,4 @@
-"""Are the parts there that the caption counts, and as many?"""
+"""Whether the object has the parts that the caption counts, and as many."""
 
 from __future__ import annotations
 

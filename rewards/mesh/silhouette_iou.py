@@ -18,7 +18,7 @@ from vlrl.types import Rollout
     needs=OBJECT,
 )
 def silhouette_iou(rollout: Rollout, *, pool: Literal["mean", "min"] = "mean") -> float | None:
-    """Orthographic silhouettes, so no renderer is asked; does not apply without a reference."""
+    """Orthographic silhouettes, so no renderer is needed; does not apply without a reference."""
     reference = reference_of(rollout)
     if reference is None:
         return None

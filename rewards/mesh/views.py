@@ -41,8 +41,8 @@ class ViewsOptions(NodeOptions):
 class Views(Combinator):
     """The child's value on every view, pooled by max (the default), mean or min.
 
-    Example: {views: {pool: max, of: {use: hps_v2}}}. The child is any reward of images, and sees
-    one view as if it was the answer. `max` is as AR3D-R1 has it, and rewards one lucky side; `mean`
+    Example: {views: {pool: max, of: {use: hps_v2}}}. The child is any reward of images and sees one
+    view as if it were the answer. `max` is as AR3D-R1 has it, and rewards one lucky side; `mean`
     and `min` do not. The order of the views changes nothing. An object without a view (an answer
     that could not be read) gets what the child gives for that.
     """
@@ -54,7 +54,7 @@ class Views(Combinator):
     def __init__(self, of: Reward, pool: str = "max") -> None:
         if "image" not in of.needs:
             raise ConfigError(
-                f"views: {of.name!r} looks at no image, so it is the same on every view; "
+                f"views: {of.name!r} does not look at images, so it is the same on every view; "
                 "take it out of `views`"
             )
         super().__init__((of,))

@@ -18,7 +18,7 @@ from vlrl.video.spans import span_iou
     needs=("spans",),
 )
 def temporal_iou(rollout: Rollout, *, hull: bool = False) -> float | None:
-    """IoU of the spans; none against none is 1, an unreadable answer 0.
+    """IoU of the spans; two empty sides give 1, an unreadable answer 0.
 
     hull: the denominator reaches from the first start to the last end. Does not apply where the
     sample names no span.

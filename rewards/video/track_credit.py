@@ -44,7 +44,7 @@ class _Reading:
 
     parts: dict[str, float]
     lists: list[dict[int, float]]
-    """R_spa of every frame in both spans; a list of boxes each, in the answer's order."""
+    """R_spa of every frame in both spans, one dict per list of boxes, in the answer's order."""
 
 
 class TrackCredit(Reward):
@@ -57,7 +57,7 @@ class TrackCredit(Reward):
     place from the one before it, whose score was there before the box was, so it is a baseline
     that adds no bias and most of the noise is taken off with it. With `tube` a span is not paid
     for being longer where the boxes that follow it are then worse. Needs the task's
-    `stage_starts`; stands at the root. The value is STVG-o1's sum without R_k, plus tube * vIoU.
+    `stage_starts`; must be the root. The value is STVG-o1's sum without R_k, plus tube * vIoU.
     Not in the paper.
     """
 
@@ -80,7 +80,7 @@ class TrackCredit(Reward):
         self.range = (lists * low, 3.0 + options.tube + lists * high)
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order, with a value a stage."""
+        """One score per rollout, in order, with a value per stage."""
         readings = [self._read(rollout) for rollout in rollouts]
         groups: dict[tuple[str, int], list[float]] = {}
         for rollout, reading in zip(rollouts, readings, strict=True):
@@ -118,7 +118,7 @@ class TrackCredit(Reward):
         return _Reading(parts, lists)
 
     def _score(self, reading: _Reading, usual: float) -> Score:
-        """With the mean of the first boxes of the group as what stands before the first one."""
+        """`usual`: the mean of the group's first boxes, as the baseline of a first box."""
         parts = reading.parts
         form, count = parts["form"], self.options.num_boxes
         # Without thinking boxes their stages have nothing to say.
@@ -151,8 +151,8 @@ def beyond_preceding(
 ) -> list[dict[int, float]]:
     """Each frame's score less `share` of the one before it; lists follow each other in the answer.
 
-    Before a score stands the same frame's in the list before; where there is none, the last one
-    in its own list; where there is none either, `usual`.
+    The one before a score is the same frame's in the list before; failing that, the last one in
+    its own list; failing that, `usual`.
     """
     paid: list[dict[int, float]] = []
     earlier: Mapping[int, float] = {}

@@ -1,4 +1,4 @@
-"""Whether an answer about a video is exactly in the asked format (STVG-o1's R_f)."""
+"""Whether an answer about a video is exactly in the requested format (STVG-o1's R_f)."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from vlrl.types import Rollout
     needs=("format",),
 )
 def track_format(rollout: Rollout) -> float:
-    """1 for a well-formed answer; a truncated or unreadable one is none."""
+    """1 for a well-formed answer; a truncated or unreadable one is not."""
     return float(rollout.parsed is not None and rollout.parsed.well_formed)

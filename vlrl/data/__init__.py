@@ -1,1 +1,1 @@
-"""Readers of grounding data: one module a format, all giving the same checked row."""
+"""Reading data files: rows, required fields, splits."""

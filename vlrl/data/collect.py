@@ -1,4 +1,4 @@
-"""What reading a split is alike for every kind of row: limits, bad rows, ids, caching."""
+"""Reading a split, the same for every kind of row: limits, bad rows, ids, caching."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _HasId(Protocol):
 Row = TypeVar("Row", bound=_HasId)
 Source = TypeVar("Source")
 ONE, SEVERAL = "<one>", "<several>"
-"""Tags of `OneOrMore`; pydantic's error places name them, vlrl.config.resolve leaves them out."""
+"""Tags of `OneOrMore`; pydantic's error locations hold them, vlrl.config.resolve removes them."""
 
 
 def _kind(value: object) -> str:
@@ -51,10 +51,10 @@ def collect(
     limit: int | None,
     on_bad_row: Literal["error", "skip"],
 ) -> Rows[Row]:
-    """Check the entries (place, how to get the row) one by one, `limit` good ones at most.
+    """Check the entries (location, how to get the row) one by one, at most `limit` good ones.
 
-    A bad row raises DataError, or with `skip` is listed in `skipped`. An id that stands twice is
-    a bad row; a source without a good one always raises.
+    A bad row raises DataError, or with `skip` is listed in `skipped`. A repeated id
+    makes a bad row; a source without a good row always raises.
     """
     rows: Rows[Row] = Rows()
     seen: dict[str, str] = {}
@@ -79,7 +79,7 @@ def collect(
 
 
 class Splits(Generic[Source, Row]):
-    """The splits of a task, each read when it is first asked for."""
+    """The splits of a task, each read on first use."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Splits(Generic[Source, Row]):
         return self._samples[split]
 
     def _rows(self, split: str) -> Rows[Row]:
-        """The rows of all sources of a split; DataError where two of them have one id."""
+        """The rows of all sources of a split; DataError where two of them share an id."""
         found = self.sources[split]
         parts = [self._read(source) for source in (found if isinstance(found, list) else [found])]
         if not parts:
@@ -121,8 +121,8 @@ class Splits(Generic[Source, Row]):
             for row in part.good:
                 if (other := seen.setdefault(row.id, place)) != place:
                     raise DataError(
-                        f"task.data.{split}: id {row.id!r} stands in source {other} and in "
-                        f"source {place}; ids are unique within a split"
+                        f"task.data.{split}: id {row.id!r} is in source {other} and in "
+                        f"source {place}; ids must be unique within a split"
                     )
         return Rows(
             [row for part in parts for row in part.good],

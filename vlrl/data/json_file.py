@@ -12,13 +12,13 @@ from vlrl.errors import DataError
 def read_json_rows(path: Path) -> list[Any]:
     """The rows of a .json list or of a .jsonl file; raises DataError.
 
-    Python's JSON reader takes NaN and Infinity; they are refused here.
+    Python's JSON reader accepts NaN and Infinity; this one rejects them.
     """
     text = read_text(path)
     if path.suffix == ".jsonl":
         return [
             _load(line, f"{path}, line {number}")
-            # Not splitlines: JSON may hold U+2028 and its like, which end no line of the file.
+            # Not splitlines: JSON strings may hold U+2028 and the like, which do not end a line.
             for number, line in enumerate(text.split("\n"), start=1)
             if line.strip()
         ]
@@ -29,7 +29,7 @@ def read_json_rows(path: Path) -> list[Any]:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a .json file; raises DataError, also where a name stands twice in an object."""
+    """The value of a .json file; raises DataError, also where an object repeats a name."""
     return _load(read_text(path), str(path), object_pairs_hook=_unique)
 
 
@@ -59,5 +59,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands twice in one object")
+        raise ValueError(f"{twice!r} appears twice in one object")
     return found

@@ -1,7 +1,7 @@
-"""Reading places out of a model's answer, in every way that the families write them.
+"""Reading places (points and boxes) from a model's answer, in every family's notation.
 
-Strongest form first: tagged > JSON > bracket > call > bare; only the strongest form that is
-there counts. Numbers are ASCII decimals, `-12` or `0.5`: no plus sign, exponent, percent or
+Strongest form first: tagged > JSON > bracket > call > bare; only the strongest form that
+occurs counts. Numbers are ASCII decimals, `-12` or `0.5`: no plus sign, exponent, percent or
 underscore. The frame comes from the profile, never from the size of a number.
 
 Every pattern is linear: it starts with something that it cannot contain further on, and all its
@@ -22,7 +22,7 @@ from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
 from vlrl.gui.thinking import strip_thinking
 
 MAX_SIZE = 1e100
-"""A larger number is no coordinate: turned into another frame, it would overflow a float."""
+"""A larger number is not a coordinate: converted to another frame, it would overflow a float."""
 
 FORMS = ("tagged", "json", "bracket", "call", "bare")
 
@@ -63,7 +63,7 @@ def read_places(text: str, join_pairs: bool = True) -> list[Candidate]:
     """All places of the strongest form in an answer, in order; empty if there is none.
 
     `join_pairs` reads two adjacent pairs, `(x1,y1),(x2,y2)`, as a box (else as two points).
-    Numbers above `MAX_SIZE` are no places. Never raises; linear in the text's length.
+    Numbers above `MAX_SIZE` are not places. Never raises; linear in the text's length.
     """
     text = _answer_part(strip_thinking(text))
     for form, read in _READERS.items():
@@ -132,7 +132,7 @@ def _xy(point: Point) -> tuple[float, float]:
 
 
 def _answer_part(text: str) -> str:
-    """What stands in the last <answer>..</answer>, or the whole text without end tokens."""
+    """The content of the last <answer>..</answer>, or the whole text without end tokens."""
     start = text.rfind("<answer>")
     if start >= 0:
         return text[start + len("<answer>") :].partition("</answer>")[0]
@@ -148,7 +148,7 @@ def _tagged(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
     for number, tag in enumerate(tags):
         if tag.group() not in _OPENING_TAGS:
             continue
-        # Whatever tag comes next closes: Seed closes <point> with <point> now and then.
+        # Any tag that comes next closes: Seed sometimes closes <point> with <point>.
         end = tags[number + 1].start() if number + 1 < len(tags) else len(text)
         content = text[tag.end() : end]
         if _TAG_CONTENT.fullmatch(content) is not None:
@@ -213,10 +213,10 @@ def _call(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
 
 def _bare(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
     for run in _BARE.finditer(text):
-        # Looked at here and not in the pattern: a failed look-ahead would start again inside.
+        # Checked here and not in the pattern: a failed look-ahead would start again inside.
         follower = text[run.end() : run.end() + 1]
         before = text[max(0, run.start() - 4) : run.start()].rstrip()[-1:]
-        # A tail of a list that is not all numbers, `[nan, 1, 2]`, is no place.
+        # A tail of a list that is not all numbers, `[nan, 1, 2]`, is not a place.
         if follower.isalnum() or follower in tuple("%_+") or before in tuple(",[(;"):
             continue
         if run.group().count(",") in (1, 3):

@@ -1,8 +1,8 @@
 """How models say that there is nothing to click.
 
-Sources: both coordinates negative (lmms-eval; [-1,-1] in
-UI-Venus), the computer-use action `terminate` (cua grounding harness), null coordinates (Holo),
-and `"result": "negative"` (ScreenSpot-Pro's negatives). An answer without any place is none of
+Sources: both coordinates negative (lmms-eval; [-1,-1] in UI-Venus), the computer-use action
+`terminate` (cua grounding harness), null coordinates (Holo), and `"result": "negative"`
+(ScreenSpot-Pro's negatives). An answer without any place is none of
 these: OSWorld-G's own code takes it for [0, 0, 0, 0], which must not count.
 """
 

@@ -1,4 +1,4 @@
-"""The ways in which model families write a box or a point, and whether an answer is exactly so."""
+"""How model families write a box or a point, and whether an answer is exactly in that form."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def write_answer(box: Box, profile: Profile, resized: Frame) -> str:
 
 
 def is_well_formed(text: str, profile: Profile) -> bool:
-    """Whether the whole answer is exactly in the asked format; ASCII digits, no sign.
+    """Whether the whole answer is exactly in the requested format; ASCII digits, no sign.
 
     Stricter than reading: prose, nesting, decimals (outside the unit frame) all fail. White
     space and end tokens around it are allowed, which GUI-G2's released check does not. For

@@ -15,7 +15,7 @@ from vlrl.geometry.polygon import in_polygon
 
 
 class Outcome(Enum):
-    """What became of one question."""
+    """The outcome of one question."""
 
     CORRECT = "correct"
     WRONG = "wrong"
@@ -50,7 +50,7 @@ Answer = Point | Refusal | None
 
 @dataclass(frozen=True)
 class Verdict:
-    """An outcome and why, in words for a person."""
+    """An outcome and why, for people to read."""
 
     outcome: Outcome
     reason: str

@@ -1,4 +1,4 @@
-"""Who may talk to a server: the token, what an address reaches, and how a request is refused."""
+"""Access to a server: the token, which addresses are local, and how a request is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_token(variable: str | None) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address reaches this machine only."""
+    """Whether an address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -48,7 +48,7 @@ def check_address(host: str, token: str | None) -> None:
 
 @contextmanager
 def serve_extra(command: str) -> Iterator[None]:
-    """Around the imports of a server: MissingExtraError where its libraries are not installed."""
+    """Wraps the imports of a server: MissingExtraError where its libraries are not installed."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""Statuses that a later try may cure; others are the request's own fault."""
+"""Statuses worth retrying; any other is the request's own fault."""
 MAX_PAUSE_S = 120.0
 CONNECT_TIMEOUT_S = 20.0
-"""A host that is down shows in seconds, however long an answer may take."""
+"""A host that is down is noticed within seconds, however long an answer may take."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with an answer other than 200."""
+    """What is wrong with a response whose status is not 200."""
 
     text: str
     is_final: bool
-    """Another try would hear the same."""
+    """A retry would get the same response."""
     kind: str = ""
-    """As the server calls it, for callers that tell kinds of problems apart."""
+    """The server's name for it, for callers that tell kinds of problems apart."""
 
 
 class CallError(Exception):
-    """A call without a good answer, in the end; its text says why and after how many tries."""
+    """A call that failed for good; its text says why and after how many tries."""
 
     def __init__(self, problem: Problem, num_tries: int) -> None:
         count = "1 try" if num_tries == 1 else f"{num_tries} tries"
@@ -62,45 +62,45 @@ def status_problem(response: httpx2.Response) -> Problem:
 
 @dataclass(eq=False)
 class Client:
-    """Calls one server, from many threads; connects at the first call."""
+    """A client of one server, for many threads; connects at the first call."""
 
     url: str
-    """Base address; calls name the path behind it."""
+    """Base address; calls append their path."""
     timeout_s: float
-    """For one try."""
+    """Per try."""
     max_tries: int
     backoff_s: float
-    """Before the second try; doubled before each further one."""
+    """Pause before the second try; doubled before each further one."""
     key: str | None = None
     """Sent as `Authorization: Bearer <key>`."""
     jitter: float = 0.5
-    """Pauses vary by this share, so that many clients do not come back at once."""
+    """Pauses vary by this fraction, so that many clients do not retry at once."""
     name: str = "server"
-    """What log lines call it."""
+    """Its name in log lines."""
     problem_of: Callable[[httpx2.Response], Problem] = status_problem
     sleep: Callable[[float], None] = time.sleep
     _http: httpx2.Client | None = field(default=None, init=False, repr=False)
     _random: random.Random = field(default_factory=random.Random, init=False, repr=False)
-    """Its own: pauses must not change what a run draws."""
+    """A generator of its own: pauses must not change what a run draws."""
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
 
     def connect(self) -> None:
-        """Make the connection pool; once, before calls from several threads."""
+        """Open the connection pool; once, before calls from several threads."""
         if self._http is not None:
             return
         import httpx2
 
         headers = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
         limit = httpx2.Timeout(self.timeout_s, connect=min(self.timeout_s, CONNECT_TIMEOUT_S))
-        # A proxy of the environment is not asked for this machine's own address.
+        # A proxy from the environment is not used for this machine's own address.
         local = is_loopback(httpx2.URL(self.url).host)
         self._http = httpx2.Client(timeout=limit, headers=headers, trust_env=not local)
         weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
-        """End the connections; a later call makes new ones."""
+        """Close the connections; a later call opens new ones."""
         if self._http is not None:
             self._http.close()
             self._http = None
@@ -108,7 +108,7 @@ class Client:
     def call(
         self, method: str, path: str, *, json: object = None, content: bytes | None = None
     ) -> httpx2.Response:
-        """The answer, status 200; raises CallError. `content` is JSON already."""
+        """The response, status 200; raises CallError. `content` is already JSON."""
         retrying = Retrying(
             stop=stop_after_attempt(self.max_tries),
             wait=self._pause_s,
@@ -152,7 +152,7 @@ class Client:
 
     def _warn(self, state: RetryCallState) -> None:
         log.warning(
-            "%s %s, try %d of %d: %s; again in %.1f s",
+            "%s %s, try %d of %d: %s; retrying in %.1f s",
             self.name,
             self.url,
             state.attempt_number,
@@ -163,7 +163,7 @@ class Client:
 
 
 def retry_after_s(response: httpx2.Response) -> float:
-    """Seconds that the server asks to wait, written as a number or as a date; 0 = it does not."""
+    """Seconds of the Retry-After header, a number or a date; 0 without one."""
     value = response.headers.get("retry-after", "").strip()
     if value.isdecimal():
         return float(value)

@@ -1,6 +1,6 @@
-"""One shell around every server: token, body limits, errors as JSON, socket, end. Needs starlette.
+"""What all servers share: token, body limits, JSON errors, socket, shutdown. Needs starlette.
 
-A handler answers a request or raises RequestError; nothing else of HTTP concerns it.
+A handler returns a response or raises RequestError; it handles nothing else of HTTP.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Shell:
         *,
         too_large: str = "",
     ) -> None:
-        """describe: the `error` object of an answer; too_large: what to do about a long body."""
+        """describe: makes the `error` object of a response; too_large: advice on long bodies."""
         self.token, self.max_body_bytes = token, max_body_bytes
         self.describe, self.too_large = describe, too_large
 
@@ -54,7 +54,7 @@ class Shell:
             except ClientDisconnect:
                 return self._problem(RequestError("the connection ended"))
             except RewardError as error:
-                # Final: a client that tried again would hear the same.
+                # Final: a retry would fail in the same way.
                 log.exception("a reward failed")
                 return self._problem(RequestError(str(error), 500, "reward"))
             except Exception as error:
@@ -68,7 +68,7 @@ class Shell:
         """The body of a JSON request, not parsed; raises RequestError (413, 415)."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" or "content-encoding" in request.headers:
-            # A page in a browser cannot send this type here without being asked for leave.
+            # A page in a browser cannot send this type to another origin without a preflight.
             raise RequestError("send plain application/json", 415, field="content-type")
         limit = self.max_body_bytes
         chunks, size = [], 0
@@ -78,8 +78,8 @@ class Shell:
                 chunks.append(chunk)
             else:
                 chunks.clear()
-            # A little too much is read to its end, so that the client hears the reason and not
-            # only a broken connection.
+            # A slightly too long body is read to its end, so that the client gets the reason and
+            # not just a broken connection.
             if size > 4 * limit:
                 break
         if size > limit:
@@ -104,12 +104,12 @@ class Shell:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one. Raises ConfigError where it cannot be had."""
+    """A bound socket; port 0 picks a free one. Raises ConfigError where it cannot be bound."""
     if not 0 <= port <= 65_535:
         raise ConfigError(f"cannot listen on port {port}: ports go from 0 (a free one) to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        # The socket would be left open by a name that it cannot encode.
+        # Checked first: create_server leaves its socket open on a name that it cannot encode.
         host.encode("idna")
         return socket.create_server((host.strip("[]"), port), family=family)
     except (OSError, UnicodeError) as error:
@@ -134,7 +134,7 @@ def make_server(app: Starlette, max_connections: int | None = None) -> uvicorn.S
 
 
 def serve(server: uvicorn.Server, host: str, port: int, what: str, path: str = "") -> None:
-    """Serve until interrupted; says where, once the socket is bound."""
+    """Serve until interrupted; prints the address once the socket is bound."""
     listener = listen(host, port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host

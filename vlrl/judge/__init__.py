@@ -1,1 +1,1 @@
-"""A vision-language model that judges images: asked here or behind HTTP, and trained here."""
+"""Vision-language models as judges of images: in this process, over HTTP, and their training."""

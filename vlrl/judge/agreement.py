@@ -1,4 +1,4 @@
-"""How good a judge is: figures of its verdicts on pairs whose truth is known; pure functions."""
+"""How good a judge is: metrics of its verdicts on pairs whose truth is known; pure functions."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class Judgement:
 
     id: str
     truth: float
-    """1 the first is better, 0 the second, 0.5 a tie."""
+    """1: the first is better, 0: the second, 0.5: a tie."""
     p: float
-    """That the first is better, in [0, 1]; mean of both orders where both were asked."""
+    """Probability that the first is better; the mean of both orders where both were judged."""
     first_order: float | None = None
-    """The same with the pair as it stands, and ..."""
+    """The same with the pair in the given order."""
     second_order: float | None = None
-    """... with the two exchanged, turned back to mean the first of the pair."""
+    """The same with the pair swapped, mapped back to mean the first of the pair."""
     mass: float | None = None
-    """Probability of a yes or a no at all."""
+    """Total probability of yes and no."""
     labels: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
 
 
 def correct(one: Judgement, tie_width: float = 0.0) -> float | None:
-    """1 right, 0 wrong, 0.5 undecided; of true ties None.
+    """1 right, 0 wrong, 0.5 undecided; None for true ties.
 
-    |p - 0.5| <= tie_width is undecided: a coin would be thrown.
+    |p - 0.5| <= tie_width is undecided: no better than tossing a coin.
     """
     if one.truth == 0.5:
         return None
@@ -45,17 +45,17 @@ def correct(one: Judgement, tie_width: float = 0.0) -> float | None:
 def pairwise_accuracy(
     judgements: Sequence[Judgement], *, num_bootstrap: int = 2000
 ) -> dict[str, float]:
-    """Accuracy without true ties, with a bootstrap interval; {} where there is none to count."""
+    """Accuracy without true ties, with a bootstrap interval; {} where no pair is left."""
     values = [value for one in judgements if (value := correct(one)) is not None]
     return bootstrap_mean(values, num_bootstrap) if values else {}
 
 
 def tie_accuracy(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Accuracy with true ties, at the width of |p - 0.5| that serves the judge best.
+    """Accuracy with true ties, at the width of |p - 0.5| that suits the judge best.
 
     The rule of tie calibration (Deutsch et al. 2023, arXiv 2305.14324), for pairs: below the
-    width a pair is called a tie. The width is fitted to these very pairs, so this flatters the
-    judge a little. {} where no pair is a true tie.
+    width a pair is called a tie. The width is fitted to these very pairs, so this slightly
+    overestimates the judge. {} where no pair is a true tie.
     """
     if not judgements or not any(one.truth == 0.5 for one in judgements):
         return {}
@@ -71,10 +71,10 @@ def tie_accuracy(judgements: Sequence[Judgement]) -> dict[str, float]:
 
 
 def order_consistency(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """How much the verdict hangs on the order; {} where only one order was asked.
+    """How much the verdict depends on the order; {} where only one order was judged.
 
     consistent: share of pairs with the same verdict in both orders. first_place: mean of how much
-    more likely a candidate is to win because it stands first; 0 = no leaning.
+    more likely a candidate is to win because it comes first; 0 = no bias.
     """
     both = [
         (one.first_order, one.second_order)
@@ -119,8 +119,7 @@ def calibration(judgements: Sequence[Judgement], num_bins: int = 10) -> dict[str
 def one_against_many(
     judgements: Sequence[Judgement], *, num_bootstrap: int = 2000
 ) -> dict[str, dict[str, float]]:
-    """RewardMATH's figures (arXiv 2410.01729) over groups that share the better one; {} without
-    any.
+    """RewardMATH's metrics (arXiv 2410.01729) over groups that share the better one, or {}.
 
     accuracy: it beats every other one. mrr: 1 / its rank, ties rank it last.
     """

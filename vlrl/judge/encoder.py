@@ -1,4 +1,4 @@
-"""From a question and its images to what a vision-language model reads."""
+"""From a question and its images to the inputs of a vision-language model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""An OpenAI-compatible endpoint that returns log-probs as a judge (vLLM, SGLang, `vlrl
-serve-judge`).
+"""An OpenAI-compatible endpoint that returns log-probs as a judge: vLLM, `vlrl serve-judge`, ...
 
-One call a question, several at once. A call that fails is tried again; in the end it is an error,
-and a word that the answer does not list is one too: neither ever becomes a score of 0.
+One call per question, several at once. A failed call is retried; one that fails for good is an
+error, and so is a word that the response does not list: neither becomes a score of 0.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
 from vlrl.judge.yes_token import Reading, spellings
 
 FILTERED_LOGPROB = -9000.0
-"""What servers write for a token that their sampling filter has cut lies below it (-9999)."""
+"""Servers report less (-9999) for tokens that their sampling filter has removed."""
 
 
 class EndpointJudgeOptions(Section):
-    """How an endpoint is asked."""
+    """How an endpoint is called."""
 
     url: str = Field(pattern="^https?://[^/]")
     """Base address, e.g. http://127.0.0.1:8000/v1."""
@@ -39,12 +38,12 @@ class EndpointJudgeOptions(Section):
     api_key_env: str | None = None
     """Environment variable that holds the key."""
     top_logprobs: PositiveInt = 20
-    """How many tokens the server lists at each place; 20 is what most allow."""
+    """How many tokens the server lists at each position; most servers allow 20."""
     concurrency: PositiveInt = 16
     timeout_s: float = Field(120.0, gt=0)
     max_tries: PositiveInt = 6
     backoff_s: NonNegativeFloat = 1.0
-    """Before the second try; doubled before each further one, give or take a half."""
+    """Pause before the second try; doubled before each further one, give or take a half."""
 
 
 class MissingWordError(RewardError):
@@ -52,7 +51,7 @@ class MissingWordError(RewardError):
 
 
 class EndpointJudge:
-    """Asks over HTTP; raises RewardError where an answer cannot be had."""
+    """A judge over HTTP; raises RewardError where it cannot get an answer."""
 
     def __init__(
         self,
@@ -66,7 +65,7 @@ class EndpointJudge:
         self.yes = frozenset(spellings(template.yes))
         self.no = frozenset(spellings(template.no))
         if self.yes & self.no:
-            raise RewardError(f"{sorted(self.yes & self.no)} stand for yes and for no")
+            raise RewardError(f"{sorted(self.yes & self.no)} mean both yes and no")
         self._client = Client(
             options.url,
             options.timeout_s,
@@ -78,7 +77,7 @@ class EndpointJudge:
         )
 
     def ask(self, book: ImageBook, asks: Sequence[Ask]) -> list[Reading]:
-        """One reading a question, in order."""
+        """One reading per question, in order."""
         if not asks:
             return []
         self._client.connect()
@@ -88,7 +87,7 @@ class EndpointJudge:
             calls = [pool.submit(self._one, urls, ask) for ask in asks]
             return [call.result() for call in calls]
         finally:
-            # After an error nobody waits for the other calls: the run is about to stop.
+            # After an error the other calls are not awaited: the run is about to stop.
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _one(self, urls: Sequence[str], ask: Ask) -> Reading:
@@ -115,7 +114,7 @@ class EndpointJudge:
         return {
             "model": self.options.model,
             "messages": [{"role": "user", "content": content}],
-            # With reasoning the word comes one token, maybe two, after the cue.
+            # With reasoning the word comes one or two tokens after the cue.
             "max_tokens": 1 if self.reasoning is None else self.reasoning.max_tokens + 8,
             "temperature": 1.0,
             "top_p": 1.0,
@@ -125,9 +124,9 @@ class EndpointJudge:
         }
 
     def _reading(self, places: Sequence[tuple[str, Mapping[str, float]]], ask: Ask) -> Reading:
-        """The place where the word stands, and what the server lists there."""
+        """What the server lists at the position of the word, and the reasoning before it."""
         if not places:
-            raise self._error("an answer of no tokens", ask)
+            raise self._error("an answer without tokens", ask)
         if self.reasoning is None:
             return Reading(*self._words(places[0][1], ask))
         text = ""
@@ -136,7 +135,7 @@ class EndpointJudge:
             if self.template.cue in text and i + 1 < len(places):
                 listed = places[i + 1][1]
                 if not self._said(listed) and i + 2 < len(places):
-                    listed = places[i + 2][1]  # a space of its own stood between
+                    listed = places[i + 2][1]  # the cue was followed by a token of white space
                 reasoning = text.partition(self.template.cue)[0].strip()
                 return Reading(*self._words(listed, ask), reasoning)
         raise MissingWordError(
@@ -151,7 +150,7 @@ class EndpointJudge:
         return bool(self.yes & listed.keys()) and bool(self.no & listed.keys())
 
     def _words(self, listed: Mapping[str, float], ask: Ask) -> tuple[float, float]:
-        """Log-probs of yes and of no; MissingWordError where the list has one of them not."""
+        """Log-probs of yes and of no; MissingWordError where one of them is not listed."""
         found = []
         for name, forms in (("yes", self.yes), ("no", self.no)):
             logs = [
@@ -195,7 +194,7 @@ def _key(variable: str | None) -> str | None:
 
 
 def _by_text(listed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Log-probs by text; several tokens may read alike, and then count together."""
+    """Log-probs by text; tokens with equal text are added up."""
     found: dict[str, float] = {}
     for one in listed:
         text, logp = str(one["token"]), float(one["logprob"])

@@ -1,4 +1,4 @@
-"""A regression head as a judge: one number an image, Bradley-Terry's reward model."""
+"""A regression head as a judge: one number per image, a Bradley-Terry reward model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEAD_FILE = "head.safetensors"
 
 
 class HeadJudge:
-    """Scores of questions about single images; made by `kind: bradley_terry`."""
+    """Scores questions about single images; trained with `kind: bradley_terry`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class HeadJudge:
     def load(
         cls, model: str, *, device: str = "auto", precision: str = "auto", **options: Any
     ) -> HeadJudge:
-        """A trained folder; raises RewardError where it is none."""
+        """The judge of a trained folder; raises RewardError where it is not one."""
         place = pick_device(device)
         usual = torch.bfloat16 if place.type == "cuda" else torch.float32
         dtype = {"auto": usual, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
@@ -64,7 +64,7 @@ class HeadJudge:
 
     @torch.no_grad()
     def scores(self, book: ImageBook, asks: Sequence[Ask]) -> list[float]:
-        """One number a question, in order."""
+        """One number per question, in order."""
         if not asks:
             return []
         device = next(self.module.parameters()).device

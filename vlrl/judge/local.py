@@ -1,7 +1,7 @@
-"""A vision-language model of this process as a judge.
+"""A vision-language model in this process as a judge.
 
 images ──> vision tower, each once ──┐
-questions ──> tokens, packed ──────────┴─> one forward a batch ─> logits where it answers ─> yes, no
+questions ──> tokens, packed ──────────┴─> one forward per batch ─> logits of the answer ─> yes, no
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-MAX_KEPT_PICTURES = 512
-"""Images from files whose features stay in memory: references and examples come again."""
-PICTURE_BATCH_PATCHES = 16_384
+MAX_KEPT_IMAGES = 512
+"""Images from files whose features stay in memory: references and examples recur."""
+IMAGE_BATCH_PATCHES = 16_384
 
 
 class LocalJudge:
-    """Any Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint; frozen. One copy a rank."""
+    """Any Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint; frozen. One copy per rank."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class LocalJudge:
         max_tokens: int = 8192,
         share: bool = True,
     ) -> None:
-        """A model in memory, where it is; see `load`."""
+        """Wraps a model in memory, on its own device; see `load`."""
         self.template, self.reasoning = template, reasoning
         self.max_tokens, self.share = max_tokens, share
         self.processor = processor
         place = next(core.parameters()).device
         nothing = torch.zeros(0, dtype=torch.long, device=place)
-        # It is handed features, as a policy with a frozen tower is: no blank images.
+        # It gets features, like a policy with a frozen tower: no blank images are needed.
         self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
         low, high = pixel_bounds(processor)
         self.encoder = AskEncoder(
@@ -100,12 +100,12 @@ class LocalJudge:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.module.parameters()).device
 
     @torch.no_grad()
     def ask(self, book: ImageBook, asks: Sequence[Ask]) -> list[Reading]:
-        """One reading a question, in order."""
+        """One reading per question, in order."""
         if not asks:
             return []
         patches = self.encoder.patches(book.images)
@@ -144,8 +144,7 @@ class LocalJudge:
         return [found[i] for i in range(len(members))]
 
     def features(self, book: ImageBook, patches: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """What the tower makes of each image, [1 + K, N, D]; files seen before are not run
-        again."""
+        """Vision features of each image, [1 + K, N, D]; those of known files are reused."""
         found: dict[int, Tensor] = {}
         new: list[int] = []
         for i, key in enumerate(book.keys):
@@ -154,7 +153,7 @@ class LocalJudge:
                 found[i] = self._kept[key]
             else:
                 new.append(i)
-        for part in _by_size(new, [len(p) for p, _ in patches], PICTURE_BATCH_PATCHES):
+        for part in _by_size(new, [len(p) for p, _ in patches], IMAGE_BATCH_PATCHES):
             pixels = torch.cat([patches[i][0] for i in part]).to(self.device)
             grid = torch.cat([patches[i][1] for i in part])
             made = features_of(self.module.core, pixels, grid)
@@ -163,15 +162,14 @@ class LocalJudge:
                 found[i] = own
                 if self.keeps_images and book.from_file[i]:
                     self._kept[book.keys[i]] = own.clone()
-        while len(self._kept) > MAX_KEPT_PICTURES:
+        while len(self._kept) > MAX_KEPT_IMAGES:
             self._kept.popitem(last=False)
         return [found[i] for i in range(len(book.keys))]
 
     def _reason(
         self, encoded: Sequence[EncodedAsk], patches: Sequence[tuple[Tensor, Tensor]]
     ) -> tuple[list[EncodedAsk], list[str], list[bool]]:
-        """The likeliest reasoning after each question, up to the cue; the word itself is not
-        taken."""
+        """Greedy reasoning after each question, up to the cue and without the word itself."""
         assert self.reasoning is not None
         tokenizer, cue = self.processor.tokenizer, self.template.cue
         written: list[EncodedAsk] = []
@@ -227,7 +225,7 @@ def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Processor]:
 
 
 def pixel_bounds(processor: Processor) -> tuple[int, int]:
-    """Least and largest area of an image that the checkpoint's processor states."""
+    """Smallest and largest area of an image, in pixels, by the checkpoint's processor."""
     size = processor.image_processor.size
     return int(size["shortest_edge"]), int(size["longest_edge"])
 
@@ -242,7 +240,7 @@ def _as_prompt(ask: EncodedAsk, patches: Sequence[tuple[Tensor, Tensor]]) -> Enc
 
 
 def _by_size(rows: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Rows in batches of at most `limit` in sum, one at least."""
+    """Rows in batches whose sizes sum to at most `limit`, at least one row each."""
     found: list[list[int]] = []
     total = 0
     for i in rows:

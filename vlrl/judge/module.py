@@ -1,4 +1,4 @@
-"""A judge as a module: questions in, log-probs of words or scores out; what DeepSpeed wraps."""
+"""A judge as a module: questions in, log-probs of answers or scores out; wrapped by DeepSpeed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 class JudgeModule(TokenLogProbs):
-    """Log-probs of the words to say, or with a head one score a question."""
+    """Log-probs of target answers, or with a head one score per question."""
 
     def __init__(self, model: PreTrainedModel | PeftModel, *, head: bool) -> None:
         super().__init__(model, Sampling(), torch.zeros(0, dtype=torch.long), 1, True)
         self.head = PreferenceHead(self.core) if head else None
 
+    # Its inputs differ from those of the policy whose methods it uses.
     def forward(  # type: ignore[override]
         self,
         input_ids: Tensor,
@@ -37,7 +38,7 @@ class JudgeModule(TokenLogProbs):
         predictor: Tensor,
         targets: Tensor,
     ) -> Tensor:
-        """Log-probs of `targets` at the places `predictor` [2, A], [A]; with a head scores there.
+        """Log-probs [A] of `targets` at the positions `predictor` [2, A]; with a head, scores.
 
         pixel_values, grid_thw: the distinct images. shown: the feature of each image token of the
         row, an index into the features of all of them.

@@ -1,10 +1,10 @@
-"""Questions as rows of tokens, their common beginning once.
+"""Questions as rows of tokens, with their common prefix once.
 
     [ instruction, examples | question 1 | question 2 | ... ]          one span, or
     [ instruction, examples, caption A | q1 | q2 | instruction, examples, caption B | q3 | ... ]
 
-whichever has fewer tokens. Every question sees the beginning and itself, at its own positions, so
-the logits equal those of the questions one by one (vlrl/policy/vision_language/group_attention.py).
+whichever has fewer tokens. Every question attends to the prefix and itself, at its own positions,
+so the logits equal those of separate questions (vlrl/policy/vision_language/group_attention.py).
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class EncodedAsk:
         return int(self.positions.max()) + 1
 
     def continued(self, tokens: Sequence[int]) -> EncodedAsk:
-        """The question with more text as a part of it: what is read then stands behind that."""
+        """The question with more text appended; the answer is read after it."""
         return replace(self.followed_by(tokens), num_asked=0)
 
     def followed_by(self, tokens: Sequence[int]) -> EncodedAsk:
-        """The question with an answer behind it."""
+        """The question followed by an answer."""
         more = torch.tensor(list(tokens), dtype=torch.long)
         steps = (self.next_position + torch.arange(len(more))).expand(3, -1)
         return EncodedAsk(
@@ -64,7 +64,7 @@ class Packed:
     """The tensors of one forward pass over several questions, one row."""
 
     input_ids: Tensor
-    """[R, L], R = 1 where beginnings are shared."""
+    """[R, L], R = 1 where prefixes are shared."""
     positions: Tensor
     """[3, R, L]"""
     groups: PackedGroups | None
@@ -76,7 +76,7 @@ class Packed:
     last: Tensor
     """Row and column of the last token before each answer, [2, A]."""
     order: tuple[int, ...]
-    """Which question each of them is."""
+    """The question of each of them."""
 
     @property
     def num_tokens(self) -> int:
@@ -84,7 +84,7 @@ class Packed:
         return self.input_ids.numel()
 
     def answer_places(self, asks: Sequence[EncodedAsk]) -> tuple[Tensor, Tensor]:
-        """Where each answer token is predicted, [2, N], and the tokens, [N]; by `order`."""
+        """Where each answer token is predicted, [2, N], and the tokens, [N]; in `order`."""
         said = [asks[i] for i in self.order]
         lengths = [len(one.input_ids) - one.length for one in said]
         places = [
@@ -95,8 +95,7 @@ class Packed:
 
 
 def common_prefix(asks: Sequence[EncodedAsk]) -> int:
-    """Tokens that all of them begin with, images alike; at least one token of each is left
-    over."""
+    """Number of tokens, images included, that all begin with; leaves at least one of each."""
     first = asks[0]
     length = min(one.length for one in asks) - 1
     for one in asks[1:]:
@@ -106,7 +105,7 @@ def common_prefix(asks: Sequence[EncodedAsk]) -> int:
             if mine != theirs:
                 length = min(length, mine[1], theirs[1])
                 break
-    # An image is never cut in two.
+    # An image is never split.
     for _, start, stop in first.images:
         if start < length < stop:
             length = start
@@ -114,7 +113,7 @@ def common_prefix(asks: Sequence[EncodedAsk]) -> int:
 
 
 def pack(asks: Sequence[EncodedAsk], *, share: bool = True) -> Packed:
-    """One row of all questions; without `share` every one brings its own beginning."""
+    """One row of all questions; without `share` each keeps its own prefix."""
     everything = list(range(len(asks)))
     if not share:
         return _pack(asks, [[i] for i in everything])
@@ -126,8 +125,7 @@ def pack(asks: Sequence[EncodedAsk], *, share: bool = True) -> Packed:
 
 
 def padded(asks: Sequence[EncodedAsk]) -> Packed:
-    """A row a question, padded on the right: for short beginnings of small models, the faster
-    way."""
+    """One row per question, padded on the right: faster for short prefixes and small models."""
     num, width = len(asks), max(len(one.input_ids) for one in asks)
     ids = torch.zeros(num, width, dtype=torch.long)
     positions = torch.zeros(3, num, width, dtype=torch.long)

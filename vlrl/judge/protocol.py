@@ -1,4 +1,4 @@
-"""What every judge can do, and how one is made from options."""
+"""What every judge can do."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class Judge(Protocol):
     """Answers questions with the log-probs of yes and no."""
 
     def ask(self, book: ImageBook, asks: Sequence[Ask]) -> list[Reading]:
-        """One reading a question, in order; RewardError where one cannot be had."""
+        """One reading per question, in order; RewardError where there is none."""

@@ -1,7 +1,7 @@
 """What a judge is asked: texts from the config, images in their places; imports no torch.
 
 [ instruction with the criteria | examples ] [ caption, candidates, question ]
-  shared by all questions: encoded once        one a question
+  shared by all questions: encoded once        one per question
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from vlrl.config.section import Section
 from vlrl.errors import ConfigError, RewardError, did_you_mean
 
 JUDGE_FILE = "judge.json"
-"""Beside a judge's weights: the template that it was trained with."""
+"""File next to a judge's weights: the template that it was trained with."""
 DEFAULT_CRITERIA = (
     "how well the picture shows everything that the caption says, and how clean and well made it is"
 )
 
 
 class JudgeTemplate(Section):
-    """The texts of a question. {first} and {second} are pictures, or texts where texts are
-    judged."""
+    """The wording of a question. {first} and {second} are images, or text where text is judged."""
 
     comparison_instruction: str = (
         "You compare two pictures that were made for the same caption. Criteria: {criteria}.\n"
@@ -48,10 +47,10 @@ class JudgeTemplate(Section):
     how_with_reasoning: str = 'Think first, then end with "Answer: yes" or "Answer: no".'
     example: str = "{question} {answer}\n"
     cue: str = "Answer:"
-    """Stands before the word where the judge reasons first."""
+    """Comes before the word where the judge reasons first."""
     yes: tuple[str, ...] = ("yes",)
     no: tuple[str, ...] = ("no",)
-    """The words; every spelling that is one token counts (small, capital, after a space)."""
+    """Every spelling that is one token counts (lower case, capitalised, after a space)."""
 
     @field_validator("comparison")
     @classmethod
@@ -69,7 +68,7 @@ class Example(Section):
 
     caption: str
     first: str
-    """An image's file."""
+    """An image file."""
     second: str | None = None
     """A second file for comparisons."""
     answer: Literal["yes", "no"]
@@ -90,7 +89,7 @@ def _needs(text: str, marks: tuple[str, ...]) -> str:
 
 
 Content = np.ndarray | Image.Image | Path | str
-"""A candidate: pixels uint8 [H, W, 3], an image, an image's file, or a text that is judged."""
+"""A candidate: pixels uint8 [H, W, 3], an image, an image file, or text to judge."""
 
 
 @dataclass
@@ -104,7 +103,7 @@ class ImageBook:
     _place: dict[str, int] = field(default_factory=dict)
 
     def add(self, source: np.ndarray | Image.Image | Path) -> int:
-        """The place of an image; RewardError where its file cannot be read."""
+        """The index of an image, added where new; RewardError where its file cannot be read."""
         if isinstance(source, Path):
             key = str(source)
             if key not in self._place:
@@ -126,11 +125,11 @@ class ImageBook:
 
 @dataclass(frozen=True)
 class Ask:
-    """One question: texts and places of images in a book, in order."""
+    """One question: text and indices of images in a book, in order."""
 
     parts: tuple[str | int, ...]
     about: str = ""
-    """Questions alike in this share more than the instruction: the caption."""
+    """Questions with the same value share the caption as well as the instruction."""
 
 
 def _open(path: Path) -> Image.Image:
@@ -166,7 +165,7 @@ class Questions:
     ) -> Ask:
         """Is the first better than the second?
 
-        context: images that the caption, a question then, is about; they stand before it.
+        context: images that the caption, then a question, is about; they come before it.
         """
         return self._ask(book, caption, first, second, context)
 
@@ -226,7 +225,7 @@ class Questions:
 
 
 def plain(text: str) -> str:
-    """A text of the data's or the policy's with its control marks broken up.
+    """Text from the data or the policy with its control tokens broken up.
 
     "<|im_end|>" in a caption or an answer would end the question and speak for the judge.
     """
@@ -249,7 +248,7 @@ def _split(text: str, marks: tuple[str, ...]) -> list[str]:
 
 
 def _joined(parts: Sequence[str | int]) -> tuple[str | int, ...]:
-    """Neighbouring texts as one: tokenizers must see them together."""
+    """Neighbouring texts merged: tokenizers must see them together."""
     joined: list[str | int] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):
@@ -262,7 +261,7 @@ def _joined(parts: Sequence[str | int]) -> tuple[str | int, ...]:
 def template_of(model: str) -> tuple[JudgeTemplate, str | None]:
     """The template and criteria in a judge's own folder, else the default ones.
 
-    Raises ConfigError where the file is no template.
+    Raises ConfigError where the file is not a template.
     """
     path = Path(model).expanduser() / JUDGE_FILE
     if not path.is_file():
@@ -280,7 +279,7 @@ def template_of(model: str) -> tuple[JudgeTemplate, str | None]:
 
 
 def write_template(folder: Path, template: JudgeTemplate, criteria: str) -> None:
-    """Keep the template beside the weights."""
+    """Write the template next to the weights."""
     content = {"criteria": criteria, **template.model_dump(mode="json")}
     text = json.dumps(content, indent=2, ensure_ascii=False)
     (folder / JUDGE_FILE).write_text(text + "\n", encoding="utf-8")

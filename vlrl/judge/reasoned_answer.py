@@ -60,7 +60,7 @@ class JudgeAnswer:
 def parse_judge_answer(text: str) -> JudgeAnswer:
     """Verdict, format and scores of an answer; never raises on any text.
 
-    The verdict stands in the last answer block; without one there is none.
+    The verdict is that of the last answer block; without one there is none.
     """
     shape = _SHAPE.fullmatch(text)
     # One block of each: a second one inside would leave open which counts.
@@ -88,6 +88,6 @@ def _scores(think: str) -> dict[str, tuple[float, float]]:
 
 
 def swapped(text: str) -> str:
-    """The text with the two candidates' numbers exchanged, tags and scores as they are."""
+    """The text with the two candidates' numbers swapped, tags and scores unchanged."""
     pattern = re.compile(rf"({_NOUN} )([12])(?![0-9])", re.IGNORECASE)
     return pattern.sub(lambda m: m.group(1) + ("2" if m.group(2) == "1" else "1"), text)

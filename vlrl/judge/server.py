@@ -1,9 +1,9 @@
 """A judge behind OpenAI's chat completions, log-probs included: POST /v1/chat/completions.
 
 For other machines' `yes_token: {endpoint: ...}`, and to test that path against a real server. It
-answers what a judge is asked: one user message of texts and images, a few tokens with their
-log-probs. The log-probs are the model's own, before temperature and filters, whatever the request
-samples with.
+supports what judges need: one user message of text and images, answered with a few tokens and
+their log-probs. These are the model's own, before temperature and filters, whatever sampling the
+request asks for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_TOP_LOGPROBS = 1024
 _BROKEN = (
     binascii.Error, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError
 )  # fmt: skip
-"""What base64 and Pillow raise on data URLs that hold no image."""
+"""What base64 and Pillow raise on data URLs that do not hold an image."""
 
 
 class JudgeApp:
@@ -59,7 +59,7 @@ class JudgeApp:
         )
 
     async def health(self, request: Request) -> Response:
-        """Whether it is up."""
+        """Whether the server is up."""
         return JSONResponse({"status": "ok", "model": self.name})
 
     async def models(self, request: Request) -> Response:
@@ -74,7 +74,7 @@ class JudgeApp:
         except ValueError as error:
             raise RequestError(f"not valid JSON: {error}") from None
         except RecursionError:
-            # Final like the others: a client would send a 500 again and again.
+            # Final like other bad requests: clients retry a 500.
             raise RequestError("not valid JSON: it is nested too deeply") from None
         try:
             return JSONResponse(await run_in_threadpool(self.answer, asked))
@@ -84,11 +84,11 @@ class JudgeApp:
     def answer(self, asked: object) -> dict[str, Any]:
         """The completion of a request body; raises RequestError."""
         if not isinstance(asked, Mapping):
-            raise RequestError("the body is a JSON object")
+            raise RequestError("the body must be a JSON object")
         if asked.get("model") not in (None, self.name):
             raise RequestError(f"this server has the model {self.name!r}, not {asked['model']!r}")
         if asked.get("stream") or asked.get("n", 1) != 1:
-            raise RequestError("one completion a request, without `stream`")
+            raise RequestError("one completion per request, without `stream`")
         num_tokens = _integer(asked, "max_tokens", 16, 1, MAX_NEW_TOKENS)
         num_listed = _integer(asked, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS)
         book = ImageBook()
@@ -120,7 +120,7 @@ class JudgeApp:
     def _decode(
         self, ask: Ask, book: ImageBook, num_tokens: int
     ) -> tuple[list[int], list[torch.Tensor]]:
-        """The likeliest tokens, one after the other, and the log-probs at each place, [V]."""
+        """Greedy tokens, and the log-probs at each position, [V]."""
         judge = self.judge
         patches = judge.encoder.patches(book.images)
         features = judge.features(book, patches)
@@ -151,19 +151,19 @@ class JudgeApp:
 
 
 def _parts(messages: object, book: ImageBook) -> tuple[str | int, ...]:
-    """The one user message as texts and places of images; raises RequestError."""
+    """The one user message as text and indices of images; raises RequestError."""
     if (
         not isinstance(messages, list)
         or len(messages) != 1
         or not isinstance(messages[0], Mapping)
         or messages[0].get("role") != "user"
     ):
-        raise RequestError("`messages` holds one message of the user, as judges ask")
+        raise RequestError("`messages` must hold a single user message")
     content = messages[0].get("content")
     if isinstance(content, str):
         return (content,)
     if not isinstance(content, list) or not content:
-        raise RequestError("a message's content is a text or a list of parts")
+        raise RequestError("a message's content must be a string or a list of parts")
     parts: list[str | int] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -172,14 +172,14 @@ def _parts(messages: object, book: ImageBook) -> tuple[str | int, ...]:
         elif kind == "image_url" and isinstance(part.get("image_url"), Mapping):
             parts.append(book.add(_image(part["image_url"].get("url"))))
         else:
-            raise RequestError("a part is {type: text, text} or {type: image_url, image_url}")
+            raise RequestError("a part must be {type: text, text} or {type: image_url, image_url}")
     return tuple(parts)
 
 
 def _image(url: object) -> Image.Image:
-    """An image out of a data URL; nothing is fetched and no file is opened for a client."""
+    """The image in a data URL; nothing is fetched and no file is opened for a client."""
     if not isinstance(url, str) or not url.startswith("data:image/") or ";base64," not in url:
-        raise RequestError("an image is a data URL: data:image/png;base64,...")
+        raise RequestError("an image must be a data URL: data:image/png;base64,...")
     try:
         raw = base64.b64decode(url.partition(";base64,")[2], validate=True)
         with Image.open(io.BytesIO(raw)) as image:
@@ -205,7 +205,7 @@ def _integer(asked: Mapping[str, Any], name: str, default: int, low: int, high: 
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RequestError(f"{name!r} is a whole number from {low} to {high}, not {value!r}")
+        raise RequestError(f"{name!r} must be a whole number from {low} to {high}, not {value!r}")
     return value
 
 

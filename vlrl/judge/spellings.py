@@ -29,4 +29,4 @@ def check_apart(yes: list[int], no: list[int]) -> None:
     """RewardError where a token is in both."""
     both = sorted(set(yes) & set(no))
     if both:
-        raise RewardError(f"tokens {both} stand for yes and for no; change `template: yes, no`")
+        raise RewardError(f"tokens {both} mean both yes and no; change `template: yes, no`")

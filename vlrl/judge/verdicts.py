@@ -16,7 +16,7 @@ PAIRS_A_CALL = 64
 def judged(
     judge: Judge, questions: Questions, pairs: Sequence[Preference], *, both_orders: bool = True
 ) -> list[Judgement]:
-    """One judgement a pair, from the odds of yes against no."""
+    """One judgement per pair, from the odds of yes against no."""
     found = []
     for start in range(0, len(pairs), PAIRS_A_CALL):
         part = pairs[start : start + PAIRS_A_CALL]
@@ -55,12 +55,12 @@ def judged_by_scores(
 
 
 def truth_of(pair: Preference) -> float:
-    """1, 0, or 0.5 for a tie."""
+    """1 if the first is preferred, 0 if the second, 0.5 for a tie."""
     return {1: 1.0, 2: 0.0, 0: 0.5}[pair.preferred]
 
 
 def labels_of(pair: Preference) -> dict[str, str]:
-    """What figures are split by."""
+    """What metrics are split by."""
     return {k: v for k, v in (("kind", pair.kind), ("criterion", pair.criterion)) if v}
 
 

@@ -21,26 +21,25 @@ Form = Literal["probability", "odds", "logit_difference"]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a judge said to one question."""
+    """A judge's answer to one question."""
 
     yes: float
     """Log-prob of all spellings of yes together, nats."""
     no: float
     """Of all spellings of no."""
     reasoning: str = ""
-    """What it wrote before, where it was told to reason first."""
+    """What it wrote first, where it was told to reason."""
     cut: bool = False
-    """The reasoning ran into its limit, and the answer was asked for without an end of it."""
+    """The reasoning hit its limit, and the answer was read without the end of it."""
 
     @property
     def mass(self) -> float:
-        """Probability of a yes or a no, in [0, 1]; low where the judge wanted to say something
-        else."""
+        """Total probability of yes and no; low where the judge wanted to say something else."""
         return math.exp(self.yes) + math.exp(self.no)
 
 
 def value_of(reading: Reading, form: Form) -> float:
-    """The number that a reading stands for."""
+    """A reading as a number."""
     if form == "probability":
         return math.exp(reading.yes)
     difference = reading.yes - reading.no
@@ -48,12 +47,12 @@ def value_of(reading: Reading, form: Form) -> float:
 
 
 def in_both_orders(first: float, second: float, form: Form) -> float:
-    """A candidate against a reference, asked in both orders; antisymmetric in the two.
+    """A candidate against a reference, judged in both orders; antisymmetric in the two.
 
     first: the value with the candidate in the first place ("is the first better than the second?").
-    second: the value with the two exchanged, where a yes speaks for the reference.
+    second: the value with the two swapped, where a yes speaks for the reference.
     With both orders r(a, b) + r(b, a) = 1, or 0 for the logit difference, whatever the judge's
-    leaning towards one place.
+    bias towards one position.
     """
     if form == "logit_difference":
         return 0.5 * (first - second)
@@ -68,7 +67,6 @@ def sigmoid(x: float) -> float:
 
 
 def spellings(words: tuple[str, ...]) -> tuple[str, ...]:
-    """How tokenizers may hold the words: in small letters, with a capital, in capitals, after a
-    space."""
+    """Spellings that may be tokens: lower case, capitalised, upper case, also after a space."""
     forms = {f for word in words for f in (word, word.lower(), word.capitalize(), word.upper())}
     return tuple(sorted(space + form for form in forms for space in ("", " ")))

@@ -1,1 +1,1 @@
-"""How rewards are written (`scorers`), described (`describe`) and joined (`tree`)."""
+"""How rewards are written (`functions`), combined (`tree`) and served (`server`)."""

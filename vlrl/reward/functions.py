@@ -64,7 +64,7 @@ class RewardSpec:
     reward_class: type[FunctionReward] = FunctionReward
     """How the function is called: once per rollout, or in a form that a domain gives."""
     arguments: frozenset[str] = frozenset()
-    """Keyword arguments that the class hands over, so that they are no options."""
+    """Keyword arguments that the class passes itself, so they are not options."""
     takes_columns: bool = False
     """Arguments without a default are columns of the data, as TRL has it."""
 
@@ -132,7 +132,7 @@ def validate_options(
 
 
 def spec_of(function: object) -> RewardSpec:
-    """The spec of a marked function; a plain function is taken as it is.
+    """The spec of a marked function; a plain function gets a default one.
 
     A function with a `completions` argument is a TRL-style reward, any other one gets a rollout.
     """

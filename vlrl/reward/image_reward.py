@@ -1,4 +1,4 @@
-"""Rewards that look at images: the part that is alike for all of them.
+"""Rewards of images: what all of them share.
 
 A subclass says what it is (`range`, `needs`, `Options`), loads its model in `load` on first use,
 and gives numbers for a batch in `values`. Nothing heavy is imported before the first call, so a
@@ -21,21 +21,21 @@ from vlrl.types import Rollout, Score
 
 
 class ImageOptions(Section):
-    """What every image reward can be told."""
+    """Options of every image reward."""
 
     batch_size: PositiveInt = 32
     """Images scored together."""
 
 
 class ModelOptions(ImageOptions):
-    """And what every reward with a model can be told."""
+    """Options of every image reward with a model."""
 
     device: str = "auto"
     """auto = this rank's GPU where there is one."""
 
 
 class ImageReward(Reward):
-    """One number per image; an answer that is no image scores the low end of the range."""
+    """One number per image; an answer that is not an image scores the low end of the range."""
 
     Options: ClassVar[type[BaseModel]] = ImageOptions
     options: ImageOptions
@@ -50,7 +50,7 @@ class ImageReward(Reward):
         """Load the model, once, before the first image; nothing to do for plain formulas."""
 
     def applies(self, rollout: Rollout) -> bool:
-        """Whether the sample has what is scored; asked before the answer is looked at."""
+        """Whether the sample has what is scored; checked before the answer is."""
         return True
 
     @abstractmethod
@@ -95,7 +95,7 @@ class ImageReward(Reward):
 
 
 def image_of(rollout: Rollout) -> np.ndarray:
-    """The generated image; raises RewardError if it is no uint8 [H, W, 3]."""
+    """The generated image; raises RewardError if it is not uint8 [H, W, 3]."""
     image = rollout.parsed.image
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise RewardError(

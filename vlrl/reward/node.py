@@ -40,7 +40,7 @@ WeightedNode = Annotated[dict[str, Any], NodeMark(weighted=True), WithJsonSchema
 
 
 class NodeOptions(Section):
-    """What stands below a combinator's name in the config."""
+    """What is below a combinator's name in the config."""
 
     model_config = ConfigDict(populate_by_name=True, strict=False)
 

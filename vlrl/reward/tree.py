@@ -32,14 +32,14 @@ def build_reward(node: object, where: str = "reward") -> Reward:
     reject_weight(node, where)
     reward = build_node(node, where)
     if any(one.num_stages > 1 for one in walk(reward) if one is not reward):
-        raise ConfigError(f"{where}: `stages` stands at the root of the tree, not below it")
+        raise ConfigError(f"{where}: `stages` must be the root of the tree, not below it")
     return reward
 
 
 def build_node(node: object, where: str) -> Reward:
-    """One node and what is below it; its `weight` is its parent's affair."""
+    """One node and what is below it; its `weight` is read by its parent."""
     if not isinstance(node, Mapping):
-        raise ConfigError(f"{where}: a reward node is a mapping, not {node!r}")
+        raise ConfigError(f"{where}: a reward node must be a mapping, not {node!r}")
     if "use" in node:
         return _build_leaf(node, where)
     kinds = [key for key in node if key not in NODE_KEYS]
@@ -72,7 +72,7 @@ def _build_leaf(node: Mapping[str, object], where: str) -> Reward:
             spec = spec_of(target)
             return spec.reward_class(label, spec, options)
         if not issubclass(target, Reward):
-            raise ConfigError(f"{name} is no reward: a class has to derive from vlrl's Reward")
+            raise ConfigError(f"{name} is not a reward: a class has to derive from vlrl's Reward")
         make: Callable[[BaseModel], Reward] = target
         reward = make(target.Options(**validate_options(name, target.Options, options)))
         reward.name = label
@@ -87,7 +87,7 @@ def min_stages(reward: Reward) -> int:
 
 
 def score(reward: Reward, rollouts: Sequence[Rollout]) -> list[Score]:
-    """Run the tree; an exception of a reward comes back with the reward's name."""
+    """Run the tree; an exception in a reward is raised again with the reward's name."""
     try:
         scores = reward(rollouts)
     except RewardError:

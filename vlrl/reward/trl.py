@@ -1,4 +1,4 @@
-"""Rewards in TRL's form, both ways: its functions in a tree here, and a tree here in its trainers.
+"""Rewards in TRL's form, both ways: TRL's functions in a tree, and a tree in TRL's trainers.
 
 trainer = GRPOTrainer(..., reward_funcs=as_trl_reward({"use": "gaussian_point"}, task=task))
 """
@@ -19,7 +19,7 @@ from vlrl.types import Finish, Rollout, Sample, TextPart, VideoPart
 TrlReward = Callable[..., list[float | None]]
 
 NOT_DATA = ("trainer_state", "log_extra", "log_metric", "environments")
-"""What TRL hands to rewards beside the columns of the dataset."""
+"""What TRL passes to rewards besides the columns of the dataset."""
 
 
 def as_trl_reward(
@@ -44,7 +44,7 @@ def as_trl_reward(
         completion_ids: Sequence[Sequence[int]] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        """TRL's signature: one value a completion, None where the reward does not apply."""
+        """TRL's signature: one value per completion, None where the reward does not apply."""
         rollouts = []
         group, previous = -1, None
         for row, completion in enumerate(completions):
@@ -92,14 +92,16 @@ def completion_text(completion: object) -> str:
             return "".join(part.get("text", "") for part in content if isinstance(part, Mapping))
     if completion in ([], None):
         return ""
-    raise RewardError(f"a TRL completion is a text or a list of messages, not {completion!r}")
+    raise RewardError(
+        f"a TRL completion must be a string or a list of messages, not {completion!r}"
+    )
 
 
 class TrlStyleReward(FunctionReward):
     """A function in TRL's form, `f(prompts, completions, **columns) -> list[float | None]`."""
 
     def values(self, rollouts: Sequence[Rollout]) -> list[float | None]:
-        """One value per rollout, all asked in one call."""
+        """One value per rollout, all in one call."""
         return call_trl(self.spec.function, rollouts, self.given_options)
 
 

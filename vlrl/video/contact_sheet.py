@@ -1,4 +1,4 @@
-"""A video on one image: frames with true and answered boxes, and a bar of time for each."""
+"""A video on one image: frames with true and answered boxes, and a timeline bar for each."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BAR_PX = 8
 
 @dataclass(frozen=True)
 class Strip:
-    """A tube as it is drawn: which of the shown frames it holds, and its boxes there."""
+    """A tube as drawn: which of the shown frames it covers, and its boxes there."""
 
     inside: tuple[bool, ...]
-    """For every shown frame."""
+    """One entry per shown frame."""
     boxes: Mapping[int, tuple[float, float, float, float]]
-    """By place among the shown frames."""
+    """By index among the shown frames."""
     dotted: bool = False
     """Thin and grey: boxes of the thinking."""
 
@@ -46,8 +46,8 @@ def contact_sheet(
 ) -> Image:
     """Frames side by side, the true tube in green, each answer in its own colour.
 
-    frames: uint8 [n, H, W, 3]; frame: the coordinates of all boxes. Below the frames stands one
-    bar a tube, filled where it has the frame.
+    frames: uint8 [n, H, W, 3]; frame: the coordinates of all boxes. Below the frames is one
+    bar per tube, filled where it covers the frame.
     """
     from PIL import Image, ImageDraw
 

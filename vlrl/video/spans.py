@@ -12,7 +12,7 @@ Interval = tuple[float, float]
 
 
 def is_interval(span: Interval) -> bool:
-    """Whether the end does not lie before the start; nan does not pass."""
+    """Whether the end is not before the start; False for nan."""
     return span[0] <= span[1]
 
 
@@ -41,11 +41,11 @@ def merged(spans: Sequence[Interval], closed: bool) -> list[Interval]:
 def span_iou(
     predicted: Sequence[Interval], true: Sequence[Interval], *, closed: bool, hull: bool = False
 ) -> float:
-    """Time in both over time in either, in [0, 1]; several intervals a side may overlap.
+    """Time in both over time in either, in [0, 1]; intervals of one side may overlap.
 
-    Nothing against nothing is 1 (VideoChat-R1). Instants, spans of no length, match only an equal
+    Two empty sides give 1 (VideoChat-R1). Instants, spans of no length, match only an equal
     instant. `hull`: the denominator reaches from the first start to the last end, as released
-    code has it (Time-R1, VideoChat-R1); for one interval a side it changes nothing but 0 / 0.
+    code has it (Time-R1, VideoChat-R1); for one interval per side it changes nothing but 0 / 0.
     """
     ours, theirs = merged(predicted, closed), merged(true, closed)
     if not ours or not theirs:
@@ -62,10 +62,10 @@ def span_iou(
 
 
 def clamp(spans: Sequence[Interval], end: float) -> tuple[Interval, ...]:
-    """The spans cut to [0, end]; those wholly outside are gone.
+    """The spans clipped to [0, end]; those wholly outside are dropped.
 
     14 % of Charades-STA's training pairs end after their video does: either both sides of a
-    comparison are cut, or neither.
+    comparison are clipped, or neither.
     """
     cut = ((max(0.0, a), min(end, b)) for a, b in spans if a <= end and b >= 0)
     return tuple(span for span in cut if is_interval(span))

@@ -19,7 +19,7 @@ Edges = Literal["around", "after"]
 class Timeline:
     """The index grid of one video's answers.
 
-    An index stands for more native frames than its own, so that a span on the grid is as long, on
+    An index covers more native frames than its own, so that a span on the grid is as long, on
     average, as the span that it was sampled from: those that are nearer to it than to another
     index (`around`), or those from its own to the one before the next index (`after`).
     """
@@ -34,7 +34,7 @@ class Timeline:
     start_at: int = 0
     """What the first index is called: 0, or 1."""
     edges: Edges = "around"
-    """Which native frames an index stands for. `around` is right on average where events start
+    """Which native frames an index covers. `around` is right on average where events start
     anywhere between two samples, `after` where they start at samples."""
 
     @property
@@ -53,26 +53,26 @@ class Timeline:
         return self.start_at + len(self.natives) - 1
 
     def native(self, index: int) -> int:
-        """The native frame of an index; indices off the grid mean its ends."""
+        """The native frame of an index; indices off the grid are clamped to it."""
         natives = self.natives
         return natives[min(max(index - self.start_at, 0), len(natives) - 1)]
 
     def native_span(self, first: int, last: int) -> tuple[int, int]:
-        """The native frames that a span of indices stands for, both ends included."""
+        """The native frames that a span of indices covers, both ends included."""
         natives = self.natives
         start, end = self.native(first), self.native(last)
         before, after = first - self.start_at - 1, last - self.start_at + 1
         if self.edges == "after":
             end = natives[after] - 1 if 0 <= after < len(natives) else self.num_frames - 1
         else:
-            # Half of the way to the neighbour, the middle frame to the later one.
+            # Halfway to the neighbour; a frame in the middle goes to the later one.
             if 0 <= before < len(natives):
                 start = (natives[before] + start) // 2 + 1
             end = (end + natives[after]) // 2 if 0 <= after < len(natives) else self.num_frames - 1
         return (min(start, self.native(first)), max(self.native(first), end))
 
     def on_grid(self, tube: Tube) -> Tube:
-        """The true tube at the indices whose frame it holds.
+        """The true tube at the indices whose frame it covers.
 
         A tube between two indices (a short event at two frames a second) becomes one index: the
         nearest to its middle, with the box of the tube's nearest frame.
@@ -89,7 +89,7 @@ class Timeline:
     ) -> tuple[tuple[int, int], Track]:
         """A predicted span and its boxes on native frames: linear between the given boxes.
 
-        Boxes of indices outside the span do not count, nor do those off the grid: they are of no
+        Boxes of indices outside the span do not count, nor do those off the grid: they belong to no
         frame of the video.
         """
         first, last = self.native_span(*span)
@@ -99,7 +99,7 @@ class Timeline:
         return (first, last), interpolated(Track(inside, track.frame), first, last)
 
     def seconds(self, index: float) -> float:
-        """When an index is shown."""
+        """The time at which an index is shown, in seconds."""
         if self.unit == "second":
             return float(index - self.start_at)
         return self.native(int(index)) / self.fps

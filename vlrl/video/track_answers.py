@@ -1,4 +1,4 @@
-"""Reading spans and numbered boxes out of an answer, in the ways in which video models write them.
+"""Reading spans and numbered boxes from an answer, in the formats that video models write.
 
     stvg_o1      <time> 5 - 7 </time> <think_bbox> 5. [..], 6. [..], 7. [..] </think_bbox>
                  <pred_bbox> 5. [..], 6. [..], 7. [..] </pred_bbox>
@@ -10,7 +10,7 @@
     open_o3      <think>.. <obj>dog</obj><box>[..]</box>at<t>2.0</t>s ..</think><answer>..</answer>
 
 Reading is lenient, `well_formed` is strict. Numbers are ASCII decimals without sign or exponent;
-what they count (sampled frames, seconds) and the frame of the coordinates are the task's business.
+what they count (sampled frames, seconds) and the frame of the coordinates are up to the task.
 Every pattern is linear in the text's length, and nothing here raises on any text.
 """
 
@@ -52,7 +52,7 @@ _STRICT_BOX = rf"\[\s*+{_PLAIN}(?:{_COMMA}{_PLAIN}){{3}}+\s*+\]"
 _STRICT_ENTRY = rf"{_INDEX}\.\s*+{_STRICT_BOX}"
 _LIST = rf"{_STRICT_ENTRY}(?:{_COMMA}{_STRICT_ENTRY})*+"
 _TIME = rf"<time>\s*+{_INDEX}\s*+-\s*+{_INDEX}\s*+</time>"
-# Thinking holds anything but another mark of its own, so that each part is found in one pass.
+# Thinking may hold anything but another tag of its own, so that each part is found in one pass.
 _THOUGHT = r"<think>(?:[^<]|<(?!/?think>))*+</think>\s*+"
 
 
@@ -66,7 +66,7 @@ class WrittenTrack:
     """Numbered boxes of the thinking; None where that part is missing."""
     final: tuple[Entry, ...] | None
     well_formed: bool
-    """Whether the whole answer is exactly in the asked format."""
+    """Whether the whole answer is exactly in the requested format."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def write_track(
     """An answer in the format `stvg_o1`, or `stvg` without thinking boxes.
 
     Both lists hold one box for each index from `first` to `last`. `compact` leaves out the
-    spaces: a small model pays for each of them.
+    spaces, each of which costs a small model a token.
     """
     space = "" if compact else " "
     parts = [f"<time>{space}{first}{space}-{space}{last}{space}</time>"]
@@ -120,7 +120,7 @@ def write_track(
 
 
 def _block(text: str, tag: str) -> str | None:
-    """What stands in the first block of a tag, up to the next tag of any kind."""
+    """The content of the first block of a tag, up to the next tag of any kind."""
     place = _place(text, tag)
     return None if place is None else text[slice(*place)]
 
@@ -136,7 +136,7 @@ def _place(text: str, tag: str) -> tuple[int, int] | None:
 
 
 def _boxes_place(text: str, which: str) -> tuple[int, int] | None:
-    """Where a list of boxes stands; the paper's figure prints its tags without the underscore."""
+    """Where a list of boxes is; the paper's figure prints its tags without the underscore."""
     return _place(text, f"{which}_bbox") or _place(text, f"{which} bbox")
 
 

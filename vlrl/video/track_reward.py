@@ -1,4 +1,4 @@
-"""Rewards of predicted tracks: the spatial score that several of them are made of."""
+"""Rewards of predicted tracks: the spatial score that several of them share."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SpatialOptions(Section):
 
     @property
     def range(self) -> tuple[float, float]:
-        """Of the spatial score."""
+        """The range of the spatial score."""
         low = -self.giou - 4 * self.l1
         if self.published:
             return (low, max(0.0, self.giou))
@@ -77,7 +77,7 @@ def spatial_score(rollout: Rollout, which: Which, options: SpatialOptions) -> fl
 
 
 def shared_frames(spans: Sequence[Interval], true: Tube) -> Sequence[int]:
-    """The frames of an answer's one span that are also of the true one; none for other answers."""
+    """The frames of an answer's one span that are also in the true one; none for other answers."""
     if len(spans) != 1:
         return ()
     start, end = (int(edge) for edge in spans[0])
@@ -122,6 +122,6 @@ class TrackReward(Reward):
         """The score of one rollout; None = does not apply."""
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order."""
+        """One score per rollout, in order."""
         values = [self.value(rollout) for rollout in rollouts]
         return [Score(v) if v is None else Score(v, {self.name: v}) for v in values]

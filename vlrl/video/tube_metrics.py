@@ -9,8 +9,8 @@
                so its last frame is never scored and each length is one short
 
 A perfect tube is 1 in each. Where a release divides 0 by 0 (a span of one frame, a span between two
-scored frames), the nearest sound reading is taken, and said below. Sources: facts, section 5, and
-the three repositories.
+scored frames), the nearest sound reading is taken, and noted below. Sources: the three
+repositories.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TUBEDETR_MAX_FRAMES = 200
 
 @dataclass(frozen=True)
 class TubeScore:
-    """Figures of one answer, each in [0, 1]."""
+    """Metrics of one answer, each in [0, 1]."""
 
     t_iou: float
     v_iou: float

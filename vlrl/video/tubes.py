@@ -91,7 +91,7 @@ def frame_scores(
     """GIoU minus L1 distance of the boxes of some frames (STVG-o1), in [-5, 1] with weights of 1.
 
     L1 is the sum of the four edges' distances in the unit frame, so at most 4: in pixels it would
-    drown the GIoU. Boxes are cut to the image first. A frame without a valid box scores
+    dominate the GIoU. Boxes are clipped to the image first. A frame without a valid box scores
     `missing`; with None it is left out.
     """
     unit = Frame(1, 1)
@@ -124,7 +124,7 @@ def frame_ious(track: Track, true: Tube, frames: Sequence[int]) -> np.ndarray:
 def tube_iou(span: tuple[int, int], track: Track, true: Tube) -> float:
     """vIoU: IoU summed over the frames of both spans, over the number of frames of either.
 
-    Source: VidSTG (Zhang et al. 2020), on whatever grid of frames the arguments are.
+    Source: VidSTG (Zhang et al. 2020), on the frame grid of the arguments.
     """
     both = overlap_frames(span, true.span)
     if not len(both):

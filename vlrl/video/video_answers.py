@@ -1,4 +1,4 @@
-"""What is to be found in a video, and what an answer says about it, in the video's own pixels."""
+"""The target in a video, and what an answer says about it, in the video's own pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TimedBox = tuple[float, Box]
 
 @dataclass(frozen=True)
 class VideoTarget:
-    """What is to be found."""
+    """The target."""
 
     spans: tuple[Interval, ...]
     """On the answer's index (`closed`), or in seconds."""
@@ -61,7 +61,7 @@ def answer_from(
 ) -> VideoAnswer | None:
     """An answer in the video's pixels (`here`) from one whose numbers are in the frame `own`.
 
-    Spans of indices that are no whole numbers are left out, spans of seconds are cut to the
+    Spans of indices that are not whole numbers are left out, spans of seconds are clipped to the
     video; None where neither a span nor a box is left.
     """
     spans = _spans(written.spans, target)

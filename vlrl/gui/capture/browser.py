@@ -33,7 +33,7 @@ CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-st
 
 # 2025-03-12 10:24 UTC: calendars and "3 minutes ago" come out the same on each run.
 FROZEN_TIME_S = 1_741_775_040
-# Charts that draw random numbers would change the picture from run to run.
+# Charts that draw random numbers would change the image from run to run.
 SEED_SCRIPT = """
 (() => { let s = 123456789; Math.random = () => {
   s ^= s << 13; s ^= s >>> 17; s ^= s << 5; return (s >>> 0) / 4294967296; }; })();
@@ -138,7 +138,7 @@ class Browser:
         """A fresh page of `viewport` CSS pixels at scale factor 1.
 
         `redirect` may answer a URL with a local file; `guarded=False` leaves out request
-        interception, for pages made by set_content that ask for nothing (it costs time).
+        interception, for pages made by set_content that request nothing (it costs time).
         """
         context = self._browser.new_context(
             viewport={"width": viewport[0], "height": viewport[1]},

@@ -1,4 +1,4 @@
-"""Pages to screens: load, hold still, scroll, read the elements, take the picture."""
+"""Pages to screens: load, hold still, scroll, read the elements, take the screenshot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CAPTURE_TRIES = 3
 
 @dataclass
 class Shot:
-    """One picture with its elements and instructions; `scroll` in pixels from the top."""
+    """One image with its elements and instructions; `scroll` in pixels from the top."""
 
     image: Image.Image
     elements: list[Element]
@@ -36,7 +36,7 @@ class Shot:
 
 
 def load(page: Page, url: str, *, settle_ms: int = 250, wait_for: str = "") -> bool:
-    """Opens a URL, waits until it stands still; False if it did not answer with a page."""
+    """Opens a URL, waits until it has settled; False if it did not return a page."""
     answer = page.goto(url, wait_until="load")
     if answer is not None and not answer.ok:
         return False
@@ -78,9 +78,9 @@ def scroll_to(page: Page, offset: int) -> int:
 
 
 def screenshot(page: Page) -> Image.Image:
-    """The viewport as an RGB image, one image pixel a CSS pixel.
+    """The viewport as an RGB image, one image pixel per CSS pixel.
 
-    On a busy machine Chromium now and then answers that it is unable to capture: asked again.
+    On a busy machine Chromium sometimes says that it is unable to capture: tried again.
     """
     from playwright.sync_api import Error
 
@@ -96,7 +96,7 @@ def screenshot(page: Page) -> Image.Image:
 
 
 def shoot(page: Page, seed: str, options: ExtractOptions, *, scroll: int = 0) -> Shot:
-    """Reads and photographs the page as it stands."""
+    """Reads the page and takes a screenshot of it in its current state."""
     raw = read_page(page)
     image = screenshot(page)
     return make_shot(raw, image, seed, options, scroll=scroll)
@@ -111,7 +111,7 @@ def make_shot(
     scroll: int = 0,
     offset: tuple[int, int] = (0, 0),
 ) -> Shot:
-    """Filters and instructions for an image whose corner lies at `offset` px of the viewport."""
+    """Filters and instructions for an image whose corner is at `offset` px of the viewport."""
     size = image.size
     dropped: Counter[str] = Counter()
     elements: list[Element] = []
@@ -138,7 +138,7 @@ def make_shot(
 
 
 def refuse_blank(elements: list[Element], pixels: Pixels) -> None:
-    """Drops icons of which the picture shows nothing."""
+    """Drops icons of which the image shows nothing."""
     for element in elements:
         if element.element_type == "icon" and not element.dropped:
             element.dropped = "nothing to see" if is_blank(pixels, element.box) else ""
@@ -158,7 +158,7 @@ def _shift(
         return None
     share = (box[2] - box[0]) * (box[3] - box[1]) / area
     moved = {**record, "box": box, "fraction": record["fraction"] * share}
-    # A crop only keeps what is whole: a half button at the edge is no target.
+    # A crop keeps only whole elements: half a button at the edge is not a target.
     if share < 0.999:
         moved["fraction"] = min(moved["fraction"], 0.5)
     group = record["group"]

@@ -63,7 +63,7 @@ class Source:
 
 @contextmanager
 def open_source(text: str) -> Iterator[Source]:
-    """A URL as it is; a folder or an HTML file served on 127.0.0.1 while the block runs."""
+    """A URL unchanged; a folder or an HTML file served on 127.0.0.1 while the block runs."""
     if urlsplit(text).scheme in ("http", "https"):
         host = urlsplit(text).hostname or "app"
         yield Source(host, text, (text,))

@@ -47,7 +47,7 @@ def rows_of(shot: Shot, screen: Screen) -> list[Row]:
 
 
 def signature(row: Row) -> Signature:
-    """What makes an element of one app the same again: name, role, place (coarse)."""
+    """What identifies an element of one app: name, role, coarse position."""
     x = (row.bbox[0] + row.bbox[2]) // 2 // SAME_PLACE
     y = (row.bbox[1] + row.bbox[3]) // 2 // SAME_PLACE
     return row.app, row.name.lower(), row.role, x, y
@@ -111,7 +111,7 @@ class Deduper:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Writes a picture without loss, as webp or png by the file's ending."""
+    """Writes an image losslessly, as webp or png by the file's ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".webp":
         image.save(path, lossless=True, quality=100, method=6)
@@ -120,7 +120,7 @@ def save_image(image: Image.Image, path: Path) -> None:
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
-    """Writes one JSON object a line and returns how many."""
+    """Writes one JSON object per line and returns how many."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with path.open("w", encoding="utf-8") as out:

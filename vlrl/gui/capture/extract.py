@@ -62,7 +62,7 @@ def _group(raw: dict[str, Any] | None, size: tuple[int, int]) -> Group | None:
 
 
 def _refuse(raw: dict[str, Any], box: Box, size: tuple[int, int], options: ExtractOptions) -> str:
-    """Why an element's place or state makes it no target ('' = it is one)."""
+    """Why an element's place or state rules it out as a target ('' = it does not)."""
     width, height = box[2] - box[0], box[3] - box[1]
     if raw["fraction"] < options.min_visible:
         return "cut off"
@@ -89,7 +89,7 @@ def _named(raw: dict[str, Any]) -> tuple[str, str, str]:
     if raw["input"]:
         return name, "input", refuse_name(name)
     if raw["text"]:
-        # What is written beats a hidden accessible name, which no reader can see.
+        # Visible text beats a hidden accessible name, which no reader can see.
         if name_key(text) and not refuse_name(text):
             return text, "text", ""
         if name and raw["source"] != "text":
@@ -98,7 +98,7 @@ def _named(raw: dict[str, Any]) -> tuple[str, str, str]:
     meaning = icon_meaning(raw["icons"])
     if not name or refuse_name(name):
         name = meaning
-    # The name of the person on an avatar is not to be seen in it.
+    # The name of the person on an avatar cannot be seen in it.
     if raw["source"] in ("image", "hidden text") and not canonical(name, []):
         return meaning or name, "icon", "" if meaning else "name of a picture"
     return name, "icon", refuse_name(name)

@@ -148,7 +148,7 @@ _BY_NAME = {
     "logout": "log out",
 }  # fmt: skip
 _SUFFIX = re.compile(r"-(?:fill|filled|outline|o|alt|solid|circle|square|line|rounded|sharp)$")
-# Size and spin classes of icon fonts are no icons.
+# Size and spin classes of icon fonts are not icons.
 _NOISE = re.compile(r"^(?:lg|fw|sm|xs|xl|\d+x|spin|pulse|stack.*|inverse|rotate-\d+|li|ul|\d+)$")
 
 

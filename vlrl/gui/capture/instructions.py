@@ -69,7 +69,7 @@ def icon_text(element: Element, rng: random.Random) -> str:
         element.name.lower() if element.name.istitle() or element.name.islower() else element.name
     )
     plain = [f"{name} icon", f"the {name} icon", f"click the {name} icon"]
-    # Twice the weight on meaning: the name alone is often the picture's name.
+    # Twice the weight on meaning: the name alone is often just the image's name.
     return _pick(rng, known + known + plain if known else plain)
 
 
@@ -100,9 +100,9 @@ class ScreenInstructions:
 
     @staticmethod
     def _ink(pixels: Pixels, element: Element) -> str:
-        """Colour word of text or icon where the picture and the style sheet agree on it."""
+        """Colour word of text or icon where the image and the style sheet agree on it."""
         seen, styled = ink_word(pixels, element.box), css_colour(element.text_colour)
-        # A count in a red bubble on a gray bell makes no red bell.
+        # A count in a red bubble on a grey bell does not make the bell red.
         return seen if styled is None or colour_word(styled) == seen else ""
 
     def _alone(self, index: int) -> bool:
@@ -114,7 +114,7 @@ class ScreenInstructions:
         if self._alone(index):
             return label_text(element, word, rng)
         twins = [i for i, key in enumerate(self._keys) if key == self._keys[index] and i != index]
-        # Twins told apart by the row they stand in, or not at all.
+        # Twins are told apart by the row they are in, or not at all.
         rows = {name_key(self._elements[i].row) for i in twins}
         row = element.row
         if row and len(row) <= 24 and name_key(row) not in rows and "" not in rows:
@@ -162,7 +162,7 @@ class ScreenInstructions:
             ]
         else:
             return ""
-        # Neutral fills are the ground of half of the page: nobody asks for "the white button".
+        # Neutral fills are the background of half the page: nobody asks for "the white button".
         if not colour or colour in ("white", "gray") or same:
             return ""
         return _placed(f"{colour} {shape}", rng)

@@ -11,10 +11,10 @@ _REPLACE = {
 }  # fmt: skip
 _SHORTCUT = re.compile(r"\s*\((?:(?:Ctrl|Alt|Shift|Cmd|Accel|F\d+)[^)]*)\)\s*$", re.IGNORECASE)
 _SHORTCUT_BARE = re.compile(r"\s+(?:(?:Ctrl|Alt|Shift|Cmd|Accel)\s?\+\s?)+\S+$|\s+F\d{1,2}$")
-# Pictures that say only that they are pictures.
+# Names that say only that something is an image.
 _EMPTY_NAMES = {"icon", "image", "img", "logo", "picture", "svg", "button", "link", "..."}
 _LETTERS = re.compile(r"[A-Za-z]")
-# Font icons sit in the private use area; they are pictures, not text.
+# Font icons sit in the private use area; they are images, not text.
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 
 
@@ -35,7 +35,7 @@ def clean_name(raw: str) -> str:
 
 
 def refuse_name(name: str) -> str:
-    """Why a cleaned name is no label ('' = it is one)."""
+    """Why a cleaned name is not a label ('' = it is one)."""
     if not name:
         return "no name"
     if len(name) > MAX_NAME:

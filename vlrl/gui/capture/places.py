@@ -105,7 +105,7 @@ def _place_of_group(element: Element, size: tuple[int, int]) -> str:
 
 
 def _in_line(members: list[Element]) -> list[Element] | None:
-    """Members in reading order if they stand in one row or one column, else None."""
+    """Members in reading order if they form one row or one column, else None."""
     down = sorted(members, key=lambda e: e.box[1])
     across = sorted(members, key=lambda e: e.box[0])
     column = all(b.box[1] >= a.box[3] - 3 for a, b in pairwise(down))
@@ -129,7 +129,7 @@ def order_phrases(
     if len(members) < min_members or any(m.dropped in ("cut off", "occluded") for m in members):
         return []
     kind = me.group.kind
-    # Colour swatches in a side bar are no menu, and a reader would not count them as one.
+    # Colour swatches in a side bar are not a menu, and a reader would not count them as one.
     if kind in ("menu", "list") and any(m.element_type != "text" for m in members):
         return []
     place = _place_of_group(me, size)

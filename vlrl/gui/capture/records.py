@@ -12,7 +12,7 @@ PLATFORMS = ("web", "mobile", "desktop")
 
 @dataclass(frozen=True)
 class Group:
-    """The list, menu or toolbar that an element stands in; `box` in pixels, xyxy."""
+    """The list, menu or toolbar that an element is in; `box` in pixels, xyxy."""
 
     id: int
     kind: str

@@ -24,14 +24,14 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         return _TYPES.get(suffix) or super().guess_type(path)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: the progress bar owns the terminal."""
+        """Silent: the progress bar owns the terminal."""
 
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that closes a connection early is no event."""
+        """A browser that closes a connection early is nothing to report."""
 
 
 @contextmanager

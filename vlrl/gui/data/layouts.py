@@ -16,23 +16,23 @@ Finish = Callable[[RawRow, Row, str], RawRow]
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of a file are ours; a missing one is a DataError unless said otherwise."""
+    """Maps a file's columns to our fields; a missing one is a DataError unless said otherwise."""
 
     convention: Convention
     image: str
     box: str
     size: str | tuple[str, str] | None = "image_size"
-    """Column of [width, height], or the two columns; None = read off the image file."""
+    """Column of [width, height], or the two columns; None = read from the image file."""
     needs_size: bool = True
     instruction: str = "instruction"
     id: Literal["own", "own in file", "own or place", "place"] = "own or place"
-    """The column `id`, maybe below the file's name where it is a number; or the row's place."""
+    """The column `id`, behind the file's name where it is a number; or the row's number."""
     fields: Mapping[str, str] = field(default_factory=dict)
-    """Ours to theirs."""
+    """Our name to theirs."""
     texts: Mapping[str, str] = field(default_factory=dict)
-    """Ours to theirs, as texts; empty where there is none."""
+    """Our name to theirs, as strings; empty where missing."""
     kept: tuple[str, ...] = ()
-    """Columns that keep their names; left out where there is none."""
+    """Columns that keep their names; left out where missing."""
     finish: Finish | None = None
 
     def read_row(self, value: object, where: str, stem: str) -> RawRow:
@@ -90,12 +90,14 @@ def _screenspot_pro(raw: RawRow, row: Row, stem: str) -> RawRow:
 
 
 def _osworld_g(raw: RawRow, row: Row, stem: str) -> RawRow:
-    """Boxes, polygons (flat x, y lists), and targets that are not there."""
+    """Boxes, polygons (flat x, y lists), and targets that are absent."""
     kind, types = raw.fields["kind"], raw.fields["element_type"]
     if kind not in ("bbox", "polygon", "refusal"):
-        raise DataError(f"{raw.where}: field 'box_type' is bbox, polygon or refusal, not {kind!r}")
+        raise DataError(
+            f"{raw.where}: field 'box_type' must be bbox, polygon or refusal, not {kind!r}"
+        )
     if not isinstance(types, list):
-        raise DataError(f"{raw.where}: field 'GUI_types' is a list of texts, not {types!r}")
+        raise DataError(f"{raw.where}: field 'GUI_types' must be a list of strings, not {types!r}")
     return replace(
         _with(raw, element_type=_joined(types)),
         box=raw.box if kind == "bbox" else None,
@@ -105,7 +107,7 @@ def _osworld_g(raw: RawRow, row: Row, stem: str) -> RawRow:
 
 
 def _osworld_g_mai(raw: RawRow, row: Row, stem: str) -> RawRow:
-    """The conversion's two faults undone; both can be told and taken back exactly.
+    """Undoes the conversion's two faults; both can be detected and reverted exactly.
 
     Its boxes are xyxy, made from the published xywh; polygons and refusals went the same way: a
     polygon's second corner had the first added to it, and a refusal became [0, 0, 0, 0].
@@ -123,16 +125,16 @@ def _osworld_g_mai(raw: RawRow, row: Row, stem: str) -> RawRow:
 
 
 def _osworld_g_mai_verbatim(raw: RawRow, row: Row, stem: str) -> RawRow:
-    """The conversion at its word: of longer lists the first four numbers count.
+    """Takes the conversion literally: of longer lists the first four numbers count.
 
-    40 polygons are then wrong rectangles, and a click at exactly (0, 0) answers a refusal.
+    40 polygons are then wrong rectangles, and a click at exactly (0, 0) counts as a refusal.
     """
     raw = _screenspot_pro(raw, row, stem)
     return replace(raw, box=raw.box[:4]) if isinstance(raw.box, list) else raw
 
 
 def _mmbench_gui(raw: RawRow, row: Row, stem: str) -> RawRow:
-    """Images lie in a folder for each platform."""
+    """Images are in one folder per platform."""
     platform = str(raw.fields["platform"])
     image = f"{platform}/{raw.image}" if isinstance(raw.image, str) else raw.image
     return _with(replace(raw, image=image), platform=platform)
@@ -157,7 +159,7 @@ SCREENSPOT_PRO = Layout(
 )
 
 LAYOUTS: dict[str, Layout] = {
-    # vlrl's own screens sets: one instruction for one element of one screenshot a row.
+    # vlrl's own screens sets: one instruction for one element of one screenshot per row.
     "screens": Layout(
         "xyxy_px",
         "image",
@@ -192,7 +194,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     # ScreenSpot-Pro's annotation files, whose keys many conversions use.
     "screenspot_pro": SCREENSPOT_PRO,
-    # xlang-ai/OSWorld-G's files, original and refined (same boxes, other words).
+    # xlang-ai/OSWorld-G's files, original and refined (same boxes, other wording).
     "osworld_g": Layout(
         "xywh_px",
         "image_path",
@@ -201,7 +203,7 @@ LAYOUTS: dict[str, Layout] = {
         fields={"element_type": "GUI_types", "kind": "box_type"},
         finish=_osworld_g,
     ),
-    # OSWorld-G in MAI-UI's conversion, mended, and as its authors score it.
+    # OSWorld-G in MAI-UI's conversion, repaired, and as its authors score it.
     "osworld_g_mai": replace(SCREENSPOT_PRO, finish=_osworld_g_mai),
     "osworld_g_mai_verbatim": replace(SCREENSPOT_PRO, finish=_osworld_g_mai_verbatim),
     # MMBench-GUI's L2_annotations.json; `grounding_type` is basic or advanced.

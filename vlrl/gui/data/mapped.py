@@ -97,5 +97,5 @@ def _stored(image: Mapping[str, Any], where: str) -> str:
     if not file.is_file():
         partial = file.with_suffix(".partial")
         partial.write_bytes(data)
-        partial.replace(file)  # whole or not at all, also with two ranks at it
+        partial.replace(file)  # atomic, also when two ranks write it
     return str(file)

@@ -1,4 +1,4 @@
-"""Where a split's data lies and how its boxes are written."""
+"""Where a split's data is and how its boxes are written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SourceOptions(Section):
     """A file or folder; for `hub` a `datasets` name."""
     format: Format = "screens"
     image_root: str | None = None
-    """Folder of the images; the data file's own folder where it is not given."""
+    """Folder of the images; default: the data file's own folder."""
     box: Convention | None = None
     """How boxes are written; needed for `rows` and `hub`, else the format's own."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -45,17 +45,17 @@ class SourceOptions(Section):
     """`hub`: the split's name."""
     check_images: bool = True
     clip_px: Annotated[float, Field(ge=0, le=5)] = 0.0
-    """How far a box may exceed its image, in pixels; it is then cut to the image."""
+    """How far a box may exceed its image, in pixels; it is then clipped to the image."""
 
     def folder(self) -> Path:
-        """Where relative image paths begin."""
+        """The folder that image paths are relative to."""
         if self.image_root is not None:
             return Path(self.image_root)
         path = Path(self.path)
         return path if path.is_dir() else path.parent
 
     def unused(self) -> list[str]:
-        """Options that are set but mean nothing to this format."""
+        """Options that are set but that this format does not use."""
         given = self.model_dump(exclude_defaults=True)
         mapped: set[str] = {"columns"} if self.format in ("rows", "hub") else set()
         hub: set[str] = {"subset", "split"} if self.format == "hub" else set()

@@ -24,7 +24,7 @@ def read_rows_of(
     on_bad_row: Literal["error", "skip"] = "error",
     limit: int | None = None,
 ) -> Rows[GroundingRow]:
-    """The checked rows of a split, `limit` good ones at most.
+    """The checked rows of a split, at most `limit` good ones.
 
     A bad row raises DataError, or with `skip` is listed in `skipped`. A file that cannot be
     read at all, and one with no good row, always raise.
@@ -76,7 +76,7 @@ def _raw_rows(options: SourceOptions) -> Iterator[tuple[object, str, str, RowRea
 
 
 def source_files(path: Path, format_name: str) -> list[tuple[Path, str]]:
-    """The data files behind a path, each with its sampling strategy (`all` but in GUI-G2's)."""
+    """The data files behind a path, each with its sampling strategy (`all` except for GUI-G2)."""
     if path.suffix in (".yaml", ".yml"):
         if format_name != "gui_g2":
             raise ConfigError(f"a dataset YAML is GUI-G2's: {path} needs `format: gui_g2`")

@@ -1,4 +1,4 @@
-"""The row that every reader gives, the box conventions, and the checks on the way there."""
+"""The row that every reader returns, the box conventions, and the checks on the way there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCALES = {"px": None, "unit": 1.0, "thousand": 1000.0}
 
 @dataclass(frozen=True)
 class RawRow:
-    """A row as a file has it, with its names already ours; nothing is checked yet."""
+    """A row as a file has it, under our names; nothing is checked yet."""
 
     where: str
     """File and row, for messages."""
@@ -28,14 +28,14 @@ class RawRow:
     image: str
     """Path, relative to the image folder or absolute."""
     image_size: Any
-    """[width, height] in pixels; None to read it off the image file."""
+    """[width, height] in pixels; None to read it from the image file."""
     instruction: Any
     box: Any
     """Four numbers in the reader's convention."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """kind, app, element_type, platform and whatever else the file has."""
+    """kind, app, element_type, platform and anything else that the file has."""
     polygon: Any = None
-    """x1, y1, x2, y2, ... in pixels, where the target is no rectangle; `box` is then unused."""
+    """x1, y1, x2, y2, ... in pixels, where the target is not a rectangle; `box` is then unused."""
     refusal: bool = False
     """The target is not on the image: there is no box, and saying so is the right answer."""
 
@@ -65,13 +65,15 @@ def check_row(
 ) -> GroundingRow:
     """The row in pixels; raises DataError that names file, row and field.
 
-    `clip_px` lets a box stand that far outside the image, in pixels, and cuts it to the image:
+    `clip_px` lets a box reach that far outside the image, in pixels, and clips it to the image:
     published sets have such boxes. An inverted, empty or otherwise outside box is an error.
     """
     if not isinstance(raw.instruction, str) or not raw.instruction.strip():
-        raise DataError(f"{raw.where}: field 'instruction' is a text, not {raw.instruction!r}")
+        raise DataError(
+            f"{raw.where}: field 'instruction' must be a non-empty string, not {raw.instruction!r}"
+        )
     if not isinstance(raw.image, str) or not raw.image:
-        raise DataError(f"{raw.where}: field 'image' is a path, not {raw.image!r}")
+        raise DataError(f"{raw.where}: field 'image' must be a path, not {raw.image!r}")
     if raw.refusal or raw.polygon is not None:
         kind = "a refusal" if raw.refusal else "a polygon"
         raise DataError(
@@ -85,7 +87,7 @@ def check_row(
     if check_images and raw.image_size is not None and (width, height) != file_size(str(path)):
         raise DataError(
             f"{raw.where}: field 'image_size' says {width} x {height}, the image {path} is "
-            f"{' x '.join(map(str, file_size(str(path))))}: its boxes would be taken for other "
+            f"{' x '.join(map(str, file_size(str(path))))}: its boxes would mean other "
             "places; correct the row or the image"
         )
     box = in_pixels(four_numbers(raw), convention, width, height)
@@ -116,13 +118,15 @@ def image_size_of(raw: RawRow, path: Path) -> tuple[int, int]:
         or len(size) != 2
         or not all(_is_number(side) and side > 0 and side == int(side) for side in size)
     ):
-        raise DataError(f"{raw.where}: field 'image_size' is [width, height] in px, not {size!r}")
+        raise DataError(
+            f"{raw.where}: field 'image_size' must be [width, height] in px, not {size!r}"
+        )
     return int(size[0]), int(size[1])
 
 
 @lru_cache(maxsize=65_536)
 def file_size(path: str) -> tuple[int, int]:
-    """Width and height in pixels as the head of an image says; DataError where it is no image."""
+    """Width and height in pixels by an image's header; DataError where it is unreadable."""
     from PIL import Image
 
     try:
@@ -142,10 +146,10 @@ def _is_number(value: object) -> bool:
 
 
 def four_numbers(raw: RawRow) -> tuple[float, float, float, float]:
-    """The row's box as it is written; raises DataError."""
+    """The row's box as written; raises DataError."""
     box = raw.box
     if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_number, box)):
-        raise DataError(f"{raw.where}: field 'bbox' is four finite numbers, not {box!r}")
+        raise DataError(f"{raw.where}: field 'bbox' must be four finite numbers, not {box!r}")
     return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
 
 

@@ -13,7 +13,7 @@ import yaml
 from vlrl.errors import ConfigError, DataError
 
 SEED = 42
-"""Of `random:N`; GUI-G2 draws from the unseeded generator, which cannot be repeated."""
+"""Seed of `random:N`; GUI-G2 draws from the unseeded generator, which cannot be repeated."""
 
 _STRATEGY = re.compile(r"(first|end|random):([0-9]{1,9})(%?)")
 
@@ -29,11 +29,13 @@ def dataset_yaml(path: Path) -> list[tuple[Path, str]]:
         raise DataError(f"{path}: cannot be read: {error}") from error
     entries = content.get("datasets") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
-        raise DataError(f"{path}: field 'datasets' is a list of {{json_path, sampling_strategy}}")
+        raise DataError(
+            f"{path}: field 'datasets' must be a list of {{json_path, sampling_strategy}}"
+        )
     files = []
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or not isinstance(entry.get("json_path"), str):
-            raise DataError(f"{path}, dataset {number}: field 'json_path' is a path")
+            raise DataError(f"{path}, dataset {number}: field 'json_path' must be a path")
         files.append((path.parent / entry["json_path"], str(entry.get("sampling_strategy", "all"))))
     return files
 

@@ -1,4 +1,4 @@
-"""`vlrl references`: images of the policy before training, or the best of N, to compare with."""
+"""`vlrl references`: images by the untrained policy, or its best of N, as references."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from vlrl.types import Rollout, Sample
 
 
 class ReferenceOptions(Section):
-    """What is made; in a file and in overrides below `references:`."""
+    """The section `references:` of files and overrides."""
 
     out: Path = Field(description="folder for the images")
     split: str | None = Field(None, description="default: the training split")
     num: PositiveInt = Field(1, description="images drawn for each prompt")
     keep: PositiveInt = Field(1, description="of them, the best by --score")
     score: str | None = Field(
-        None, description="a reward file (`reward:`); the first ones without it"
+        None, description="a reward file (`reward:`); without it the first ones are kept"
     )
     limit: NonNegativeInt = Field(0, description="prompts; 0 = all")
     batch: PositiveInt = Field(16, description="prompts sampled together")
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     samples = list(task.samples(options.split or config.train_split))[: options.limit or None]
     file = options.out / "references.jsonl"
     if file.exists():
-        raise ConfigError(f"{file} is there already; remove it or choose another --out")
+        raise ConfigError(f"{file} exists already; remove it or choose another --out")
     options.out.mkdir(parents=True, exist_ok=True)
     make(config, task, samples, options, file)
     print(f"{file}: {len(samples)} prompts, {options.keep} of {options.num} images each")
@@ -74,7 +74,7 @@ def make(
     options: ReferenceOptions,
     file: Path,
 ) -> None:
-    """The images of all samples, batch by batch; the file is whole when it has its name."""
+    """The images of all samples, batch by batch; the file gets its name when it is complete."""
     from vlrl.reward.tree import build_reward
     from vlrl.train.scoring import score_rollouts
 
@@ -82,7 +82,7 @@ def make(
     if options.score is not None:
         node = compose([options.score]).get("reward")
         if node is None:
-            raise ConfigError(f"{options.score}: a reward file holds the one key `reward:`")
+            raise ConfigError(f"{options.score}: a reward file has the single key `reward:`")
         reward = build_reward(node)
     policy = _policy(config)
     policy.prepare(samples)
@@ -104,7 +104,7 @@ def make(
 
 
 def _policy(config: RunConfig) -> Policy[Any]:
-    """The policy as it starts, outside any engine, on this process's device."""
+    """The initial policy, outside any engine, on this process's device."""
     import torch
 
     from vlrl.distributed import comm

@@ -18,7 +18,7 @@ class ServeJudgeOptions(AddressSection):
 
     model: str = Field(description="folder or hub name")
     name: str | None = Field(None, description="what clients call it; default: as --model")
-    port: int = Field(8089, ge=0, le=65_535, description="0 takes a free one")
+    port: int = Field(8089, ge=0, le=65_535, description="0 picks a free one")
     device: str = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 

@@ -14,7 +14,7 @@ from vlrl.judge.train.config import JudgeTrainConfig
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of a judge's training."""
     add_config(parser, "merged in order", required=True)
-    parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint")
+    parser.add_argument("--resume", action="store_true", help="resume from the latest checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     add_launcher(parser)
     parser.set_defaults(run=run)

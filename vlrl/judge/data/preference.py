@@ -1,4 +1,4 @@
-"""A preference between two candidates, and what a reader of them is given."""
+"""A preference between two candidates, where they come from, and how a row is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlrl.data.fields import Row
 from vlrl.errors import DataError
 
 Content = Path | str
-"""A candidate: an image's file, or a text."""
+"""A candidate: an image file, or text."""
 
 
 PreferenceFormat = Literal[
@@ -30,25 +30,25 @@ PreferenceFormat = Literal[
 
 
 class PreferenceSource(Section):
-    """Where preferences lie. Example: {path: train.json, format: hpd_v2, image_root: train}."""
+    """Where preferences are. Example: {path: train.json, format: hpd_v2, image_root: train}."""
 
     path: str
     """A .json, .jsonl or .parquet file; or a `datasets` name, with `hub: true`."""
     format: PreferenceFormat = "pairs"
     image_root: str | None = None
-    """Folder of the images; the file's own folder where it is not given."""
+    """Folder of the images; default: the file's own folder."""
     unpack: str | None = None
-    """Folder for images that stand inside the file as bytes; beside the file by default."""
+    """Folder for images that the file holds as bytes; default: next to the file."""
     hub: bool = False
     subset: str | None = None
     split: str = "train"
     ties: Literal["drop", "keep"] = "drop"
-    """Two that people call equal teach no yes and no no; a benchmark keeps them."""
+    """Ties teach neither yes nor no; a benchmark keeps them."""
     limit: int | None = Field(default=None, gt=0)
     on_bad_row: Literal["error", "skip"] = "error"
 
     def folder(self) -> Path:
-        """Where relative image paths begin."""
+        """The folder that image paths are relative to."""
         return Path(self.image_root) if self.image_root else Path(self.path).parent
 
 
@@ -67,51 +67,55 @@ class Preference:
     """Images that belong to the question, where texts are judged."""
     criterion: str = ""
     kind: str = ""
-    """What it is reported by: the degradation, the category."""
+    """The group it is reported in: the degradation, the category."""
     reasoning: str = ""
     """A rationale for this order, where the data has one."""
     group: str = ""
-    """One of many: the preferred one of all rows of this group is the same."""
+    """Rows of one group share their preferred candidate: one against many."""
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def chosen(self) -> Content:
-        """The preferred one; of a tie the first."""
+        """The preferred candidate; the first one of a tie."""
         return self.second if self.preferred == 2 else self.first
 
     @property
     def rejected(self) -> Content:
-        """The other one."""
+        """The other candidate."""
         return self.first if self.preferred == 2 else self.second
 
 
 @dataclass(frozen=True)
 class Reader:
-    """What a layout's rows are read with."""
+    """Reads the fields of one row; errors name the row."""
 
     source: PreferenceSource
     where: str
     id: str
 
     def text(self, row: Row, *names: str) -> str:
-        """The first of these fields that is there, a text that is not empty."""
+        """The first of these fields that is present, a non-empty string."""
         for name in names:
             if row.get(name) is not None:
                 value = row[name]
                 if not isinstance(value, str) or not value.strip():
-                    raise DataError(f"{self.where}: field {name!r} is a text, not {value!r}")
+                    raise DataError(
+                        f"{self.where}: field {name!r} must be a non-empty string, not {value!r}"
+                    )
                 return value.strip()
         raise DataError(f"{self.where}: field {names[0]!r} is missing; the row has {sorted(row)}")
 
     def image_file(self, value: object, name: str) -> Path:
-        """A file that is there; bytes are unpacked into one, named by their hash."""
+        """An existing file; bytes are unpacked into one that is named by their hash."""
         if isinstance(value, Mapping) and (value.get("bytes") or value.get("path")):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, bytes | bytearray):
             return self._unpacked(bytes(value))
         if not isinstance(value, str) or not value:
             kind = type(value).__name__
-            raise DataError(f"{self.where}: field {name!r} is an image's file or bytes, not {kind}")
+            raise DataError(
+                f"{self.where}: field {name!r} must be an image file or bytes, not {kind}"
+            )
         path = self.source.folder() / value
         if not path.is_file():
             raise DataError(
@@ -123,7 +127,7 @@ class Reader:
         """A field that is a list of two."""
         value = row.get(name)
         if not isinstance(value, list) or len(value) != 2:
-            raise DataError(f"{self.where}: field {name!r} is a list of two, not {value!r}")
+            raise DataError(f"{self.where}: field {name!r} must be a list of two, not {value!r}")
         return value
 
     def _unpacked(self, content: bytes) -> Path:

@@ -1,6 +1,6 @@
 """The rows of the common preference sets, each read into `Preference`.
 
-Field names as the sets' cards give them; what a card leaves open is said at its reader.
+Field names as the sets' cards give them; what a card leaves open is noted at its reader.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from vlrl.judge.data.preference import Content, Preference, Reader, RowReader
 
 
 def pairs(row: Row, reader: Reader) -> list[Preference]:
-    """Ours: caption (or prompt), chosen and rejected (files), maybe tie, criterion, kind,
-    reasoning.
+    """Our own: caption or prompt, chosen, rejected; optional tie, criterion, kind, reasoning.
 
-    Texts instead of images: chosen_text and rejected_text, with maybe `images` for the question.
+    For text instead of images: chosen_text, rejected_text, and optional `images` for the question.
     """
     if "chosen_text" in row:
         chosen: Content = reader.text(row, "chosen_text")
@@ -29,7 +28,7 @@ def pairs(row: Row, reader: Reader) -> list[Preference]:
         rejected = reader.image_file(row.get("rejected"), "rejected")
     tie = row.get("tie", False)
     if not isinstance(tie, bool):
-        raise DataError(f"{reader.where}: field 'tie' is true or false, not {tie!r}")
+        raise DataError(f"{reader.where}: field 'tie' must be true or false, not {tie!r}")
     return [
         Preference(
             reader.where,
@@ -58,13 +57,15 @@ def hpd_v2(row: Row, reader: Reader) -> list[Preference]:
     caption = reader.text(row, "prompt")
     names = row.get("file_path") if row.get("file_path") is not None else row.get("image_path")
     if not isinstance(names, list) or len(names) < 2:
-        raise DataError(f"{reader.where}: field 'image_path' is a list of images, not {names!r}")
+        raise DataError(
+            f"{reader.where}: field 'image_path' must be a list of images, not {names!r}"
+        )
     images = [reader.image_file(name, "image_path") for name in names]
     if row.get("rank") is not None:
         ranks = _numbers(row, "rank", len(images), reader)
         return _ranked(reader, caption, images, ranks, row)
     votes = _numbers(row, "human_preference", len(images), reader)
-    # As scores, 1 for the preferred: a rank of their negatives.
+    # Votes are scores, 1 for the preferred image: ranks are their negatives.
     return _ranked(reader, caption, images, [-vote for vote in votes], row)
 
 
@@ -74,7 +75,9 @@ def pick_a_pic(row: Row, reader: Reader) -> list[Preference]:
         return []
     labels = [_number(row.get(name), name, reader) for name in ("label_0", "label_1")]
     if labels not in ([0.0, 1.0], [1.0, 0.0], [0.5, 0.5]):
-        raise DataError(f"{reader.where}: fields 'label_0', 'label_1' are 0 and 1, not {labels}")
+        raise DataError(
+            f"{reader.where}: fields 'label_0', 'label_1' must be 0 and 1, not {labels}"
+        )
     first, second = (reader.image_file(row.get(name), name) for name in ("jpg_0", "jpg_1"))
     preferred = 0 if labels[0] == labels[1] else 1 if labels[0] > labels[1] else 2
     caption = reader.text(row, "caption")
@@ -83,7 +86,7 @@ def pick_a_pic(row: Row, reader: Reader) -> list[Preference]:
 
 
 def image_reward_db(row: Row, reader: Reader) -> list[Preference]:
-    """ImageRewardDB: rows {prompt_id, prompt, image_path, rank, ...} of one prompt, gathered.
+    """ImageRewardDB: rows {prompt_id, prompt, image_path, rank, ...} grouped by prompt.
 
     rank: lower is better, equal ranks are ties.
     """
@@ -110,7 +113,7 @@ def genai_bench(row: Row, reader: Reader) -> list[Preference]:
     vote = row.get("vote_type")
     if vote not in votes:
         raise DataError(
-            f"{reader.where}: field 'vote_type' is one of {sorted(votes)}, not {vote!r}"
+            f"{reader.where}: field 'vote_type' must be one of {sorted(votes)}, not {vote!r}"
         )
     first, second = (reader.image_file(row.get(n), n) for n in ("left_image", "right_image"))
     caption = reader.text(row, "prompt")
@@ -137,7 +140,9 @@ def vl_reward_bench(row: Row, reader: Reader) -> list[Preference]:
     ranks = _numbers(row, "human_ranking", 2, reader)
     for text in (first, second):
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{reader.where}: field 'response' holds two texts, not {text!r}")
+            raise DataError(
+                f"{reader.where}: field 'response' must hold two non-empty strings, not {text!r}"
+            )
     context = () if row.get("image") is None else (reader.image_file(row["image"], "image"),)
     preferred = 0 if ranks[0] == ranks[1] else 1 if ranks[0] < ranks[1] else 2
     return [
@@ -158,7 +163,7 @@ def vl_reward_bench(row: Row, reader: Reader) -> list[Preference]:
 def reward_bench(row: Row, reader: Reader) -> list[Preference]:
     """RewardBench: {id, prompt, chosen, rejected, subset}; in the second version both are lists.
 
-    With lists every chosen one stands against every rejected one, as one group: one against many.
+    With lists every chosen answer is paired with every rejected one: a group, one against many.
     """
     caption, own = reader.text(row, "prompt"), _id(row, reader)
     sides = []
@@ -166,7 +171,7 @@ def reward_bench(row: Row, reader: Reader) -> list[Preference]:
         value = row.get(name)
         texts = value if isinstance(value, list) else [value]
         if not texts or not all(isinstance(text, str) for text in texts):
-            raise DataError(f"{reader.where}: field {name!r} is a text or a list of texts")
+            raise DataError(f"{reader.where}: field {name!r} must be a string or a list of strings")
         sides.append(texts)
     kind = str(row.get("subset", ""))
     many = len(sides[0]) > 1 or len(sides[1]) > 1
@@ -197,11 +202,11 @@ LAYOUTS: dict[str, RowReader] = {
     "reward_bench": reward_bench,
 }
 GROUPED = {"image_reward_db": "prompt_id"}
-"""Layouts with a row an image, and the field that joins the images of a prompt."""
+"""Layouts with one row per image, and the field that joins the images of a prompt."""
 
 
 def grouped_rows(rows: Iterator[tuple[Any, str, int]], key: str) -> Iterator[tuple[Any, str, int]]:
-    """Rows of one key as one row {key, rows: [(row, where), ...]}, in order of the first."""
+    """Rows that share a key as one row {key, rows: [(row, where), ...]}, in order of appearance."""
     found: dict[Any, list[tuple[Any, str]]] = {}
     for row, where, _ in rows:
         if not isinstance(row, Mapping) or not isinstance(row.get(key), str):
@@ -242,13 +247,13 @@ def _images(value: object, reader: Reader) -> tuple[Path, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise DataError(f"{reader.where}: field 'images' is a list of images, not {value!r}")
+        raise DataError(f"{reader.where}: field 'images' must be a list of images, not {value!r}")
     return tuple(reader.image_file(one, "images") for one in value)
 
 
 def _number(value: object, name: str, reader: Reader) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{reader.where}: field {name!r} is a number, not {value!r}")
+        raise DataError(f"{reader.where}: field {name!r} must be a number, not {value!r}")
     return float(value)
 
 
@@ -256,7 +261,7 @@ def _numbers(row: Row, name: str, count: int, reader: Reader) -> list[float]:
     value = row.get(name)
     if not isinstance(value, list) or len(value) != count:
         raise DataError(
-            f"{reader.where}: field {name!r} is a list of {count} numbers, one an image, "
-            f"not {value!r}"
+            f"{reader.where}: field {name!r} must be a list of {count} numbers, one per "
+            f"image, not {value!r}"
         )
     return [_number(one, name, reader) for one in value]

@@ -1,5 +1,4 @@
-"""Preferences between two images (or two texts), out of the common layouts; errors name the
-row."""
+"""Reads preferences between two images or texts in the common layouts; errors name the row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a config to a judge's trainer, and from a trained one to a folder that can be used."""
+"""From a config to a judge's trainer, and from a trained judge to a folder that can be used."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ def build_trainer(
     resume: bool = False,
     prepare: Callable[[Any], None] = lambda core: None,
 ) -> JudgeTrainer:
-    """Everything of a run, in order; `prepare` may change the model in memory before it is
-    wrapped."""
+    """The trainer of a run; `prepare` may change the model in memory before it is wrapped."""
     world = comm.init(config.dist.timeout_s, config.dist.num_threads)
     if config.batch_size % world.size:
         raise ConfigError(
@@ -67,7 +66,7 @@ def build_trainer(
 
 
 def new_module(config: JudgeTrainConfig) -> tuple[JudgeModule, Processor]:
-    """The start of a training: weights, adapter, frozen parts, head."""
+    """The module that training starts from: weights, adapter, frozen parts, head."""
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
     try:
         core, processor = load_vlm(config.model, dtype)

@@ -24,7 +24,7 @@ class StageConfig(Section):
 
 
 class HeldOutConfig(Section):
-    """Pairs that only measure."""
+    """Pairs for evaluation only."""
 
     data: PreferenceSource
     limit: NonNegativeInt = Field(0, description="pairs, spread evenly; 0 = all")
@@ -48,12 +48,12 @@ class JudgeTrainConfig(Section):
     min_pixels: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
     share_prompt: bool = Field(
-        True, description="the beginning of all questions once; off: padded rows, small models"
+        True, description="common prefixes once; off: padded rows, for small models"
     )
-    batch_size: PositiveInt = Field(32, description="pairs a step, over all ranks")
+    batch_size: PositiveInt = Field(32, description="pairs per step, over all ranks")
     both_orders: bool = Field(True, description="swap augmentation: each pair in both orders")
     stages: tuple[StageConfig, ...] = Field(min_length=1)
-    held_out: dict[str, HeldOutConfig] = Field({}, description="pairs that only measure, by name")
+    held_out: dict[str, HeldOutConfig] = Field({}, description="pairs for evaluation only, by name")
     eval_every: NonNegativeInt = Field(0, description="steps; 0 = only before and after")
     save_every: NonNegativeInt = Field(0, description="steps; 0 = only at the end")
     log_every: PositiveInt = Field(10, description="steps between lines of training metrics")

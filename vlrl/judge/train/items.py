@@ -13,7 +13,7 @@ from vlrl.judge.question import Ask, ImageBook, Questions
 
 @dataclass(frozen=True)
 class Item:
-    """A question and what to say."""
+    """A question and its target answer."""
 
     ask: Ask
     completion: str
@@ -28,11 +28,11 @@ def items_of(
     single: bool,
     rng: random.Random,
 ) -> list[Item]:
-    """The questions that a pair gives: in both orders, or one of them at random; or one by one.
+    """The questions that a pair gives: in both orders, in one at random, or one per candidate.
 
-    A rationale belongs to the order that it was written for, so such a pair is asked in that order
-    alone, and all of the rationale is learnt. So it is with a whole `answer` in words of its own
-    (scripts/sample_judgements.py), which stands for `verdict` 1 or 2.
+    A rationale belongs to the order that it was written for, so such a pair is used in that order
+    only, and the whole rationale is learnt. The same holds for a complete `answer` as
+    scripts/sample_judgements.py writes it, whose `verdict` is 1 or 2.
     """
     template = questions.template
     yes, no = template.yes[0], template.no[0]
@@ -69,7 +69,7 @@ class PairSampler:
         self._kept: list[int] = []
 
     def at(self, position: int, count: int) -> list[int]:
-        """The pairs of places `position` to `position + count` of the endless walk."""
+        """The pairs at `position` to `position + count` of the endless walk."""
         drawn = []
         for place in range(position, position + count):
             epoch, i = divmod(place, self.num)
@@ -84,6 +84,6 @@ class PairSampler:
 
 
 def encode_completion(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Tokens of what is to be said, and the end of the answer where it is more than one word."""
+    """Tokens of a target answer; with an end token where it is more than one token."""
     tokens = tokenizer.encode(text, add_special_tokens=False)
     return tokens if len(tokens) == 1 else [*tokens, tokenizer.eos_token_id]

@@ -58,7 +58,7 @@ class Batch:
     """The questions of one step on this rank."""
 
     encoded: list[EncodedAsk]
-    """With the words to say behind them."""
+    """Questions followed by their target answers."""
     patches: Patches
     ids: list[str]
 
@@ -88,7 +88,7 @@ class JudgeTrainer:
         }
         self.head = HeadJudge(module, processor, **limits)
         self.encoder = self.head.encoder
-        # Both judges look through the very weights that are trained.
+        # Both judges use the very weights that are being trained.
         self.judge: LocalJudge | None = None
         if config.kind == "yes_token":
             self.judge = LocalJudge(module.model, processor, config.template, **limits)
@@ -98,7 +98,7 @@ class JudgeTrainer:
             for name, one in config.held_out.items()
         }
         self.sinks: Sequence[Sink] = ()
-        """Set once the run is known to start: on the main rank."""
+        """Set on the main rank once the run is known to start."""
         self.step = 0
         self.lock: RunLock | None = None
         """Of the run's folder; held while the trainer lives."""
@@ -107,7 +107,7 @@ class JudgeTrainer:
         """Since the last line of metrics.jsonl."""
 
     def train(self) -> None:
-        """Measure, train to the end, measure again; goes on where `step` stands."""
+        """Evaluate, train to the end, evaluate again; continues from `step`."""
         config, last = self.config, self.config.num_steps_total
         show = self.world.is_main and config.log.console
         with (
@@ -126,7 +126,7 @@ class JudgeTrainer:
                 console.advance(1, metrics if logged else None)
                 if self._due(config.eval_every):
                     console.note(self.evaluate())
-                # After the measurement, so that a run that resumes here has its line already.
+                # After the evaluation, so that a run that resumes here has its line already.
                 if self._due(config.save_every):
                     self.save()
                 elif number := stop.agreed(self.world):
@@ -159,7 +159,7 @@ class JudgeTrainer:
         loss_sum, hits = 0.0, 0.0
         broken = False
         for number in range(most):
-            # As many forwards on every rank: ZeRO-3 gathers weights in each.
+            # The same number of forwards on every rank: ZeRO-3 gathers weights in each.
             real = number < len(chunks)
             rows = chunks[number if real else 0]
             losses, right = self._losses(batch, rows, bradley_terry)
@@ -175,12 +175,12 @@ class JudgeTrainer:
         self.step += 1
         meter.add_sum("loss", loss_sum, mine)
         meter.add_sum("accuracy", hits, mine)
-        if not math.isnan(norm):  # DeepSpeed tells no norm where it shards nothing
+        if not math.isnan(norm):  # DeepSpeed reports no norm where it shards nothing
             meter.maximum("grad_norm", norm)
         return meter.reduce(self.world)
 
     def draw(self) -> Batch:
-        """This rank's share of the next pairs, as questions with what is to be said."""
+        """This rank's share of the next pairs, as questions with their target answers."""
         config = self.config
         stage, done = self._stage()
         pairs = self.data[stage]
@@ -214,7 +214,7 @@ class JudgeTrainer:
         return Batch(encoded, patches, ids)
 
     def _stage(self) -> tuple[int, int]:
-        """The stage of the next step, and its steps so far."""
+        """The stage of the next step, and the steps done in it."""
         done = self.step
         for place, stage in enumerate(self.config.stages):
             if done < stage.num_steps:
@@ -225,7 +225,7 @@ class JudgeTrainer:
     def _losses(
         self, batch: Batch, rows: Sequence[int], bradley_terry: bool
     ) -> tuple[Tensor, Tensor]:
-        """Loss and rightness, one a question; or with a head one a pair."""
+        """Loss and correctness, one per question; or with a head, one per pair."""
         mine = [batch.encoded[i] for i in rows]
         row = pack(mine) if self.config.share_prompt else padded(mine)
         pixels, grid, shown = gathered(row.images, batch.patches, self.encoder.merge)
@@ -296,13 +296,13 @@ class JudgeTrainer:
         self.checkpoints.save(self.engine, state, [], self.config_yaml)
 
     def resume(self, path: Path) -> None:
-        """Go on as if nothing had happened: what is drawn depends on the step alone."""
+        """Continue as if never interrupted: what is drawn depends on the step alone."""
         state, _ = self.checkpoints.load(path, self.engine)
         self.step = state.step
 
 
 def summary(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Accuracy, by kind too, and how far verdicts hang on the order."""
+    """Accuracy, by kind too, and how far verdicts depend on the order."""
     groups: dict[str, list[float]] = {}
     for one in judgements:
         value = correct(one)

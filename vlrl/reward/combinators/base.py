@@ -13,14 +13,14 @@ from vlrl.types import Score
 
 
 class Combinator(Reward):
-    """Rewards made one; `label`, if set, adds the joint value to the parts.
+    """Several rewards combined into one; `label`, if set, adds the joint value to the parts.
 
     The constructor takes the fields of `Options` by name, nodes already built.
     """
 
     Options: ClassVar[type[NodeOptions]]
     only_field: ClassVar[str | None] = None
-    """The one field that the whole value is, where no mapping with keys is written."""
+    """The field that takes the whole value where the config has no mapping with keys."""
     weighted: ClassVar[bool] = False
     """Whether children may carry `weight`."""
 
@@ -54,7 +54,7 @@ class Combinator(Reward):
         parts: Mapping[str, float],
         stages: tuple[float | None, ...] = (),
     ) -> Score:
-        """A score with the parts of the children, and the own value where there is a label."""
+        """A score with the parts of the children, and its own value where it has a label."""
         own: dict[str, Any] = {}
         if self.label is not None and value is not None:
             own[self.label] = value

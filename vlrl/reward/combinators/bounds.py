@@ -1,4 +1,4 @@
-"""A reward cut to an interval."""
+"""A reward clipped to an interval."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Joined(Combinator):
         return [self._join(row) for row in zip(*columns, strict=True)]
 
     def _check_weights(self) -> None:
-        """Some rewards can be farmed beyond a weight, and say so."""
+        """Some rewards can be exploited above a certain weight, and reject it."""
         pairs_of = list(zip(self.weights, self.children, strict=True))
         for place, (weight, child) in enumerate(pairs_of if self.weighted else ()):
             child.check_weight(weight, pairs_of[:place] + pairs_of[place + 1 :])

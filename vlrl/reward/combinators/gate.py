@@ -45,7 +45,7 @@ class Gate(Combinator):
         if not low <= at_least <= high:
             raise ConfigError(
                 f"gate: at_least {at_least:g} is outside the condition's range "
-                f"[{low:g}, {high:g}], so the gate would never move"
+                f"[{low:g}, {high:g}], so the gate would always give the same"
             )
         super().__init__((condition, then))
         self.condition, self.then = condition, then

@@ -81,7 +81,7 @@ class Pair(Combinator):
         for i, rollout in enumerate(rollouts):
             groups.setdefault((rollout.sample.id, rollout.group), []).append(i)
         for rows in groups.values():
-            # Who is next to whom in the ring must not hang on the order of the batch.
+            # Who is next to whom in the ring must not depend on the order of the batch.
             rows.sort(key=lambda i: rollouts[i].index)
         parts: list[dict[str, float]] = [{}] * len(rollouts)
         if isinstance(self.of, Comparer):
@@ -103,7 +103,7 @@ class Pair(Combinator):
     def _compared(
         self, rollouts: Sequence[Rollout], groups: Sequence[list[int]]
     ) -> list[np.ndarray]:
-        """Signed preferences of each group, all asked together."""
+        """Signed preferences of each group, all in one call."""
         assert isinstance(self.of, Comparer)
         wanted: list[tuple[int, int, int]] = []
         for g, rows in enumerate(groups):

@@ -60,7 +60,7 @@ def bradley_terry(P: Array, ridge: float = 0.01, num_steps: int = 100) -> Array:
 
     Maximises sum_ij P_ij log sigmoid(s_i - s_j) - ridge / 2 |s|^2 by Newton's method. The ridge
     keeps strengths finite where one always wins, and settles those that were not compared at 0.
-    Comparisons with margins need not be transitive: sorting by them is no order, a fit is one
+    Comparisons with margins need not be transitive: sorting by them gives no order, a fit does
     (HERON).
     """
     weight = np.where(np.isnan(P), 0.0, P)

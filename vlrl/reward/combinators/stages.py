@@ -34,7 +34,7 @@ class Stages(Combinator):
 
     Example: {stages: {coarse: {use: voxel_iou}, refined: {sum: [node, node]}}}. The value is the
     plain sum; `algo.stage_carry` says how much a later stage's reward counts in earlier ones. It
-    stands at the root of the tree. Source: Hi-GRPO (AR3D-R1, arXiv 2512.10949).
+    must be the root of the tree. Source: Hi-GRPO (AR3D-R1, arXiv 2512.10949).
     """
 
     Options = StagesOptions
@@ -102,7 +102,7 @@ class Stage(Combinator):
 
 
 def at_stage(rollouts: Sequence[Rollout], index: int, num_stages: int) -> list[Rollout]:
-    """The same rollouts as if their answer was this stage; RewardError where there are fewer."""
+    """The same rollouts as if their answer were this stage; RewardError where there are fewer."""
     seen = []
     for rollout in rollouts:
         parsed = rollout.parsed

@@ -120,7 +120,7 @@ class RewardApp:
 
 
 async def _scored(request: Request, future: Future[list[Score]]) -> list[Score]:
-    """The scores when they come; raises ClientDisconnect where nobody waits for them any more."""
+    """The scores once they are ready; raises ClientDisconnect where the client has gone."""
     answer = asyncio.wrap_future(future)
     # The body has been read, so the next message can only be the end of the connection.
     gone = asyncio.ensure_future(request.receive())

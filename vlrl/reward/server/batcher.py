@@ -1,4 +1,4 @@
-"""One thread a reward: requests that arrive together are scored together."""
+"""One thread per reward: requests that arrive together are scored together."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Batcher:
         return job.future
 
     def close(self) -> None:
-        """Score nothing more; what waits is told so. Gives the current call CLOSE_S to end."""
+        """Stop scoring; waiting requests get an error. The current call gets CLOSE_S to end."""
         with self._lock:
             self._closed = True
             self._queue.put(None)

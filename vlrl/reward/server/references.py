@@ -28,7 +28,7 @@ class ReferenceStore:
         return Lease(self, files)
 
     def keep(self, digest: str, text: str, field: str) -> Path:
-        """The path of a sent file, for one more user; raises WireError for what is no image."""
+        """The path of a sent file, for one more user; raises WireError if not an image."""
         data, ending = checked_file(digest, text, field, self.max_pixels)
         path = self.folder / f"{digest}{ending}"
         with self._lock:
@@ -61,14 +61,14 @@ class ReferenceStore:
             found = (self.root / path).resolve(strict=True)
         except (OSError, ValueError, RuntimeError):
             found = None
-        # One message for both: what lies outside the folder is nobody's business.
+        # One message for both: clients must not learn what is outside the folder.
         if found is None or not found.is_relative_to(self.root) or not found.is_file():
             raise WireError(f"no image {path!r} in the server's `references:` folder", field)
         return str(found)
 
 
 class Lease:
-    """One request's references; a context, so that they are given back whatever happens."""
+    """One request's references; a context, so that they are always released."""
 
     def __init__(self, store: ReferenceStore, files: Mapping[str, str]) -> None:
         self._store, self._files = store, files
@@ -93,7 +93,7 @@ class Lease:
         if kind != "sha256":
             raise WireError("a reference is written sha256:<hex> or path:<path>", field)
         if name not in self._files:
-            raise WireError(f"`files` holds no {name!r}", field)
+            raise WireError(f"`files` has no {name!r}", field)
         if name not in self._paths:
             self._paths[name] = self._store.keep(name, self._files[name], f"files.{name}")
         return str(self._paths[name])

@@ -1,4 +1,4 @@
-"""What a reward server is told: its file, its address, its token."""
+"""A reward server's settings: its file, its address, its token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlrl.reward.tree import build_reward
 class ServeConfig(AddressSection):
     """Rewards and limits."""
 
-    port: int = Field(8088, ge=0, le=65_535, description="0 takes a free one")
+    port: int = Field(8088, ge=0, le=65_535, description="0 picks a free one")
     rewards: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name -> reward node, written as a run's `reward:`."""
     references: str | None = None
@@ -29,12 +29,12 @@ class ServeConfig(AddressSection):
     max_batch: PositiveInt = 256
     """Rollouts scored in one call of the reward; one request is never split."""
     max_waiting: PositiveInt = 4096
-    """Rollouts that may wait for one reward; beyond it a request is told to come back later."""
+    """Rollouts that may wait for one reward; beyond it requests are answered with 503."""
     max_rollouts: PositiveInt = 256
     """Rollouts in one request."""
     max_body_mib: PositiveInt = 256
     max_connections: PositiveInt = 128
-    """At once; beyond it a client is told to come back later."""
+    """Connections at once; beyond it requests are answered with 503."""
     max_pixels: PositiveInt = 4096 * 4096
     """Pixels of one image."""
     max_request_pixels: PositiveInt = 256 * 1024 * 1024
@@ -73,7 +73,7 @@ def build_rewards(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Reward]:
             if isinstance(part, TrainableReward):
                 raise ConfigError(
                     f"{where}: {part.name!r} learns with the "
-                    "policy, so it belongs into the run; a server would never train it"
+                    "policy, so it belongs in the run; a server would never train it"
                 )
         rewards[name] = reward
     return rewards

@@ -1,7 +1,7 @@
 """Rollouts and scores as JSON: what travels between `use: remote` and `vlrl serve-rewards`.
 
-What is not sent cannot be read on the other side: asking for it is an error, never a default.
-Nothing is pickled, and images lose no bit (see wire_images.py).
+Reading what was not sent is an error on the other side, never a default. Nothing is pickled, and
+images are sent losslessly (see wire_images.py).
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ def decode_rollouts(
     """
     if len(request.rollouts) > limits.max_rollouts:
         raise WireError(
-            f"{len(request.rollouts)} rollouts; at most {limits.max_rollouts} a request",
+            f"{len(request.rollouts)} rollouts; at most {limits.max_rollouts} per request",
             "rollouts",
             413,
         )
@@ -334,7 +334,7 @@ def _decode_message(message: WireMessage) -> Message:
 def encode_scores(
     scores: Sequence[Score], rollouts: Sequence[Rollout], interval: tuple[float, float]
 ) -> bytes:
-    """The answer to POST /score; raises RewardError for a score that is no finite number."""
+    """The answer to POST /score; raises RewardError for a score that is not finite."""
     rows = []
     for score, rollout in zip(scores, rollouts, strict=True):
         if score.value is not None and not math.isfinite(score.value):
@@ -349,7 +349,7 @@ def encode_scores(
 def decode_scores(
     body: bytes, rollouts: Sequence[Rollout], interval: tuple[float, float]
 ) -> list[Score]:
-    """One score a rollout, in order; raises WireError where the answer is something else."""
+    """One score per rollout, in order; raises WireError where the answer is something else."""
     response = read(ScoreResponse, body)
     if len(response.scores) != len(rollouts):
         raise WireError(f"{len(response.scores)} scores for {len(rollouts)} rollouts", "scores")

@@ -1,4 +1,4 @@
-"""Images on the wire: lossless out, and checked before a byte of them is believed."""
+"""Images on the wire: sent losslessly, and checked before they are decoded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 """What a reference image may be, and the ending it gets."""
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises on files that are no images."""
+"""What Pillow raises on files that are not images."""
 
 
 class WireError(RewardError, RequestError):
@@ -43,7 +43,7 @@ class PixelBudget:
         num = size[0] * size[1]
         if num > self.max_each:
             raise WireError(
-                f"{size[0]} x {size[1]} pixels; at most {self.max_each} an image", field, 413
+                f"{size[0]} x {size[1]} pixels; at most {self.max_each} per image", field, 413
             )
         self.total += num
         if self.total > self.max_total:
@@ -55,7 +55,7 @@ def png_of(image: object, where: str) -> str:
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise RewardError(
-            f"{where}: an image is a uint8 array [H, W, 3], not {array.dtype} {array.shape}"
+            f"{where}: an image must be a uint8 array [H, W, 3], not {array.dtype} {array.shape}"
         )
     buffer = io.BytesIO()
     # Level 1: the network is faster than the compression of generated images.
@@ -66,10 +66,10 @@ def png_of(image: object, where: str) -> str:
 def image_of(text: str, field: str, budget: PixelBudget) -> np.ndarray:
     """The uint8 [H, W, 3] array of a base64 PNG; raises WireError."""
     data = _bytes_of(text, field)
-    # A PNG begins with its size (bytes 16 to 23), its bits a channel and its colour type. Pillow
+    # A PNG begins with its size (bytes 16 to 23), its bits per channel and its colour type. Pillow
     # would quietly cut 16 bits to 8.
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[24:26] != b"\x08\x02":
-        raise WireError("an image is an 8-bit RGB PNG without alpha or palette", field)
+        raise WireError("an image must be an 8-bit RGB PNG without alpha or palette", field)
     size: tuple[int, int] = struct.unpack(">II", data[16:24])
     budget.take(size, field)
     try:
@@ -77,7 +77,7 @@ def image_of(text: str, field: str, budget: PixelBudget) -> np.ndarray:
             image.verify()
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.mode != "RGB" or image.size != size:
-                raise WireError("an image is an RGB PNG with one header", field)
+                raise WireError("an image must be an RGB PNG with one header", field)
             return np.array(image)
     except _BROKEN as error:
         raise WireError(f"not a readable PNG: {error}", field) from None

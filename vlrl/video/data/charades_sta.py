@@ -1,7 +1,7 @@
 """Charades-STA and files like it: `VIDEO start end##sentence`, seconds, no boxes.
 
 Rate, length and size come from the videos. 14 % of the training pairs end after their video: the
-task cuts them to it, truth and answers alike. Spans of no length and reversed ones are bad rows.
+task clips them to it, truth and answers alike. Empty and reversed spans are bad rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def entries(source: VideoSource) -> Entries:
     """The lines in the file's order, each with its place."""
     if not source.check_videos:
         raise ConfigError(
-            "format charades_sta reads rate and length in the videos: check_videos stays true"
+            "format charades_sta reads rate and length from the videos: check_videos must stay true"
         )
     for number, line in enumerate(read_text(Path(source.path)).split("\n"), start=1):
         if line.strip():
@@ -33,7 +33,7 @@ def read_row(source: VideoSource, line: str, number: int, where: str) -> VideoRo
     """One checked line; raises DataError."""
     match = LINE.fullmatch(line)
     if match is None or not match[4].strip():
-        raise DataError(f"{where}: a line is `VIDEO start end##sentence`, not {line[:80]!r}")
+        raise DataError(f"{where}: a line must be `VIDEO start end##sentence`, not {line[:80]!r}")
     start, end = float(match[2]), float(match[3])
     if end <= start:
         raise DataError(f"{where}: the span {start:g} to {end:g} s has no length")
@@ -57,5 +57,5 @@ def read_row(source: VideoSource, line: str, number: int, where: str) -> VideoRo
 
 @cache
 def _facts(path: str) -> tuple[int, float, int, int]:
-    """Frames, rate, width and height: a video has several lines."""
+    """Number of frames, rate, width and height; cached, as a video has several lines."""
     return probed(path)

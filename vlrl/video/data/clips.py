@@ -1,4 +1,4 @@
-"""The embedded clips' own lines: one question a line, boxes by native frame.
+"""The embedded clips' own format: one question per line, boxes by native frame.
 
 {"id", "video", "width", "height", "fps", "num_frames", "sentence", "first_frame", "boxes": [[x1,
 y1, x2, y2], ..], "kind", "twin", "occluded"}; frames are 0-based, boxes xyxy in pixels.

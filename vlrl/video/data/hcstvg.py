@@ -1,8 +1,8 @@
-"""HC-STVG, versions 1 and 2, as published: one sentence a video of 20 seconds, always a person.
+"""HC-STVG, versions 1 and 2, as published: one sentence per 20 s video, always on a person.
 
-{"55_vfjywN5CN0Y.mp4": {"bbox": [[x, y, w, h], ..] pixels, one a native frame, "st_frame": 1-based,
-"img_num", "width", "height", "caption", "st_time", "ed_time"}}; version 2 has `English` for the
-caption and `img_size`: [height, width].
+{"55_vfjywN5CN0Y.mp4": {"bbox": [[x, y, w, h], ..] pixels, one per native frame, "st_frame": 1-based
+number, "img_num", "width", "height", "caption", "st_time", "ed_time"}}; version 2 has `English` for
+the caption and `img_size`: [height, width].
 
 The tube is st_frame with as many frames as there are boxes. `ed_time` is not used: it disagrees
 with the number of boxes in places. TubeDETR takes the 1-based `st_frame` as 0-based
@@ -70,14 +70,14 @@ def image_size(row: Row, where: str) -> Frame:
     if size is None:
         return frame_of(row, where)
     if not isinstance(size, list) or len(size) < 2:
-        raise DataError(f"{where}: field 'img_size' is [height, width], not {size!r}")
+        raise DataError(f"{where}: field 'img_size' must be [height, width], not {size!r}")
     return frame_of({"height": size[0], "width": size[1]}, where)
 
 
 def corners(boxes: object, where: str) -> list[list[float]]:
     """xyxy boxes from [x, y, w, h]; raises DataError for anything else."""
     if not isinstance(boxes, list) or not boxes:
-        raise DataError(f"{where}: boxes are a list of [x, y, w, h], not {boxes!r}"[:200])
+        raise DataError(f"{where}: boxes must be a list of [x, y, w, h], not {boxes!r}"[:200])
     found = []
     for place, box in enumerate(boxes):
         good = (
@@ -86,6 +86,6 @@ def corners(boxes: object, where: str) -> list[list[float]]:
             and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
         )
         if not good:
-            raise DataError(f"{where}: box {place} is [x, y, w, h], not {box!r}")
+            raise DataError(f"{where}: box {place} must be [x, y, w, h], not {box!r}")
         found.append([box[0], box[1], box[0] + box[2], box[1] + box[3]])
     return found

@@ -1,4 +1,4 @@
-"""Videos with a sentence and what it means: the row that all readers of video data give."""
+"""Videos with a sentence and what it means: the row that all readers of video data return."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ READERS: dict[str, str] = {
     "vidstg": "vlrl.video.data.vidstg",
     "charades_sta": "vlrl.video.data.charades_sta",
 }
-"""Modules with `entries(source)`: pairs of a place and a function that gives the checked row."""
+"""Modules with `entries(source)`: pairs of a location and a function that gives the checked row."""
 VIDEO_ENDINGS = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v")
 
 Entries = Iterator[tuple[str, Callable[[], "VideoRow"]]]
@@ -44,28 +44,28 @@ class VideoSource(Section):
     """One split's source. Example: {path: assets/clips/train.jsonl, format: clips}."""
 
     path: str
-    """The file of annotations."""
+    """The annotation file."""
     format: VideoFormat = "clips"
     video_root: str | None = None
-    """Folder of the videos, or of folders of frames; the file's own folder where not given."""
+    """Folder of the videos, or of folders of frames; default: the file's own folder."""
     trajectories: str | None = None
     """vidstg: folder of VidOR's annotations, searched with its subfolders."""
     check_videos: bool = True
-    """Raise where a video is not there. charades_sta reads rate and length in the videos."""
+    """Raise where a video is missing. charades_sta reads rate and length from the videos."""
     published_start: bool = False
     """hcstvg, hcstvg_tubedetr: take the 1-based first frame as 0-based, as TubeDETR does."""
     end_included: bool = False
-    """vidstg: the last frame of a span belongs to it, as CG-STVG has it; else it is the first one
-    after the span, as TubeDETR has it and the counts say."""
+    """vidstg: the last frame of a span belongs to it, as in CG-STVG; else it is the first one
+    after the span, as in TubeDETR and by the frame counts."""
     clip_px: float = Field(0.0, ge=0, le=20)
-    """How far a box may exceed its image, in pixels; it is then cut to the image."""
+    """How far a box may exceed its image, in pixels; it is then clipped to the image."""
 
     def folder(self) -> Path:
-        """Where relative video paths begin."""
+        """The folder that video paths are relative to."""
         return Path(self.path).parent if self.video_root is None else Path(self.video_root)
 
     def unused(self) -> list[str]:
-        """Options that are set but mean nothing to this format."""
+        """Options that are set but that this format does not use."""
         own = {
             "vidstg": {"trajectories", "end_included"},
             "hcstvg": {"published_start"},
@@ -86,7 +86,7 @@ class VideoRow:
     width_px: int
     height_px: int
     fps: float
-    """Native frames a second."""
+    """Native frames per second."""
     num_frames: int
     """Native frames, from the first one of the clip on."""
     sentence: str
@@ -105,7 +105,7 @@ class VideoRow:
 def read_videos(
     source: VideoSource, *, on_bad_row: Literal["error", "skip"], limit: int | None
 ) -> Rows[VideoRow]:
-    """The checked rows of a split, `limit` good ones at most.
+    """The checked rows of a split, at most `limit` good ones.
 
     A bad row raises DataError, or with `skip` is listed in `skipped`.
     """
@@ -119,8 +119,8 @@ def read_videos(
 def video_path(source: VideoSource, name: str, where: str) -> str:
     """The video's file or folder of frames; DataError where `check_videos` finds none.
 
-    Looked for by its name and then, since published sets mix endings and split into folders, by
-    its name without ending, in the folder and one level below.
+    Looked up by its name and then, since published sets mix extensions and nest folders, by
+    its name without extension, in the folder and one level below.
     """
     path = source.folder() / name
     if path.exists():
@@ -133,7 +133,7 @@ def video_path(source: VideoSource, name: str, where: str) -> str:
 
 @lru_cache(maxsize=16)
 def _listing(folder: Path) -> dict[str, str]:
-    """Videos and folders of frames by name without ending; the first one in order counts."""
+    """Videos and folders of frames by name without extension; the first one in order counts."""
     found: dict[str, str] = {}
     if folder.is_dir():
         for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
@@ -155,15 +155,15 @@ def tube_of(
     try:
         rows = np.array(boxes, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: boxes are lists of four numbers: {error}") from error
+        raise DataError(f"{where}: boxes must be lists of four numbers: {error}") from error
     if rows.ndim != 2 or rows.shape[1] != 4 or not len(rows):
         raise DataError(
-            f"{where}: boxes are lists of four numbers, one a frame; found {rows.shape}"
+            f"{where}: boxes must be lists of four numbers, one per frame; found {rows.shape}"
         )
     last = first + len(rows) - 1
     if first < 0 or last >= num_frames:
         raise DataError(
-            f"{where}: the tube has the frames {first} to {last}, the clip {num_frames} of them"
+            f"{where}: the tube has the frames {first} to {last}, but the clip has {num_frames}"
         )
     width, height = frame.extent
     beyond = max(
@@ -238,7 +238,9 @@ def number_field(row: object, name: str, where: str, low: float = 0.0) -> float:
     value = row.get(name) if isinstance(row, Mapping) else None
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or float(value or 0) < low:
-        raise DataError(f"{where}: field {name!r} is a number of at least {low:g}, not {value!r}")
+        raise DataError(
+            f"{where}: field {name!r} must be a number of at least {low:g}, not {value!r}"
+        )
     return float(value or 0)
 
 
@@ -246,15 +248,15 @@ def count_field(row: object, name: str, where: str, low: int = 0) -> int:
     """A whole number of a row, at least `low`; raises DataError."""
     value = number_field(row, name, where, low)
     if value != int(value):
-        raise DataError(f"{where}: field {name!r} is a whole number, not {value!r}")
+        raise DataError(f"{where}: field {name!r} must be a whole number, not {value!r}")
     return int(value)
 
 
 def text_field(row: object, name: str, where: str) -> str:
-    """A text of a row that is not empty; raises DataError."""
+    """A non-empty string of a row; raises DataError."""
     value = row.get(name) if isinstance(row, Mapping) else None
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: field {name!r} is a text, not {value!r}")
+        raise DataError(f"{where}: field {name!r} must be a non-empty string, not {value!r}")
     return value.strip()
 
 
@@ -262,7 +264,7 @@ def probed(path: str) -> tuple[int, float, int, int]:
     """Number of frames, rate, width and height of a video file; DataError without a rate."""
     info = video_info(path)
     if info.fps is None:
-        raise DataError(f"{path}: does not say how many frames it has a second")
+        raise DataError(f"{path}: states no frame rate")
     return info.num_frames, info.fps, info.width_px, info.height_px
 
 

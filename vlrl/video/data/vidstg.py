@@ -105,14 +105,14 @@ def _boxes(
 
 @lru_cache(maxsize=4)
 def _vidor(folder: str, vid: str) -> list[Any]:
-    """The objects of every frame of a video; a few are kept, as entries come video by video."""
+    """The objects of every frame of a video; cached for a few, as entries come video by video."""
     path = _vidor_files(folder).get(vid)
     if path is None:
         raise DataError(f"{folder}: no {vid}.json there or below")
     data = read_json(Path(path))
     trajectories = data.get("trajectories") if isinstance(data, Mapping) else None
     if not isinstance(trajectories, list):
-        raise DataError(f"{path}: field 'trajectories' is a list of frames")
+        raise DataError(f"{path}: field 'trajectories' must be a list of frames")
     return trajectories
 
 
