@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
+    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -45,6 +46,9 @@ NUM_IDS_SHOWN = 8
 
 class RemoteOptions(Section):
     """How a served reward is called."""
+
+    # A range may be open: a served reward without limits.
+    model_config = ConfigDict(allow_inf_nan=True)
 
     url: str = Field("http://127.0.0.1:8088", pattern="^https?://[^/]")
     reward: str | None = None

@@ -20,11 +20,11 @@ from vlrl.log.report.charts import line_chart
 from vlrl.log.report.files import read_run
 from vlrl.log.report.numbers import is_rate, percent, points, writer
 from vlrl.log.report.write import write_report
-from vlrl.log.rollouts import MAX_ANSWER_PICTURES, record_groups
+from vlrl.log.rollouts import MAX_ANSWER_IMAGES, record_groups
 from vlrl.rewards.image.jpeg_compressibility import JpegCompressibility, JpegOptions
 from vlrl.stats import bootstrap_difference
 from vlrl.tasks.text_to_image import TextToImage
-from vlrl.train.evaluation_files import NUM_PICTURES, NUM_SMALL_PICTURES, write_evaluation
+from vlrl.train.evaluation_files import NUM_IMAGES, NUM_SMALL_IMAGES, write_evaluation
 from vlrl.train.summary import rows_of, summarise
 from vlrl.types import Finish, Rollout, Score
 
@@ -213,7 +213,7 @@ def test_a_run_whose_task_is_not_at_hand_is_reported_without_its_part(
     html = html_of(run)
     assert "reported without its task's part" in caplog.text
     assert "brightness (mean)" in titles(html)
-    assert html.count('<div class="card">') == NUM_SMALL_PICTURES
+    assert html.count('<div class="card">') == NUM_SMALL_IMAGES
 
 
 def test_only_metrics_of_the_run_are_drawn(run: Path) -> None:
@@ -278,14 +278,14 @@ def test_evaluations_on_the_way_are_lines(run: Path, task: TextToImage) -> None:
 def test_the_gallery_shows_escaped_captions_and_every_image(run: Path, task: TextToImage) -> None:
     html = html_of(run)
     cards = html.split('<div class="card">')[1:]
-    assert len(cards) == NUM_SMALL_PICTURES
+    assert len(cards) == NUM_SMALL_IMAGES
     assert "&lt;b&gt;grapes&lt;/b&gt; &amp; &#34;a&#34; bowl" in cards[0]
     assert "<b>grapes</b>" not in html
     labels = [re.findall(r"<figcaption>(\w+)</figcaption>", card) for card in cards]
     assert labels[0] == ["reference", "before", "after"]
     assert labels[1] == ["before", "after"]
-    assert html.count("data:image/webp;base64,") == 3 * NUM_SMALL_PICTURES - 1
-    assert html.count("<img") == 3 * NUM_SMALL_PICTURES - 1
+    assert html.count("data:image/webp;base64,") == 3 * NUM_SMALL_IMAGES - 1
+    assert html.count("<img") == 3 * NUM_SMALL_IMAGES - 1
     assert "right 1.00 &rarr; 1.00</span></p>" in cards[0]
     assert "None" not in html
     assert "Held-out screens" not in html
@@ -310,11 +310,11 @@ def test_large_images_are_fewer_and_smaller(tmp_path: Path) -> None:
     for label in ("before", "after"):
         evaluate(tmp_path / "run", label, task, drawn(task, 1), [0.0] * NUM_SAMPLES)
     images = tmp_path / "run/evaluations/after/images"
-    assert len(list(images.glob("*.webp"))) == NUM_PICTURES
+    assert len(list(images.glob("*.webp"))) == NUM_IMAGES
     with Image.open(images / "held_out-00" / answer_file(0)) as image:
         assert image.size == (384, 384)
     html = html_of(tmp_path / "run")
-    assert html.count('<div class="card">') == NUM_PICTURES
+    assert html.count('<div class="card">') == NUM_IMAGES
     assert '<div class="gallery large">' in html
 
 
@@ -323,7 +323,7 @@ def test_a_run_without_images_of_single_answers(run: Path) -> None:
         if path.is_dir():
             shutil.rmtree(path)
     cards = html_of(run).split('<div class="card">')[1:]
-    assert len(cards) == NUM_SMALL_PICTURES
+    assert len(cards) == NUM_SMALL_IMAGES
     for card in cards:
         assert re.findall(r"<figcaption>(\w+)</figcaption>", card) == ["before", "after"]
         assert card.count("<img") == 2
@@ -334,7 +334,7 @@ def test_only_the_same_sample_is_laid_side_by_side(run: Path) -> None:
     path = run / "evaluations/after/images/held_out-02.json"
     row = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**row, "id": "another"}), encoding="utf-8")
-    assert html_of(run).count('<div class="card">') == NUM_SMALL_PICTURES - 1
+    assert html_of(run).count('<div class="card">') == NUM_SMALL_IMAGES - 1
 
 
 def test_groups_show_every_image_with_its_reward(run: Path, task: TextToImage) -> None:
@@ -362,7 +362,7 @@ def test_groups_show_every_image_with_its_reward(run: Path, task: TextToImage) -
 def test_a_large_group_shows_some(run: Path, task: TextToImage) -> None:
     record(run, task, 16)
     names = sorted(path.name for path in run.glob("rollouts/step-000001/group-0/answer-*"))
-    assert len(names) == MAX_ANSWER_PICTURES
+    assert len(names) == MAX_ANSWER_IMAGES
     assert (names[0], names[-1]) == (answer_file(0), answer_file(15))
     html = html_of(run)
     assert "10 of 16" in html

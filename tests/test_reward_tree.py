@@ -129,7 +129,7 @@ def test_shipped_reward_configs(path):
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ([1], r"reward: a reward node is a mapping"),
+        ([1], r"reward: a reward node must be a mapping"),
         ({"use": "gausian_point"}, r"did you mean 'gaussian_point'"),
         ({"use": "gaussian_point", "alfa": 1}, r"no option 'alfa'; did you mean 'alpha'"),
         ({"use": "gaussian_point", "alpha": 0}, r"option 'alpha'.*greater than 0"),

@@ -109,6 +109,8 @@ def resolve(kind: str, name: str) -> Any:
     if target is None:
         raise ConfigError(f"unknown {kind} {name!r}; {did_you_mean(name, rows)}")
     module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"{kind} {name!r}: written package.module:attribute")
     if ":" in name and os.getcwd() not in sys.path:
         # A user's module is in the current folder, where `vlrl`, unlike `python`, does not look.
         sys.path.append(os.getcwd())

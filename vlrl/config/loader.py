@@ -7,69 +7,17 @@ A file's `extends:` names the files that are merged before it, each once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vlrl.config.renamed import with_current_names
 from vlrl.config.shipped import find, nearest
+from vlrl.config.yaml_text import dump_yaml, parse_yaml
 from vlrl.errors import ConfigError
 
 REPLACED_WHOLE = ("reward", "metrics")
 EXTENDS = "extends"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without its two traps: `1e-6` is a number, a key given twice is an error."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes for `_Loader`: text that it would read as a number is quoted."""
-
-
-_FLOAT = re.compile(
-    r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
-    r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-)
-for _side in (_Loader, _Dumper):
-    _side.yaml_implicit_resolvers = {
-        key: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:float"]
-        for key, pairs in _side.yaml_implicit_resolvers.items()
-    }
-    _side.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    result: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        where = f"{key_node.start_mark.name}, line {key_node.start_mark.line + 1}"
-        if isinstance(key, list | dict | set):
-            raise ConfigError(f"{where}: a key is a text or a number, not {key!r}")
-        if key in result:
-            raise ConfigError(f"{where}: {key!r} is given twice")
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def parse_yaml(text: str, name: str) -> Any:
-    """YAML text as plain data; `name` is the file named in errors."""
-    try:
-        loader = _Loader(text)
-        loader.name = name
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML: {error}") from error
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -191,4 +139,4 @@ def compose(
 
 def to_yaml(config: Mapping[str, Any]) -> str:
     """A config as YAML that `compose` reads back to the same mapping."""
-    return yaml.dump(dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return dump_yaml(config)

@@ -17,7 +17,7 @@ from vlrl.config.section import Section
 class ClipConfig(Section):
     """The trust region of the importance ratio, [1 - low, 1 + high]."""
 
-    low: NonNegativeFloat = 0.2
+    low: float = Field(0.2, ge=0, le=1)
     high: NonNegativeFloat = 0.2
 
 
@@ -28,6 +28,12 @@ class DifficultyConfig(Section):
     power: NonNegativeFloat = 0.5
     low: NonNegativeFloat = 0.5
     high: NonNegativeFloat = 2.0
+
+    @model_validator(mode="after")
+    def _check(self) -> DifficultyConfig:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) is above high ({self.high:g})")
+        return self
 
 
 class NftConfig(Section):
@@ -52,7 +58,7 @@ class AlgoConfig(Section):
         description="batch_std: of the centred rewards; global_std: of the rewards themselves "
         "(Flow-GRPO); precomputed: the reward is one already (a `pair` node)",
     )
-    advantage_eps: NonNegativeFloat = 1e-4
+    advantage_eps: float = Field(1e-4, gt=0, description="keeps a group of equal rewards finite")
     advantage_clip: NonNegativeFloat = Field(0.0, description="largest size; 0 = no limit")
     objective: Literal["clip", "gspo", "cispo", "nft"] = Field(
         "clip", description="nft: without log-probs, for flow policies"
@@ -99,7 +105,7 @@ class OptimConfig(Section):
     weight_decay: NonNegativeFloat = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     num_warmup_steps: int = Field(0, ge=0)
-    min_lr_ratio: NonNegativeFloat = 0.0
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
     grad_clip_norm: NonNegativeFloat = Field(1.0, description="0 switches clipping off")
     ema_decay: float = Field(
         0.0,

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from types import NoneType, UnionType
+from typing import Annotated, Union, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
 
 class Section(BaseModel):
@@ -10,8 +20,30 @@ class Section(BaseModel):
 
     # An infinity in a reward's options is saved as what it is, not as null.
     model_config = ConfigDict(
-        use_attribute_docstrings=True, extra="forbid", frozen=True, ser_json_inf_nan="constants"
+        use_attribute_docstrings=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """`true` would otherwise count as the number 1."""
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and is_number(field.annotation):
+            raise ValueError(f"takes a number, not {str(value).lower()}")
+        return value
+
+
+def is_number(annotation: object) -> bool:
+    """Whether a field takes an int or a float, or None, and nothing else."""
+    if get_origin(annotation) is Annotated:
+        return is_number(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return all(part is NoneType or is_number(part) for part in get_args(annotation))
+    return annotation in (int, float)
 
 
 def check_limits(min_pixels: int | None, max_pixels: int | None) -> None:
@@ -25,7 +57,7 @@ class LoraSection(Section):
 
     rank: PositiveInt = 64
     alpha: PositiveInt = 128
-    dropout: NonNegativeFloat = 0.0
+    dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: tuple[str, ...] | str = (
         r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     )

@@ -12,7 +12,7 @@ from vlrl.log.answer_images import SMALL_PX, save_answers
 from vlrl.protocols import Task
 from vlrl.types import Rollout
 
-MAX_ANSWER_PICTURES = 10
+MAX_ANSWER_IMAGES = 10
 """Of a group whose answers are images; the best and the worst are among them."""
 MAX_ANSWER_HEIGHT_PX = SMALL_PX
 
@@ -49,11 +49,11 @@ def record_groups(
 
 
 def _places(num: int) -> list[int]:
-    """First, last and evenly spaced places between, MAX_ANSWER_PICTURES at most."""
-    if num <= MAX_ANSWER_PICTURES:
+    """First, last and evenly spaced places between, MAX_ANSWER_IMAGES at most."""
+    if num <= MAX_ANSWER_IMAGES:
         return list(range(num))
-    last = MAX_ANSWER_PICTURES - 1
-    return [round(i * (num - 1) / last) for i in range(MAX_ANSWER_PICTURES)]
+    last = MAX_ANSWER_IMAGES - 1
+    return [round(i * (num - 1) / last) for i in range(MAX_ANSWER_IMAGES)]
 
 
 def _describe(rollout: Rollout) -> dict[str, Any]:

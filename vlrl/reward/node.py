@@ -42,7 +42,8 @@ WeightedNode = Annotated[dict[str, Any], NodeMark(weighted=True), WithJsonSchema
 class NodeOptions(Section):
     """What is below a combinator's name in the config."""
 
-    model_config = ConfigDict(populate_by_name=True, strict=False)
+    # An interval may be open: `high: .inf`.
+    model_config = ConfigDict(populate_by_name=True, allow_inf_nan=True)
 
 
 Options = TypeVar("Options", bound=NodeOptions)

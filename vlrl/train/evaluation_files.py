@@ -11,8 +11,8 @@ from vlrl.log.answer_images import SMALL_PX, save_answers
 from vlrl.protocols import Task
 from vlrl.types import Rollout
 
-NUM_PICTURES = 12
-NUM_SMALL_PICTURES = 24
+NUM_IMAGES = 12
+NUM_SMALL_IMAGES = 24
 MAX_ANSWER_HEIGHT_PX = 384
 
 
@@ -60,4 +60,4 @@ def _num_images(task: Task, rollouts: Sequence[Rollout]) -> int:
     """More where the first image is a small one."""
     images = (task.draw(rollout.sample, [rollout]) for rollout in rollouts)
     first = next((image for image in images if image is not None), None)
-    return NUM_PICTURES if first is None or first.height >= SMALL_PX else NUM_SMALL_PICTURES
+    return NUM_IMAGES if first is None or first.height >= SMALL_PX else NUM_SMALL_IMAGES

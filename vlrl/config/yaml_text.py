@@ -1,0 +1,120 @@
+"""YAML text to plain data and back, without YAML's traps and within limits.
+
+`1e-6` is a number; `on`, `off`, `yes` and `no` are text, as in YAML 1.2; a key given twice is an
+error; a key next to a merge (`<<`) overrides it. Files nested or repeated without bounds are
+refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from vlrl.errors import ConfigError, first_line
+
+MAX_DEPTH = 64
+MAX_VALUES = 200_000
+"""Of a file, aliases expanded."""
+MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with other rules for numbers, booleans and repeated keys."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes for `_Loader` and for YAML 1.1: text that either would read as another type is
+    quoted."""
+
+
+_FLOAT = re.compile(
+    r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+
+
+def _replace_resolver(side: Any, kind: str, pattern: re.Pattern[str], first: str) -> None:
+    tag = f"tag:yaml.org,2002:{kind}"
+    side.yaml_implicit_resolvers = {
+        key: [pair for pair in pairs if pair[0] != tag]
+        for key, pairs in side.yaml_implicit_resolvers.items()
+    }
+    side.add_implicit_resolver(tag, pattern, list(first))
+
+
+_replace_resolver(_Loader, "float", _FLOAT, "-+0123456789.")
+_replace_resolver(_Dumper, "float", _FLOAT, "-+0123456789.")
+_replace_resolver(_Loader, "bool", _BOOL, "tTfF")
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    given = {id(key) for key, _ in node.value if key.tag != MERGE_TAG}
+    loader.flatten_mapping(node)
+    result: dict[Any, Any] = {}
+    own: set[Any] = set()
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        where = f"{key_node.start_mark.name}, line {key_node.start_mark.line + 1}"
+        if isinstance(key, list | dict | set):
+            raise ConfigError(f"{where}: a key is a text or a number, not {key!r}")
+        if id(key_node) in given:
+            if key in own:
+                raise ConfigError(f"{where}: {key!r} is given twice")
+            own.add(key)
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """YAML text as plain data; `name` is the file named in errors. Raises ConfigError."""
+    try:
+        _check_depth(text, name)
+        loader = _Loader(text)
+        loader.name = name
+        try:
+            data = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}") from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        # A date that does not exist, a number of thousands of digits.
+        raise ConfigError(f"{name}: a value cannot be read: {first_line(error)}") from error
+    if _num_values(data, {}) > MAX_VALUES:
+        raise ConfigError(f"{name}: aliases make it larger than {MAX_VALUES} values")
+    return data
+
+
+def dump_yaml(config: Mapping[str, Any]) -> str:
+    """Plain data as text that `parse_yaml` reads back to the same."""
+    return yaml.dump(dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _check_depth(text: str, name: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            line = event.start_mark.line + 1
+            raise ConfigError(f"{name}, line {line}: nested more than {MAX_DEPTH} levels deep")
+
+
+def _num_values(data: object, known: dict[int, int]) -> int:
+    """Values in plain data, shared parts counted wherever they appear."""
+    if not isinstance(data, dict | list):
+        return 1
+    if id(data) not in known:
+        known[id(data)] = MAX_VALUES + 1  # an alias to itself has no end
+        parts = data.values() if isinstance(data, dict) else data
+        known[id(data)] = 1 + sum(_num_values(part, known) for part in parts)
+    return known[id(data)]
