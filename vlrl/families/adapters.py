@@ -1,14 +1,46 @@
-"""Models that may have a LoRA adapter."""
+"""Models that may have a LoRA adapter, and folders that hold one."""
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlrl.errors import ConfigError
 from vlrl.families.interfaces import Adapted
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+ADAPTER_FILE = "adapter_config.json"
+
+
+def adapter_base(name: str) -> str | None:
+    """The model that a folder's LoRA adapter was trained on; None where there is no adapter.
+
+    Raises ConfigError where the adapter does not say it.
+    """
+    file = Path(name).expanduser() / ADAPTER_FILE
+    if not file.is_file():
+        return None
+    try:
+        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except ValueError as error:
+        raise ConfigError(f"{file}: not valid JSON: {error}") from error
+    if not isinstance(base, str) or not base:
+        raise ConfigError(
+            f"{file} does not say which model it belongs to (base_model_name_or_path); add it"
+        )
+    return base
+
+
+def with_adapter(model: nn.Module, folder: str) -> Any:
+    """The model with the weights of a folder's LoRA adapter merged in."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
 
 def base_model(model: nn.Module) -> Any:

@@ -16,6 +16,8 @@ import transformers
 from torch import Tensor
 
 from vlrl.errors import RewardError
+from vlrl.families.adapters import adapter_base, with_adapter
+from vlrl.families.classes import transformers_class
 from vlrl.families.family import family_of
 from vlrl.hub import freeze, loading, local_path, pick_device
 from vlrl.judge.encoder import AskEncoder
@@ -208,15 +210,18 @@ def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Processor]:
     Raises RewardError where the file lacks weights, ConfigError for another kind of model.
     """
     path = local_path(name)
-    config = transformers.AutoConfig.from_pretrained(path)
+    base = adapter_base(path)
+    config = transformers.AutoConfig.from_pretrained(base or path)
     group_attention.register()
-    model_class = getattr(transformers, family_of(config).model_class)
+    model_class = transformers_class(family_of(config).model_class)
     model, info = model_class.from_pretrained(
-        path,
+        base or path,
         dtype=dtype,
         attn_implementation={"text_config": group_attention.NAME, "vision_config": "sdpa"},
         output_loading_info=True,
     )
+    if base is not None:
+        model = with_adapter(model, path)
     vision_kernels.use_in(model.model.visual)
     lacking = sorted(info["missing_keys"])
     if lacking:

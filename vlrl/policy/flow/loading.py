@@ -14,6 +14,7 @@ from vlrl.families.classes import diffusers_class
 from vlrl.families.interfaces import FlowPipeline
 from vlrl.policy.flow.families import FlowFamily, flow_family
 from vlrl.policy.flow.options import FlowConfig
+from vlrl.policy.flow.saving import flow_base
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin
@@ -36,9 +37,15 @@ def load_flow(options: FlowConfig, dtype: torch.dtype, *, checkpointing: bool) -
     Raises ConfigError where it cannot be loaded; before any weights are read if its class is
     unknown, or its guidance is not what `policy.guidance` says.
     """
+    options, adapter = _without_adapter(options)
+    if adapter is not None and options.lora is not None:
+        raise ConfigError(
+            f"policy.model {adapter!r} is a LoRA adapter, and policy.lora would train another one "
+            "on top of it, which could not be saved alone: leave policy.lora out"
+        )
     family, transformer_config = _described(options)
     _check_guidance(options, transformer_config)
-    pipeline = _pipeline(options, dtype)
+    pipeline = _pipeline(options, dtype, adapter)
     transformer = pipeline.transformer
     assert transformer is not None
     pipeline.vae.to(torch.float32).requires_grad_(False).eval()
@@ -55,6 +62,11 @@ def load_flow(options: FlowConfig, dtype: torch.dtype, *, checkpointing: bool) -
 
 def load_transformer(options: FlowConfig, dtype: torch.dtype) -> ModelMixin:
     """The bare transformer, to serve as the frozen reference."""
+    options, adapter = _without_adapter(options)
+    if adapter is not None:  # diffusers lays adapters over whole pipelines
+        fused: ModelMixin | None = _pipeline(options, dtype, adapter).transformer
+        assert fused is not None
+        return fused.requires_grad_(False).eval()
     with _named(options):
         _, transformer = _classes(options)
         # Not the whole pipeline: its text encoders are larger than the transformer.
@@ -64,13 +76,26 @@ def load_transformer(options: FlowConfig, dtype: torch.dtype) -> ModelMixin:
     return model.requires_grad_(False).eval()
 
 
-def _pipeline(options: FlowConfig, dtype: torch.dtype) -> FlowPipeline:
+def _without_adapter(options: FlowConfig) -> tuple[FlowConfig, str | None]:
+    """Options that name the base model, and the folder of the adapter that `model` named."""
+    base = flow_base(options.model)
+    if base is None:
+        return options, None
+    return options.model_copy(update={"model": base}), options.model
+
+
+def _pipeline(options: FlowConfig, dtype: torch.dtype, adapter: str | None = None) -> FlowPipeline:
     from diffusers import DiffusionPipeline
 
     with _named(options):
-        return DiffusionPipeline.from_pretrained(
+        pipeline = DiffusionPipeline.from_pretrained(
             options.model, revision=options.revision, dtype=dtype
         )
+        if adapter is not None:
+            pipeline.load_lora_weights(adapter)
+            pipeline.fuse_lora()
+            pipeline.unload_lora_weights()
+    return pipeline
 
 
 def _described(options: FlowConfig) -> tuple[FlowFamily, Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from vlrl.policy.flow.policy import FlowPolicy
 
 ADAPTER_PREFIX = "transformer.base_model.model."
+BASE_FILE = "adapter_base.json"
+"""Which pipeline an exported adapter belongs to; diffusers' own file does not say."""
 
 
 def save_flow(policy: FlowPolicy, folder: str, weights: Mapping[str, Tensor]) -> None:
@@ -27,7 +30,7 @@ def save_flow(policy: FlowPolicy, folder: str, weights: Mapping[str, Tensor]) ->
     if policy.options.lora is not None:
         _save_adapter(policy, out, weights)
         return
-    source = Path(policy.options.model)
+    source = Path(flow_base(policy.options.model) or policy.options.model)
     if source.is_dir():
         shutil.copytree(
             source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("transformer")
@@ -53,3 +56,13 @@ def _save_adapter(policy: FlowPolicy, out: Path, weights: Mapping[str, Tensor]) 
         transformer_lora_layers=layers,
         transformer_lora_adapter_metadata=config,
     )
+    base = {"base": policy.options.model, "revision": policy.options.revision}
+    (out / BASE_FILE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
+
+
+def flow_base(name: str) -> str | None:
+    """The pipeline that a folder's adapter was trained on; None where there is no adapter."""
+    file = Path(name) / BASE_FILE
+    if not file.is_file():
+        return None
+    return str(json.loads(file.read_text(encoding="utf-8"))["base"])

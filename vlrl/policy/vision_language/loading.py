@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoProcessor, PretrainedConfig, PreTrained
 
 from vlrl.config.section import LoraSection
 from vlrl.errors import ConfigError, first_line, why_not_loaded
-from vlrl.families.adapters import base_model
+from vlrl.families.adapters import adapter_base, base_model, with_adapter
 from vlrl.families.classes import transformers_class
 from vlrl.families.family import Family, family_of
 from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
@@ -37,6 +37,13 @@ class Loaded:
 
 def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bool) -> Loaded:
     """Load a checkpoint from a folder or the hub; ConfigError for any other kind of model."""
+    if options.lora is not None and adapter_base(options.model) is not None:
+        raise ConfigError(
+            f"policy.model {options.model!r} is a LoRA adapter, and policy.lora would train "
+            "another one on top of it, which could not be saved alone: leave policy.lora out, or "
+            "merge the "
+            "adapter into its model first (peft's merge_and_unload)"
+        )
     model: PreTrainedModel | PeftModel = load_model(options, dtype)
     family = family_of(model.config)
     processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
@@ -63,8 +70,13 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedM
     model_class = transformers_class(family_of(config).model_class)
     with attention_named(options.attn_implementation):
         model = model_class.from_pretrained(
-            options.model, revision=options.revision, dtype=dtype, attn_implementation=attention
+            adapter_base(options.model) or options.model,
+            revision=options.revision,
+            dtype=dtype,
+            attn_implementation=attention,
         )
+    if adapter_base(options.model) is not None:
+        model = with_adapter(model, options.model)
     vision_kernels.use_in(model.model.visual)
     return model
 
@@ -72,7 +84,7 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedM
 def read_config(model: str, revision: str | None) -> PretrainedConfig:
     """A checkpoint's own config.json; ConfigError if the folder or the name has none."""
     try:
-        return AutoConfig.from_pretrained(model, revision=revision)
+        return AutoConfig.from_pretrained(adapter_base(model) or model, revision=revision)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"policy.model {model!r}: {why_not_loaded(model, error)} "
