@@ -14,6 +14,7 @@ from PIL import Image
 
 from vlrl.errors import ConfigError, RewardError
 from vlrl.image.written import levenshtein, written_score
+from vlrl.protocols import Reward
 from vlrl.reward.combinators.combine import Geomean, Harmonic
 from vlrl.reward.tree import build_reward
 from vlrl.types import Score
@@ -161,7 +162,7 @@ def test_ocr_applies_only_where_a_text_is_asked_for():
 def constant(value: float, low: float = -1.0, high: float = 1.0):
     """A reward of one value; None = does not apply."""
 
-    class Constant:
+    class Constant(Reward):
         name, needs, range = "constant", frozenset(), (low, high)
 
         def __call__(self, rollouts):

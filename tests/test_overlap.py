@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vlrl.errors import ConfigError, RewardError
+from vlrl.protocols import Reward
 from vlrl.reward.tree import build_reward
 from vlrl.train.scoring import score_rollouts
 from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
@@ -23,9 +24,10 @@ class Words:
         return output
 
 
-class Recorder:
+class Recorder(Reward):
     """Scores an answer by its number; records where and how it is called."""
 
+    name = "recorder"
     range = (0.0, 1000.0)
     needs = frozenset()
 

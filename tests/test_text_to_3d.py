@@ -181,7 +181,9 @@ def test_metrics_by_hand(data: Path) -> None:
 def test_views_wait_until_they_are_looked_at(data: Path, monkeypatch) -> None:
     task = task_of(data)
     calls = []
-    monkeypatch.setattr(task, "draw", lambda mesh: calls.append(1) or np.zeros((3, 4, 4, 3), "u1"))
+    monkeypatch.setattr(
+        task, "views_of", lambda mesh: calls.append(1) or np.zeros((3, 4, 4, 3), "u1")
+    )
     one = answer(task, task.samples("train")[0], boxes())
     build_reward({"use": "voxel_iou"})([one])
     assert not calls
@@ -193,7 +195,7 @@ def test_views_wait_until_they_are_looked_at(data: Path, monkeypatch) -> None:
 def test_policy_and_references_have_one_resolution(data: Path, tmp_path: Path) -> None:
     task = task_of(data)
     task.check_policy(lambda sample: (16, 16), "train")
-    with pytest.raises(ConfigError, match="16 voxels a side, the policy makes 64"):
+    with pytest.raises(ConfigError, match="16 voxels per side, the policy makes 64"):
         task_of(data).check_policy(lambda sample: (64, 64), "train")
     import trimesh
 

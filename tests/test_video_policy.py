@@ -160,9 +160,9 @@ def test_an_odd_number_of_frames_is_filled_up_and_sizes_are_the_tasks(
     policy = make_policy(checkpoints["qwen2_5_vl"])
     prompt = policy.encoder.encode(video_problem(1, num_frames=17))
     assert prompt.grid_thw.tolist() == [[3, 6, 8]], "5 frames in 3 pairs, 84 x 112 px"
-    assert policy.size_seen(prompt) == (112, 84)
+    assert policy.prompt_size(prompt) == (112, 84)
     small = policy.encoder.encode(video_problem(1, longer_side_px=56))
-    assert policy.size_seen(small) == (56, 56), "56 x 42 px, to the nearest multiple of 28"
+    assert policy.prompt_size(small) == (56, 56), "56 x 42 px, to the nearest multiple of 28"
 
 
 def test_a_missing_video_names_the_sample(checkpoints: dict[str, Path]) -> None:

@@ -21,7 +21,6 @@ from vlrl.log.rollouts import record_groups
 from vlrl.tasks.video_grounding import VideoGrounding
 from vlrl.train.evaluation_files import write_evaluation
 from vlrl.train.summary import rows_of, summarise
-from vlrl.train.update import stage_of
 from vlrl.types import Finish, Rollout, Score
 from vlrl.video.track_answers import write_track
 
@@ -79,7 +78,7 @@ def test_every_box_has_an_advantage_of_its_own(tmp_path: Path) -> None:
     trainer = build_trainer(credit_run(tmp_path), None)
     experience = trainer.collect(Meter())
     batch = trainer.prepare(experience, Meter())
-    rewards, stage = experience.rewards, stage_of(batch.trajectory)
+    rewards, stage = experience.rewards, batch.trajectory.stage
     assert rewards.shape == (8, 13)
     assert stage is not None
     tokenizer = trainer.policy.processor.tokenizer

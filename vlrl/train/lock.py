@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import weakref
 from pathlib import Path
 from typing import TextIO
 
@@ -56,6 +57,7 @@ class RunLock:
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
         self._file = file
+        weakref.finalize(self, file.close)
         _HELD[self.path.resolve()] = self
 
     def release(self) -> None:
