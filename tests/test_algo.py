@@ -19,7 +19,7 @@ from vlrl.algo.advantages import (
     zero_variance,
 )
 from vlrl.algo.kl import k1, k2, k3
-from vlrl.algo.objectives import OBJECTIVES, Clip, cispo, clip, gspo
+from vlrl.algo.objectives import OBJECTIVES, ClipRange, cispo, clip, gspo
 
 finite = st.floats(-100, 100, allow_nan=False, width=32)
 groups = st.integers(2, 5).flatmap(
@@ -107,7 +107,7 @@ def random_case(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_on_policy_every_objective_is_the_policy_gradient(name: str) -> None:
     logp, _, A, mask = random_case(0)
-    result = OBJECTIVES[name](logp, logp.detach(), A, mask, Clip())
+    result = OBJECTIVES[name](logp, logp.detach(), A, mask, ClipRange())
     assert torch.equal(result.ratio, torch.ones_like(logp))
     assert not result.clipped.any()
     total = aggregate.numerator(result.loss, mask, "sequence", torch.ones(6), 1)
@@ -121,7 +121,7 @@ def test_on_policy_every_objective_is_the_policy_gradient(name: str) -> None:
 @settings(max_examples=40)
 def test_clip_is_the_table_of_cases(seed: int, low: float, high: float) -> None:
     logp, old, A, mask = random_case(seed)
-    result = clip(logp, old, A, mask, Clip(low, high))
+    result = clip(logp, old, A, mask, ClipRange(low, high))
     for b in range(6):
         for t in range(5):
             r, a = math.exp(float(logp[b, t].detach() - old[b, t])), float(A[b])
@@ -131,7 +131,7 @@ def test_clip_is_the_table_of_cases(seed: int, low: float, high: float) -> None:
 
 def test_gspo_has_one_ratio_a_sequence_the_geometric_mean() -> None:
     logp, old, A, mask = random_case(1)
-    result = gspo(logp, old, A, mask, Clip(9.0, 9.0))
+    result = gspo(logp, old, A, mask, ClipRange(9.0, 9.0))
     for b in range(6):
         steps = [float(logp[b, t].detach() - old[b, t]) for t in range(5) if mask[b, t]]
         assert float(result.ratio[b, 0]) == pytest.approx(math.exp(sum(steps) / len(steps)))
@@ -140,7 +140,7 @@ def test_gspo_has_one_ratio_a_sequence_the_geometric_mean() -> None:
 
 def test_cispo_never_loses_a_gradient() -> None:
     logp, old, A, mask = random_case(2)
-    result = cispo(logp, old, A, mask, Clip(0.1, 0.1))
+    result = cispo(logp, old, A, mask, ClipRange(0.1, 0.1))
     result.loss.sum().backward()
     assert result.clipped.any()
     assert (logp.grad != 0).all()
@@ -244,7 +244,7 @@ def test_off_policy_cases_by_hand(name: str, sign: float) -> None:
         old = old + torch.tensor([0.3, -0.3, 0.0])
     mask = torch.tensor([[True, True, False]]).expand(4, 3)
     A = torch.full((4,), 2.0 * sign)
-    result = OBJECTIVES[name](logp, old, A, mask, Clip(LOW, HIGH))
+    result = OBJECTIVES[name](logp, old, A, mask, ClipRange(LOW, HIGH))
     (gradient,) = torch.autograd.grad((result.loss * mask).sum(), logp)
     for b, (kept, clipped) in enumerate(zip(KEPT[name][sign], CLIPPED[name][sign], strict=True)):
         for t in range(2):

@@ -14,7 +14,7 @@ from jaxtyping import TypeCheckError
 from vlrl.algo.advantages import advantages
 from vlrl.algo.flow import log_density
 from vlrl.algo.kl import k3
-from vlrl.algo.objectives import OBJECTIVES, Clip
+from vlrl.algo.objectives import OBJECTIVES, ClipRange
 from vlrl.algo.stages import to_actions
 from vlrl.geometry.boxes import iou
 
@@ -26,13 +26,13 @@ MASK = torch.ones(2, 3, dtype=torch.bool)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_refuses_an_advantage_of_another_batch(name: str) -> None:
     with pytest.raises(TypeCheckError):
-        OBJECTIVES[name](LOGP, LOGP, torch.zeros(5), MASK, Clip())
+        OBJECTIVES[name](LOGP, LOGP, torch.zeros(5), MASK, ClipRange())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_refuses_a_mask_of_numbers(name: str) -> None:
     with pytest.raises(TypeCheckError):
-        OBJECTIVES[name](LOGP, LOGP, torch.zeros(2), MASK.float(), Clip())
+        OBJECTIVES[name](LOGP, LOGP, torch.zeros(2), MASK.float(), ClipRange())
 
 
 def test_wrong_shapes_of_rewards_steps_stages_and_boxes_are_refused() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from vlrl.algo import aggregate
 from vlrl.algo.advantages import advantages
-from vlrl.algo.objectives import OBJECTIVES, Clip
+from vlrl.algo.objectives import OBJECTIVES, ClipRange
 from vlrl.algo.stages import carry_back, to_actions
 from vlrl.build import build_trainer
 from vlrl.config.resolve import check
@@ -78,8 +78,8 @@ def test_one_stage_is_flat_grpo(values: list[float]) -> None:
     zeros = torch.zeros(8, 5, dtype=torch.long)
     each = to_actions(torch.stack([flat, flat], 1), zeros)
     for objective in OBJECTIVES.values():
-        one = objective(logp, old, flat, mask, Clip())
-        two = objective(logp, old, each, mask, Clip())
+        one = objective(logp, old, flat, mask, ClipRange())
+        two = objective(logp, old, each, mask, ClipRange())
         assert torch.equal(one.loss, two.loss)
         assert torch.equal(one.clipped, two.clipped)
     weight = torch.ones(8)

@@ -116,7 +116,7 @@ class Rollout:
     index: int
     """Place in the group, 0..G-1."""
     output: Any
-    """What the policy made: text, an image, a tuple of VoxelStage."""
+    """What the policy made: text, an image, a tuple of stages."""
     finish: Finish
     num_actions: int
     policy_version: int

@@ -13,7 +13,7 @@ from vlrl.reward.image_reward import ImageReward
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
-    from vlrl.image.networks.clip import Clip
+    from vlrl.image.networks.clip import ClipNetwork
 
 WIDTH = 768
 """Size of an embedding of CLIP ViT-L/14."""
@@ -53,7 +53,7 @@ class Aesthetic(ImageReward):
         from vlrl.hub import freeze, loading, read_weights
         from vlrl.image.networks.clip import load_clip
 
-        self.clip: Clip = load_clip(self.options)
+        self.clip: ClipNetwork = load_clip(self.options)
         # The places of the training code's dropouts stay, so that the names of weights fit.
         self.predictor = nn.Sequential(
             nn.Linear(WIDTH, 1024),

@@ -12,7 +12,7 @@ from vlrl.reward.image_reward import ImageReward
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
-    from vlrl.image.networks.clip import Clip
+    from vlrl.image.networks.clip import ClipNetwork
 
 
 class ClipScore(ImageReward):
@@ -33,7 +33,7 @@ class ClipScore(ImageReward):
         """The CLIP of the options."""
         from vlrl.image.networks.clip import load_clip
 
-        self.clip: Clip = load_clip(self.options)
+        self.clip: ClipNetwork = load_clip(self.options)
 
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]

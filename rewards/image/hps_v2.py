@@ -11,7 +11,7 @@ from vlrl.reward.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
-    from vlrl.image.networks.clip import Clip
+    from vlrl.image.networks.clip import ClipNetwork
 
 
 class HpsOptions(ModelOptions):
@@ -42,7 +42,7 @@ class HpsV2(ImageReward):
         """open_clip's model with the checkpoint's weights."""
         from vlrl.image.networks.clip import OpenClip
 
-        self.clip: Clip = OpenClip(
+        self.clip: ClipNetwork = OpenClip(
             self.options.model,
             self.options.checkpoint,
             device=self.options.device,

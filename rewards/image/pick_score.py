@@ -12,7 +12,7 @@ from vlrl.reward.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
 if TYPE_CHECKING:
-    from vlrl.image.networks.clip import Clip
+    from vlrl.image.networks.clip import ClipNetwork
 
 
 class PickOptions(ModelOptions):
@@ -50,7 +50,7 @@ class PickScore(ImageReward):
         from vlrl.image.networks.clip import TransformersClip, scale_within
 
         o = self.options
-        self.clip: Clip = TransformersClip(o.model, processor=o.processor, device=o.device)
+        self.clip: ClipNetwork = TransformersClip(o.model, processor=o.processor, device=o.device)
         self.factor = scale_within(self.clip, o.logit_scale, o.model) / o.divide_by
 
     def values(

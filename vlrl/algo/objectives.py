@@ -21,7 +21,7 @@ Advantage = Float[Tensor, "B T"] | Float[Tensor, " B"]
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipRange:
     """The trust region of the ratio, [1 - low, 1 + high]."""
 
     low: float = 0.2
@@ -44,7 +44,7 @@ def _per_action(advantage: Advantage) -> Float[Tensor, "B T_or_1"]:
     return advantage if advantage.dim() == 2 else advantage[:, None]
 
 
-def clip(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: Clip) -> Objective:
+def clip(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: ClipRange) -> Objective:
     """PPO's clipped surrogate per action: -min(r A, clip(r) A), arXiv 1707.06347, eq. 7.
 
     `high > low` is DAPO's clip-higher (arXiv 2503.14476, section 3.1).
@@ -57,7 +57,7 @@ def clip(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: Clip
     return Objective(loss, ratio.detach(), clipped)
 
 
-def gspo(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: Clip) -> Objective:
+def gspo(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: ClipRange) -> Objective:
     """The clipped surrogate with one ratio per sequence, s = exp(mean_t log r_t).
 
     GSPO, arXiv 2507.18071, eq. 5 and 7. The ratio is a geometric mean, so its useful clip range
@@ -73,7 +73,9 @@ def gspo(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: Clip
     return Objective(loss, ratio.detach(), clipped)
 
 
-def cispo(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: Clip) -> Objective:
+def cispo(
+    logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: ClipRange
+) -> Objective:
     """REINFORCE with a clipped, gradient-free ratio: -sg(clip(r)) A logp.
 
     CISPO, arXiv 2506.13585, eq. 4: no action loses its gradient. The paper bounds only from
@@ -85,7 +87,7 @@ def cispo(logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: Cli
     return Objective(loss, ratio, (bounded != ratio) & mask)
 
 
-ObjectiveFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Clip], Objective]
+ObjectiveFunction = Callable[[Tensor, Tensor, Tensor, Tensor, ClipRange], Objective]
 
 OBJECTIVES: dict[str, ObjectiveFunction] = {"clip": clip, "gspo": gspo, "cispo": cispo}
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vlrl.algo import aggregate
-from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, Clip, Objective
+from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, ClipRange, Objective
 from vlrl.config.schema import AlgoConfig
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
@@ -142,7 +142,7 @@ def _surrogate_loss(
     """Objectives on the ratio of log-probs, [B, T]."""
     now = policy.evaluate(part, with_entropy_grad=algo.entropy_coef > 0)
     old = now.logp.detach() if old_logp is None else old_logp
-    bounds = Clip(algo.clip.low, algo.clip.high)
+    bounds = ClipRange(algo.clip.low, algo.clip.high)
     objective = OBJECTIVES[algo.objective](now.logp, old, advantage, mask, bounds)
     loss = objective.loss
     if now.action_weight is not None:

@@ -16,7 +16,7 @@ from vlrl.hub import freeze, load_pretrained, loading, local_path, pick_device
 from vlrl.image.clip_options import ClipOptions
 
 
-class Clip(ABC):
+class ClipNetwork(ABC):
     """Image and text embeddings, L2-normalised, float32, without gradient.
 
     Captions longer than the text tower's context (77 tokens in every published CLIP) are truncated.
@@ -56,7 +56,7 @@ class Clip(ABC):
         """Embeddings before normalisation, [N, D]."""
 
 
-class TransformersClip(Clip):
+class TransformersClip(ClipNetwork):
     """A CLIPModel; `processor`: where its tokenizer and image size are, if elsewhere."""
 
     def __init__(self, model: str, *, processor: str | None = None, device: str = "auto") -> None:
@@ -94,7 +94,7 @@ class TransformersClip(Clip):
         return self.model.get_text_features(**tokens.to(self.device)).pooler_output
 
 
-class OpenClip(Clip):
+class OpenClip(ClipNetwork):
     """An open_clip model; `resize_mode`: shortest, longest or squash."""
 
     def __init__(
@@ -126,14 +126,14 @@ class OpenClip(Clip):
         return self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
 
 
-def load_clip(options: ClipOptions) -> Clip:
+def load_clip(options: ClipOptions) -> ClipNetwork:
     """The CLIP model that the options name; raises RewardError if it cannot be loaded."""
     if options.library == "open_clip":
         return OpenClip(options.model, options.pretrained, device=options.device)
     return TransformersClip(options.model, device=options.device)
 
 
-def scale_within(clip: Clip, limit: float, model: str) -> float:
+def scale_within(clip: ClipNetwork, limit: float, model: str) -> float:
     """The model's scale; RewardError if it exceeds `limit`, from which a range is declared."""
     if clip.scale > limit * (1 + 1e-4):
         raise RewardError(

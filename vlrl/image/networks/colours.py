@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vlrl.image.geneval import COLOURS
-from vlrl.image.networks.clip import Clip, unit
+from vlrl.image.networks.clip import ClipNetwork, unit
 
 TEMPLATES = (
     "a photo of a {colour} {name}",
@@ -22,7 +22,7 @@ TEMPLATES = (
 class ColourNamer:
     """GenEval's zero-shot classifier: the nearest of ten colours, mean over three sentences."""
 
-    def __init__(self, clip: Clip, batch_size: int = 32) -> None:
+    def __init__(self, clip: ClipNetwork, batch_size: int = 32) -> None:
         self.clip, self.batch_size = clip, batch_size
         self._classifiers: dict[str, Tensor] = {}
 
