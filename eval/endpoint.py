@@ -21,6 +21,7 @@ from vlrl.errors import ConfigError
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Frame
+from vlrl.http.address import check_address_text, shown
 from vlrl.http.client import CallError, Client
 
 
@@ -124,18 +125,19 @@ class Endpoint:
 def host_of(url: str) -> str:
     """The host of an endpoint's address; raises ConfigError for what nobody can be asked at."""
     try:
+        check_address_text(url)
         address = httpx2.URL(url)
         host, port = address.host, address.port
         # The resolver would refuse an empty or too long part of a name with a UnicodeError.
         host.encode("idna")
-    except (httpx2.InvalidURL, UnicodeError) as error:
-        raise ConfigError(f"--endpoint {url!r} is no http address: {error}") from error
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise ConfigError(f"--endpoint {shown(url)!r} is no http address: {error}") from error
     if address.scheme not in ("http", "https") or not host:
         raise ConfigError(
-            f"--endpoint is an http address such as http://127.0.0.1:8000/v1, not {url!r}"
+            f"--endpoint is an http address such as http://127.0.0.1:8000/v1, not {shown(url)!r}"
         )
     if port is not None and not 0 < port < 65_536:
-        raise ConfigError(f"--endpoint {url!r}: ports go from 1 to 65535, not {port}")
+        raise ConfigError(f"--endpoint {shown(url)!r}: ports go from 1 to 65535, not {port}")
     return host
 
 
