@@ -18,6 +18,7 @@ import httpx2
 from PIL import Image
 
 from vlrl.errors import ConfigError
+from vlrl.eval.completion import read_completion
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Frame
@@ -119,7 +120,7 @@ class Endpoint:
             response = self._client.call("POST", "/chat/completions", json=body)
         except CallError as error:
             return None, 0, str(error)
-        return _text_of(response)
+        return read_completion(response, self.profile)
 
 
 def host_of(url: str) -> str:
@@ -153,15 +154,3 @@ def data_url(ask: Ask, resized: Frame) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _text_of(response: httpx2.Response) -> tuple[str | None, int, str | None]:
-    try:
-        data = response.json()
-        text = data["choices"][0]["message"]["content"]
-        num_tokens = (data.get("usage") or {}).get("completion_tokens", 0)
-    except (ValueError, LookupError, TypeError) as error:
-        return None, 0, f"not a chat completion: {type(error).__name__}: {response.text[:200]}"
-    if not isinstance(text, str):
-        return None, 0, f"the completion's content is {type(text).__name__}, not text"
-    return text, int(num_tokens), None

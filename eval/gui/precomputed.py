@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlrl.data.fields import field_of
-from vlrl.data.json_file import read_json_rows
+from vlrl.data.json_file import clean_text, read_json_rows
 from vlrl.errors import DataError
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.eval.gui.items import Item
@@ -55,7 +55,7 @@ def read_precomputed(
             raise DataError(
                 f"{where}: field {options.answer_field!r} is a text, not {type(output).__name__}"
             )
-        answers[key] = output
+        answers[key] = clean_text(output)
     missing = [item.id for item in items if item.id not in answers]
     if missing and not options.allow_missing:
         raise DataError(
