@@ -18,9 +18,11 @@ import httpx2
 from PIL import Image
 
 from vlrl.errors import ConfigError
+from vlrl.eval.completion import read_completion
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Frame
+from vlrl.http.address import check_address_text, shown
 from vlrl.http.client import CallError, Client
 
 
@@ -118,24 +120,25 @@ class Endpoint:
             response = self._client.call("POST", "/chat/completions", json=body)
         except CallError as error:
             return None, 0, str(error)
-        return _text_of(response)
+        return read_completion(response, self.profile)
 
 
 def host_of(url: str) -> str:
     """The host of an endpoint's address; raises ConfigError for an unusable one."""
     try:
+        check_address_text(url)
         address = httpx2.URL(url)
         host, port = address.host, address.port
         # The resolver would refuse an empty or too long part of a name with a UnicodeError.
         host.encode("idna")
-    except (httpx2.InvalidURL, UnicodeError) as error:
-        raise ConfigError(f"--endpoint {url!r} is not an http address: {error}") from error
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise ConfigError(f"--endpoint {shown(url)!r} is not an http address: {error}") from error
     if address.scheme not in ("http", "https") or not host:
         raise ConfigError(
-            f"--endpoint is an http address such as http://127.0.0.1:8000/v1, not {url!r}"
+            f"--endpoint is an http address such as http://127.0.0.1:8000/v1, not {shown(url)!r}"
         )
     if port is not None and not 0 < port < 65_536:
-        raise ConfigError(f"--endpoint {url!r}: ports go from 1 to 65535, not {port}")
+        raise ConfigError(f"--endpoint {shown(url)!r}: ports go from 1 to 65535, not {port}")
     return host
 
 
@@ -151,15 +154,3 @@ def data_url(ask: Ask, resized: Frame) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _text_of(response: httpx2.Response) -> tuple[str | None, int, str | None]:
-    try:
-        data = response.json()
-        text = data["choices"][0]["message"]["content"]
-        num_tokens = (data.get("usage") or {}).get("completion_tokens", 0)
-    except (ValueError, LookupError, TypeError) as error:
-        return None, 0, f"not a chat completion: {type(error).__name__}: {response.text[:200]}"
-    if not isinstance(text, str):
-        return None, 0, f"the completion's content is {type(text).__name__}, not text"
-    return text, int(num_tokens), None

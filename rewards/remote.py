@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -23,6 +24,7 @@ from pydantic import (
 from vlrl.config.section import Section
 from vlrl.errors import RewardError, did_you_mean
 from vlrl.http.access import read_token
+from vlrl.http.address import check_address_text
 from vlrl.http.client import RETRIED, CallError, Client, Problem
 from vlrl.protocols import Reward
 from vlrl.reward.server.wire import (
@@ -50,7 +52,9 @@ class RemoteOptions(Section):
     # A range may be open: a served reward without limits.
     model_config = ConfigDict(allow_inf_nan=True)
 
-    url: str = Field("http://127.0.0.1:8088", pattern="^https?://[^/]")
+    url: Annotated[str, AfterValidator(check_address_text)] = Field(
+        "http://127.0.0.1:8088", pattern="^https?://[^/]"
+    )
     reward: str | None = None
     """Its name on the server; may be left out where the server has only one."""
     range: tuple[float, float] = (0.0, 1.0)

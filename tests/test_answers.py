@@ -12,7 +12,7 @@ from vlrl.errors import ConfigError
 from vlrl.families.profiles import PROFILES, Profile, profile_named
 from vlrl.families.resize import smart_resize
 from vlrl.geometry.boxes import Box, Frame, Point
-from vlrl.gui.answers import parse_answer, read_places, self_check
+from vlrl.gui.answers import candidates, parse_answer, read_places, self_check
 from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
 
 QWEN25 = (28, 3_136, 12_845_056)
@@ -122,6 +122,55 @@ READ = [
 @pytest.mark.parametrize(("text", "places"), READ)
 def test_places_are_read_from_any_text(text, places):
     assert [place.values for place in read_places(text)] == places
+
+
+CORNERS = [
+    '[{"bbox_2d": [[1, 2], [3, 4]]}]',
+    '{"bbox": [(1, 2), (3, 4)]}',
+    '{"bbox_2d": [[1, 2] [3, 4]]}',
+    '{"bbox_2d": [[1, 2]; [3, 4]]}',
+    '{"bbox_2d": [1, 2], [3, 4]}',
+    '{"bbox_2d": (1, 2) to (3, 4)}',
+]
+JOINTS = [", ", " ", "", " to ", "to", ";", " ; "]
+SEPARATE = [" or ", "\n", " and then ", ". ", " / "]
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+@pytest.mark.parametrize("text", CORNERS)
+def test_two_corners_under_a_boxs_key_are_a_box_in_every_profile(text, name):
+    profile = PROFILES[name]
+    assert [place.values for place in candidates(text, profile)] == [B]
+
+
+@pytest.mark.parametrize("joint", JOINTS)
+@pytest.mark.parametrize(
+    "form", ["({}){}({})", "[{}]{}[{}]", "The box is [{}]{}[{}].", "<box>({}){}({})</box>"]
+)
+def test_two_corners_are_a_box_however_they_are_joined(form, joint):
+    text = form.format("1,2", joint, "3,4")
+    for profile in PROFILES.values():
+        if profile.kind == "box":
+            assert [place.values for place in candidates(text, profile)] == [B]
+
+
+@pytest.mark.parametrize("joint", [" ", " to ", "; ", ", "])
+def test_bare_corners_are_a_box_for_a_box_model(joint):
+    text = f"at 1,2{joint}3,4"
+    assert [place.values for place in read_places(text)] == [B]
+    first, *_ = read_places(text, join_pairs=False)
+    assert first.values == (B if joint == ", " else P)
+
+
+@pytest.mark.parametrize("joint", SEPARATE)
+def test_two_places_that_nothing_joins_stay_two(joint):
+    assert [place.values for place in read_places(f"(1,2){joint}(3,4)")] == [P, (3.0, 4.0)]
+
+
+def test_more_than_two_pairs_in_json_are_points():
+    text = '{"bbox_2d": [[1,2],[3,4],[5,6]]}'
+    assert [place.values for place in read_places(text)] == [P, (3.0, 4.0), (5.0, 6.0)]
+    assert [p.values for p in read_places('{"point_2d": [[1,2],[3,4]]}')] == [P, (3.0, 4.0)]
 
 
 def test_two_points_are_no_box_for_a_point_model():

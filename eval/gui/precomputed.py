@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlrl.data.fields import field_of
-from vlrl.data.json_file import read_json_rows
+from vlrl.data.json_file import clean_text, read_json_rows
 from vlrl.errors import DataError
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.eval.gui.items import Item
@@ -56,7 +56,7 @@ def read_precomputed(
                 f"{where}: field {options.answer_field!r} must be a string, "
                 f"not {type(output).__name__}"
             )
-        answers[key] = output
+        answers[key] = clean_text(output)
     missing = [item.id for item in items if item.id not in answers]
     if missing and not options.allow_missing:
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,9 @@ def _p_of(row: Mapping[str, Any], where: str) -> float:
         not isinstance(value, list)
         or len(value) != 2
         or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+        or not all(abs(x) < math.inf for x in value)
     ):
-        raise DataError(f"{where}: field 'scores' must be two numbers, not {value!r}")
+        raise DataError(f"{where}: field 'scores' must be two finite numbers, not {value!r}")
     return 0.5 if value[0] == value[1] else float(value[0] > value[1])
 
 

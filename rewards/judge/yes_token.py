@@ -7,6 +7,7 @@ compared    is it better than this one?  (both orders)   caption, image, referen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, Self
@@ -191,11 +192,12 @@ class YesToken(Reward):
     ) -> list[Ask]:
         caption = rollout.sample.target.caption
         if opponent is None:
-            return [self.questions.single(book, caption, image)]
-        asks = [self.questions.compare(book, caption, image, opponent)]
-        if self.options.both_orders:
-            asks.append(self.questions.compare(book, caption, opponent, image))
-        return asks
+            asks = [self.questions.single(book, caption, image)]
+        else:
+            asks = [self.questions.compare(book, caption, image, opponent)]
+            if self.options.both_orders:
+                asks.append(self.questions.compare(book, caption, opponent, image))
+        return [replace(ask, sample=rollout.sample.id) for ask in asks]
 
     def _opponents(self, rollout: Rollout) -> list[Content | None]:
         """What a rollout is compared with; [None] = nothing, [] = does not apply."""

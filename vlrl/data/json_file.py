@@ -45,9 +45,29 @@ def read_text(path: Path) -> str:
 
 def _load(text: str, where: str, **hooks: Any) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse, **hooks)
+        value = json.loads(text, parse_constant=_refuse, **hooks)
+        # Only an escape can hold half a character.
+        return _clean(value) if "\\ud" in text or "\\uD" in text else value
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not valid JSON: {error}") from error
+
+
+def clean_text(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair that has no other half.
+
+    No tokenizer and no file takes them; JSON's escapes can spell them.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [_clean(one) for one in value]
+    if isinstance(value, dict):
+        return {clean_text(key): _clean(one) for key, one in value.items()}
+    return value
 
 
 def _refuse(name: str) -> float:

@@ -32,7 +32,7 @@ _GROUP = re.compile(rf"[\[(]\s*+({_NUMBER}(?:{_COMMA}{_NUMBER}){{1,3}}+)\s*+[\])
 _NUMBERS = re.compile(_NUMBER)
 _TAG = re.compile(r"<\|box_(?:start|end)\|>|</?(?:box|point)>")
 _OPENING_TAGS = ("<|box_start|>", "<box>", "<point>")
-_TAG_CONTENT = re.compile(rf"[\s\[\](),]*+(?:{_NUMBER}(?![\w.%+])[\s\[\](),]*+)++")
+_TAG_CONTENT = re.compile(rf"[\s\[\](),;]*+(?:{_NUMBER}(?![\w.%+])(?:[\s\[\](),;]|\bto\b)*+)++")
 _KEY = re.compile(r"""["'](bbox_2d|point_2d|bbox|point|coordinate|coordinates)["']\s*+:\s*+""")
 _XY = re.compile(
     rf"""["']x["']\s*+:\s*+({_NUMBER}){_COMMA}["']y["']\s*+:\s*+({_NUMBER})\s*+[,}}]"""
@@ -41,6 +41,11 @@ _CALL = re.compile(rf"(?<![\w.])x\s*+=\s*+({_NUMBER}){_COMMA}y\s*+=\s*+({_NUMBER
 _BARE = re.compile(rf"(?<![\w.%+-]){_NUMBER}(?:{_COMMA}{_NUMBER})++")
 _OPEN = re.compile(r"[\[(]\s*+")
 _BETWEEN = re.compile(_COMMA)
+_JOINT = re.compile(r"\s*+(?:[,;]|to)\s*+|[ \t]*+")
+"""What may be between the two corners of one box."""
+_BOX_KEYS = frozenset({"bbox", "bbox_2d"})
+_PLACE_KEYS = frozenset({"coordinate", "coordinates"})
+"""Of a box or a point, as the profile says."""
 
 
 @dataclass(frozen=True)
@@ -160,27 +165,33 @@ def _tagged(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
 def _json(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
     found: list[tuple[int, tuple[float, ...]]] = []
     for key in _KEY.finditer(text):
-        found += [(key.start(), values) for values in _listed(text, key.end())]
+        is_box = key[1] in _BOX_KEYS or (join_pairs and key[1] in _PLACE_KEYS)
+        found += [(key.start(), values) for values in _listed(text, key.end(), is_box)]
     for pair in _XY.finditer(text):
         found.append((pair.start(), (float(pair[1]), float(pair[2]))))
     for _, values in sorted(found, key=lambda one: one[0]):
         yield values
 
 
-def _listed(text: str, position: int) -> Iterator[tuple[float, ...]]:
-    """The group at a position, or the groups of a list of groups that begins there."""
-    group = _GROUP.match(text, position)
-    if group is not None:
-        values = _floats(group[1])
-        if len(values) in (2, 4):
-            yield values
-        return
-    opening = _OPEN.match(text, position)
-    while opening is not None and (group := _GROUP.match(text, opening.end())) is not None:
-        values = _floats(group[1])
-        if len(values) in (2, 4):
-            yield values
-        opening = _BETWEEN.match(text, group.end())
+def _listed(text: str, position: int, is_box: bool) -> list[tuple[float, ...]]:
+    """The group at a position, or the groups of a list of groups that begins there.
+
+    is_box: exactly two pairs are the corners of one box.
+    """
+    first = _GROUP.match(text, position)
+    opening = _OPEN.match(text, position) if first is None else None
+    between = _JOINT if is_box else _BETWEEN
+    group = _GROUP.match(text, opening.end()) if opening is not None else first
+    groups: list[tuple[float, ...]] = []
+    while group is not None:
+        groups.append(_floats(group[1]))
+        more = between.match(text, group.end()) if opening is not None or is_box else None
+        group = None if more is None else _GROUP.match(text, more.end())
+    if is_box and [len(values) for values in groups] == [2, 2]:
+        return [groups[0] + groups[1]]
+    if opening is None:
+        groups = groups[:1]
+    return [values for values in groups if len(values) in (2, 4)]
 
 
 def _bracket(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
@@ -189,7 +200,7 @@ def _bracket(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
     for group in _GROUP.finditer(text):
         values = _floats(group[1])
         if len(values) == 2 and join_pairs:
-            if previous and _BETWEEN.fullmatch(text, end, group.start()) is not None:
+            if previous and _JOINT.fullmatch(text, end, group.start()) is not None:
                 yield previous + values
                 previous = ()
                 continue
@@ -212,15 +223,31 @@ def _call(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
 
 
 def _bare(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
+    previous: tuple[float, ...] = ()
+    end = -1
     for run in _BARE.finditer(text):
-        # Checked here and not in the pattern: a failed look-ahead would start again inside.
+        # Tried here and not in the pattern: a failed look-ahead would start again inside.
         follower = text[run.end() : run.end() + 1]
         before = text[max(0, run.start() - 4) : run.start()].rstrip()[-1:]
-        # A tail of a list that is not all numbers, `[nan, 1, 2]`, is not a place.
-        if follower.isalnum() or follower in tuple("%_+") or before in tuple(",[(;"):
+        values = _floats(run.group()) if run.group().count(",") in (1, 3) else ()
+        is_cut = follower.isalnum() or follower in tuple("%_+")
+        joins = join_pairs and len(values) == 2 and previous and not is_cut
+        if joins and _JOINT.fullmatch(text, end, run.start()) is not None:
+            yield previous + values
+            previous = ()
             continue
-        if run.group().count(",") in (1, 3):
-            yield _floats(run.group())
+        if previous:
+            yield previous
+            previous = ()
+        # A tail of a list that is not all numbers, `[nan, 1, 2]`, is not a place.
+        if is_cut or before in tuple(",[(;") or not values:
+            continue
+        if len(values) == 2 and join_pairs:
+            previous, end = values, run.end()
+        else:
+            yield values
+    if previous:
+        yield previous
 
 
 _READERS = {

@@ -32,6 +32,11 @@ class Syntax:
         """How many numbers the template takes."""
         return self.template.count("#")
 
+    @property
+    def is_json(self) -> bool:
+        """Whether it names its numbers in JSON, as the arguments of a tool call do."""
+        return '": ' in self.template
+
     def write(self, values: tuple[float, ...], decimals: int) -> str:
         """The answer with these numbers; raises ValueError when their number is wrong."""
         if len(values) != self.numbers:

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from vlrl.http.access import is_loopback
+from vlrl.http.address import shown
 
 if TYPE_CHECKING:
     import httpx2
+
+    from vlrl.http.deadline import Deadline
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,10 @@ RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 MAX_PAUSE_S = 120.0
 CONNECT_TIMEOUT_S = 20.0
 """A host that is down is noticed within seconds, however long an answer may take."""
+MAX_ANSWER_BYTES = 64 << 20
+"""Far above any answer with log-probs or scores; beyond it the other side is not such a server."""
+MAX_PROBLEM_BYTES = 1 << 16
+"""Of an answer other than 200; messages show its beginning only."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Client:
     url: str
     """Base address; calls append their path."""
     timeout_s: float
-    """Per try."""
+    """For one try as a whole, from connecting to the last byte of the answer."""
     max_tries: int
     backoff_s: float
     """Pause before the second try; doubled before each further one."""
@@ -79,7 +86,9 @@ class Client:
     """Its name in log lines."""
     problem_of: Callable[[httpx2.Response], Problem] = status_problem
     sleep: Callable[[float], None] = time.sleep
+    max_answer_bytes: int = MAX_ANSWER_BYTES
     _http: httpx2.Client | None = field(default=None, init=False, repr=False)
+    _deadline: Deadline = field(init=False, repr=False)
     _random: random.Random = field(default_factory=random.Random, init=False, repr=False)
     """A generator of its own: pauses must not change what a run draws."""
 
@@ -92,11 +101,18 @@ class Client:
             return
         import httpx2
 
-        headers = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+        from vlrl.http.deadline import Deadline, limit_calls
+
+        # Nothing is compressed, so that a small answer cannot unpack to a huge one.
+        headers = {"Accept-Encoding": "identity"}
+        if self.key is not None:
+            headers["Authorization"] = f"Bearer {self.key}"
         limit = httpx2.Timeout(self.timeout_s, connect=min(self.timeout_s, CONNECT_TIMEOUT_S))
         # A proxy from the environment is not used for this machine's own address.
         local = is_loopback(httpx2.URL(self.url).host)
         self._http = httpx2.Client(timeout=limit, headers=headers, trust_env=not local)
+        self._deadline = Deadline()
+        limit_calls(self._http, self._deadline)
         weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
@@ -134,16 +150,46 @@ class Client:
             httpx2.ProxyError,
             httpx2.RemoteProtocolError,
         )
+        request = self._http.build_request(
+            method, self.url + path, json=json, content=content, headers=headers
+        )
         try:
-            response = self._http.request(
-                method, self.url + path, json=json, content=content, headers=headers
-            )
+            with self._deadline.within(self.timeout_s):
+                response = self._read(self._http.send(request, stream=True))
         except httpx2.HTTPError as error:
             text = f"{type(error).__name__}: {error}"
             raise _FailedTryError(Problem(text, not isinstance(error, passing))) from error
         if response.status_code != 200:
             raise _FailedTryError(self.problem_of(response), retry_after_s(response))
         return response
+
+    def _read(self, answer: httpx2.Response) -> httpx2.Response:
+        """The whole answer; raises _FailedTryError where it is too long or compressed."""
+        import httpx2
+
+        is_good = answer.status_code == 200
+        limit = self.max_answer_bytes if is_good else MAX_PROBLEM_BYTES
+        body = bytearray()
+        try:
+            packing = answer.headers.get("content-encoding", "identity").strip().lower()
+            if packing not in ("", "identity"):
+                if is_good:
+                    text = f"the answer is compressed ({packing[:20]!r}), which was not asked for"
+                    raise _FailedTryError(Problem(text, True))
+                limit = 0
+            for chunk in answer.iter_raw():
+                body += chunk[: limit + 1 - len(body)]
+                if len(body) > limit:
+                    break
+        finally:
+            answer.close()
+        if is_good and len(body) > limit:
+            text = f"the answer has more than {limit} bytes"
+            raise _FailedTryError(Problem(text, True))
+        kept = [(k, v) for k, v in answer.headers.multi_items() if k != "content-encoding"]
+        return httpx2.Response(
+            answer.status_code, headers=kept, content=bytes(body[:limit]), request=answer.request
+        )
 
     def _pause_s(self, state: RetryCallState) -> float:
         own_s = self.backoff_s * 2.0 ** (state.attempt_number - 1)
@@ -154,7 +200,7 @@ class Client:
         log.warning(
             "%s %s, try %d of %d: %s; retrying in %.1f s",
             self.name,
-            self.url,
+            shown(self.url),
             state.attempt_number,
             self.max_tries,
             _failure(state),

@@ -13,16 +13,17 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any
 
 from PIL import Image
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt
 
 from vlrl.config.section import Section
 from vlrl.errors import RewardError
+from vlrl.http.address import check_address_text
 from vlrl.http.client import CallError, Client
 from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
-from vlrl.judge.yes_token import Reading, spellings
+from vlrl.judge.yes_token import MAX_LOGPROB, MAX_MASS, Reading, log_sum, problem_of, spellings
 
 FILTERED_LOGPROB = -9000.0
 """Servers report less (-9999) for tokens that their sampling filter has removed."""
@@ -31,7 +32,7 @@ FILTERED_LOGPROB = -9000.0
 class EndpointJudgeOptions(Section):
     """How an endpoint is called."""
 
-    url: str = Field(pattern="^https?://[^/]")
+    url: Annotated[str, AfterValidator(check_address_text)] = Field(pattern="^https?://[^/]")
     """Base address, e.g. http://127.0.0.1:8000/v1."""
     model: str
     """The model's name on the server."""
@@ -95,13 +96,19 @@ class EndpointJudge:
         try:
             content = answer["choices"][0]["logprobs"]["content"]
             places = [(str(token["token"]), _by_text(token["top_logprobs"])) for token in content]
-        except (LookupError, TypeError, ValueError) as error:
+        except _NoLogProbsError as error:
+            raise self._error(str(error), ask) from error
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise self._error(
                 f"the answer has no log-probs ({type(error).__name__}); the server must support "
                 "`logprobs: true` and `top_logprobs`",
                 ask,
             ) from error
-        return self._reading(places, ask)
+        reading = self._reading(places, ask)
+        problem = problem_of(reading)
+        if problem is not None:
+            raise self._error(problem, ask)
+        return reading
 
     def body(self, urls: Sequence[str], ask: Ask) -> dict[str, Any]:
         """The request: temperature 1 and no filter, so that log-probs are the model's own."""
@@ -166,8 +173,7 @@ class EndpointJudge:
                     "sampling filters off, or correct the template's words"
                 )
                 raise MissingWordError(str(self._error(problem, ask)))
-            high = max(logs)
-            found.append(high + math.log(sum(math.exp(one - high) for one in logs)))
+            found.append(log_sum(logs))
         return found[0], found[1]
 
     def _post(self, body: dict[str, Any], ask: Ask) -> Any:
@@ -177,11 +183,11 @@ class EndpointJudge:
             raise self._error(str(error), ask) from error
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._error(f"no JSON: {response.text[:200]!r}", ask) from None
 
     def _error(self, message: str, ask: Ask) -> RewardError:
-        return RewardError(f"judge {self.options.url}, question on {ask.about!r}: {message}")
+        return RewardError(f"judge {self.options.url}, {ask.where}: {message}")
 
 
 def _key(variable: str | None) -> str | None:
@@ -193,17 +199,29 @@ def _key(variable: str | None) -> str | None:
     return key
 
 
+class _NoLogProbsError(ValueError):
+    """A server lists what is no distribution over tokens."""
+
+
 def _by_text(listed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Log-probs by text; tokens with equal text are added up."""
-    found: dict[str, float] = {}
+    """Log-probs by text; several tokens may read alike, and then count together.
+
+    Raises _NoLogProbsError for what cannot be log-probs of different tokens.
+    """
+    shares: dict[str, list[float]] = {}
     for one in listed:
-        text, logp = str(one["token"]), float(one["logprob"])
-        old = found.get(text)
-        if old is not None:
-            high = max(old, logp)
-            logp = high + math.log(math.exp(old - high) + math.exp(logp - high))
-        found[text] = logp
-    return found
+        logp = one["logprob"]
+        if isinstance(logp, bool) or not isinstance(logp, int | float) or not math.isfinite(logp):
+            raise _NoLogProbsError(f"the server gives the log-prob {logp!r}, which is no number")
+        if logp > MAX_LOGPROB:
+            raise _NoLogProbsError(f"the server gives the log-prob {logp:g}, which is above 0")
+        shares.setdefault(str(one["token"]), []).append(min(float(logp), 0.0))
+    mass = sum(math.exp(logp) for own in shares.values() for logp in own)
+    if mass > MAX_MASS:
+        raise _NoLogProbsError(
+            f"the tokens that the server lists have the probability {mass:g} together, above 1"
+        )
+    return {text: log_sum(own) for text, own in shares.items()}
 
 
 def data_url(image: Image.Image) -> str:

@@ -25,7 +25,7 @@ from vlrl.judge.interfaces import Processor
 from vlrl.judge.packing import EncodedAsk, batches, pack
 from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
 from vlrl.judge.spellings import check_apart, token_ids
-from vlrl.judge.yes_token import Reading
+from vlrl.judge.yes_token import Reading, problem_of
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.policy.vision_language import group_attention, vision_kernels
@@ -77,6 +77,8 @@ class LocalJudge:
         self.no = token_ids(processor.tokenizer, template.no, "no")
         check_apart(self.yes, self.no)
         self.keeps_images = False
+        self.name = "in memory"
+        """What errors call it."""
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
 
     @classmethod
@@ -97,7 +99,7 @@ class LocalJudge:
             core, processor = load_vlm(model, dtype)
             freeze(core)
         judge = cls(core.to(place), processor, template, **options)
-        judge.keeps_images = True
+        judge.keeps_images, judge.name = True, model
         return judge
 
     @property
@@ -121,6 +123,9 @@ class LocalJudge:
         for members in batches(encoded, self.max_tokens):
             for i, (yes, no) in zip(members, self._read(encoded, members, features), strict=True):
                 readings[i] = Reading(yes, no, texts[i], cut[i])
+                problem = problem_of(readings[i])
+                if problem is not None:
+                    raise RewardError(f"judge {self.name}, {asks[i].where}: {problem}")
         return [readings[i] for i in range(len(asks))]
 
     def _read(

@@ -130,6 +130,14 @@ class Ask:
     parts: tuple[str | int, ...]
     about: str = ""
     """Questions with the same value share the caption as well as the instruction."""
+    sample: str = ""
+    """Id of the sample or pair that is judged, for errors."""
+
+    @property
+    def where(self) -> str:
+        """Which question, for errors."""
+        about = self.about if len(self.about) <= 200 else f"{self.about[:200]}..."
+        return (f"sample {self.sample!r}, " if self.sample else "") + f"question on {about!r}"
 
 
 def _open(path: Path) -> Image.Image:

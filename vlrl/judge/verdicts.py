@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+from vlrl.errors import RewardError
 from vlrl.judge.agreement import Judgement, p_of_scores
 from vlrl.judge.data.preference import Preference
 from vlrl.judge.protocol import Judge
@@ -45,7 +48,13 @@ def judged(
 def judged_by_scores(
     pairs: Sequence[Preference], scores: Sequence[tuple[float, float]]
 ) -> list[Judgement]:
-    """Judgements of a scalar reward: Bradley-Terry's probability of (first, second) scores."""
+    """Judgements of a scalar reward: Bradley-Terry's probability of (first, second) scores.
+
+    Raises RewardError for a score that is not finite.
+    """
+    for pair, own in zip(pairs, scores, strict=True):
+        if not all(map(math.isfinite, own)):
+            raise RewardError(f"the judge's scores for pair {pair.id!r} are {own}, not finite")
     return [
         Judgement(
             pair.id, truth_of(pair), p_of_scores(*own), labels=labels_of(pair), group=pair.group
@@ -66,4 +75,5 @@ def labels_of(pair: Preference) -> dict[str, str]:
 
 def _compared(questions: Questions, book: ImageBook, pair: Preference, *, swap: bool) -> Ask:
     first, second = (pair.second, pair.first) if swap else (pair.first, pair.second)
-    return questions.compare(book, pair.caption, first, second, context=pair.context)
+    ask = questions.compare(book, pair.caption, first, second, context=pair.context)
+    return replace(ask, sample=pair.id)

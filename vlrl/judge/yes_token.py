@@ -13,8 +13,14 @@ Adding a constant to all logits changes none of them; all rise strictly with the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+MAX_LOGPROB = 1e-3
+"""What rounding may put a log-prob above 0."""
+MAX_MASS = 1.01
+"""What rounding may make of the probability of all tokens together."""
 
 Form = Literal["probability", "odds", "logit_difference"]
 
@@ -38,6 +44,16 @@ class Reading:
         return math.exp(self.yes) + math.exp(self.no)
 
 
+def problem_of(reading: Reading) -> str | None:
+    """Why a reading cannot be the log-probs of two words; None where it can."""
+    for name, logp in (("yes", reading.yes), ("no", reading.no)):
+        if not math.isfinite(logp) or logp > MAX_LOGPROB:
+            return f"the log-prob of {name} is {logp:g}; a log-prob is finite and at most 0"
+    if reading.mass > MAX_MASS:
+        return f"yes and no together have the probability {reading.mass:g}, which is above 1"
+    return None
+
+
 def value_of(reading: Reading, form: Form) -> float:
     """A reading as a number."""
     if form == "probability":
@@ -57,6 +73,12 @@ def in_both_orders(first: float, second: float, form: Form) -> float:
     if form == "logit_difference":
         return 0.5 * (first - second)
     return 0.5 * (first + 1.0 - second)
+
+
+def log_sum(logs: Sequence[float]) -> float:
+    """The log-prob of several tokens together."""
+    high = max(logs)
+    return high + math.log(sum(math.exp(one - high) for one in logs))
 
 
 def sigmoid(x: float) -> float:
