@@ -11,9 +11,9 @@ from pydantic import PositiveFloat, PositiveInt, field_validator
 
 from vlrl.config.section import Section
 from vlrl.data.collect import OneOrMore, Rows, Splits
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, DataError
 from vlrl.families.profiles import profile_named
-from vlrl.families.resize import video_size
+from vlrl.families.resize import video_size, why_unfit
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.media.frame_sampling import sample_frames
 from vlrl.media.video import read_part
@@ -133,7 +133,10 @@ class VideoGrounding(Task):
         return self._splits.samples(split)
 
     def _read(self, source: VideoSource) -> Rows[VideoRow]:
-        return read_videos(source, on_bad_row=self.options.on_bad_row, limit=self.options.limit)
+        options = self.options
+        return read_videos(
+            source, on_bad_row=options.on_bad_row, limit=options.limit, check=_check_size
+        )
 
     def sample(self, row: VideoRow) -> Sample:
         """One checked row as a problem; the video comes before the question."""
@@ -356,16 +359,35 @@ class VideoGrounding(Task):
 
         size_seen: the size that a policy gives the sample's frames, width and height in pixels.
         """
-        sample = self.samples(split)[0]
+        sample, theirs = self._first_readable(size_seen, split)
         part = video_part(sample)
         height, width = self._resized(part.height_px, part.width_px)
-        theirs = tuple(size_seen(sample))
         if (width, height) != theirs:
             raise ConfigError(
                 f"sample {sample.id!r}: the policy resizes its video to {theirs}, the task's "
                 f"profile {self.profile.name!r} expects {(width, height)}; set the profile of the "
                 "model's family"
             )
+
+    def _first_readable(
+        self, size_seen: Callable[[Sample], tuple[int, int]], split: str
+    ) -> tuple[Sample, tuple[int, int]]:
+        """The first sample whose video can be read, and its size; DataError where none can."""
+        first: DataError | None = None
+        for sample in self.samples(split):
+            try:
+                width, height = size_seen(sample)
+                return sample, (width, height)
+            except DataError as error:
+                first = first or error
+        assert first is not None  # a split has a sample
+        raise first
+
+
+def _check_size(row: VideoRow) -> None:
+    why = why_unfit(row.height_px, row.width_px)
+    if why is not None:
+        raise DataError(f"the video {row.video}: {why}; crop or leave it out")
 
 
 def video_part(sample: Sample) -> VideoPart:

@@ -106,13 +106,13 @@ def _facts(path: Path, num_bytes: int, changed_ns: int) -> Container:
     turns = rotation // 90 % 4
     if turns % 2:
         width, height = height, width
-    if complete and even or not complete and num_bytes > MAX_SCANNED_BYTES:
+    if (complete and even) or (not complete and num_bytes > MAX_SCANNED_BYTES):
         return Container(num_frames, width, height, rate, turns)
     shown, length_s = _times(path)
     if _is_even(shown):
         return Container(num_frames, width, height, rate, turns)
     gaps = np.diff(shown)
-    fps = min(MAX_VARIABLE_FPS, 1 / float(np.percentile(gaps[gaps > 0], 10)))
+    fps = min(MAX_VARIABLE_FPS, round(1 / float(np.percentile(gaps[gaps > 0], 10)), 3))
     return Container(max(1, round(length_s * fps)), width, height, fps, turns, tuple(shown))
 
 

@@ -65,6 +65,16 @@ def image_size(
         return _upright_size(image)
 
 
+def whole_format(data: bytes, *, formats: Sequence[str] = FORMATS) -> str:
+    """The format of an image, decoded and with its checksums checked; raises DataError."""
+    with _opened(data, formats, MAX_PIXELS) as image:
+        image.verify()
+    with _opened(data, formats, MAX_PIXELS) as image:
+        image.load()
+        # Cameras' JPEGs with a preview behind them.
+        return "JPEG" if image.format == "MPO" else str(image.format)
+
+
 def checked_size(path: str | Path) -> tuple[int, int]:
     """Width and height of the upright image after a cheap check that its file is whole.
 
@@ -122,7 +132,9 @@ def _opened(source: Source, formats: Sequence[str], max_pixels: int) -> Iterator
     # struct.error among them.
     except Exception as error:
         why = str(error).strip() or type(error).__name__
-        raise DataError(f"{name} cannot be read: {why[:200]}; replace it or leave it out") from error
+        raise DataError(
+            f"{name} cannot be read: {why[:200]}; replace it or leave it out"
+        ) from error
 
 
 class _BadImageError(Exception):
@@ -139,7 +151,7 @@ def _stream(source: Source) -> Iterator[IO[bytes]]:
         yield io.BytesIO(source)
         return
     # Without O_NONBLOCK the opening of a pipe waits for a writer.
-    handle = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise _BadImageError("is not a regular file; name an image's file")

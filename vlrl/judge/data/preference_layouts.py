@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from vlrl.data.fields import Row
+from vlrl.data.fields import Row, shown
 from vlrl.errors import DataError
 from vlrl.judge.data.preference import Content, Preference, Reader, RowReader
 
@@ -29,7 +29,7 @@ def pairs(row: Row, reader: Reader) -> list[Preference]:
         rejected = reader.image_file(row.get("rejected"), "rejected")
     tie = row.get("tie", False)
     if not isinstance(tie, bool):
-        raise DataError(f"{reader.where}: field 'tie' is true or false, not {tie!r}")
+        raise DataError(f"{reader.where}: field 'tie' is true or false, not {shown(tie)}")
     return [
         Preference(
             reader.where,
@@ -58,7 +58,9 @@ def hpd_v2(row: Row, reader: Reader) -> list[Preference]:
     caption = reader.text(row, "prompt")
     names = row.get("file_path") if row.get("file_path") is not None else row.get("image_path")
     if not isinstance(names, list) or len(names) < 2:
-        raise DataError(f"{reader.where}: field 'image_path' is a list of images, not {names!r}")
+        raise DataError(
+            f"{reader.where}: field 'image_path' is a list of images, not {shown(names)}"
+        )
     images = [reader.image_file(name, "image_path") for name in names]
     if row.get("rank") is not None:
         ranks = _numbers(row, "rank", len(images), reader)
@@ -110,7 +112,7 @@ def genai_bench(row: Row, reader: Reader) -> list[Preference]:
     vote = row.get("vote_type")
     if vote not in votes:
         raise DataError(
-            f"{reader.where}: field 'vote_type' is one of {sorted(votes)}, not {vote!r}"
+            f"{reader.where}: field 'vote_type' is one of {sorted(votes)}, not {shown(vote)}"
         )
     first, second = (reader.image_file(row.get(n), n) for n in ("left_image", "right_image"))
     caption = reader.text(row, "prompt")
@@ -137,7 +139,7 @@ def vl_reward_bench(row: Row, reader: Reader) -> list[Preference]:
     ranks = _numbers(row, "human_ranking", 2, reader)
     for text in (first, second):
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{reader.where}: field 'response' holds two texts, not {text!r}")
+            raise DataError(f"{reader.where}: field 'response' holds two texts, not {shown(text)}")
     context = () if row.get("image") is None else (reader.image_file(row["image"], "image"),)
     preferred = 0 if ranks[0] == ranks[1] else 1 if ranks[0] < ranks[1] else 2
     return [
@@ -242,13 +244,13 @@ def _images(value: object, reader: Reader) -> tuple[Path, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise DataError(f"{reader.where}: field 'images' is a list of images, not {value!r}")
+        raise DataError(f"{reader.where}: field 'images' is a list of images, not {shown(value)}")
     return tuple(reader.image_file(one, "images") for one in value)
 
 
 def _number(value: object, name: str, reader: Reader) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{reader.where}: field {name!r} is a number, not {value!r}")
+        raise DataError(f"{reader.where}: field {name!r} is a number, not {shown(value)}")
     return float(value)
 
 
@@ -257,6 +259,6 @@ def _numbers(row: Row, name: str, count: int, reader: Reader) -> list[float]:
     if not isinstance(value, list) or len(value) != count:
         raise DataError(
             f"{reader.where}: field {name!r} is a list of {count} numbers, one an image, "
-            f"not {value!r}"
+            f"not {shown(value)}"
         )
     return [_number(one, name, reader) for one in value]
