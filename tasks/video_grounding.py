@@ -11,14 +11,15 @@ from pydantic import PositiveFloat, PositiveInt, field_validator
 
 from vlrl.config.section import Section
 from vlrl.data.collect import OneOrMore, Rows, Splits
-from vlrl.errors import ConfigError, DataError
+from vlrl.errors import ConfigError
 from vlrl.families.profiles import profile_named
-from vlrl.families.resize import video_size, why_unfit
+from vlrl.families.resize import video_size
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.media.frame_sampling import sample_frames
 from vlrl.media.video import read_part
 from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
+from vlrl.video.checks import check_shape, first_readable
 from vlrl.video.contact_sheet import Strip, contact_sheet, shown
 from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
 from vlrl.video.model_options import MODEL_OPTIONS
@@ -135,7 +136,7 @@ class VideoGrounding(Task):
     def _read(self, source: VideoSource) -> Rows[VideoRow]:
         options = self.options
         return read_videos(
-            source, on_bad_row=options.on_bad_row, limit=options.limit, check=_check_size
+            source, on_bad_row=options.on_bad_row, limit=options.limit, check=check_shape
         )
 
     def sample(self, row: VideoRow) -> Sample:
@@ -359,7 +360,7 @@ class VideoGrounding(Task):
 
         size_seen: the size that a policy gives the sample's frames, width and height in pixels.
         """
-        sample, theirs = self._first_readable(size_seen, split)
+        sample, theirs = first_readable(self.samples(split), size_seen)
         part = video_part(sample)
         height, width = self._resized(part.height_px, part.width_px)
         if (width, height) != theirs:
@@ -368,26 +369,6 @@ class VideoGrounding(Task):
                 f"profile {self.profile.name!r} expects {(width, height)}; set the profile of the "
                 "model's family"
             )
-
-    def _first_readable(
-        self, size_seen: Callable[[Sample], tuple[int, int]], split: str
-    ) -> tuple[Sample, tuple[int, int]]:
-        """The first sample whose video can be read, and its size; DataError where none can."""
-        first: DataError | None = None
-        for sample in self.samples(split):
-            try:
-                width, height = size_seen(sample)
-                return sample, (width, height)
-            except DataError as error:
-                first = first or error
-        assert first is not None  # a split has a sample
-        raise first
-
-
-def _check_size(row: VideoRow) -> None:
-    why = why_unfit(row.height_px, row.width_px)
-    if why is not None:
-        raise DataError(f"the video {row.video}: {why}; crop or leave it out")
 
 
 def video_part(sample: Sample) -> VideoPart:

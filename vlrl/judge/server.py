@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vlrl.errors import DataError
+from vlrl.families.resize import why_unfit
 from vlrl.http.access import RequestError
 from vlrl.http.serving import Shell
 from vlrl.judge.interfaces import Tokenizer
@@ -178,9 +179,13 @@ def _image(url: object) -> Image.Image:
         raise RequestError("an image is a data URL: data:image/png;base64,...")
     try:
         raw = base64.b64decode(url.partition(";base64,")[2], validate=True)
-        return open_image(raw, max_pixels=MAX_PIXELS)
+        image = open_image(raw, max_pixels=MAX_PIXELS)
     except (binascii.Error, ValueError, DataError) as error:
         raise RequestError(f"an image cannot be read: {error}") from error
+    why = why_unfit(image.height, image.width)
+    if why is not None:
+        raise RequestError(f"an image cannot be judged: {why}")
+    return image
 
 
 def _listed(tokenizer: Tokenizer, token: int, logp: torch.Tensor, count: int) -> dict[str, Any]:
