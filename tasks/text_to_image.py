@@ -172,4 +172,6 @@ def _open(path: str, sample: Sample) -> np.ndarray:
     try:
         return image_array(path)
     except DataError as error:
-        raise DataError(f"sample {sample.id!r}: reference: {error}") from error
+        raise DataError(
+            f"sample {sample.id!r}: reference {path} cannot be opened: {error}"
+        ) from error

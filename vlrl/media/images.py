@@ -152,9 +152,10 @@ def _stream(source: Source) -> Iterator[IO[bytes]]:
         return
     # Without O_NONBLOCK the opening of a pipe waits for a writer.
     handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _BadImageError("is not a regular file; name an image's file")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise _BadImageError("is not a regular file; name an image's file")
         yield file
 
 

@@ -43,6 +43,8 @@ class PreferenceSource(Section):
     within_root: bool = False
     """Refuse absolute paths, `..` and links that lead out of that folder; otherwise they are
     followed."""
+    check_images: bool = True
+    """Raise where an image is damaged, or too long for every model."""
     unpack: str | None = None
     """Folder for images that stand inside the file as bytes; beside the file by default."""
     hub: bool = False
@@ -136,6 +138,8 @@ class Reader:
 
     def _whole(self, path: Path, name: str) -> Path:
         """The image's path after a cheap check that models can be shown it."""
+        if not self.source.check_images:
+            return path
         try:
             width, height = checked_size(path)
         except DataError as error:
