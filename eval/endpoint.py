@@ -17,13 +17,14 @@ from typing import Any
 import httpx2
 from PIL import Image
 
-from vlrl.errors import ConfigError
-from vlrl.eval.completion import read_completion
+from vlrl.errors import ConfigError, DataError
 from vlrl.eval.gui.asking import Ask, Reply
+from vlrl.eval.gui.completion import read_completion
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Frame
 from vlrl.http.address import check_address_text, shown
 from vlrl.http.client import CallError, Client
+from vlrl.media.images import open_image
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Endpoint:
         started = time.monotonic()
         try:
             body = self._body(ask, resized)
-        except OSError as error:
+        except DataError as error:
             return Reply(None, resized, f"cannot read the image: {error}")
         text, num_tokens, error_text = self._post(body)
         return Reply(text, resized, error_text, time.monotonic() - started, num_tokens)
@@ -144,8 +145,7 @@ def host_of(url: str) -> str:
 
 def data_url(ask: Ask, resized: Frame) -> str:
     """The image, or its window, as the model is to see it: a PNG in a data URL."""
-    with Image.open(ask.item.image) as opened:
-        image = opened.convert("RGB")
+    image = open_image(ask.item.image)
     if ask.crop is not None:
         image = image.crop(ask.crop)
     size = (int(resized.width), int(resized.height))

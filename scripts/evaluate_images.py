@@ -26,6 +26,7 @@ from generated import GenerationOptions, generate, run
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.image import nearness
+from vlrl.media.images import image_array
 
 
 class ImageOptions(GenerationOptions):
@@ -80,13 +81,7 @@ def sets_of(options: ImageOptions) -> dict[str, list[np.ndarray]]:
 
 def opened(paths: Sequence[Path]) -> list[np.ndarray]:
     """uint8 [H, W, 3] each; raises DataError."""
-    images = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                images.append(np.asarray(image.convert("RGB")))
-        except OSError as error:
-            raise DataError(f"the image {path} cannot be opened: {error}") from error
+    images = [image_array(path) for path in paths]
     if len(images) < 2:
         raise DataError("a distance between sets needs two images or more in each")
     return images

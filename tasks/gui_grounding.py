@@ -17,6 +17,7 @@ from vlrl.config.section import Section, check_limits
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError, DataError
 from vlrl.families.profiles import GUI_G2_QUESTION, Profile, profile_named
+from vlrl.families.resize import why_unfit
 from vlrl.geometry.boxes import Box, Frame, Point, iou
 from vlrl.geometry.overlay import Mark, overlay
 from vlrl.gui.answers import parse_answer, self_check
@@ -25,6 +26,7 @@ from vlrl.gui.data.read import read_rows_of
 from vlrl.gui.data.rows import GroundingRow, RawRow, check_row
 from vlrl.gui.syntax import is_well_formed
 from vlrl.gui.verdict import Polygon, is_inside
+from vlrl.media.images import open_image
 from vlrl.protocols import Drawing, Task
 from vlrl.stats import evenly
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
@@ -123,7 +125,14 @@ class GuiGrounding(Task):
 
     def _read(self, source: SourceOptions) -> Rows[GroundingRow]:
         options = self.options
-        return read_rows_of(source, on_bad_row=options.on_bad_row, limit=options.limit)
+        return read_rows_of(
+            source, on_bad_row=options.on_bad_row, limit=options.limit, check=self._check_size
+        )
+
+    def _check_size(self, row: GroundingRow) -> None:
+        why = why_unfit(row.height_px, row.width_px, self.profile.factor)
+        if why is not None:
+            raise DataError(f"the image {row.image}: {why}; resize or leave it out")
 
     def sample(self, row: GroundingRow) -> Sample:
         """One checked row as a problem; the image comes before the question."""
@@ -256,8 +265,7 @@ class GuiGrounding(Task):
             for r in rollouts
             if r.parsed is not None
         ]
-        with Image.open(part.path) as image:
-            return overlay(image, sample.target.box, marks)
+        return overlay(open_image(part.path), sample.target.box, marks)
 
     def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
         """Compare this task's idea of the model's images with the policy's; ConfigError if not.

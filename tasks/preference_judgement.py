@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
 from PIL import Image
 from pydantic import field_validator
 
@@ -22,7 +21,7 @@ from vlrl.errors import DataError
 from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.reasoned_answer import JudgeAnswer, parse_judge_answer
-from vlrl.media.images import side_by_side
+from vlrl.media.images import checked_size, image_array, side_by_side
 from vlrl.protocols import Drawing, Task
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
@@ -153,17 +152,14 @@ class PreferenceJudgement(Task):
 
     def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image.Image:
         """Both images, in the order in which they were shown."""
-        images = []
-        for part in sample.prompt[0].parts:
-            if isinstance(part, ImagePart):
-                with Image.open(part.path) as image:
-                    images.append(np.asarray(image.convert("RGB")))
+        images = [
+            image_array(part.path) for part in sample.prompt[0].parts if isinstance(part, ImagePart)
+        ]
         return Image.fromarray(side_by_side(images))
 
 
 def _image(path: Path, where: str) -> ImagePart:
     try:
-        with Image.open(path) as image:
-            return ImagePart(str(path), *image.size)
-    except OSError as error:
-        raise DataError(f"{where}: the image {path} cannot be opened: {error}") from error
+        return ImagePart(str(path), *checked_size(path))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error

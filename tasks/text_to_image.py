@@ -17,7 +17,7 @@ from vlrl.errors import ConfigError, DataError
 from vlrl.image.data.caption_options import CaptionTaskOptions
 from vlrl.image.data.captions import CaptionRow, CaptionSource, read_captions
 from vlrl.image.statistics import brightness, contrast, saturation
-from vlrl.media.images import side_by_side
+from vlrl.media.images import image_array, side_by_side
 from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart
 
@@ -170,9 +170,8 @@ class TextToImage(Task):
 def _open(path: str, sample: Sample) -> np.ndarray:
     """A reference image, uint8 [H, W, 3]; raises DataError."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"sample {sample.id!r}: reference {path} cannot be opened: {error}") from (
-            error
-        )
+        return image_array(path)
+    except DataError as error:
+        raise DataError(
+            f"sample {sample.id!r}: reference {path} cannot be opened: {error}"
+        ) from error

@@ -19,6 +19,7 @@ from vlrl.media.frame_sampling import sample_frames
 from vlrl.media.video import read_part
 from vlrl.protocols import Drawing, Task
 from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
+from vlrl.video.checks import check_shape, first_readable
 from vlrl.video.contact_sheet import Strip, contact_sheet, shown
 from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
 from vlrl.video.model_options import MODEL_OPTIONS
@@ -133,7 +134,10 @@ class VideoGrounding(Task):
         return self._splits.samples(split)
 
     def _read(self, source: VideoSource) -> Rows[VideoRow]:
-        return read_videos(source, on_bad_row=self.options.on_bad_row, limit=self.options.limit)
+        options = self.options
+        return read_videos(
+            source, on_bad_row=options.on_bad_row, limit=options.limit, check=check_shape
+        )
 
     def sample(self, row: VideoRow) -> Sample:
         """One checked row as a problem; the video comes before the question."""
@@ -356,10 +360,9 @@ class VideoGrounding(Task):
 
         size_seen: the size that a policy gives the sample's frames, width and height in pixels.
         """
-        sample = self.samples(split)[0]
+        sample, theirs = first_readable(self.samples(split), size_seen)
         part = video_part(sample)
         height, width = self._resized(part.height_px, part.width_px)
-        theirs = tuple(size_seen(sample))
         if (width, height) != theirs:
             raise ConfigError(
                 f"sample {sample.id!r}: the policy resizes its video to {theirs}, the task's "

@@ -67,7 +67,7 @@ def test_pauses_double_and_the_key_is_sent_each_time(
         assert asked.call("POST", "/v1", json={"a": 1}).content == b"yes"
     assert waits == [1.0, 7.0]
     assert script.seen == [("POST", "/v1", "Bearer secret", b'{"a":1}')] * 3
-    assert f"oracle {script.url}, try 1 of 3: HTTP 503: busy; again in 1.0 s" in caplog.text
+    assert f"oracle {script.url}, try 1 of 3: HTTP 503: busy; retrying in 1.0 s" in caplog.text
 
 
 def test_a_refusal_is_final_and_the_last_try_says_how_many(script: Script) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers_video import moving_square, write_video
 
@@ -268,7 +269,8 @@ def test_dirty_charades_lines_are_listed(tmp_path: Path, line: str, message: str
 
 def test_videos_are_found_one_level_below(tmp_path: Path) -> None:
     (tmp_path / "videos" / "3").mkdir(parents=True)
-    write_video(tmp_path / "videos" / "3" / "55_vfjywN5CN0Y.mkv", moving_square(8))
+    frames = np.zeros((500, 100, 200, 3), np.uint8)
+    write_video(tmp_path / "videos" / "3" / "55_vfjywN5CN0Y.mkv", frames, fps=25)
     (one,) = read(
         tmp_path / "a.json",
         {NAME: V1},

@@ -13,7 +13,7 @@ from vlrl.cli.checks import out_folder
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError, is_missing_path
 from vlrl.eval.gui.benchmarks import Benchmark, benchmark_named
-from vlrl.eval.gui.items import Item, Source, load_items
+from vlrl.eval.gui.items import Item, Source, load_items, unfit
 from vlrl.eval.gui.options import GuiEvalOptions, LayoutSection
 from vlrl.eval.gui.precomputed import PrecomputedOptions, read_precomputed
 from vlrl.eval.gui.prompts import question_for
@@ -57,7 +57,7 @@ def evaluate(given: GuiEvalOptions) -> int:
     strategy = options.strategy()
     reading = Reading(profile, options.refusal_words)
     source = _source(options, benchmark)
-    items = load_items(benchmark, source)
+    items = [unfit(item, profile) for item in load_items(benchmark, source)]
     options = options.model_copy(update={"data": source.data, "prompt": question})
     settings = _settings(options, strategy)
     out = out_folder(options.folder(benchmark.name))

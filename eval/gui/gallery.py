@@ -10,11 +10,13 @@ from typing import Any
 
 from PIL import Image
 
+from vlrl.errors import DataError
 from vlrl.eval.gui.compare import Comparison
 from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.geometry.overlay import ANSWER_COLOURS, TRUE_COLOUR, Mark, overlay
 from vlrl.gui.verdict import polygon_of
 from vlrl.log.report.page import render
+from vlrl.media.images import open_image
 
 MAX_SIDE_PX = 960
 MAX_CARDS = 60
@@ -71,9 +73,8 @@ def _image(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     shrink = min(1.0, MAX_SIDE_PX / max(frame.extent))
     size = (max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
     try:
-        with Image.open(first["image"]) as opened:
-            image = opened.convert("RGB").resize(size)
-    except OSError:
+        image = open_image(first["image"]).resize(size)
+    except DataError:
         image = Image.new("RGB", size, "#eef1f4")
     target = first["target"]
     true: Box | None = None

@@ -11,16 +11,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vlrl.data.fields import field_of
+from vlrl.data.fields import field_of, shown
 from vlrl.data.json_file import read_json_rows
+from vlrl.data.paths import path_below
 from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.eval.gui.benchmarks import Benchmark, annotation_files, image_folder
+from vlrl.families.profiles import Profile
+from vlrl.families.resize import why_unfit
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.gui.data.layouts import LAYOUTS
 from vlrl.gui.data.mapped import mapped_rows, row_reader
 from vlrl.gui.data.options import SourceOptions
-from vlrl.gui.data.rows import Convention, RawRow, four_numbers, image_size_of, in_pixels
+from vlrl.gui.data.rows import (
+    Convention,
+    RawRow,
+    four_numbers,
+    image_size_of,
+    in_pixels,
+    stated_size,
+)
 from vlrl.gui.verdict import Refusal, Target, polygon_of
+from vlrl.media.images import checked_size
 from vlrl.stats import evenly
 
 
@@ -36,6 +47,8 @@ class Item:
     target: Target
     fields: Mapping[str, str] = field(default_factory=dict)
     """element_type, group, platform, app, ...: what the tables are split by."""
+    problem: str | None = None
+    """Why no model can be asked: the image is damaged or too long; the item counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,8 @@ class Source:
     """Column names of tables (`rows`, `hub`), ours to theirs."""
     wording: str | None = None
     """Field with the instruction, where a set has several, e.g. instruction_cn."""
+    within_root: bool = False
+    """Refuse paths that lead out of the images' folder."""
     negatives: bool = False
     """Ask for things that are absent (`wording`, by default negative_instruction)."""
     limit: int = 0
@@ -65,7 +80,13 @@ def load_items(benchmark: Benchmark, source: Source) -> list[Item]:
     items: list[Item] = []
     seen: dict[str, str] = {}
     for raw, convention in _raw_items(benchmark, source):
-        item = item_of(raw, convention, root, reorder=benchmark.reorder_corners)
+        item = item_of(
+            raw,
+            convention,
+            root,
+            reorder=benchmark.reorder_corners,
+            within_root=source.within_root,
+        )
         if item.id in seen:
             raise DataError(f"{raw.where}: id {item.id!r} is also that of {seen[item.id]}")
         seen[item.id] = raw.where
@@ -112,20 +133,59 @@ def _worded(raw: RawRow, row: object, source: Source) -> RawRow:
     return replace(raw, instruction=field_of(row, name, raw.where), refusal=source.negatives)
 
 
-def item_of(raw: RawRow, convention: Convention, root: Path, *, reorder: bool = False) -> Item:
-    """One checked question; its box may have no area or exceed the image, but must touch it."""
+def item_of(
+    raw: RawRow,
+    convention: Convention,
+    root: Path,
+    *,
+    reorder: bool = False,
+    within_root: bool = False,
+) -> Item:
+    """One checked question; its box may have no area or exceed the image, but must touch it.
+
+    An image that is there is compared with the row; one that cannot be read is the item's
+    `problem`, and its box is not checked where its size is not known.
+    """
     # OSWorld-G's refined file has one empty instruction, which its denominator counts.
     if not isinstance(raw.instruction, str):
         raise DataError(
-            f"{raw.where}: field 'instruction' must be a string, not {raw.instruction!r}"
+            f"{raw.where}: field 'instruction' must be a string, not {shown(raw.instruction)}"
         )
     if not isinstance(raw.image, str) or not raw.image:
-        raise DataError(f"{raw.where}: field 'image' must be a path, not {raw.image!r}")
-    path = root / raw.image
-    frame = Frame(*image_size_of(raw, path))
+        raise DataError(f"{raw.where}: field 'image' must be a path, not {shown(raw.image)}")
+    path = path_below(root, raw.image, raw.where, within=within_root)
+    problem, size = _damage(path), stated_size(raw)
+    if problem is None:
+        # Answers that were made elsewhere need no images: without a file the row's size counts.
+        size = image_size_of(raw, path, compare=path.exists())
     fields = {name: str(value) for name, value in raw.fields.items()}
+    own = (raw.id, str(path))
+    if size is None:
+        nowhere = Frame(1, 1)
+        target: Target = Refusal() if raw.refusal else Box(0, 0, 1, 1, nowhere)
+        return Item(*own, nowhere, raw.instruction.strip(), target, fields, problem)
+    frame = Frame(*size)
     target = _target(raw, convention, frame, reorder)
-    return Item(raw.id, str(path), frame, raw.instruction.strip(), target, fields)
+    return Item(*own, frame, raw.instruction.strip(), target, fields, problem)
+
+
+def _damage(path: Path) -> str | None:
+    """Why the image that is there cannot be read; None where it can, or is not there."""
+    if not path.exists():
+        return None
+    try:
+        checked_size(path)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def unfit(item: Item, profile: Profile) -> Item:
+    """The item with its problem, where the profile's models cannot be shown its image."""
+    if item.problem is not None:
+        return item
+    why = why_unfit(int(item.frame.height), int(item.frame.width), profile.factor)
+    return item if why is None else replace(item, problem=f"the image {item.image}: {why}")
 
 
 def _target(raw: RawRow, convention: Convention, frame: Frame, reorder: bool) -> Target:
@@ -159,5 +219,7 @@ def _corner_values(raw: RawRow) -> list[float]:
         and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
     )
     if not good:
-        raise DataError(f"{raw.where}: a polygon must be a flat list of x, y pairs, not {values!r}")
+        raise DataError(
+            f"{raw.where}: a polygon must be a flat list of x, y pairs, not {shown(values)}"
+        )
     return [float(value) for value in values]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from vlrl.errors import DataError
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.geometry.boxes import Frame
 from vlrl.policy.vision_language.options import VisionLanguageConfig
@@ -36,6 +37,16 @@ class LocalModel:
         """One reply per ask; within a call, either all are greedy or none."""
         if not asks:
             return []
+        try:
+            return self._answered(asks)
+        except DataError as error:
+            if len(asks) == 1:
+                frame = Frame(*asks[0].size_px)
+                return [Reply(None, frame, f"the model cannot be asked: {error}")]
+            # One bad image must not cost the others their answers.
+            return [reply for ask in asks for reply in self.answer([ask])]
+
+    def _answered(self, asks: Sequence[Ask]) -> list[Reply]:
         samples = [self._sample(ask) for ask in asks]
         started = time.monotonic()
         with torch.inference_mode():

@@ -38,6 +38,7 @@ class LayoutSection(Section):
     files: tuple[str, ...] = Field((), description="patterns below --data")
     images: Path | None = Field(None, description="folder of the images")
     columns: dict[str, str] = Field({}, description="OURS=THEIRS")
+    within_root: bool = Field(False, description="refuse paths that lead out of the image folder")
     wording: str | None = Field(None, description="field with the instruction")
     negatives: bool = Field(False, description="ask for what is not there (negative_instruction)")
 

@@ -44,6 +44,11 @@ def from_row(row: Mapping[str, Any], item: Item) -> list[Pass]:
     return passes
 
 
+def not_asked(item: Item) -> Pass:
+    """The one failed pass of an item whose image no model can be shown."""
+    return Pass(Ask(item), Reply(None, item.frame, item.problem or "not asked"))
+
+
 def failure(passes: Iterable[Pass]) -> str | None:
     """Why an item has no answer: the error of its first failed call."""
     return next((one.reply.error for one in passes if one.reply.output is None), None)

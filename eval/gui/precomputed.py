@@ -13,6 +13,7 @@ from vlrl.data.json_file import clean_text, read_json_rows
 from vlrl.errors import DataError
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.eval.gui.items import Item
+from vlrl.eval.gui.passes import not_asked
 from vlrl.eval.gui.strategies import Pass
 from vlrl.families.profiles import Profile
 
@@ -67,6 +68,8 @@ def read_precomputed(
 
 
 def _pass(item: Item, output: str | None, options: PrecomputedOptions, profile: Profile) -> Pass:
+    if item.problem is not None:
+        return not_asked(item)
     width, height = int(item.frame.width), int(item.frame.height)
     resized = profile.resized(width, height, options.min_pixels, options.max_pixels)
     error = None if output is not None else "no answer in the file"

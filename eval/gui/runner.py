@@ -13,7 +13,7 @@ from typing import Any
 from vlrl.distributed.comm import World, barrier
 from vlrl.eval.gui.asking import Model
 from vlrl.eval.gui.items import Item
-from vlrl.eval.gui.passes import failure, load, to_row
+from vlrl.eval.gui.passes import failure, load, not_asked, to_row
 from vlrl.eval.gui.scoring import verdict_of
 from vlrl.eval.gui.strategies import Pass, Reading, Strategy
 from vlrl.eval.store import Store
@@ -70,7 +70,9 @@ def ask_all(
 
 def ask_batch(batch: Sequence[Item], job: Job, model: Model) -> dict[str, list[Pass]]:
     """All rounds of a batch; an item whose call failed is not asked further."""
-    passes: dict[str, list[Pass]] = {item.id: [] for item in batch}
+    passes: dict[str, list[Pass]] = {
+        item.id: [] if item.problem is None else [not_asked(item)] for item in batch
+    }
     for _ in range(job.strategy.num_rounds):
         asks = [
             ask

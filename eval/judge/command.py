@@ -123,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _pairs(options: BenchOptions) -> list[Preference]:
     source = PreferenceSource(
+        check_images=options.judgements is None,
         path=options.data,
         format=options.format,
         image_root=options.images,

@@ -78,22 +78,37 @@ def ask_all(
     barrier(world)  # nobody appends before all have read
     for start in range(0, len(mine), batch_size):
         batch = mine[start : start + batch_size]
-        begun = time.monotonic()
-        rollouts, _ = model.sample(batch, 1, seed=0, greedy=True)
-        seconds = (time.monotonic() - begun) / len(batch)
-        store.append(
-            {
-                "id": rollout.sample.id,
-                "output": rollout.output,
-                "error": None,
-                "seconds": round(seconds, 4),
-                "num_tokens": rollout.num_actions,
-            }
-            for rollout in rollouts
-        )
+        store.append(_asked(batch, model))
         progress(len(batch), len(mine))
     barrier(world)
     return stored(store, ids)
+
+
+def _asked(batch: Sequence[Sample], model: VideoModel) -> list[dict[str, Any]]:
+    """Lines of the answers to a batch; a sample that cannot be shown has its error."""
+    begun = time.monotonic()
+    try:
+        rollouts, _ = model.sample(batch, 1, seed=0, greedy=True)
+    except DataError as error:
+        if len(batch) == 1:
+            seconds = round(time.monotonic() - begun, 4)
+            return [_line(batch[0].id, None, str(error), seconds, 0)]
+        # One bad video must not cost the others their answers.
+        return [line for sample in batch for line in _asked([sample], model)]
+    seconds = round((time.monotonic() - begun) / len(batch), 4)
+    return [_line(r.sample.id, r.output, None, seconds, r.num_actions) for r in rollouts]
+
+
+def _line(
+    own: str, output: str | None, error: str | None, seconds: float, num_tokens: int
+) -> dict[str, Any]:
+    return {
+        "id": own,
+        "output": output,
+        "error": error,
+        "seconds": seconds,
+        "num_tokens": num_tokens,
+    }
 
 
 def stored(store: Store, ids: set[str]) -> dict[str, Answered]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import Field
 
-from vlrl.errors import RewardError
+from vlrl.errors import DataError, RewardError
+from vlrl.media.images import image_array
 from vlrl.reward.image_reward import ImageReward, ModelOptions
 from vlrl.types import Rollout
 
@@ -103,9 +103,8 @@ class DinoSimilarity(ImageReward):
 
     def _open(self, path: str, sample_id: str) -> np.ndarray:
         try:
-            with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
-        except OSError as error:
+            return image_array(path)
+        except DataError as error:
             raise RewardError(
                 f"reward {self.name!r}: the reference {path!r} of sample {sample_id!r} cannot be "
                 f"read ({error}); correct the path in the data"

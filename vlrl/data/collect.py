@@ -50,8 +50,11 @@ def collect(
     *,
     limit: int | None,
     on_bad_row: Literal["error", "skip"],
+    check: Callable[[Row], None] | None = None,
 ) -> Rows[Row]:
     """Check the entries (location, how to get the row) one by one, at most `limit` good ones.
+
+    check: what else a good row must pass; raises DataError, to which the place is added.
 
     A bad row raises DataError, or with `skip` is listed in `skipped`. A repeated id
     makes a bad row; a source without a good row always raises.
@@ -63,6 +66,8 @@ def collect(
             break
         try:
             row = checked()
+            if check is not None:
+                _check(row, check, where)
             if row.id in seen:
                 raise DataError(f"{where}: id {row.id!r} is also that of {seen[row.id]}")
         except DataError as error:
@@ -76,6 +81,13 @@ def collect(
         why = f"; first reason: {rows.skipped[0]}" if rows.skipped else ""
         raise DataError(f"{source}: no usable row{why}")
     return rows
+
+
+def _check(row: Row, check: Callable[[Row], None], where: str) -> None:
+    try:
+        check(row)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 class Splits(Generic[Source, Row]):

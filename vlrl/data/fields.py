@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,28 @@ from vlrl.errors import DataError
 
 Row = Mapping[str, Any]
 """One row of a data file, as it was read."""
+MAX_SHOWN = 80
+"""Characters of a value in a message."""
+
+
+class _Short(reprlib.Repr):
+    """Values for messages: never the content of bytes, never megabytes of anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = MAX_SHOWN
+        self.maxlist = self.maxtuple = self.maxdict = 20
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return f"<{len(value)} bytes>"
+
+    repr_bytearray = repr_bytes
+
+
+def shown(value: object) -> str:
+    """A value as it appears in a message: its repr of at most 80 characters, bytes by length."""
+    text = _Short().repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def row_of(value: object, where: str) -> Row:

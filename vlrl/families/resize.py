@@ -38,6 +38,20 @@ def smart_resize(
     return new_height, new_width
 
 
+def why_unfit(height: int, width: int, factor: int | None = None) -> str | None:
+    """Why a model cannot be shown an image of this size; None where it can.
+
+    factor: pixels of a patch with its neighbours; sides that round to none of them have sizes of
+    their own in every library.
+    """
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        return f"the aspect ratio of {width} x {height} px is above {MAX_ASPECT}"
+    if factor is not None and round(min(height, width) / factor) < 1:
+        least = factor // 2 + 1
+        return f"the shorter side of {width} x {height} px is below {least} px (half a patch)"
+    return None
+
+
 def video_size(
     height: int, width: int, factor: int = 28, longer_side_px: int | None = None
 ) -> tuple[int, int]:

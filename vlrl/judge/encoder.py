@@ -10,6 +10,7 @@ from qwen_vl_utils.vision_process import smart_resize
 from torch import Tensor
 
 from vlrl.errors import RewardError
+from vlrl.families.resize import why_unfit
 from vlrl.judge.interfaces import Processor, RopeIndex
 from vlrl.judge.packing import EncodedAsk
 from vlrl.judge.question import Ask
@@ -43,6 +44,9 @@ class AskEncoder:
         return list(zip(pixels, grids.split(1), strict=True))
 
     def _resized(self, image: Image.Image) -> Image.Image:
+        why = why_unfit(image.height, image.width)
+        if why is not None:
+            raise RewardError(f"an image cannot be judged: {why}")
         height, width = smart_resize(
             image.height,
             image.width,

@@ -18,7 +18,8 @@ from PIL import Image
 from pydantic import Field, field_validator
 
 from vlrl.config.section import Section
-from vlrl.errors import ConfigError, RewardError, did_you_mean
+from vlrl.errors import ConfigError, DataError, RewardError, did_you_mean
+from vlrl.media.images import as_rgb, open_image
 
 JUDGE_FILE = "judge.json"
 """File next to a judge's weights: the template that it was trained with."""
@@ -113,7 +114,7 @@ class ImageBook:
         key = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
         if key in self._place:
             return self._place[key]
-        return self._keep(key, image.convert("RGB"), from_file=False)
+        return self._keep(key, as_rgb(image), from_file=False)
 
     def _keep(self, key: str, image: Image.Image, *, from_file: bool) -> int:
         self.images.append(image)
@@ -142,9 +143,8 @@ class Ask:
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except OSError as error:
+        return open_image(path)
+    except DataError as error:
         raise RewardError(f"the image {str(path)!r} cannot be read: {error}") from error
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import threading
 import time
@@ -25,22 +24,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from vlrl.errors import DataError
+from vlrl.families.resize import why_unfit
 from vlrl.http.access import RequestError
 from vlrl.http.serving import Shell
 from vlrl.judge.interfaces import Tokenizer
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.packing import EncodedAsk, pack
 from vlrl.judge.question import Ask, ImageBook
+from vlrl.media.images import open_image
 
 MAX_BODY_BYTES = 64 << 20
 MAX_PIXELS = 16_777_216
 MAX_NEW_TOKENS = 2048
 MAX_TOP_LOGPROBS = 1024
-
-_BROKEN = (
-    binascii.Error, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError
-)  # fmt: skip
-"""What base64 and Pillow raise on data URLs that do not hold an image."""
 
 
 class JudgeApp:
@@ -182,12 +179,13 @@ def _image(url: object) -> Image.Image:
         raise RequestError("an image must be a data URL: data:image/png;base64,...")
     try:
         raw = base64.b64decode(url.partition(";base64,")[2], validate=True)
-        with Image.open(io.BytesIO(raw)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise RequestError(f"an image of more than {MAX_PIXELS} pixels")
-            return image.convert("RGB")
-    except _BROKEN as error:
+        image = open_image(raw, max_pixels=MAX_PIXELS)
+    except (binascii.Error, ValueError, DataError) as error:
         raise RequestError(f"an image cannot be read: {error}") from error
+    why = why_unfit(image.height, image.width)
+    if why is not None:
+        raise RequestError(f"an image cannot be judged: {why}")
+    return image
 
 
 def _listed(tokenizer: Tokenizer, token: int, logp: torch.Tensor, count: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlrl.data.collect import Rows, collect
+from vlrl.data.fields import shown
 from vlrl.data.json_file import read_json, read_json_rows, read_text
 from vlrl.errors import ConfigError, DataError
 
@@ -122,7 +123,7 @@ def _caption(row: Mapping[str, Any], where: str, index: int) -> str:
         except IndexError as error:
             raise DataError(f"{where}: has {len(value)} captions, none at {index}") from error
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: field 'caption' must be a non-empty text, not {value!r}")
+        raise DataError(f"{where}: field 'caption' must be a non-empty text, not {shown(value)}")
     return value.strip()
 
 
@@ -133,7 +134,7 @@ def _reference(row: Mapping[str, Any], where: str, name: str, source: ShapeSourc
     if value is None:
         return None
     if not isinstance(value, str) or not value:
-        raise DataError(f"{where}: field 'reference' is a file, not {value!r}")
+        raise DataError(f"{where}: field 'reference' is a file, not {shown(value)}")
     root = source.references_root
     path = (Path(source.path).parent if root is None else Path(root)) / value
     if not Path(str(path).partition("#")[0]).is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from vlrl.gui.capture.colours import Pixels, is_blank
 from vlrl.gui.capture.extract import ExtractOptions, merge_twins, read_page, to_element
 from vlrl.gui.capture.instructions import Instruction, ScreenInstructions
 from vlrl.gui.capture.records import Element
+from vlrl.media.images import open_image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -92,7 +92,7 @@ def screenshot(page: Page) -> Image.Image:
             if attempt + 1 == CAPTURE_TRIES or "Unable to capture" not in str(error):
                 raise
             page.wait_for_timeout(200)
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    return open_image(data)
 
 
 def shoot(page: Page, seed: str, options: ExtractOptions, *, scroll: int = 0) -> Shot:

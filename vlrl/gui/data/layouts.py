@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from vlrl.data.fields import Row, field_of, row_of
+from vlrl.data.fields import Row, field_of, row_of, shown
 from vlrl.errors import DataError
 from vlrl.gui.data.rows import Convention, RawRow
 
@@ -94,10 +94,12 @@ def _osworld_g(raw: RawRow, row: Row, stem: str) -> RawRow:
     kind, types = raw.fields["kind"], raw.fields["element_type"]
     if kind not in ("bbox", "polygon", "refusal"):
         raise DataError(
-            f"{raw.where}: field 'box_type' must be bbox, polygon or refusal, not {kind!r}"
+            f"{raw.where}: field 'box_type' must be bbox, polygon or refusal, not {shown(kind)}"
         )
     if not isinstance(types, list):
-        raise DataError(f"{raw.where}: field 'GUI_types' must be a list of strings, not {types!r}")
+        raise DataError(
+            f"{raw.where}: field 'GUI_types' must be a list of strings, not {shown(types)}"
+        )
     return replace(
         _with(raw, element_type=_joined(types)),
         box=raw.box if kind == "bbox" else None,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from vlrl.data.fields import field_of, row_of
+from vlrl.data.fields import field_of, row_of, shown
 from vlrl.data.json_file import read_json_rows
+from vlrl.data.table import load_table
 from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.gui.data.options import SourceOptions
 from vlrl.gui.data.rows import RawRow
@@ -33,29 +35,16 @@ def mapped_rows(options: SourceOptions) -> Iterator[tuple[Any, str, str]]:
         for number, row in enumerate(read_json_rows(path), start=1):
             yield row, f"{path}, row {number}", path.stem
         return
-    table = _dataset(options, path)
-    if "image" in table.column_names:
-        from datasets import Image
-
-        if isinstance(table.features["image"], Image):  # the files' bytes, not decoded pixels
-            table = table.cast_column("image", Image(decode=False))
+    if options.format != "hub" and not path.is_dir() and path.suffix != ".parquet":
+        raise DataError(
+            f"{path}: `rows` reads .json, .jsonl and .parquet files, folders of .parquet files and "
+            "image folders"
+        )
+    table = load_table(
+        options.path, hub=options.format == "hub", subset=options.subset, split=options.split
+    )
     for number, row in enumerate(table, start=1):
         yield row, f"{options.path}, row {number}", path.stem or "hub"
-
-
-def _dataset(options: SourceOptions, path: Path) -> Any:
-    from datasets import load_dataset
-
-    try:
-        if options.format == "hub":
-            return load_dataset(options.path, options.subset, split=options.split)
-        if path.is_dir():
-            return load_dataset("imagefolder", data_dir=str(path), split="train")
-        if path.suffix == ".parquet":
-            return load_dataset("parquet", data_files=str(path), split="train")
-    except Exception as error:  # its many kinds of error share no base
-        raise DataError(f"{options.path}: cannot be loaded as a dataset: {error}") from error
-    raise DataError(f"{path}: `rows` reads .json, .jsonl, .parquet and image folders")
 
 
 def row_reader(options: SourceOptions) -> Callable[[object, str, str], RawRow]:
@@ -74,7 +63,7 @@ def row_reader(options: SourceOptions) -> Callable[[object, str, str], RawRow]:
         return RawRow(
             where=where,
             id=str(optional.get("id", f"{stem}/{number}")),
-            image=_stored(image, where) if isinstance(image, Mapping) else image,
+            image=image_path_of(image, where),
             image_size=optional.get("image_size"),
             instruction=field_of(row, names["instruction"], where),
             box=field_of(row, names["box"], where),
@@ -84,18 +73,39 @@ def row_reader(options: SourceOptions) -> Callable[[object, str, str], RawRow]:
     return read_row
 
 
-def _stored(image: Mapping[str, Any], where: str) -> str:
-    """The path of an image of a table; bytes inside the table are written out once."""
-    if image.get("bytes") is None:
-        return str(image.get("path"))
-    data = image["bytes"]
-    if not isinstance(data, bytes):
-        raise DataError(f"{where}: field 'image' holds {type(data).__name__}, not bytes")
+def image_path_of(value: object, where: str) -> Any:
+    """The path of a row's image: of a path, bytes, a table's {bytes, path}, or a list of one.
+
+    Bytes inside a table are written out once. Raises DataError for several images.
+    """
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise DataError(
+                f"{where}: field 'image' is a list of {len(value)} images; a row has one: split "
+                "the row, or map `image` to a column with one"
+            )
+        return image_path_of(value[0], where)
+    if isinstance(value, bytes):
+        return _stored(value)
+    if not isinstance(value, Mapping):
+        return value
+    data, path = value.get("bytes"), value.get("path")
+    if data is not None:
+        if not isinstance(data, bytes):
+            raise DataError(f"{where}: field 'image' holds {type(data).__name__}, not bytes")
+        return _stored(data)
+    if not isinstance(path, str) or not path:
+        raise DataError(f"{where}: field 'image' has neither bytes nor a path: {shown(value)}")
+    return path
+
+
+def _stored(data: bytes) -> str:
+    """The path of a file with these bytes, written where there is none."""
     folder = Path.home() / ".cache" / "vlrl" / "images"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / sha256(data).hexdigest()
     if not file.is_file():
-        partial = file.with_suffix(".partial")
+        partial = file.with_suffix(f".{os.getpid()}.partial")
         partial.write_bytes(data)
         partial.replace(file)  # atomic, also when two ranks write it
     return str(file)

@@ -26,6 +26,9 @@ Format = Literal[
     "hub",
 ]
 
+COMMON = ("path", "format", "image_root", "within_root", "box", "check_images", "clip_px")
+"""Options of every format."""
+
 
 class SourceOptions(Section):
     """One split's source. Example: {path: assets/screens/train.jsonl, format: screens}."""
@@ -43,6 +46,9 @@ class SourceOptions(Section):
     """`hub`: the configuration's name."""
     split: str = "train"
     """`hub`: the split's name."""
+    within_root: bool = False
+    """Refuse absolute paths, `..` and links that lead out of the images' folder; otherwise they
+    are followed."""
     check_images: bool = True
     clip_px: Annotated[float, Field(ge=0, le=5)] = 0.0
     """How far a box may exceed its image, in pixels; it is then clipped to the image."""
@@ -59,5 +65,5 @@ class SourceOptions(Section):
         given = self.model_dump(exclude_defaults=True)
         mapped: set[str] = {"columns"} if self.format in ("rows", "hub") else set()
         hub: set[str] = {"subset", "split"} if self.format == "hub" else set()
-        known: set[Any] = {"path", "format", "image_root", "box", "check_images", "clip_px"}
+        known: set[Any] = {*COMMON}
         return sorted(set(given) - known - mapped - hub)

@@ -23,8 +23,11 @@ def read_rows_of(
     *,
     on_bad_row: Literal["error", "skip"] = "error",
     limit: int | None = None,
+    check: Callable[[GroundingRow], None] | None = None,
 ) -> Rows[GroundingRow]:
     """The checked rows of a split, at most `limit` good ones.
+
+    check: what else a good row must pass; raises DataError.
 
     A bad row raises DataError, or with `skip` is listed in `skipped`. A file that cannot be
     read at all, and one with no good row, always raise.
@@ -36,7 +39,7 @@ def read_rows_of(
         (where, partial(_checked, options, raw, where, stem, read_row, convention))
         for raw, where, stem, read_row, convention in _raw_rows(options)
     )
-    return collect(entries, str(options.path), limit=limit, on_bad_row=on_bad_row)
+    return collect(entries, str(options.path), limit=limit, on_bad_row=on_bad_row, check=check)
 
 
 def _checked(
@@ -53,6 +56,7 @@ def _checked(
         options.folder(),
         check_images=options.check_images,
         clip_px=options.clip_px,
+        within_root=options.within_root,
     )
 
 

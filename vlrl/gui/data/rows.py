@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from vlrl.data.fields import shown
+from vlrl.data.paths import path_below
 from vlrl.errors import DataError
+from vlrl.media.images import checked_size
 
 Convention = Literal[
     "xyxy_px", "xywh_px", "xyxy_unit", "xywh_unit", "xyxy_thousand", "xywh_thousand"
@@ -62,34 +64,31 @@ def check_row(
     *,
     check_images: bool = True,
     clip_px: float = 0.0,
+    within_root: bool = False,
 ) -> GroundingRow:
     """The row in pixels; raises DataError that names file, row and field.
+
+    within_root: the image's path must not lead out of `image_root`.
 
     `clip_px` lets a box reach that far outside the image, in pixels, and clips it to the image:
     published sets have such boxes. An inverted, empty or otherwise outside box is an error.
     """
     if not isinstance(raw.instruction, str) or not raw.instruction.strip():
         raise DataError(
-            f"{raw.where}: field 'instruction' must be a non-empty string, not {raw.instruction!r}"
+            f"{raw.where}: field 'instruction' must be a non-empty string, not {shown(raw.instruction)}"
         )
     if not isinstance(raw.image, str) or not raw.image:
-        raise DataError(f"{raw.where}: field 'image' must be a path, not {raw.image!r}")
+        raise DataError(f"{raw.where}: field 'image' must be a path, not {shown(raw.image)}")
     if raw.refusal or raw.polygon is not None:
         kind = "a refusal" if raw.refusal else "a polygon"
         raise DataError(
             f"{raw.where}: {kind} has no box to train on; leave such rows out with "
             "`on_bad_row: skip`"
         )
-    path = image_root / raw.image
+    path = path_below(image_root, raw.image, raw.where, within=within_root)
     if check_images and not path.is_file():
         raise DataError(f"{raw.where}: there is no image {path}; check `image_root`")
-    width, height = image_size_of(raw, path)
-    if check_images and raw.image_size is not None and (width, height) != file_size(str(path)):
-        raise DataError(
-            f"{raw.where}: field 'image_size' says {width} x {height}, the image {path} is "
-            f"{' x '.join(map(str, file_size(str(path))))}: its boxes would mean other "
-            "places; correct the row or the image"
-        )
+    width, height = image_size_of(raw, path, compare=check_images)
     box = in_pixels(four_numbers(raw), convention, width, height)
     return GroundingRow(
         where=raw.where,
@@ -103,37 +102,47 @@ def check_row(
     )
 
 
-def image_size_of(raw: RawRow, path: Path) -> tuple[int, int]:
-    """Width and height in pixels, from the row or else from the image file."""
+def image_size_of(raw: RawRow, path: Path, *, compare: bool) -> tuple[int, int]:
+    """Width and height in pixels of the upright image, from the row or else from its file.
+
+    compare: read the file too, and raise DataError where it is damaged or the row says another
+    size.
+    """
+    stated = stated_size(raw)
+    if stated is not None and not compare:
+        return stated
+    if not path.is_file():
+        raise DataError(
+            f"{raw.where}: the row has no image size and there is no image {path} to read it "
+            "from; add `image_size: [width, height]` to the row or the images to `image_root`"
+        )
+    try:
+        found = checked_size(path)
+    except DataError as error:
+        raise DataError(f"{raw.where}: {error}") from error
+    if stated is not None and stated != found:
+        raise DataError(
+            f"{raw.where}: field 'image_size' says {stated[0]} x {stated[1]}, the image {path} is "
+            f"{found[0]} x {found[1]}: its boxes would be taken for other places; correct the row "
+            "or the image"
+        )
+    return found
+
+
+def stated_size(raw: RawRow) -> tuple[int, int] | None:
+    """Width and height as the row gives them; None where it does not."""
     size = raw.image_size
     if size is None:
-        if not path.is_file():
-            raise DataError(
-                f"{raw.where}: the row has no image size and there is no image {path} to read it "
-                "from; add `image_size: [width, height]` to the row or the images to `image_root`"
-            )
-        return file_size(str(path))
+        return None
     if (
         not isinstance(size, list | tuple)
         or len(size) != 2
         or not all(_is_number(side) and side > 0 and side == int(side) for side in size)
     ):
         raise DataError(
-            f"{raw.where}: field 'image_size' must be [width, height] in px, not {size!r}"
+            f"{raw.where}: field 'image_size' must be [width, height] in px, not {shown(size)}"
         )
     return int(size[0]), int(size[1])
-
-
-@lru_cache(maxsize=65_536)
-def file_size(path: str) -> tuple[int, int]:
-    """Width and height in pixels by an image's header; DataError where it is unreadable."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise DataError(f"the image {path} cannot be read: {error}") from error
 
 
 def _is_number(value: object) -> bool:
@@ -149,7 +158,7 @@ def four_numbers(raw: RawRow) -> tuple[float, float, float, float]:
     """The row's box as written; raises DataError."""
     box = raw.box
     if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_number, box)):
-        raise DataError(f"{raw.where}: field 'bbox' must be four finite numbers, not {box!r}")
+        raise DataError(f"{raw.where}: field 'bbox' must be four finite numbers, not {shown(box)}")
     return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlrl.data.collect import Rows, collect
-from vlrl.data.fields import field_of
+from vlrl.data.fields import field_of, shown
 from vlrl.data.json_file import read_json, read_json_rows, read_text
+from vlrl.data.paths import path_below
 from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.image.geneval import scene_of
+from vlrl.media.images import checked_size, open_image
 
 OURS = ("id", "caption", "references", "written", "scene")
 """What `columns` can rename."""
@@ -41,6 +42,9 @@ class CaptionSource(BaseModel):
     style to approach. References in the rows are then ignored."""
     references_root: str | None = None
     """Folder of the images that rows name as references; None = the data file's own folder."""
+    within_root: bool = False
+    """Refuse absolute paths, `..` and links that lead out of that folder; otherwise they are
+    followed."""
     limit: int | None = Field(default=None, gt=0)
     """At most this many rows, the first good ones."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -81,10 +85,11 @@ def read_captions(
     """
     path = Path(source.path)
     root = path.parent if source.references_root is None else Path(source.references_root)
+    files = partial(_references, root=root, within=source.within_root)
     shared = None if source.references is None else _style(source, path)
 
     def checked(raw: object, where: str, number: int) -> CaptionRow:
-        row = _check_row(raw, where, f"{path.stem}/{number}", root, shared, source.columns, labels)
+        row = _check_row(raw, where, f"{path.stem}/{number}", files, shared, source.columns, labels)
         return _with_quoted(row) if quoted_text else row
 
     entries = (
@@ -134,7 +139,7 @@ def _check_row(
     row: object,
     where: str,
     default_id: str,
-    root: Path,
+    files: Callable[[object, str], tuple[str, ...]],
     shared: tuple[str, ...] | None,
     columns: Mapping[str, str],
     labels: Sequence[str],
@@ -154,7 +159,7 @@ def _check_row(
         where=where,
         id=_id(found["id"], where, default_id),
         caption=_text(found["caption"], "caption", where),
-        references=_references(found["references"], root, where) if shared is None else shared,
+        references=files(found["references"], where) if shared is None else shared,
         written=None if found["written"] is None else _text(found["written"], "written", where),
         scene=None if scene is None else _scene(scene, where),
         labels=_labels(row, labels, where),
@@ -164,7 +169,7 @@ def _check_row(
 
 def _text(value: object, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: field {name!r} must be a non-empty text, not {value!r}")
+        raise DataError(f"{where}: field {name!r} must be a non-empty text, not {shown(value)}")
     return value.strip()
 
 
@@ -176,19 +181,23 @@ def _id(value: object, where: str, default: str) -> str:
     return _text(value, "id", where)
 
 
-def _references(value: object, root: Path, where: str) -> tuple[str, ...]:
-    """Paths of the images, each of which must be there."""
+def _references(value: object, where: str, *, root: Path, within: bool) -> tuple[str, ...]:
+    """Paths of the images, each of which must be there and whole."""
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        raise DataError(f"{where}: field 'references' is a list of files, not {value!r}")
-    paths = [root / name for name in value]
+        raise DataError(f"{where}: field 'references' is a list of files, not {shown(value)}")
+    paths = [path_below(root, name, where, within=within) for name in value]
     for path in paths:
         if not path.is_file():
             raise DataError(
                 f"{where}: field 'references': there is no image {path}; check "
                 "`references_root` (`make setup` draws those of assets/images)"
             )
+        try:
+            checked_size(path)
+        except DataError as error:
+            raise DataError(f"{where}: field 'references': {error}") from error
     return tuple(map(str, paths))
 
 
@@ -214,13 +223,9 @@ def _style(source: CaptionSource, path: Path) -> tuple[str, ...]:
         )
     for file in files:
         try:
-            with Image.open(file) as image:
-                image.load()  # opening reads only the header
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(
-                f"{path}: `references`: the image {file} cannot be read: {error}; replace or "
-                "remove it"
-            ) from error
+            open_image(file)  # decoded, since the header says nothing of the rest
+        except DataError as error:
+            raise DataError(f"{path}: `references`: {error}") from error
     return tuple(map(str, files))
 
 
@@ -228,7 +233,9 @@ def _labels(row: Mapping[str, Any], names: Sequence[str], where: str) -> dict[st
     found = {name: row[name] for name in names if row.get(name) is not None}
     for name, value in found.items():
         if not isinstance(value, str | int | float):
-            raise DataError(f"{where}: field {name!r} is a label: a text or number, not {value!r}")
+            raise DataError(
+                f"{where}: field {name!r} is a label: a text or number, not {shown(value)}"
+            )
     return {name: str(value) for name, value in found.items()}
 
 
@@ -252,17 +259,17 @@ def _with_quoted(row: CaptionRow) -> CaptionRow:
 def _scene(scene: object, where: str) -> dict[str, Any]:
     """GenEval's description, with an empty `exclude` if there is none; raises DataError."""
     if not isinstance(scene, Mapping):
-        raise DataError(f"{where}: field 'scene' is an object, not {scene!r}")
+        raise DataError(f"{where}: field 'scene' is an object, not {shown(scene)}")
     tag = _text(field_of(scene, "tag", where), "tag", where)
     include, exclude = field_of(scene, "include", where), scene.get("exclude") or []
     for name, clauses in (("include", include), ("exclude", exclude)):
         if not isinstance(clauses, list) or not all(isinstance(one, Mapping) for one in clauses):
-            raise DataError(f"{where}: field {name!r} is a list of objects, not {clauses!r}")
+            raise DataError(f"{where}: field {name!r} is a list of objects, not {shown(clauses)}")
         for one in clauses:
             if not isinstance(one.get("position"), list | None):
                 raise DataError(
                     f"{where}: field '{name}.position' is [relation, number], "
-                    f"not {one['position']!r}"
+                    f"not {shown(one['position'])}"
                 )
     checked = {"tag": tag, "include": include, "exclude": exclude}
     scene_of(checked, where)  # so that a mistake is found before training

@@ -16,12 +16,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vlrl.errors import RewardError
+from vlrl.errors import DataError, RewardError
+from vlrl.media.images import image_array
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 FILE_FORMAT = 2
@@ -118,9 +118,8 @@ class ReferenceFeatures:
 def read_image(path: str) -> np.ndarray:
     """uint8 [H, W, 3]; raises RewardError that names the file."""
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))  # a copy, since torch warns of read-only arrays
-    except OSError as error:
+        return image_array(path)
+    except DataError as error:
         raise RewardError(f"the reference {path!r} cannot be read: {error}") from error
 
 

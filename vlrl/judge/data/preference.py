@@ -11,8 +11,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vlrl.config.section import Section
-from vlrl.data.fields import Row
+from vlrl.data.fields import Row, shown
+from vlrl.data.paths import path_below
 from vlrl.errors import DataError
+from vlrl.families.resize import why_unfit
+from vlrl.media.images import checked_size
 
 Content = Path | str
 """A candidate: an image file, or text."""
@@ -37,6 +40,11 @@ class PreferenceSource(Section):
     format: PreferenceFormat = "pairs"
     image_root: str | None = None
     """Folder of the images; default: the file's own folder."""
+    within_root: bool = False
+    """Refuse absolute paths, `..` and links that lead out of that folder; otherwise they are
+    followed."""
+    check_images: bool = True
+    """Raise where an image is damaged, or too long for every model."""
     unpack: str | None = None
     """Folder for images that the file holds as bytes; default: next to the file."""
     hub: bool = False
@@ -100,34 +108,58 @@ class Reader:
                 value = row[name]
                 if not isinstance(value, str) or not value.strip():
                     raise DataError(
-                        f"{self.where}: field {name!r} must be a non-empty string, not {value!r}"
+                        f"{self.where}: field {name!r} must be a non-empty string, not {shown(value)}"
                     )
                 return value.strip()
         raise DataError(f"{self.where}: field {names[0]!r} is missing; the row has {sorted(row)}")
 
     def image_file(self, value: object, name: str) -> Path:
-        """An existing file; bytes are unpacked into one that is named by their hash."""
+        """An existing, whole file; bytes are unpacked into one, named by their hash.
+
+        A list of one image is that image.
+        """
+        if isinstance(value, list | tuple):
+            if len(value) != 1:
+                raise DataError(
+                    f"{self.where}: field {name!r} is a list of {len(value)} images; one is needed"
+                )
+            return self.image_file(value[0], name)
         if isinstance(value, Mapping) and (value.get("bytes") or value.get("path")):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, bytes | bytearray):
-            return self._unpacked(bytes(value))
+            return self._whole(self._unpacked(bytes(value)), name)
         if not isinstance(value, str) or not value:
             kind = type(value).__name__
             raise DataError(
                 f"{self.where}: field {name!r} must be an image file or bytes, not {kind}"
             )
-        path = self.source.folder() / value
+        path = path_below(self.source.folder(), value, self.where, within=self.source.within_root)
         if not path.is_file():
             raise DataError(
                 f"{self.where}: field {name!r}: there is no image {path}; check `image_root`"
             )
+        return self._whole(path, name)
+
+    def _whole(self, path: Path, name: str) -> Path:
+        """The image's path after a cheap check that models can be shown it."""
+        if not self.source.check_images:
+            return path
+        try:
+            width, height = checked_size(path)
+        except DataError as error:
+            raise DataError(f"{self.where}: field {name!r}: {error}") from error
+        why = why_unfit(height, width)
+        if why is not None:
+            raise DataError(f"{self.where}: field {name!r}: the image {path}: {why}; leave it out")
         return path
 
     def two(self, row: Row, name: str) -> list[Any]:
         """A field that is a list of two."""
         value = row.get(name)
         if not isinstance(value, list) or len(value) != 2:
-            raise DataError(f"{self.where}: field {name!r} must be a list of two, not {value!r}")
+            raise DataError(
+                f"{self.where}: field {name!r} must be a list of two, not {shown(value)}"
+            )
         return value
 
     def _unpacked(self, content: bytes) -> Path:

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from vlrl.data.fields import Row
+from vlrl.data.fields import Row, shown
 from vlrl.errors import DataError
 from vlrl.judge.data.preference import Content, Preference, Reader, RowReader
 
@@ -28,7 +28,7 @@ def pairs(row: Row, reader: Reader) -> list[Preference]:
         rejected = reader.image_file(row.get("rejected"), "rejected")
     tie = row.get("tie", False)
     if not isinstance(tie, bool):
-        raise DataError(f"{reader.where}: field 'tie' must be true or false, not {tie!r}")
+        raise DataError(f"{reader.where}: field 'tie' must be true or false, not {shown(tie)}")
     return [
         Preference(
             reader.where,
@@ -58,7 +58,7 @@ def hpd_v2(row: Row, reader: Reader) -> list[Preference]:
     names = row.get("file_path") if row.get("file_path") is not None else row.get("image_path")
     if not isinstance(names, list) or len(names) < 2:
         raise DataError(
-            f"{reader.where}: field 'image_path' must be a list of images, not {names!r}"
+            f"{reader.where}: field 'image_path' must be a list of images, not {shown(names)}"
         )
     images = [reader.image_file(name, "image_path") for name in names]
     if row.get("rank") is not None:
@@ -113,7 +113,7 @@ def genai_bench(row: Row, reader: Reader) -> list[Preference]:
     vote = row.get("vote_type")
     if vote not in votes:
         raise DataError(
-            f"{reader.where}: field 'vote_type' must be one of {sorted(votes)}, not {vote!r}"
+            f"{reader.where}: field 'vote_type' must be one of {sorted(votes)}, not {shown(vote)}"
         )
     first, second = (reader.image_file(row.get(n), n) for n in ("left_image", "right_image"))
     caption = reader.text(row, "prompt")
@@ -141,7 +141,7 @@ def vl_reward_bench(row: Row, reader: Reader) -> list[Preference]:
     for text in (first, second):
         if not isinstance(text, str) or not text.strip():
             raise DataError(
-                f"{reader.where}: field 'response' must hold two non-empty strings, not {text!r}"
+                f"{reader.where}: field 'response' must hold two non-empty strings, not {shown(text)}"
             )
     context = () if row.get("image") is None else (reader.image_file(row["image"], "image"),)
     preferred = 0 if ranks[0] == ranks[1] else 1 if ranks[0] < ranks[1] else 2
@@ -247,13 +247,15 @@ def _images(value: object, reader: Reader) -> tuple[Path, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise DataError(f"{reader.where}: field 'images' must be a list of images, not {value!r}")
+        raise DataError(
+            f"{reader.where}: field 'images' must be a list of images, not {shown(value)}"
+        )
     return tuple(reader.image_file(one, "images") for one in value)
 
 
 def _number(value: object, name: str, reader: Reader) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{reader.where}: field {name!r} must be a number, not {value!r}")
+        raise DataError(f"{reader.where}: field {name!r} must be a number, not {shown(value)}")
     return float(value)
 
 
@@ -262,6 +264,6 @@ def _numbers(row: Row, name: str, count: int, reader: Reader) -> list[float]:
     if not isinstance(value, list) or len(value) != count:
         raise DataError(
             f"{reader.where}: field {name!r} must be a list of {count} numbers, one per "
-            f"image, not {value!r}"
+            f"image, not {shown(value)}"
         )
     return [_number(one, name, reader) for one in value]

@@ -10,6 +10,7 @@ from typing import Any
 from vlrl.data.collect import Rows, collect
 from vlrl.data.fields import row_of
 from vlrl.data.json_file import read_json_rows
+from vlrl.data.table import load_table, parquet_files
 from vlrl.errors import DataError
 from vlrl.judge.data.preference import Preference, PreferenceSource, Reader
 
@@ -61,19 +62,10 @@ def _raw_rows(source: PreferenceSource) -> Iterator[tuple[Any, str, int]]:
 
 
 def _table(source: PreferenceSource) -> Any:
-    from datasets import Image, load_dataset
-
     path = Path(source.path)
-    if not source.hub and path.suffix != ".parquet":
-        raise DataError(f"{path}: preferences are read from .json, .jsonl and .parquet files")
-    try:
-        if source.hub:
-            table = load_dataset(source.path, source.subset, split=source.split)
-        else:
-            table = load_dataset("parquet", data_files=str(path), split="train")
-    except Exception as error:  # its many kinds of error share no base
-        raise DataError(f"{source.path}: cannot be loaded as a dataset: {error}") from error
-    for name, feature in table.features.items():
-        if isinstance(feature, Image):  # the files' bytes, not decoded pixels
-            table = table.cast_column(name, Image(decode=False))
-    return table
+    if not source.hub and not parquet_files(path):
+        raise DataError(
+            f"{path}: preferences are read from .json, .jsonl and .parquet files and folders of "
+            ".parquet files"
+        )
+    return load_table(source.path, hub=source.hub, subset=source.subset, split=source.split)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
-from PIL import Image
 
 from vlrl.geometry.overlay import ANSWER_COLOURS, TRUE_COLOUR
 from vlrl.log.answer_images import SMALL_PX, TRUTH, answer_file
 from vlrl.log.report.files import Run
 from vlrl.log.report.numbers import writer
 from vlrl.log.report.page import render
+from vlrl.media.images import image_size
 
 MAX_GROUPS = 10
 CARD_HEIGHT_PX = 128
@@ -223,8 +223,7 @@ def _is_wide(path: Path) -> bool:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
+    return image_size(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

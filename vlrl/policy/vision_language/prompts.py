@@ -14,6 +14,7 @@ from vlrl.errors import DataError
 from vlrl.families.interfaces import RopeIndex, VisionProcessor
 from vlrl.families.resize import video_size
 from vlrl.media.frame_sampling import sampled_fps
+from vlrl.media.images import open_image
 from vlrl.media.video import read_part
 from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.types import ImagePart, Message, Sample, VideoPart
@@ -106,7 +107,7 @@ class PromptEncoder:
                 content.append(
                     {
                         "type": "image",
-                        "image": part.path if part.crop is None else _window(part),
+                        "image": open_image(part.path) if part.crop is None else _window(part),
                         "min_pixels": self.min_pixels,
                         "max_pixels": self.max_pixels,
                     }
@@ -162,8 +163,7 @@ def _items(pixels: Tensor | None, grids: Tensor | None) -> list[tuple[Tensor, Te
 
 def _window(part: ImagePart) -> Image.Image:
     """The part's window of its file, enlarged."""
-    with Image.open(part.path) as image:
-        crop = image.convert("RGB").crop(part.crop)
+    crop = open_image(part.path).crop(part.crop)
     return crop.resize((part.width_px, part.height_px), Image.Resampling.BICUBIC)
 
 

@@ -12,14 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlrl.errors import RewardError
+from vlrl.errors import DataError, RewardError
 from vlrl.http.access import RequestError
+from vlrl.media.images import image_size, open_image, whole_format
 
 FILE_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 """What a reference image may be, and the ending it gets."""
-
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises on files that are not images."""
 
 
 class WireError(RewardError, RequestError):
@@ -73,14 +71,13 @@ def image_of(text: str, field: str, budget: PixelBudget) -> np.ndarray:
     size: tuple[int, int] = struct.unpack(">II", data[16:24])
     budget.take(size, field)
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            image.verify()
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if image.mode != "RGB" or image.size != size:
-                raise WireError("an image must be an RGB PNG with one header", field)
-            return np.array(image)
-    except _BROKEN as error:
+        whole_format(data, formats=("PNG",))
+        image = open_image(data, formats=("PNG",))
+    except DataError as error:
         raise WireError(f"not a readable PNG: {error}", field) from None
+    if image.size != size:
+        raise WireError("an image is an RGB PNG with one header", field)
+    return np.array(image)
 
 
 def file_of(path: str, where: str) -> tuple[str, str]:
@@ -98,11 +95,10 @@ def checked_file(digest: str, text: str, field: str, max_pixels: int) -> tuple[b
     if hashlib.sha256(data).hexdigest() != digest:
         raise WireError("the bytes have another SHA-256", field)
     try:
-        with Image.open(io.BytesIO(data), formats=list(FILE_FORMATS)) as image:
-            PixelBudget(max_pixels, max_pixels).take(image.size, field)
-            image.verify()
-            return data, FILE_FORMATS[str(image.format)]
-    except _BROKEN as error:
+        size = image_size(data, formats=tuple(FILE_FORMATS))
+        PixelBudget(max_pixels, max_pixels).take(size, field)
+        return data, FILE_FORMATS[whole_format(data, formats=tuple(FILE_FORMATS))]
+    except DataError as error:
         raise WireError(f"not a readable PNG, JPEG or WebP: {error}", field) from None
 
 

@@ -7,12 +7,13 @@ task clips them to it, truth and answers alike. Empty and reversed spans are bad
 from __future__ import annotations
 
 import re
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from vlrl.data.json_file import read_text
 from vlrl.errors import ConfigError, DataError
-from vlrl.video.data.video_rows import Entries, VideoRow, VideoSource, probed, video_path
+from vlrl.video.data.video_files import probed
+from vlrl.video.data.video_rows import Entries, VideoRow, VideoSource, video_path
 
 LINE = re.compile(r"(\S++) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?) ?##(.*+)")
 
@@ -38,7 +39,7 @@ def read_row(source: VideoSource, line: str, number: int, where: str) -> VideoRo
     if end <= start:
         raise DataError(f"{where}: the span {start:g} to {end:g} s has no length")
     path = video_path(source, f"{match[1]}.mp4", where)
-    num_frames, fps, width, height = _facts(path)
+    num_frames, fps, width, height = probed(path, where)
     if start >= num_frames / fps:
         raise DataError(f"{where}: starts at {start:g} s, the video has {num_frames / fps:.2f} s")
     return VideoRow(
@@ -53,9 +54,3 @@ def read_row(source: VideoSource, line: str, number: int, where: str) -> VideoRo
         spans_s=((start, end),),
         fields={"video": match[1]},
     )
-
-
-@cache
-def _facts(path: str) -> tuple[int, float, int, int]:
-    """Number of frames, rate, width and height; cached, as a video has several lines."""
-    return probed(path)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from vlrl.data.fields import Row, row_of
+from vlrl.data.fields import Row, row_of, shown
 from vlrl.data.json_file import read_json
 from vlrl.errors import DataError
 from vlrl.geometry.boxes import Frame
@@ -70,14 +70,14 @@ def image_size(row: Row, where: str) -> Frame:
     if size is None:
         return frame_of(row, where)
     if not isinstance(size, list) or len(size) < 2:
-        raise DataError(f"{where}: field 'img_size' must be [height, width], not {size!r}")
+        raise DataError(f"{where}: field 'img_size' must be [height, width], not {shown(size)}")
     return frame_of({"height": size[0], "width": size[1]}, where)
 
 
 def corners(boxes: object, where: str) -> list[list[float]]:
     """xyxy boxes from [x, y, w, h]; raises DataError for anything else."""
     if not isinstance(boxes, list) or not boxes:
-        raise DataError(f"{where}: boxes must be a list of [x, y, w, h], not {boxes!r}"[:200])
+        raise DataError(f"{where}: boxes must be a list of [x, y, w, h], not {shown(boxes)}"[:200])
     found = []
     for place, box in enumerate(boxes):
         good = (
@@ -86,6 +86,6 @@ def corners(boxes: object, where: str) -> list[list[float]]:
             and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
         )
         if not good:
-            raise DataError(f"{where}: box {place} must be [x, y, w, h], not {box!r}")
+            raise DataError(f"{where}: box {place} must be [x, y, w, h], not {shown(box)}")
         found.append([box[0], box[1], box[0] + box[2], box[1] + box[3]])
     return found

@@ -15,11 +15,12 @@ from pydantic import Field
 
 from vlrl.config.section import Section
 from vlrl.data.collect import Rows, collect
-from vlrl.data.fields import Row, row_of
+from vlrl.data.fields import Row, row_of, shown
 from vlrl.data.json_file import read_json_rows
+from vlrl.data.paths import path_below
 from vlrl.errors import ConfigError, DataError
 from vlrl.geometry.boxes import Frame
-from vlrl.media.video import video_info
+from vlrl.video.data.video_files import Stated, check_video
 from vlrl.video.spans import Interval
 from vlrl.video.tubes import Tube
 
@@ -50,8 +51,12 @@ class VideoSource(Section):
     """Folder of the videos, or of folders of frames; default: the file's own folder."""
     trajectories: str | None = None
     """vidstg: folder of VidOR's annotations, searched with its subfolders."""
+    within_root: bool = False
+    """Refuse absolute paths, `..` and links that lead out of the videos' folder; otherwise they
+    are followed."""
     check_videos: bool = True
-    """Raise where a video is missing. charades_sta reads rate and length from the videos."""
+    """Raise where a video is missing, is damaged, or is not as the row says (size, rate, number
+    of frames). charades_sta reads rate and length in the videos."""
     published_start: bool = False
     """hcstvg, hcstvg_tubedetr: take the 1-based first frame as 0-based, as TubeDETR does."""
     end_included: bool = False
@@ -71,7 +76,7 @@ class VideoSource(Section):
             "hcstvg": {"published_start"},
             "hcstvg_tubedetr": {"published_start"},
         }
-        known = {"path", "format", "video_root", "check_videos", "clip_px"}
+        known = {"path", "format", "video_root", "within_root", "check_videos", "clip_px"}
         given = set(self.model_dump(exclude_defaults=True))
         return sorted(given - known - own.get(self.format, set()))
 
@@ -103,17 +108,24 @@ class VideoRow:
 
 
 def read_videos(
-    source: VideoSource, *, on_bad_row: Literal["error", "skip"], limit: int | None
+    source: VideoSource,
+    *,
+    on_bad_row: Literal["error", "skip"],
+    limit: int | None,
+    check: Callable[[VideoRow], None] | None = None,
 ) -> Rows[VideoRow]:
     """The checked rows of a split, at most `limit` good ones.
 
-    A bad row raises DataError, or with `skip` is listed in `skipped`.
+    check: what else a good row must pass; raises DataError. A bad row raises DataError, or with
+    `skip` is listed in `skipped`.
     """
     unused = source.unused()
     if unused:
         raise ConfigError(f"format {source.format!r} has no use for {', '.join(unused)}; remove")
     module = importlib.import_module(READERS[source.format])
-    return collect(module.entries(source), source.path, limit=limit, on_bad_row=on_bad_row)
+    return collect(
+        module.entries(source), source.path, limit=limit, on_bad_row=on_bad_row, check=check
+    )
 
 
 def video_path(source: VideoSource, name: str, where: str) -> str:
@@ -122,7 +134,7 @@ def video_path(source: VideoSource, name: str, where: str) -> str:
     Looked up by its name and then, since published sets mix extensions and nest folders, by
     its name without extension, in the folder and one level below.
     """
-    path = source.folder() / name
+    path = path_below(source.folder(), name, where, within=source.within_root)
     if path.exists():
         return str(path)
     found = _listing(source.folder()).get(Path(name).stem)
@@ -207,9 +219,13 @@ def row_with_tube(
     in pixels, one per frame.
     """
     tube = tube_of(where, first, boxes, frame, num_frames=num_frames, clip_px=source.clip_px)
+    path = video_path(source, video, where)
+    if source.check_videos:
+        stated = Stated(frame, fps, num_frames, first_frame, is_whole=source.format != "vidstg")
+        check_video(path, stated, where)
     return VideoRow(
         id=id,
-        video=video_path(source, video, where),
+        video=path,
         width_px=int(frame.width),
         height_px=int(frame.height),
         fps=fps,
@@ -239,7 +255,7 @@ def number_field(row: object, name: str, where: str, low: float = 0.0) -> float:
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or float(value or 0) < low:
         raise DataError(
-            f"{where}: field {name!r} must be a number of at least {low:g}, not {value!r}"
+            f"{where}: field {name!r} must be a number of at least {low:g}, not {shown(value)}"
         )
     return float(value or 0)
 
@@ -248,7 +264,7 @@ def count_field(row: object, name: str, where: str, low: int = 0) -> int:
     """A whole number of a row, at least `low`; raises DataError."""
     value = number_field(row, name, where, low)
     if value != int(value):
-        raise DataError(f"{where}: field {name!r} must be a whole number, not {value!r}")
+        raise DataError(f"{where}: field {name!r} must be a whole number, not {shown(value)}")
     return int(value)
 
 
@@ -256,16 +272,8 @@ def text_field(row: object, name: str, where: str) -> str:
     """A non-empty string of a row; raises DataError."""
     value = row.get(name) if isinstance(row, Mapping) else None
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: field {name!r} must be a non-empty string, not {value!r}")
+        raise DataError(f"{where}: field {name!r} must be a non-empty string, not {shown(value)}")
     return value.strip()
-
-
-def probed(path: str) -> tuple[int, float, int, int]:
-    """Number of frames, rate, width and height of a video file; DataError without a rate."""
-    info = video_info(path)
-    if info.fps is None:
-        raise DataError(f"{path}: states no frame rate")
-    return info.num_frames, info.fps, info.width_px, info.height_px
 
 
 def listed(source: VideoSource, read_row: Callable[[VideoSource, Row, str], VideoRow]) -> Entries:

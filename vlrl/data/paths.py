@@ -1,0 +1,23 @@
+"""Paths that data names, below a folder or anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlrl.errors import DataError
+
+
+def path_below(root: Path, name: str, where: str, *, within: bool) -> Path:
+    """The path that a row names, relative to `root` or absolute.
+
+    within: raise DataError for one that leads out of `root`: absolute, by `..`, or by a link.
+    """
+    path = root / name
+    if "\0" in name:
+        raise DataError(f"{where}: a path has no NUL character; correct the row")
+    if within and not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(
+            f"{where}: {name[:80]!r} leads out of {root}; correct the row, or allow it with "
+            "`within_root: false`"
+        )
+    return path
