@@ -105,7 +105,8 @@ def _check_depth(text: str, name: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            line = event.start_mark.line + 1
+            mark = event.start_mark
+            line = mark.line + 1 if mark is not None else 0
             raise ConfigError(f"{name}, line {line}: nested more than {MAX_DEPTH} levels deep")
 
 

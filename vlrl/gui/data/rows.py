@@ -75,7 +75,8 @@ def check_row(
     """
     if not isinstance(raw.instruction, str) or not raw.instruction.strip():
         raise DataError(
-            f"{raw.where}: field 'instruction' must be a non-empty string, not {shown(raw.instruction)}"
+            f"{raw.where}: field 'instruction' must be a non-empty string, "
+            f"not {shown(raw.instruction)}"
         )
     if not isinstance(raw.image, str) or not raw.image:
         raise DataError(f"{raw.where}: field 'image' must be a path, not {shown(raw.image)}")

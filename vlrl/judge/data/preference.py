@@ -108,7 +108,8 @@ class Reader:
                 value = row[name]
                 if not isinstance(value, str) or not value.strip():
                     raise DataError(
-                        f"{self.where}: field {name!r} must be a non-empty string, not {shown(value)}"
+                        f"{self.where}: field {name!r} must be a non-empty string, "
+                        f"not {shown(value)}"
                     )
                 return value.strip()
         raise DataError(f"{self.where}: field {names[0]!r} is missing; the row has {sorted(row)}")

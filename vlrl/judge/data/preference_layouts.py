@@ -141,7 +141,8 @@ def vl_reward_bench(row: Row, reader: Reader) -> list[Preference]:
     for text in (first, second):
         if not isinstance(text, str) or not text.strip():
             raise DataError(
-                f"{reader.where}: field 'response' must hold two non-empty strings, not {shown(text)}"
+                f"{reader.where}: field 'response' must hold two non-empty strings, "
+                f"not {shown(text)}"
             )
     context = () if row.get("image") is None else (reader.image_file(row["image"], "image"),)
     preferred = 0 if ranks[0] == ranks[1] else 1 if ranks[0] < ranks[1] else 2
