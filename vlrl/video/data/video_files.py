@@ -20,7 +20,8 @@ class Stated:
     """What a row says of its video."""
 
     frame: Frame
-    fps: float
+    fps: float | None
+    """None where the row does not say it."""
     num_frames: int
     """Of the clip."""
     first_frame: int
@@ -41,11 +42,11 @@ def check_video(path: str, stated: Stated, where: str) -> None:
         )
     if info.is_variable:
         raise DataError(
-            f"{where}: the frames of the video {path} are not evenly spaced in time, so that "
-            f"{stated.fps:g} frames a second do not say which is shown when; re-encode it with a "
-            "constant rate or leave it out"
+            f"{where}: the frames of the video {path} are not evenly spaced in time, so that the "
+            "number of a frame does not say when it is shown; re-encode it with a constant rate or "
+            "leave it out"
         )
-    if info.fps is not None and abs(info.fps / stated.fps - 1) > MAX_RATE_CHANGE:
+    if info.fps and stated.fps and abs(info.fps / stated.fps - 1) > MAX_RATE_CHANGE:
         raise DataError(
             f"{where}: says {stated.fps:g} frames a second, the video {path} has {info.fps:g}; "
             "correct the row or the video"

@@ -221,7 +221,9 @@ def row_with_tube(
     tube = tube_of(where, first, boxes, frame, num_frames=num_frames, clip_px=source.clip_px)
     path = video_path(source, video, where)
     if source.check_videos:
-        stated = Stated(frame, fps, num_frames, first_frame, is_whole=source.format != "vidstg")
+        # HC-STVG states no rate: all its clips are taken to last 20 s.
+        rate = None if source.format.startswith("hcstvg") else fps
+        stated = Stated(frame, rate, num_frames, first_frame, is_whole=source.format != "vidstg")
         check_video(path, stated, where)
     return VideoRow(
         id=id,
