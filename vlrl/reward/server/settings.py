@@ -34,7 +34,7 @@ class ServeConfig(AddressSection):
     """Rollouts in one request."""
     max_body_mib: PositiveInt = 256
     max_connections: PositiveInt = 128
-    """At once; beyond it a client is told to come back later."""
+    """Requests under way at once; beyond it a client is told to come back later."""
     max_pixels: PositiveInt = 4096 * 4096
     """Pixels of one image."""
     max_request_pixels: PositiveInt = 256 * 1024 * 1024
