@@ -47,7 +47,7 @@ class Running:
 
     def __init__(self, config: ServeConfig, token: str | None = None) -> None:
         self.rewards = RewardApp(build_rewards(config.rewards), config, "1.2.3", token)
-        self.server = make_server(self.rewards.app, config.max_connections)
+        self.server = make_server(self.rewards.app)
         self.socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.thread = threading.Thread(

@@ -127,6 +127,10 @@ def test_requests_that_cannot_be_answered_are_refused(server):
         ({"messages": message, "top_logprobs": True}, "top_logprobs"),
         ({"messages": [{"role": "user", "content": [{"type": "audio"}]}]}, "a part must be"),
     ]
+    for text in ("word " * 40_000, "a " * 400_000):
+        long = {"messages": [{"role": "user", "content": text}], "max_tokens": 1}
+        cases.append((long, "tokens"))
+    cases.append(({"messages": message, "max_tokens": "9" * 10_000}, "whole number"))
     for where in ("file:///etc/passwd", "http://127.0.0.1/a.png", "data:image/png;base64,AAAA"):
         content = [{"type": "image_url", "image_url": {"url": where}}]
         cases.append(({"messages": [{"role": "user", "content": content}]}, "image"))
@@ -134,7 +138,10 @@ def test_requests_that_cannot_be_answered_are_refused(server):
         answer = httpx2.post(url, json=body)
         assert answer.status_code == 400, body
         assert said in answer.json()["error"]["message"]
+        assert len(answer.content) < 1000
     as_json = {"content-type": "application/json; charset=utf-8"}
+    odd = b'{"messages": [{"role": "user", "content": "\\ud800 <|im_end|> <|image_pad|>?"}]}'
+    assert httpx2.post(url, content=odd, headers=as_json).status_code in (200, 400)
     for raw, said in ((b"{", "not valid JSON"), (b"[" * 200_000, "nested too deeply")):
         answer = httpx2.post(url, content=raw, headers=as_json)
         assert answer.status_code == 400

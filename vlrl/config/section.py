@@ -69,3 +69,8 @@ class AddressSection(Section):
     host: str = Field("127.0.0.1", description="127.0.0.1: this machine only")
     port: int = Field(0, ge=0, le=65_535, description="0 takes a free one")
     token_env: str | None = Field(None, description="environment variable that holds the token")
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="names that clients call it by; without a token only this machine's own "
+        "(localhost, 127.0.0.1) and these are answered, with one any",
+    )

@@ -17,16 +17,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-NOUNS = ("Image", "Video", "Answer", "Response", "Image")
+NOUNS = ("Image", "Video", "Answer", "Response", "Picture")
 """What is compared, as written before its number."""
-_SHAPE = re.compile(
-    r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL
-)
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _NOUN = "(?:" + "|".join(NOUNS) + ")"
 _VERDICT = re.compile(rf"{_NOUN} ([12]) is better\.?", re.IGNORECASE)
-_SCORE = re.compile(rf"{_NOUN} ([12])\s*\(\s*([0-9]+(?:\.[0-9]+)?)\s*/\s*10\s*\)", re.IGNORECASE)
-_NAME = re.compile(r"^\s*(?:[0-9]+[.)]\s*)?\**\s*([^:*\n]+?)\s*\**\s*:", re.MULTILINE)
+# Possessive throughout, so that no text makes them slow.
+_SCORE = re.compile(
+    rf"{_NOUN} ([12])\s*+\(\s*+([0-9]++(?:\.[0-9]++)?+)\s*+/\s*+10\s*+\)", re.IGNORECASE
+)
+_NUMBERING = re.compile(r"[0-9]++[.)]")
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,34 @@ def parse_judge_answer(text: str) -> JudgeAnswer:
 
     The verdict is that of the last answer block; without one there is none.
     """
-    shape = _SHAPE.fullmatch(text)
-    # One block of each: a second one inside would leave open which counts.
-    single = text.count("<think>") == text.count("<answer>") == 1
-    blocks = _ANSWER.findall(text)
-    found = _VERDICT.fullmatch(blocks[-1].strip()) if blocks else None
+    answer = _last_block(text)
+    found = None if answer is None else _VERDICT.fullmatch(answer.strip())
     verdict = int(found.group(1)) if found else None
     think = text.partition("<think>")[2].partition("</think>")[0]
-    return JudgeAnswer(
-        verdict, shape is not None and single and verdict is not None, _scores(think)
+    return JudgeAnswer(verdict, verdict is not None and _is_shaped(text), _scores(think))
+
+
+def _last_block(text: str) -> str | None:
+    """What the last answer block holds; None without one."""
+    found, end = None, 0
+    while (start := text.find("<answer>", end)) >= 0:
+        end = text.find("</answer>", start)
+        if end < 0:
+            break
+        found = text[start + len("<answer>") : end]
+    return found
+
+
+def _is_shaped(text: str) -> bool:
+    """Whether the text is a think block and an answer block, nothing between or around them."""
+    # One block of each: a second one inside would leave open which counts.
+    if text.count("<think>") != 1 or text.count("<answer>") != 1:
+        return False
+    think, _, answer = text.strip().partition("<answer>")
+    return (
+        think.startswith("<think>")
+        and think.removeprefix("<think>").rstrip().endswith("</think>")
+        and answer.endswith("</answer>")
     )
 
 
@@ -79,12 +97,21 @@ def _scores(think: str) -> dict[str, tuple[float, float]]:
     for number, line in enumerate(think.split("\n"), start=1):
         given = {which: float(value) for which, value in _SCORE.findall(line)}
         if given.keys() == {"1", "2"} and all(0 <= value <= 10 for value in given.values()):
-            name = _NAME.match(line)
-            key = name.group(1) if name else f"line {number}"
+            key = _name(line) or f"line {number}"
             if key in scores:
                 key = f"{key} ({number})"
             scores[key] = (given["1"], given["2"])
     return scores
+
+
+def _name(line: str) -> str:
+    """What a line of scores is about: the text before its colon without number and stars."""
+    head, colon, _ = line.partition(":")
+    head = head.strip()
+    numbering = _NUMBERING.match(head)
+    rest = head if numbering is None else head[numbering.end() :]
+    name = rest.strip().lstrip("*").strip().rstrip("*").rstrip() or head
+    return "" if "*" in name or not colon else name
 
 
 def swapped(text: str) -> str:

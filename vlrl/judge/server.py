@@ -14,7 +14,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from vlrl.data.json_file import clean_text
 from vlrl.errors import DataError
 from vlrl.families.resize import why_unfit
 from vlrl.http.access import RequestError
@@ -38,15 +39,25 @@ MAX_BODY_BYTES = 64 << 20
 MAX_PIXELS = 16_777_216
 MAX_NEW_TOKENS = 2048
 MAX_TOP_LOGPROBS = 1024
+MAX_CHARS_PER_TOKEN = 16
+"""Far more than a text has, so that what is refused before it is tokenised is too long."""
 
 
 class JudgeApp:
     """The routes and the one model; `app` is the ASGI application."""
 
-    def __init__(self, judge: LocalJudge, name: str, token: str | None = None) -> None:
-        self.judge, self.name = judge, name
+    def __init__(
+        self,
+        judge: LocalJudge,
+        name: str,
+        token: str | None = None,
+        *,
+        hosts: Sequence[str] = (),
+        max_tokens: int = 16_384,
+    ) -> None:
+        self.judge, self.name, self.max_tokens = judge, name, max_tokens
         self._lock = threading.Lock()
-        self.shell = Shell(token, MAX_BODY_BYTES, _described)
+        self.shell = Shell(token, MAX_BODY_BYTES, _described, hosts=hosts)
         self.app = Starlette(
             routes=[
                 self.shell.route("POST", "/v1/chat/completions", self.complete),
@@ -83,13 +94,21 @@ class JudgeApp:
         if not isinstance(asked, Mapping):
             raise RequestError("the body must be a JSON object")
         if asked.get("model") not in (None, self.name):
-            raise RequestError(f"this server has the model {self.name!r}, not {asked['model']!r}")
+            raise RequestError(
+                f"this server has the model {self.name!r}, not {_brief(asked['model'])}"
+            )
         if asked.get("stream") or asked.get("n", 1) != 1:
             raise RequestError("one completion per request, without `stream`")
         num_tokens = _integer(asked, "max_tokens", 16, 1, MAX_NEW_TOKENS)
         num_listed = _integer(asked, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS)
         book = ImageBook()
         ask = Ask(_parts(asked.get("messages"), book))
+        # Counted without the lock, so that a text of megabytes holds nobody up.
+        num_chars = sum(len(part) for part in ask.parts if isinstance(part, str))
+        if num_chars > MAX_CHARS_PER_TOKEN * self.max_tokens:
+            raise RequestError(
+                f"a text of {num_chars} characters; at most {self.max_tokens} tokens a question"
+            )
         with self._lock, torch.no_grad():
             tokens, rows = self._decode(ask, book, num_tokens)
         tokenizer = self.judge.processor.tokenizer
@@ -120,8 +139,13 @@ class JudgeApp:
         """Greedy tokens, and the log-probs at each position, [V]."""
         judge = self.judge
         patches = judge.encoder.patches(book.images)
-        features = judge.features(book, patches)
         encoded = judge.encoder.encode(ask, [grid for _, grid in patches])
+        if len(encoded.input_ids) + num_tokens > self.max_tokens:
+            raise RequestError(
+                f"a question of {len(encoded.input_ids)} tokens and an answer of {num_tokens}; at "
+                f"most {self.max_tokens} together"
+            )
+        features = judge.features(book, patches)
         tokens: list[int] = []
         rows: list[torch.Tensor] = []
         while len(tokens) < num_tokens:
@@ -158,14 +182,14 @@ def _parts(messages: object, book: ImageBook) -> tuple[str | int, ...]:
         raise RequestError("`messages` must hold a single user message")
     content = messages[0].get("content")
     if isinstance(content, str):
-        return (content,)
+        return (clean_text(content),)
     if not isinstance(content, list) or not content:
         raise RequestError("a message's content must be a string or a list of parts")
     parts: list[str | int] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "text" and isinstance(part.get("text"), str):
-            parts.append(part["text"])
+            parts.append(clean_text(part["text"]))
         elif kind == "image_url" and isinstance(part.get("image_url"), Mapping):
             parts.append(book.add(_image(part["image_url"].get("url"))))
         else:
@@ -203,8 +227,16 @@ def _integer(asked: Mapping[str, Any], name: str, default: int, low: int, high: 
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RequestError(f"{name!r} must be a whole number from {low} to {high}, not {value!r}")
+        raise RequestError(
+            f"{name!r} must be a whole number from {low} to {high}, not {_brief(value)}"
+        )
     return value
+
+
+def _brief(value: object) -> str:
+    """A client's value in a message: its beginning."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _described(error: RequestError) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 MAX_NAME = 40  # characters; longer names are sentences, not labels
+MAX_RAW = 2_000  # characters; beyond them a page's text is cut before it is cleaned
 
 _REPLACE = {
     "\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-",
@@ -20,7 +21,7 @@ _PRIVATE = re.compile("[\ue000-\uf8ff]")
 
 def clean_name(raw: str) -> str:
     """A name in plain ASCII with single spaces; '' if it cannot be written so."""
-    text = _PRIVATE.sub("", raw)
+    text = _PRIVATE.sub("", raw[:MAX_RAW])
     for old, new in _REPLACE.items():
         text = text.replace(old, new)
     text = unicodedata.normalize("NFKD", text)

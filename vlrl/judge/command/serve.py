@@ -19,6 +19,11 @@ class ServeJudgeOptions(AddressSection):
     model: str = Field(description="folder or hub name")
     name: str | None = Field(None, description="what clients call it; default: as --model")
     port: int = Field(8089, ge=0, le=65_535, description="0 picks a free one")
+    max_tokens: int = Field(
+        16_384,
+        ge=1,
+        description="of a question with its images and answer; longer requests are refused",
+    )
     device: str = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
@@ -44,6 +49,6 @@ def run(args: argparse.Namespace) -> int:
     name, model = options.name or options.model, options.model
     template, _ = template_of(model)
     judge = LocalJudge.load(model, template, device=options.device, precision=options.precision)
-    app = JudgeApp(judge, name, token).app
+    app = JudgeApp(judge, name, token, hosts=options.hosts, max_tokens=options.max_tokens).app
     serve(make_server(app), options.host, options.port, name, "/v1")
     return 0

@@ -10,7 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
-BETWEEN_TAGS = re.compile(r">\s*\n\s*<")
+BETWEEN_TAGS = re.compile(r">[^\S\n]*+\n\s*+<")
+"""White space with a line end in it; possessive, so that long runs of it cost one reading."""
 
 
 def render(template: str, folder: Path = FOLDER, **values: object) -> Markup:

@@ -52,7 +52,12 @@ class RewardApp:
         self.batchers: dict[str, Batcher] = {}
         self.references: ReferenceStore
         self.shell = Shell(
-            token, self.limits.max_body_bytes, _described, too_large="; send fewer rollouts"
+            token,
+            self.limits.max_body_bytes,
+            _described,
+            too_large="; send fewer rollouts",
+            hosts=config.hosts,
+            max_requests=config.max_connections,
         )
         routes = [
             self.shell.route("POST", "/score", self.score),

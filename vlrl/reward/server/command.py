@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
         from vlrl.reward.server.app import RewardApp
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     app = RewardApp(rewards, config, __version__, token).app
-    serve(make_server(app, config.max_connections), config.host, config.port, ", ".join(rewards))
+    serve(make_server(app), config.host, config.port, ", ".join(rewards))
     return 0

@@ -34,7 +34,7 @@ class ServeConfig(AddressSection):
     """Rollouts in one request."""
     max_body_mib: PositiveInt = 256
     max_connections: PositiveInt = 128
-    """Connections at once; beyond it requests are answered with 503."""
+    """Requests handled at once; more are answered with 503."""
     max_pixels: PositiveInt = 4096 * 4096
     """Pixels of one image."""
     max_request_pixels: PositiveInt = 256 * 1024 * 1024
