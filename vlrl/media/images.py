@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from vlrl.errors import DataError
 
@@ -89,9 +89,13 @@ def checked_size(path: str | Path) -> tuple[int, int]:
 def _checked(path: str, num_bytes: int, changed_ns: int) -> tuple[int, int]:
     with _opened(path, FORMATS, MAX_PIXELS) as image:
         size = _upright_size(image)
-        if num_bytes <= SMALL_BYTES or not _has_end(image.fp, image.format, num_bytes):
+        if num_bytes <= SMALL_BYTES or not _has_end(_file(image), image.format, num_bytes):
             image.load()
     return size
+
+
+def _file(image: Image.Image) -> IO[bytes] | None:
+    return image.fp if isinstance(image, ImageFile.ImageFile) else None
 
 
 def _has_end(file: IO[bytes] | None, kind: str | None, num_bytes: int) -> bool:
@@ -214,7 +218,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 def _orientation(image: Image.Image) -> int:
     """EXIF's (or XMP's) orientation, 1 to 8; 1 where there is none that can be read."""
     try:
-        if image.format == "PNG" and not _has_late_metadata(image.fp):
+        if image.format == "PNG" and not _has_late_metadata(_file(image)):
             # Pillow would decode the whole image to look for metadata after its pixels.
             exif = Image.Image.getexif(image)
         else:
