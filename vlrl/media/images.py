@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image
+from PIL.ImageFile import ImageFile
 
 from vlrl.errors import DataError
 
@@ -111,9 +112,7 @@ def _has_end(file: IO[bytes] | None, kind: str | None, num_bytes: int) -> bool:
 
 
 @contextmanager
-def _opened(
-    source: Source, formats: Sequence[str], max_pixels: int
-) -> Iterator[ImageFile.ImageFile]:
+def _opened(source: Source, formats: Sequence[str], max_pixels: int) -> Iterator[ImageFile]:
     """The image with only its header read; whatever goes wrong in the block is a DataError."""
     name = "the image" if isinstance(source, bytes) else f"the image {source}"
     try:
@@ -161,7 +160,7 @@ def _stream(source: Source) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _rgb_of(image: ImageFile.ImageFile) -> Image.Image:
+def _rgb_of(image: ImageFile) -> Image.Image:
     """The first frame, upright, as RGB."""
     image.load()
     # A TIFF is turned by Pillow when it is loaded.
@@ -205,7 +204,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+def _upright_size(image: ImageFile) -> tuple[int, int]:
     width, height = image.size
     # Pillow gives a TIFF's size upright.
     if image.format != "TIFF" and _orientation(image) in _LYING:
@@ -213,7 +212,7 @@ def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
     return width, height
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def _orientation(image: ImageFile) -> int:
     """EXIF's (or XMP's) orientation, 1 to 8; 1 where there is none that can be read."""
     try:
         if image.format == "PNG" and not _has_late_metadata(image.fp):
