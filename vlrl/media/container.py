@@ -99,8 +99,8 @@ def _facts(path: Path, num_bytes: int, changed_ns: int) -> Container:
         num_frames = stream.frames or decoded
         rate = None if stream.average_rate is None else float(stream.average_rate)
         width, height = stream.codec_context.width, stream.codec_context.height
-        tick_s = float(stream.time_base or 1)
-        even = _is_even([entry.timestamp * tick_s for entry in stream.index_entries])
+        unit = float(stream.time_base or 0)
+        even = _is_even([entry.timestamp * unit for entry in stream.index_entries])
         complete = len(stream.index_entries) >= stream.frames > 0
     if rotation % 90:
         raise DataError(f"{path}: is turned by {rotation} degrees; only quarter turns are read")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image
+from PIL.ImageFile import ImageFile
 
 from vlrl.errors import DataError
 
@@ -89,13 +90,9 @@ def checked_size(path: str | Path) -> tuple[int, int]:
 def _checked(path: str, num_bytes: int, changed_ns: int) -> tuple[int, int]:
     with _opened(path, FORMATS, MAX_PIXELS) as image:
         size = _upright_size(image)
-        if num_bytes <= SMALL_BYTES or not _has_end(_file(image), image.format, num_bytes):
+        if num_bytes <= SMALL_BYTES or not _has_end(image.fp, image.format, num_bytes):
             image.load()
     return size
-
-
-def _file(image: Image.Image) -> IO[bytes] | None:
-    return image.fp if isinstance(image, ImageFile.ImageFile) else None
 
 
 def _has_end(file: IO[bytes] | None, kind: str | None, num_bytes: int) -> bool:
@@ -115,7 +112,7 @@ def _has_end(file: IO[bytes] | None, kind: str | None, num_bytes: int) -> bool:
 
 
 @contextmanager
-def _opened(source: Source, formats: Sequence[str], max_pixels: int) -> Iterator[Image.Image]:
+def _opened(source: Source, formats: Sequence[str], max_pixels: int) -> Iterator[ImageFile]:
     """The image with only its header read; whatever goes wrong in the block is a DataError."""
     name = "the image" if isinstance(source, bytes) else f"the image {source}"
     try:
@@ -163,7 +160,7 @@ def _stream(source: Source) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _rgb_of(image: Image.Image) -> Image.Image:
+def _rgb_of(image: ImageFile) -> Image.Image:
     """The first frame, upright, as RGB."""
     image.load()
     # A TIFF is turned by Pillow when it is loaded.
@@ -207,7 +204,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def _upright_size(image: ImageFile) -> tuple[int, int]:
     width, height = image.size
     # Pillow gives a TIFF's size upright.
     if image.format != "TIFF" and _orientation(image) in _LYING:
@@ -215,10 +212,10 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: ImageFile) -> int:
     """EXIF's (or XMP's) orientation, 1 to 8; 1 where there is none that can be read."""
     try:
-        if image.format == "PNG" and not _has_late_metadata(_file(image)):
+        if image.format == "PNG" and not _has_late_metadata(image.fp):
             # Pillow would decode the whole image to look for metadata after its pixels.
             exif = Image.Image.getexif(image)
         else:
