@@ -10,6 +10,19 @@ from vlrl.errors import DataError
 Row = Mapping[str, Any]
 """One row of a data file, as it was read."""
 
+MAX_TEXT_CHARS = 20_000
+"""Of an instruction, a caption or a sentence; a longer one is a file in the wrong place."""
+
+
+def check_length(text: str, name: str, where: str) -> str:
+    """The text itself; raises DataError where it is too long for any prompt."""
+    if len(text) > MAX_TEXT_CHARS:
+        raise DataError(
+            f"{where}: field {name!r} has {len(text)} characters, at most {MAX_TEXT_CHARS} are "
+            f"read: {text[:60]!r}..."
+        )
+    return text
+
 
 def row_of(value: object, where: str) -> Row:
     """The value as a row; raises DataError for anything but a JSON object."""

@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 
 from vlrl.config.section import Section
 from vlrl.errors import ConfigError, RewardError, did_you_mean
+from vlrl.families.literal import literal
 
 JUDGE_FILE = "judge.json"
 """Beside a judge's weights: the template that it was trained with."""
@@ -238,7 +239,7 @@ def plain(text: str) -> str:
 
     "<|im_end|>" in a caption or an answer would end the question and speak for the judge.
     """
-    return text.replace("<|", "< |")
+    return literal(text)
 
 
 def _split(text: str, marks: tuple[str, ...]) -> list[str]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from vlrl.data.fields import check_length
 from vlrl.errors import DataError
 
 Convention = Literal[
@@ -70,6 +71,7 @@ def check_row(
     """
     if not isinstance(raw.instruction, str) or not raw.instruction.strip():
         raise DataError(f"{raw.where}: field 'instruction' is a text, not {raw.instruction!r}")
+    check_length(raw.instruction, "instruction", raw.where)
     if not isinstance(raw.image, str) or not raw.image:
         raise DataError(f"{raw.where}: field 'image' is a path, not {raw.image!r}")
     if raw.refusal or raw.polygon is not None:

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlrl.data.collect import Rows, collect
-from vlrl.data.fields import field_of
+from vlrl.data.fields import check_length, field_of
 from vlrl.data.json_file import read_json, read_json_rows, read_text
 from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.image.geneval import scene_of
@@ -165,7 +165,7 @@ def _check_row(
 def _text(value: object, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: field {name!r} must be a non-empty text, not {value!r}")
-    return value.strip()
+    return check_length(value.strip(), name, where)
 
 
 def _id(value: object, where: str, default: str) -> str:
