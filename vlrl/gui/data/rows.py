@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,14 @@ class RawRow:
     """x1, y1, x2, y2, ... in pixels, where the target is no rectangle; `box` is then unused."""
     refusal: bool = False
     """The target is not on the image: there is no box, and saying so is the right answer."""
+    id_in_file: str | None = None
+    """Where the file only numbers its rows: the id for a row whose number another file has too."""
+
+    def apart(self, taken: dict[str, str], stem: str) -> RawRow:
+        """The row with an id that no other file has; `taken`: the files of the ids so far."""
+        if taken.setdefault(self.id, stem) == stem or self.id_in_file is None:
+            return self
+        return replace(self, id=self.id_in_file)
 
 
 @dataclass(frozen=True)
