@@ -18,8 +18,8 @@ import httpx2
 from PIL import Image
 
 from vlrl.errors import ConfigError
-from vlrl.eval.completion import read_completion
 from vlrl.eval.gui.asking import Ask, Reply
+from vlrl.eval.gui.completion import read_completion
 from vlrl.families.literal import literal
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Frame

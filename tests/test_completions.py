@@ -10,7 +10,7 @@ import pytest
 from test_eval_run import Server, items_of
 
 from vlrl.cli.main import main
-from vlrl.eval.completion import read_completion
+from vlrl.eval.gui.completion import read_completion
 from vlrl.families.profiles import PROFILES, Profile, profile_named
 from vlrl.geometry.boxes import Frame
 from vlrl.gui.answers import parse_answer
