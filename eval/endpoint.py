@@ -20,6 +20,7 @@ from PIL import Image
 from vlrl.errors import ConfigError, DataError
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.eval.gui.completion import read_completion
+from vlrl.families.literal import literal
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Frame
 from vlrl.http.address import check_address_text, shown
@@ -102,7 +103,7 @@ class Endpoint:
         return Reply(text, resized, error_text, time.monotonic() - started, num_tokens)
 
     def _body(self, ask: Ask, resized: Frame) -> dict[str, Any]:
-        question = self.options.question.replace("{instruction}", ask.item.instruction)
+        question = self.options.question.replace("{instruction}", literal(ask.item.instruction))
         content = [
             {"type": "image_url", "image_url": {"url": data_url(ask, resized)}},
             {"type": "text", "text": question},

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from vlrl.config.section import Section, check_limits
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError, DataError
+from vlrl.families.literal import literal
 from vlrl.families.profiles import GUI_G2_QUESTION, Profile, profile_named
 from vlrl.families.resize import why_unfit
 from vlrl.geometry.boxes import Box, Frame, Point, iou
@@ -138,7 +139,7 @@ class GuiGrounding(Task):
         """One checked row as a problem; the image comes before the question."""
         frame = Frame(row.width_px, row.height_px)
         # Plain replacement: both texts may hold braces of their own.
-        question = self.options.prompt.replace("{instruction}", row.instruction)
+        question = self.options.prompt.replace("{instruction}", literal(row.instruction))
         kind, app, element_type, platform = (
             str(row.fields.get(name, "")) for name in ("kind", "app", "element_type", "platform")
         )

@@ -18,6 +18,7 @@ from pydantic import field_validator
 from vlrl.config.section import Section
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import DataError
+from vlrl.families.literal import literal
 from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.reasoned_answer import JudgeAnswer, parse_judge_answer
@@ -111,7 +112,7 @@ class PreferenceJudgement(Task):
         between, after = rest.split("{second}")
         parts: list[ImagePart | TextPart] = []
         for piece, image in ((before, first), (between, second), (after, None)):
-            text = piece.replace("{caption}", pair.caption.replace("<|", "< |"))
+            text = piece.replace("{caption}", literal(pair.caption))
             parts += [TextPart(text)] if text else []
             parts += [_image(image, pair.where)] if image is not None else []
         return Sample(

@@ -12,6 +12,7 @@ from pydantic import PositiveFloat, PositiveInt, field_validator
 from vlrl.config.section import Section
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError
+from vlrl.families.literal import literal
 from vlrl.families.profiles import profile_named
 from vlrl.families.resize import video_size
 from vlrl.geometry.boxes import Box, Frame
@@ -174,7 +175,7 @@ class VideoGrounding(Task):
             "{width}": str(width),
             "{height}": str(height),
             # The sentence last: it may hold braces of its own.
-            "{sentence}": row.sentence,
+            "{sentence}": literal(row.sentence),
         }
         question = self.options.prompt
         for name, text in texts.items():

@@ -12,7 +12,11 @@ from vlrl.eval.gui.benchmarks import BENCHMARKS, benchmark_named
 from vlrl.eval.gui.command import OWN_SCREENS
 from vlrl.eval.gui.items import Item, Source, load_items
 from vlrl.eval.gui.layouts import platform_of
+from vlrl.eval.gui.precomputed import PrecomputedOptions, read_precomputed
+from vlrl.families.profiles import profile_named
 from vlrl.geometry.boxes import Box
+from vlrl.gui.data.options import SourceOptions
+from vlrl.gui.data.read import read_rows_of
 from vlrl.gui.verdict import Polygon, Refusal
 
 # fmt: off
@@ -248,3 +252,29 @@ def test_a_misspelt_benchmark_names_the_nearest() -> None:
 def test_the_embedded_benchmarks_are_where_the_command_looks(name: str, count: int) -> None:
     data = Path(__file__).resolve().parent.parent / OWN_SCREENS[name]
     assert len(load_items(benchmark_named(name), Source(data=data))) == count
+
+
+def test_a_files_own_numbers_are_its_ids(tmp_path: Path) -> None:
+    """As in a conversion of MMBench-GUI, whose published answers name items by number."""
+    row = {"img_filename": "a.png", "bbox": [1, 2, 3, 4], "img_size": [9, 9], "instruction": "x",
+           "ui_type": "icon"}  # fmt: skip
+    many = [{**row, "id": number} for number in range(3)]
+    (tmp_path / "one.json").write_text(json.dumps(many))
+    source = Source(tmp_path, format="screenspot_pro")
+    custom = benchmark_named("custom")
+    items = load_items(custom, source)
+    assert [item.id for item in items] == ["0", "1", "2"]
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps({"id": n, "output": "[1,2]"}) + "\n" for n in range(3)))
+    profile = profile_named("gui_g2")
+    passes = read_precomputed(PrecomputedOptions(answers), items, profile)
+    assert all(own[0].reply.output == "[1,2]" for own in passes.values())
+    answers.unlink()
+    # Two files that count alike: the second one's ids say which file is meant.
+    (tmp_path / "two.json").write_text(json.dumps([*many[1:], {**row, "id": "own"}]))
+    ids = ["0", "1", "2", "two/1", "two/2", "own"]
+    assert [item.id for item in load_items(custom, source)] == ids
+    options = SourceOptions.model_validate(
+        {"path": str(tmp_path), "format": "screenspot_pro", "check_images": False}
+    )
+    assert [one.id for one in read_rows_of(options).good] == ids

@@ -107,10 +107,11 @@ def _raw_items(benchmark: Benchmark, source: Source) -> Iterator[tuple[RawRow, C
     if source.columns:
         raise ConfigError(f"--columns belongs to the formats rows and hub, not to {name!r}")
     layout = LAYOUTS[name]
+    taken: dict[str, str] = {}
     for path in annotation_files(benchmark, source.data, source.files):
         for number, row in enumerate(read_json_rows(path), start=1):
             where = f"{path}, row {number}"
-            raw = layout.read_row(row, where, path.stem)
+            raw = layout.read_row(row, where, path.stem).apart(taken, path.stem)
             yield _worded(raw, row, source), source.box or layout.convention
 
 

@@ -9,6 +9,7 @@ import torch
 
 from vlrl.errors import DataError
 from vlrl.eval.gui.asking import Ask, Reply
+from vlrl.families.literal import literal
 from vlrl.geometry.boxes import Frame
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
@@ -65,7 +66,7 @@ class LocalModel:
     def _sample(self, ask: Ask) -> Sample:
         width, height = ask.size_px
         image = ImagePart(ask.item.image, width, height, ask.crop)
-        text = TextPart(self.question.replace("{instruction}", ask.item.instruction))
+        text = TextPart(self.question.replace("{instruction}", literal(ask.item.instruction)))
         # The sample's id is the key of its random numbers: votes differ by their seed in it.
         own = ask.item.id if ask.greedy else f"{ask.item.id}#{ask.seed}"
         return Sample(own, "gui_grounding", (Message("user", (image, text)),), ask.item.target)

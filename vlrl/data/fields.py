@@ -34,6 +34,20 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
+MAX_TEXT_CHARS = 20_000
+"""Of an instruction, a caption or a sentence; a longer one is a file in the wrong place."""
+
+
+def check_length(text: str, name: str, where: str) -> str:
+    """The text itself; raises DataError where it is too long for any prompt."""
+    if len(text) > MAX_TEXT_CHARS:
+        raise DataError(
+            f"{where}: field {name!r} has {len(text)} characters, at most {MAX_TEXT_CHARS} are "
+            f"read: {text[:60]!r}..."
+        )
+    return text
+
+
 def row_of(value: object, where: str) -> Row:
     """The value as a row; raises DataError for anything but a JSON object."""
     if not isinstance(value, Mapping):

@@ -34,6 +34,7 @@ class SpecialToken(Protocol):
     """An added token of a vocabulary."""
 
     special: bool
+    content: str
 
 
 class Tokenizer(Protocol):

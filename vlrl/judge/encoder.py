@@ -20,8 +20,15 @@ class AskEncoder:
     """Chat template, image patches and M-RoPE positions of one checkpoint."""
 
     def __init__(
-        self, processor: Processor, rope_index: RopeIndex, min_pixels: int, max_pixels: int
+        self,
+        processor: Processor,
+        rope_index: RopeIndex,
+        min_pixels: int,
+        max_pixels: int,
+        context_tokens: int | None = None,
     ) -> None:
+        """context_tokens: longest question that the model can read; None = not checked."""
+        self.context_tokens = context_tokens
         self.processor, self.rope_index = processor, rope_index
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
         images = processor.image_processor
@@ -82,6 +89,11 @@ class AskEncoder:
             for count, piece in zip(counts, pieces[1:], strict=True)
         )
         ids = torch.tensor(self.processor.tokenizer.encode(whole, add_special_tokens=False))
+        if self.context_tokens is not None and len(ids) > self.context_tokens:
+            raise RewardError(
+                f"judge, {ask.where}: it has {len(ids)} tokens and the judge reads at most "
+                f"{self.context_tokens}; shorten its texts, or lower max_pixels"
+            )
         is_image = ids == self.image_id
         grid = torch.cat([grids[i] for i in shown]) if shown else None
         positions, _ = self.rope_index(ids[None], is_image[None].int(), image_grid_thw=grid)

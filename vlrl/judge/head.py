@@ -37,7 +37,11 @@ class HeadJudge:
         self.module, self.max_tokens = module, max_tokens
         low, high = pixel_bounds(processor)
         self.encoder = AskEncoder(
-            processor, module.core.model.get_rope_index, min_pixels or low, max_pixels or high
+            processor,
+            module.core.model.get_rope_index,
+            min_pixels or low,
+            max_pixels or high,
+            module.core.config.get_text_config().max_position_embeddings,
         )
 
     @classmethod

@@ -72,6 +72,7 @@ class LocalJudge:
             self.module.core.model.get_rope_index,
             min_pixels or low,
             max_pixels or high,
+            core.config.get_text_config().max_position_embeddings,
         )
         self.yes = token_ids(processor.tokenizer, template.yes, "yes")
         self.no = token_ids(processor.tokenizer, template.no, "no")

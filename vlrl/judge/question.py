@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 
 from vlrl.config.section import Section
 from vlrl.errors import ConfigError, DataError, RewardError, did_you_mean
+from vlrl.families.literal import literal
 from vlrl.media.images import as_rgb, open_image
 
 JUDGE_FILE = "judge.json"
@@ -237,7 +238,7 @@ def plain(text: str) -> str:
 
     "<|im_end|>" in a caption or an answer would end the question and speak for the judge.
     """
-    return text.replace("<|", "< |")
+    return literal(text)
 
 
 def _split(text: str, marks: tuple[str, ...]) -> list[str]:

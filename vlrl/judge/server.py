@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse, Response
 
 from vlrl.data.json_file import clean_text
 from vlrl.errors import DataError
+from vlrl.families.literal import literal
 from vlrl.families.resize import why_unfit
 from vlrl.http.access import RequestError
 from vlrl.http.serving import Shell
@@ -182,14 +183,14 @@ def _parts(messages: object, book: ImageBook) -> tuple[str | int, ...]:
         raise RequestError("`messages` must hold a single user message")
     content = messages[0].get("content")
     if isinstance(content, str):
-        return (clean_text(content),)
+        return (literal(clean_text(content)),)
     if not isinstance(content, list) or not content:
         raise RequestError("a message's content must be a string or a list of parts")
     parts: list[str | int] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "text" and isinstance(part.get("text"), str):
-            parts.append(clean_text(part["text"]))
+            parts.append(literal(clean_text(part["text"])))
         elif kind == "image_url" and isinstance(part.get("image_url"), Mapping):
             parts.append(book.add(_image(part["image_url"].get("url"))))
         else:

@@ -26,7 +26,8 @@ class Layout:
     needs_size: bool = True
     instruction: str = "instruction"
     id: Literal["own", "own in file", "own or place", "place"] = "own or place"
-    """The column `id`, behind the file's name where it is a number; or the row's number."""
+    """The column `id`, or the row's number in its file; "own in file": a number follows the file's
+    name where two files have it."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Our name to theirs."""
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -39,9 +40,11 @@ class Layout:
         """One row under our names; raises DataError on a missing field."""
         row = row_of(value, where)
         own_id = self._id(row, where, stem)
+        is_number = self.id == "own in file" and not isinstance(row["id"], str)
         raw = RawRow(
             where=where,
             id=own_id,
+            id_in_file=f"{stem}/{own_id}" if is_number else None,
             image=field_of(row, self.image, where),
             image_size=self._size(row, where),
             instruction=field_of(row, self.instruction, where),
@@ -58,10 +61,7 @@ class Layout:
         number = where.rpartition(" ")[2]
         if self.id == "place" or (self.id == "own or place" and "id" not in row):
             return f"{stem}/{number}"
-        own = field_of(row, "id", where)
-        return (
-            f"{stem}/{own}" if self.id == "own in file" and not isinstance(own, str) else str(own)
-        )
+        return str(field_of(row, "id", where))
 
     def _size(self, row: Row, where: str) -> Any:
         if isinstance(self.size, tuple):

@@ -35,8 +35,9 @@ def read_rows_of(
     unused = options.unused()
     if unused:
         raise ConfigError(f"format {options.format!r} has no use for {', '.join(unused)}; remove")
+    taken: dict[str, str] = {}
     entries = (
-        (where, partial(_checked, options, raw, where, stem, read_row, convention))
+        (where, partial(_checked, options, raw, where, stem, read_row, convention, taken))
         for raw, where, stem, read_row, convention in _raw_rows(options)
     )
     return collect(entries, str(options.path), limit=limit, on_bad_row=on_bad_row, check=check)
@@ -49,9 +50,10 @@ def _checked(
     stem: str,
     read_row: RowReader,
     convention: Convention,
+    taken: dict[str, str],
 ) -> GroundingRow:
     return check_row(
-        read_row(raw, where, stem),
+        read_row(raw, where, stem).apart(taken, stem),
         convention,
         options.folder(),
         check_images=options.check_images,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from vlrl.data.fields import shown
+from vlrl.data.fields import check_length, shown
 from vlrl.data.paths import path_below
 from vlrl.errors import DataError
 from vlrl.media.images import checked_size
@@ -40,6 +41,14 @@ class RawRow:
     """x1, y1, x2, y2, ... in pixels, where the target is not a rectangle; `box` is then unused."""
     refusal: bool = False
     """The target is not on the image: there is no box, and saying so is the right answer."""
+    id_in_file: str | None = None
+    """Where the file only numbers its rows: the id for a row whose number another file has too."""
+
+    def apart(self, taken: dict[str, str], stem: str) -> RawRow:
+        """The row with an id that no other file has; `taken`: the files of the ids so far."""
+        if taken.setdefault(self.id, stem) == stem or self.id_in_file is None:
+            return self
+        return replace(self, id=self.id_in_file)
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ def check_row(
             f"{raw.where}: field 'instruction' must be a non-empty string, "
             f"not {shown(raw.instruction)}"
         )
+    check_length(raw.instruction, "instruction", raw.where)
     if not isinstance(raw.image, str) or not raw.image:
         raise DataError(f"{raw.where}: field 'image' must be a path, not {shown(raw.image)}")
     if raw.refusal or raw.polygon is not None:

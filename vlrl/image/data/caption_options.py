@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from vlrl.families.literal import literal
+
 MARK = "{caption}"
 
 
@@ -29,4 +31,4 @@ class CaptionTaskOptions(BaseModel):
 
     def prompt(self, caption: str) -> str:
         """The policy's prompt; plain replacement, since both texts may hold braces of their own."""
-        return self.prompt_template.replace(MARK, caption)
+        return self.prompt_template.replace(MARK, literal(caption))

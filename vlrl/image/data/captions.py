@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlrl.data.collect import Rows, collect
-from vlrl.data.fields import field_of, shown
+from vlrl.data.fields import check_length, field_of, shown
 from vlrl.data.json_file import read_json, read_json_rows, read_text
 from vlrl.data.paths import path_below
 from vlrl.errors import ConfigError, DataError, did_you_mean
@@ -170,7 +170,7 @@ def _check_row(
 def _text(value: object, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: field {name!r} must be a non-empty text, not {shown(value)}")
-    return value.strip()
+    return check_length(value.strip(), name, where)
 
 
 def _id(value: object, where: str, default: str) -> str:

@@ -13,6 +13,7 @@ from vlrl.algo.flow import Step, guarded_logp, kl_to_reference, log_density, log
 from vlrl.algo.nft import nft_loss, optimality
 from vlrl.config.schema import NftConfig
 from vlrl.errors import ConfigError
+from vlrl.families.literal import literal
 from vlrl.policy.batches import in_batches
 from vlrl.policy.flow.captions import CaptionStore
 from vlrl.policy.flow.loading import load_flow, load_transformer
@@ -82,9 +83,14 @@ class FlowPolicy(Policy[FlowTrajectory]):
             if encoder is not None:
                 encoder.to(device)
 
+        names = [name.replace("text_encoder", "tokenizer") for name in self.family.text_encoders]
+        tokenizers = [self.pipeline.components.get(name) for name in names]
+        special = [token for one in tokenizers if one for token in one.all_special_tokens]
+
         @torch.no_grad()
         def encode(batch: Sequence[str]) -> tuple[Tensor, Tensor]:
-            return self.family.encode(self.pipeline, batch, self.options.max_prompt_tokens)
+            texts = [literal(text, special) for text in batch]
+            return self.family.encode(self.pipeline, texts, self.options.max_prompt_tokens)
 
         self.captions.fill(texts, encode)
         for name in self.family.text_encoders:

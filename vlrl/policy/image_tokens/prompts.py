@@ -6,6 +6,7 @@ import torch
 
 from vlrl.errors import DataError
 from vlrl.families.interfaces import Processor
+from vlrl.families.literal import literal
 from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.types import Sample, TextPart
 
@@ -18,6 +19,11 @@ class ImagePromptEncoder:
 
     def encode(self, sample: Sample) -> EncodedPrompt:
         """Tensors of one prompt; DataError with the sample's id where it holds an image."""
+        special = [
+            token.content
+            for token in self.processor.tokenizer.added_tokens_decoder.values()
+            if token.special
+        ]
         messages = []
         for message in sample.prompt:
             content = []
@@ -27,7 +33,7 @@ class ImagePromptEncoder:
                         f"sample {sample.id!r}: the prompt holds an image; policy image_tokens "
                         "reads only text"
                     )
-                content.append({"type": "text", "text": part.text})
+                content.append({"type": "text", "text": literal(part.text, special)})
             messages.append({"role": message.role, "content": content})
         text = self.processor.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True

@@ -60,7 +60,11 @@ class VisionLanguagePolicy(TokenPolicy):
         )
         self.stop_tokens = _stop_tokens(loaded.model, tokenizer)
         self.encoder = PromptEncoder(
-            self.processor, module.core.model.get_rope_index, self.min_pixels, self.max_pixels
+            self.processor,
+            module.core.model.get_rope_index,
+            self.min_pixels,
+            self.max_pixels,
+            loaded.model.config.get_text_config().max_position_embeddings,
         )
         self.share_prompt = shares_prompt(options)
         super().__init__(module, setup, options.sample_batch_size)

@@ -33,11 +33,14 @@ class PromptEncoder:
         rope_index: RopeIndex,
         min_pixels: int,
         max_pixels: int,
+        context_tokens: int | None = None,
     ) -> None:
+        """context_tokens: longest prompt that the model can read; None = not checked."""
         self.processor = processor
         self.rope_index = rope_index
         self.min_pixels = min_pixels
         self.max_pixels = max_pixels
+        self.context_tokens = context_tokens
 
     def encode(self, sample: Sample) -> EncodedPrompt:
         """Tensors of one prompt; DataError with the sample's id where an image is unreadable."""
@@ -57,6 +60,12 @@ class PromptEncoder:
         inputs = self.processor(
             text=[text], images=images, do_resize=False, return_tensors="pt", **more
         )
+        num_tokens = inputs["input_ids"].shape[1]
+        if self.context_tokens is not None and num_tokens > self.context_tokens:
+            raise DataError(
+                f"sample {sample.id!r}: its prompt has {num_tokens} tokens and the model reads at "
+                f"most {self.context_tokens}; shorten its text, or lower max_pixels"
+            )
         positions, _ = self.rope_index(
             inputs["input_ids"],
             inputs["mm_token_type_ids"],

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from vlrl.config.section import Section
 from vlrl.data.collect import Rows, collect
-from vlrl.data.fields import Row, row_of, shown
+from vlrl.data.fields import Row, check_length, row_of, shown
 from vlrl.data.json_file import read_json_rows
 from vlrl.data.paths import path_below
 from vlrl.errors import ConfigError, DataError
@@ -232,7 +232,7 @@ def row_with_tube(
         height_px=int(frame.height),
         fps=fps,
         num_frames=num_frames,
-        sentence=sentence,
+        sentence=check_length(sentence, "sentence", where),
         tube=tube,
         spans_s=tube_seconds(tube, fps),
         first_frame=first_frame,
