@@ -78,7 +78,7 @@ def _p_of(row: Mapping[str, Any], where: str) -> float:
         or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
         or not all(abs(x) < math.inf for x in value)
     ):
-        raise DataError(f"{where}: field 'scores' is two finite numbers, not {value!r}")
+        raise DataError(f"{where}: field 'scores' is two numbers, both finite, not {value!r}")
     return 0.5 if value[0] == value[1] else float(value[0] > value[1])
 
 
