@@ -150,7 +150,7 @@ BAD = [
     ({"image_size": [960.5, 540]}, "'image_size' must be"),
     ({"instruction": "  "}, "'instruction' must be"),
     ({"instruction": 3}, "'instruction' must be"),
-    ({"image": None}, "'image' is"),
+    ({"image": None}, "'image' must be"),
 ]
 
 

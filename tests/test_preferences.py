@@ -305,7 +305,7 @@ def test_judgements_made_elsewhere(folder, tmp_path):
         ({"id": "q3"}, "exactly one of"),
         ({"id": "q3", "p": 1.2}, "in \\[0, 1\\]"),
         ({"id": "q3", "verdict": "maybe"}, "'verdict' must be one of"),
-        ({"id": "q3", "scores": [1]}, "two numbers"),
+        ({"id": "q3", "scores": [1]}, "two finite numbers"),
         ({"id": "q0", "p": 0.1}, "appears twice"),
         ({"p": 0.1}, "needs `id`"),
     ):

@@ -79,7 +79,10 @@ def describe(kind: str, name: str) -> str:
     if issubclass(target, BaseModel):  # the options of a policy, which need no torch
         return "\n".join([*lines, "options", *option_lines(target)])
     if issubclass(target, Task):
-        lines += [_line("provides", ""), *[f"  {name}: {text}" for name, text in sorted(target.provides.items())]]
+        lines += [
+            _line("provides", ""),
+            *[f"  {name}: {text}" for name, text in sorted(target.provides.items())],
+        ]
     elif issubclass(target, Reward):
         lines += _facts(target)
     return "\n".join([*lines, "options", *option_lines(target.Options)])
