@@ -419,4 +419,4 @@ def test_the_command_measures_a_model(
         assert "--against takes NAME=FOLDER" in capsys.readouterr().err
     drawn[0].write_bytes(b"no image")
     assert run("--against", f"own={tmp_path / 'drawn'}") == 2
-    assert f"{drawn[0]} cannot be opened" in capsys.readouterr().err
+    assert f"{drawn[0]} cannot be read" in capsys.readouterr().err

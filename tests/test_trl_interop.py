@@ -174,12 +174,12 @@ def test_trl_style_rewards_in_our_trees():
 
 
 def test_user_reward_by_path(tmp_path, monkeypatch):
-    (tmp_path / "my_rewards.py").write_text(
+    (tmp_path / "own_rewards.py").write_text(
         "def short(completions, **kwargs):\n"
         "    return [float(len(chat[0]['content']) < 3) for chat in completions]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    reward = build_reward({"sum": [{"use": "my_rewards:short", "weight": 2.0}]})
+    reward = build_reward({"sum": [{"use": "own_rewards:short", "weight": 2.0}]})
     scores = reward(rollouts(["yes", "no"]))
     assert [score.value for score in scores] == [0.0, 2.0]
     assert scores[1].parts == {"short": 1.0}

@@ -249,7 +249,7 @@ def test_options_are_checked(clips: Path) -> None:
         ({"boxes": [[5, 8, 500, 32]]}, r"row 1.*exceeds its image"),
         ({"boxes": [[5, 8, math.pi]]}, r"row 1.*four numbers"),
         ({"boxes": "all"}, r"row 1.*four numbers"),
-        ({"first_frame": 30}, r"row 1.*frames 30 to 45, the clip 40"),
+        ({"first_frame": 30}, r"row 1.*frames 30 to 45, but the clip has 40"),
         ({"fps": 0}, r"row 1.*'fps'"),
         ({"num_frames": 4.5}, r"row 1.*'num_frames' must be a whole number"),
         ({"sentence": " "}, r"row 1.*'sentence'"),
