@@ -11,8 +11,8 @@ from vlrl.errors import ConfigError, DataError
 from vlrl.eval.gui.benchmarks import BENCHMARKS, benchmark_named
 from vlrl.eval.gui.command import OWN_SCREENS
 from vlrl.eval.gui.items import Item, Source, load_items
-from vlrl.eval.gui.layouts import platform_of
 from vlrl.eval.gui.precomputed import PrecomputedOptions, read_precomputed
+from vlrl.eval.gui.tables import platform_of
 from vlrl.families.profiles import profile_named
 from vlrl.geometry.boxes import Box
 from vlrl.gui.data.options import SourceOptions

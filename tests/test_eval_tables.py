@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vlrl.eval.gui.items import Item
-from vlrl.eval.gui.layouts import LAYOUTS, Table, in_category
 from vlrl.eval.gui.rates import Rate, Scored, macro, micro
+from vlrl.eval.gui.tables import TABLES, Table, in_category
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.gui.verdict import Outcome, Refusal, Verdict
 
@@ -41,11 +41,11 @@ def cell(table: Table, column: str, row: int = 0) -> float:
 
 def test_gui_g2_on_screenspot_and_v2() -> None:
     # The cell counts behind the published percentages.
-    (v1,) = LAYOUTS["screenspot"].tables(screenspot([264, 208, 186, 124, 209, 179], CELLS_V1))
+    (v1,) = TABLES["screenspot"].tables(screenspot([264, 208, 186, 124, 209, 179], CELLS_V1))
     assert cell(v1, "Avg (micro)") == 92.0
     assert cell(v1, "Mobile Text") == 96.7
     assert v1.rows[0][1][-1].cells == ((1170, 1272),)
-    (v2,) = LAYOUTS["screenspot"].tables(screenspot([285, 194, 185, 125, 220, 178], CELLS_V2))
+    (v2,) = TABLES["screenspot"].tables(screenspot([285, 194, 185, 125, 220, 178], CELLS_V2))
     assert cell(v2, "Avg (micro)") == 93.3
     assert v2.rows[0][1][-1].cells == ((1187, 1272),)
 
@@ -53,7 +53,7 @@ def test_gui_g2_on_screenspot_and_v2() -> None:
 def test_gui_g1_fits_the_cells_of_v2_and_not_of_v1() -> None:
     published = (98.6, 85.8, 96.4, 80.7, 91.4, 82.3)
     hits = [286, 181, 187, 113, 214, 167]
-    (v2,) = LAYOUTS["screenspot"].tables(screenspot(hits, CELLS_V2))
+    (v2,) = TABLES["screenspot"].tables(screenspot(hits, CELLS_V2))
     # One published cell is truncated rather than rounded: 214 / 234 = 91.45 %.
     metrics = [cell(v2, column) for column in v2.columns[:6]]
     assert metrics == pytest.approx(published, abs=0.11)
@@ -78,7 +78,7 @@ def test_gui_g1_fits_the_cells_of_v2_and_not_of_v1() -> None:
 )
 def test_papers_print_macro_or_micro(cells: tuple, average: float, column: str) -> None:
     hits = [round(figure * size / 100) for figure, size in zip(cells, CELLS_V1, strict=True)]
-    (table,) = LAYOUTS["screenspot"].tables(screenspot(hits, CELLS_V1))
+    (table,) = TABLES["screenspot"].tables(screenspot(hits, CELLS_V1))
     # ShowUI prints a desktop icon rate (61.1) that no count out of 140 gives.
     assert [cell(table, name) for name in table.columns[:6]] == pytest.approx(cells, abs=0.4)
     assert cell(table, column) == pytest.approx(average, abs=0.11)
@@ -93,7 +93,7 @@ def test_screenspot_pro_groups_and_applications() -> None:
         scored(2, True, group="CAD", element_type="text", app="vivado"),
         scored(3, False, group="OS", element_type="icon", app="macos_common"),
     ]
-    groups, apps = LAYOUTS["screenspot_pro"].tables(rows)
+    groups, apps = TABLES["screenspot_pro"].tables(rows)
     assert (cell(groups, "CAD Text"), cell(groups, "Avg (micro)")) == (100.0, 50.0)
     assert groups.rows[0][1][groups.columns.index("Dev Text")].value is None
     assert groups.rows[0][1][-1].value is None, "a macro mean over empty groups is no number"
@@ -108,7 +108,7 @@ def test_osworld_g_is_multi_label_and_names_both_denominators() -> None:
         scored(3, True, target=Refusal(), element_type="Icon"),
         scored(4, False, target=Refusal(), element_type="/"),
     ]
-    (table,) = LAYOUTS["osworld_g"].tables(rows)
+    (table,) = TABLES["osworld_g"].tables(rows)
     assert [name for name, _ in table.rows] == [
         "with refusals (n = 5)",
         "without refusals (n = 3)",
@@ -124,7 +124,7 @@ def test_osworld_g_is_multi_label_and_names_both_denominators() -> None:
 def test_mmbench_headline_is_the_mean_of_its_levels_and_not_micro() -> None:
     rows = [scored(n, n < 3, group="basic", platform="os_web") for n in range(4)]
     rows += [scored(9, False, group="advanced", platform="os_web")]
-    name, headline = LAYOUTS["mmbench_gui_l2"].headline(rows)
+    name, headline = TABLES["mmbench_gui_l2"].headline(rows)
     assert headline.value == pytest.approx((0.75 + 0) / 2)
     assert "mean of basic and advanced" in name
     assert micro(rows).value == pytest.approx(3 / 5)
@@ -142,7 +142,7 @@ def test_ui_vision_final_average_is_the_mean_of_three() -> None:
             scored(n, n < hits, name=f"element_grounding_{split}_{n}", category="Button")
             for n in range(size)
         ]
-    table, kinds = LAYOUTS["ui_vision"].tables(rows)
+    table, kinds = TABLES["ui_vision"].tables(rows)
     assert [cell(table, name) for name in ("Basic", "Functional", "Spatial")] == [31.4, 30.5, 14.7]
     assert cell(table, "Final Avg (macro)") == 25.5
     assert cell(kinds, "All") == cell(table, "Avg (micro)")

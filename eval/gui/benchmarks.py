@@ -21,7 +21,7 @@ class Benchmark:
     images: tuple[str, ...]
     """Folders that image paths may be relative to; the first that exists is taken."""
     table: str
-    """Layout of the published table, a name of `vlrl.eval.gui.layouts.LAYOUTS`."""
+    """Layout of the published table, a name of `vlrl.eval.gui.tables.TABLES`."""
     num_items: int | None = None
     """How many items the published set has; a run on fewer says so."""
     reorder_corners: bool = False

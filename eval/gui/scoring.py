@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from vlrl.eval.gui.items import Item
-from vlrl.eval.gui.layouts import LAYOUTS, Table, is_refusal
 from vlrl.eval.gui.passes import failure
 from vlrl.eval.gui.rates import Rate, Scored
 from vlrl.eval.gui.strategies import Final, Pass, Reading, Strategy
+from vlrl.eval.gui.tables import TABLES, Table, is_refusal
 from vlrl.geometry.boxes import Box, Point, overlap
 from vlrl.gui.verdict import Outcome, Polygon, Refusal, Target, Verdict, judge
 
@@ -74,7 +74,7 @@ def summarise(
     num_published: int | None,
 ) -> dict[str, Any]:
     """The contents of summary.json: headline, counts, tables, cost."""
-    plan = LAYOUTS[layout]
+    plan = TABLES[layout]
     name, headline = plan.headline(scored)
     outcomes = Counter(one.verdict.outcome.value for one in scored)
     summary: dict[str, Any] = {

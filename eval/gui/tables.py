@@ -25,7 +25,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """Tables of a benchmark and its headline metric."""
 
     tables: Callable[[Sequence[Scored]], list[Table]]
@@ -253,13 +253,13 @@ def screens(scored: Sequence[Scored]) -> list[Table]:
     return [whole, *(by_field(scored, name, title) for name, title in cuts if values(scored, name))]
 
 
-LAYOUTS: dict[str, Layout] = {
-    "screenspot": Layout(screenspot, micro_headline),
-    "screenspot_pro": Layout(screenspot_pro, micro_headline),
-    "osworld_g": Layout(osworld_g, micro_headline),
-    "mmbench_gui_l2": Layout(mmbench_gui_l2, mmbench_headline),
-    "ui_vision": Layout(ui_vision, ui_vision_headline),
-    "screens": Layout(screens, micro_headline),
-    "plain": Layout(screens, micro_headline),
-    "layout": Layout(screens, micro_headline),
+TABLES: dict[str, TableLayout] = {
+    "screenspot": TableLayout(screenspot, micro_headline),
+    "screenspot_pro": TableLayout(screenspot_pro, micro_headline),
+    "osworld_g": TableLayout(osworld_g, micro_headline),
+    "mmbench_gui_l2": TableLayout(mmbench_gui_l2, mmbench_headline),
+    "ui_vision": TableLayout(ui_vision, ui_vision_headline),
+    "screens": TableLayout(screens, micro_headline),
+    "plain": TableLayout(screens, micro_headline),
+    "layout": TableLayout(screens, micro_headline),
 }
