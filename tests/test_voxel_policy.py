@@ -117,8 +117,17 @@ def test_ratio_is_one_on_the_first_update(folder: Path) -> None:
     assert torch.equal((one - two.detach()).exp(), torch.ones_like(one))
 
 
-@pytest.mark.parametrize("options", [{}, {"constrained": False}, {"lora": LORA}])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("options", "checkpointing"),
+    [
+        ({}, False),
+        ({}, True),
+        ({"constrained": False}, False),
+        ({"lora": LORA}, False),
+        pytest.param({"constrained": False}, True, marks=pytest.mark.slow),
+        pytest.param({"lora": LORA}, True, marks=pytest.mark.slow),
+    ],
+)
 def test_sharing_the_prompt_changes_nothing(
     folder: Path, options: dict, checkpointing: bool
 ) -> None:

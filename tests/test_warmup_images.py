@@ -60,6 +60,7 @@ def test_held_out_prompts_are_not_learnt_from() -> None:
     assert (mixed.weights == 0.2).sum() == (mixed.weights == 0.8).sum() == 1200
 
 
+@pytest.mark.slow
 def test_autoencoder_and_flow_learn(pipeline) -> None:
     torch.manual_seed(0)
     images = base_images(ASSETS, 64).images[:16]

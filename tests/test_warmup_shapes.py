@@ -60,6 +60,7 @@ def test_codes_follow_their_latents_and_none_stays_dead() -> None:
     assert error < latents.var(0).mean()
 
 
+@pytest.mark.slow
 def test_a_codec_learns_a_shape() -> None:
     torch.manual_seed(0)
     codec = VoxelCodec(SHAPE)

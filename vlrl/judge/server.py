@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vlrl.data.json_file import clean_text
-from vlrl.errors import DataError
+from vlrl.errors import DataError, RewardError
 from vlrl.families.literal import literal
 from vlrl.families.resize import why_unfit
 from vlrl.http.access import RequestError
@@ -87,7 +87,7 @@ class JudgeApp:
             raise RequestError("not valid JSON: it is nested too deeply") from None
         try:
             return JSONResponse(await run_in_threadpool(self.answer, asked))
-        except ValueError as error:
+        except (RewardError, ValueError) as error:
             raise RequestError(f"the request cannot be answered: {error}") from error
 
     def answer(self, asked: object) -> dict[str, Any]:
