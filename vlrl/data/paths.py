@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vlrl.data.fields import shown
 from vlrl.errors import DataError
 
 
@@ -17,7 +18,7 @@ def path_below(root: Path, name: str, where: str, *, within: bool) -> Path:
         raise DataError(f"{where}: a path has no NUL character; correct the row")
     if within and not path.resolve().is_relative_to(root.resolve()):
         raise DataError(
-            f"{where}: {name[:80]!r} leads out of {root}; correct the row, or allow it with "
+            f"{where}: {shown(name)} leads out of {root}; correct the row, or allow it with "
             "`within_root: false`"
         )
     return path

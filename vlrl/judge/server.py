@@ -24,6 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from vlrl.data.fields import shown
 from vlrl.data.json_file import clean_text
 from vlrl.errors import DataError, RewardError
 from vlrl.families.literal import literal
@@ -96,7 +97,7 @@ class JudgeApp:
             raise RequestError("the body must be a JSON object")
         if asked.get("model") not in (None, self.name):
             raise RequestError(
-                f"this server has the model {self.name!r}, not {_brief(asked['model'])}"
+                f"this server has the model {self.name!r}, not {shown(asked['model'])}"
             )
         if asked.get("stream") or asked.get("n", 1) != 1:
             raise RequestError("one completion per request, without `stream`")
@@ -229,15 +230,9 @@ def _integer(asked: Mapping[str, Any], name: str, default: int, low: int, high: 
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise RequestError(
-            f"{name!r} must be a whole number from {low} to {high}, not {_brief(value)}"
+            f"{name!r} must be a whole number from {low} to {high}, not {shown(value)}"
         )
     return value
-
-
-def _brief(value: object) -> str:
-    """A client's value in a message: its beginning."""
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _described(error: RequestError) -> dict[str, Any]:

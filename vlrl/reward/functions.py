@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -82,12 +82,6 @@ class RewardSpec:
             fields[parameter.name] = (annotation, ... if required else parameter.default)
         config = ConfigDict(extra="forbid", strict=False)
         return create_model(f"{self.function.__name__}_options", __config__=config, **fields)
-
-
-class MarkedFunction(Protocol):
-    """A function with the spec that a decorator has put on it."""
-
-    vlrl_reward: RewardSpec
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])

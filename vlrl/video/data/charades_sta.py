@@ -10,6 +10,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from vlrl.data.fields import shown
 from vlrl.data.json_file import read_text
 from vlrl.errors import ConfigError, DataError
 from vlrl.video.data.video_files import probed
@@ -34,7 +35,7 @@ def read_row(source: VideoSource, line: str, number: int, where: str) -> VideoRo
     """One checked line; raises DataError."""
     match = LINE.fullmatch(line)
     if match is None or not match[4].strip():
-        raise DataError(f"{where}: a line must be `VIDEO start end##sentence`, not {line[:80]!r}")
+        raise DataError(f"{where}: a line must be `VIDEO start end##sentence`, not {shown(line)}")
     start, end = float(match[2]), float(match[3])
     if end <= start:
         raise DataError(f"{where}: the span {start:g} to {end:g} s has no length")
