@@ -1,0 +1,1 @@
+"""Runs released code on seeded inputs, for the tables of `tests/released/`."""
