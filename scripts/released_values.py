@@ -65,9 +65,7 @@ def main() -> None:
             path = entry.write(git_dir(args.folder, entry.repository), TABLES)
         except (FileNotFoundError, LookupError) as error:
             sys.exit(f"{name}: {error}")
-        print(
-            f"{path.relative_to(TABLES.parent.parent.parent)}: from {entry.repository}, {entry.file}"
-        )
+        print(f"{path.name}: from {entry.repository}, {entry.file}")
 
 
 if __name__ == "__main__":
