@@ -124,6 +124,10 @@ class GuiGrounding(Task):
         """All samples of a split, in file order; raises ConfigError, DataError."""
         return self._splits.samples(split)
 
+    def skips_unreadable(self, split: str) -> bool:
+        """Whether `on_bad_row: skip` asks for it."""
+        return self.options.on_bad_row == "skip"
+
     def _read(self, source: SourceOptions) -> Rows[GroundingRow]:
         options = self.options
         return read_rows_of(
@@ -279,7 +283,13 @@ class GuiGrounding(Task):
         of_size = {sample.target.box.frame.extent: sample for sample in self.samples(split)}
         by_area = sorted(of_size.items(), key=lambda item: item[0][0] * item[0][1])
         for _, sample in dict((*evenly(by_area, NUM_CHECKED), by_area[-1])).items():
-            mine, theirs = self.resized(sample).extent, tuple(size_seen(sample))
+            try:
+                theirs = tuple(size_seen(sample))
+            except DataError:
+                if not self.skips_unreadable(split):
+                    raise
+                continue  # left out when it is drawn
+            mine = self.resized(sample).extent
             if mine != theirs:
                 raise ConfigError(
                     f"sample {sample.id!r}: the policy resizes its image to {theirs}, the task's "

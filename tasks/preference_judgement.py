@@ -95,6 +95,10 @@ class PreferenceJudgement(Task):
             found += [self.sample(pair, swap=swap) for swap in orders]
         return found
 
+    def skips_unreadable(self, split: str) -> bool:
+        """Whether `on_bad_row: skip` of all its sources asks for it."""
+        return all(source.on_bad_row == "skip" for source in self._splits.sources_of(split))
+
     def _read(self, source: PreferenceSource) -> Rows[Preference]:
         return read_preferences(source)
 

@@ -134,6 +134,10 @@ class VideoGrounding(Task):
         """All samples of a split, in file order; raises ConfigError, DataError."""
         return self._splits.samples(split)
 
+    def skips_unreadable(self, split: str) -> bool:
+        """Whether `on_bad_row: skip` asks for it."""
+        return self.options.on_bad_row == "skip"
+
     def _read(self, source: VideoSource) -> Rows[VideoRow]:
         options = self.options
         return read_videos(

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import random
+import shutil
 import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -209,6 +210,25 @@ def pytest_collection_finish() -> None:
     """Objects made by imports stay: garbage collection skips them."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def hidden_damage(screens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The screens, of which s3 has a large file that is damaged in its middle."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("hidden_damage")
+    shutil.copytree(screens.parent, folder, dirs_exist_ok=True)
+    rows = [json.loads(line) for line in (folder / screens.name).read_text().splitlines()]
+    noise = np.random.default_rng(0).integers(0, 256, (320, 320, 3), dtype=np.uint8)
+    path = folder / "images/3.png"
+    Image.fromarray(noise).save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    rows[3]["image_size"] = [320, 320]
+    (folder / screens.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / screens.name
 
 
 @pytest.fixture(scope="session")

@@ -33,11 +33,16 @@ MATRICES = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1
 GREY, GREEN = (128, 128, 128), (20, 200, 20)
 
 
-def turned(path: Path, degrees: int, num_frames: int = 16) -> Path:
-    """An MP4 of 120 x 80 with a rotation flag, as phones write them."""
+def turned(
+    path: Path,
+    degrees: int,
+    num_frames: int = 16,
+    matrix: tuple[int, int, int, int] | None = None,
+) -> Path:
+    """An MP4 of 120 x 80 with a rotation flag, as phones write them; or with any matrix."""
     frames = np.stack([corners(120, 80)] * num_frames)
     data = timed(path, frames, [k / 8 for k in range(num_frames)]).read_bytes()
-    a, b, c, d = MATRICES[degrees]
+    a, b, c, d = matrix or MATRICES[degrees]
     sixteen = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
     start = data.index(b"tkhd") + 44
     matrix = b"".join(value.to_bytes(4, "big", signed=True) for value in sixteen)
@@ -111,6 +116,22 @@ def test_frames_stand_as_a_player_shows_them(tmp_path: Path, degrees: int) -> No
     assert (info.num_frames, info.fps, info.is_variable) == (16, 8.0, False)
 
 
+@pytest.mark.parametrize("degrees", MATRICES)
+@pytest.mark.parametrize("across", [True, False])
+def test_mirrored_frames_are_shown_mirrored(tmp_path: Path, degrees: int, across: bool) -> None:
+    """A point of the file goes where its matrix sends it: (x, y) to (ax + cy, bx + dy)."""
+    a, b, c, d = MATRICES[degrees]
+    matrix = (-a, b, -c, d) if across else (a, -b, c, -d)
+    lying = read_frames(turned(tmp_path / "flat.mp4", 0), [3])[0]
+    (shown,) = read_frames(turned(tmp_path / "mirrored.mp4", degrees, matrix=matrix), [3])
+    height, width = lying.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    at_x, at_y = matrix[0] * x + matrix[2] * y, matrix[1] * x + matrix[3] * y
+    expected = np.empty_like(shown)
+    expected[at_y - at_y.min(), at_x - at_x.min()] = lying
+    assert np.array_equal(shown, expected)
+
+
 @pytest.mark.parametrize("degrees", [90, 270])
 def test_a_row_gives_the_upright_size(tmp_path: Path, degrees: int) -> None:
     turned(tmp_path / "a.mp4", degrees)
@@ -159,6 +180,19 @@ def test_numbered_frames_of_a_variable_rate_are_refused(tmp_path: Path, form: st
         rows = [clip(**size, video="a.mp4", num_frames=68, fps=6.8)]
     with pytest.raises(DataError, match=r"a\.mp4 are not evenly spaced in time.*re-encode"):
         rows_of(tmp_path, rows, form)
+
+
+def test_the_start_of_a_large_file_without_an_index_says_whether_its_rate_is_constant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlrl.media.container.SCANNED_BYTES", 4096)
+    times = [0.5 * k + (0.3 if k % 2 else 0.0) for k in range(24)]
+    frames = np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), dtype=np.uint8)
+    path = timed(tmp_path / "a.mkv", frames, times)
+    assert path.stat().st_size > 8192
+    assert video_info(path).is_variable
+    even = timed(tmp_path / "b.mkv", frames, [0.5 * k for k in range(24)])
+    assert not video_info(even).is_variable
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4"])

@@ -29,6 +29,7 @@ from vlrl.distributed.ema import held
 from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, ConfigError, DataError, NonFiniteError, RewardError
 from vlrl.log.metrics import Meter
+from vlrl.train.credit import stage_advantages
 from vlrl.train.sampler import PromptSampler
 from vlrl.train.update import update
 
@@ -154,7 +155,7 @@ def test_one_deviation_of_the_whole_batch(config: Any, kind: str) -> None:
         "batch_std": np.std(centred, ddof=1),
         "global_std": np.std(np.concatenate(rows)),
     }[kind]
-    got = trainer._advantage(rewards[:, None], group)[:, 0]
+    got = stage_advantages(rewards[:, None], group, trainer.config.algo, trainer.world)[:, 0]
     assert got[3] == 0.0
     assert got[~rewards.isnan()].tolist() == pytest.approx((centred / std).tolist(), rel=1e-5)
 

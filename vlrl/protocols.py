@@ -84,6 +84,10 @@ class Task(ABC):
         """The groups that a sample is reported in, e.g. {"kind": "icon", "app": "inbox"}."""
         return {}
 
+    def skips_unreadable(self, split: str) -> bool:
+        """Whether a sample that turns out to be unreadable in mid-run is left out."""
+        return False
+
     def difficulty(self, sample: Sample) -> float:
         """Size of the target relative to the whole, in (0, 1]; nan where there is none."""
         return math.nan
@@ -334,6 +338,9 @@ class Policy(ABC, Generic[T]):
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Called once, before the first sampling, with every sample that the run may ask for."""
+
+    def check_sample(self, sample: Sample) -> None:
+        """Raise DataError where a sample cannot be made into a prompt: damaged, or too long."""
 
     @abstractmethod
     def size_seen(self, sample: Sample) -> tuple[int, int]:

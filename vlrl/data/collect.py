@@ -122,10 +122,14 @@ class Splits(Generic[Source, Row]):
             self._samples[split] = tuple(self._sample(row) for row in rows.good)
         return self._samples[split]
 
+    def sources_of(self, split: str) -> list[Source]:
+        """The sources of a split, in order."""
+        found = self.sources[split]
+        return found if isinstance(found, list) else [found]
+
     def _rows(self, split: str) -> Rows[Row]:
         """The rows of all sources of a split; DataError where two of them share an id."""
-        found = self.sources[split]
-        parts = [self._read(source) for source in (found if isinstance(found, list) else [found])]
+        parts = [self._read(source) for source in self.sources_of(split)]
         if not parts:
             raise ConfigError(f"task.data.{split} is an empty list")
         seen: dict[str, int] = {}

@@ -38,11 +38,11 @@ MAX_TEXT_CHARS = 20_000
 """Of an instruction, a caption or a sentence; a longer one is a file in the wrong place."""
 
 
-def check_length(text: str, name: str, where: str) -> str:
+def check_length(text: str, name: str, where: str, limit: int = MAX_TEXT_CHARS) -> str:
     """The text itself; raises DataError where it is too long for any prompt."""
-    if len(text) > MAX_TEXT_CHARS:
+    if len(text) > limit:
         raise DataError(
-            f"{where}: field {name!r} has {len(text)} characters, at most {MAX_TEXT_CHARS} are "
+            f"{where}: field {name!r} has {len(text)} characters, at most {limit} are "
             f"read: {text[:60]!r}..."
         )
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,12 @@ from vlrl.errors import DataError
 from vlrl.media.images import SMALL_BYTES
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-MAX_SCANNED_BYTES = 64 << 20
-"""Files without an index of frames (mkv, webm, avi) are scanned for their times up to this size."""
+SCANNED_BYTES = 64 << 20
+"""Of files without an index of frames (mkv, webm, avi), so much is scanned for uneven times."""
 UNEVEN_S = 0.1
 """Frames this far, and more than a frame, from their place on an even grid: a variable rate."""
 MAX_VARIABLE_FPS = 60.0
@@ -37,6 +39,8 @@ class Container:
     fps: float | None
     quarter_turns: int
     """How often frames are turned by 90 degrees, counter-clockwise, to stand upright."""
+    is_mirrored: bool = False
+    """Whether left and right are exchanged before that."""
     times_s: tuple[float, ...] | None = None
     """When each frame is shown, of a variable rate; else None."""
 
@@ -78,9 +82,12 @@ def opened(path: Path) -> Iterator[InputContainer]:
         ) from error
 
 
-def upright(frame: np.ndarray, quarter_turns: int) -> np.ndarray:
+def upright(frame: np.ndarray, facts: Container) -> np.ndarray:
     """A frame as a player shows it; the same array where nothing is to turn."""
-    return frame if not quarter_turns else np.ascontiguousarray(np.rot90(frame, quarter_turns))
+    if not facts.quarter_turns and not facts.is_mirrored:
+        return frame
+    seen = frame[:, ::-1] if facts.is_mirrored else frame
+    return np.ascontiguousarray(np.rot90(seen, facts.quarter_turns))
 
 
 @lru_cache(maxsize=65_536)
@@ -88,9 +95,10 @@ def _facts(path: Path, num_bytes: int, changed_ns: int) -> Container:
     with opened(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        decoded, rotation = 0, 0
+        decoded, turns, mirrored = 0, 0, False
         for frame in container.decode(stream):
-            rotation = frame.rotation if not decoded else rotation
+            if not decoded:
+                turns, mirrored = _turned(frame, path)
             decoded += 1
             if num_bytes > SMALL_BYTES and stream.frames:
                 break
@@ -102,30 +110,59 @@ def _facts(path: Path, num_bytes: int, changed_ns: int) -> Container:
         unit = float(stream.time_base or 0)
         even = _is_even([entry.timestamp * unit for entry in stream.index_entries])
         complete = len(stream.index_entries) >= stream.frames > 0
-    if rotation % 90:
-        raise DataError(f"{path}: is turned by {rotation} degrees; only quarter turns are read")
-    turns = rotation // 90 % 4
     if turns % 2:
         width, height = height, width
-    if (complete and even) or (not complete and num_bytes > MAX_SCANNED_BYTES):
-        return Container(num_frames, width, height, rate, turns)
+    constant = Container(num_frames, width, height, rate, turns, mirrored)
+    if (complete and even) or (not complete and _is_even(_times(path, SCANNED_BYTES)[0])):
+        return constant
     shown, length_s = _times(path)
     if _is_even(shown):
-        return Container(num_frames, width, height, rate, turns)
+        return constant
     gaps = np.diff(shown)
     fps = min(MAX_VARIABLE_FPS, round(1 / float(np.percentile(gaps[gaps > 0], 10)), 3))
-    return Container(max(1, round(length_s * fps)), width, height, fps, turns, tuple(shown))
+    num_frames = max(1, round(length_s * fps))
+    return Container(num_frames, width, height, fps, turns, mirrored, tuple(shown))
 
 
-def _times(path: Path) -> tuple[list[float], float]:
-    """When each frame is shown, from 0, and how long all of them take, in seconds."""
+def _turned(frame: VideoFrame, path: Path) -> tuple[int, bool]:
+    """Quarter turns, counter-clockwise, and whether the frame is mirrored before them."""
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is None:
+        return 0, False
+    a, b, _, c, d = struct.unpack("=5i", bytes(found)[:20])
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    turns = {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}.get(_signs(a, b))
+    if turns is None:
+        raise DataError(
+            f"{path}: is turned by {frame.rotation} degrees; only quarter turns are read"
+        )
+    return turns, mirrored
+
+
+def _signs(a: int, b: int) -> tuple[int, int]:
+    """Signs of a direction, 0 for a part that is only rounding beside the other one."""
+    small = 0.01 * max(abs(a), abs(b))
+    first, second = (0 if abs(part) <= small else 1 if part > 0 else -1 for part in (a, b))
+    return first, second
+
+
+def _times(path: Path, num_bytes: int | None = None) -> tuple[list[float], float]:
+    """When each frame is shown, from 0, and how long all of them take, in seconds.
+
+    num_bytes: of so much of the file; None = all of it.
+    """
+    packets: list[tuple[float, float]] = []
     with opened(path) as container:
         stream: VideoStream = container.streams.video[0]
-        packets = sorted(
-            (float(p.pts * p.time_base), float((p.duration or 0) * p.time_base))
-            for p in container.demux(stream)
-            if p.pts is not None and p.time_base is not None
-        )
+        for packet in container.demux(stream):
+            if packet.pts is not None and packet.time_base is not None:
+                unit = packet.time_base
+                packets.append((float(packet.pts * unit), float((packet.duration or 0) * unit)))
+            if num_bytes is not None and packet.pos is not None and packet.pos > num_bytes:
+                break
+    packets.sort()
     if not packets:
         return [], 0.0
     start, last = packets[0][0], packets[-1]

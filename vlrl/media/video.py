@@ -104,7 +104,7 @@ def _decode(path: Path, frames: Sequence[int], facts: Container) -> np.ndarray:
             _inside(index, count, str(path))
             assert newest is not None
             found[index] = newest.to_ndarray(format="rgb24")
-    return np.stack([upright(found[index], facts.quarter_turns) for index in frames])
+    return np.stack([upright(found[index], facts) for index in frames])
 
 
 def read_part(part: VideoPart) -> np.ndarray:

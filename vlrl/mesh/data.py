@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlrl.data.collect import Rows, collect
-from vlrl.data.fields import shown
+from vlrl.data.fields import check_length, shown
 from vlrl.data.json_file import read_json, read_json_rows, read_text
 from vlrl.errors import ConfigError, DataError
 
@@ -124,7 +124,7 @@ def _caption(row: Mapping[str, Any], where: str, index: int) -> str:
             raise DataError(f"{where}: has {len(value)} captions, none at {index}") from error
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: field 'caption' must be a non-empty text, not {shown(value)}")
-    return value.strip()
+    return check_length(value.strip(), "caption", where)
 
 
 def _reference(row: Mapping[str, Any], where: str, name: str, source: ShapeSource) -> str | None:

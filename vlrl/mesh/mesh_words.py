@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 START, END = "<mesh-start>", "<mesh-end>"
+MARK = "<mesh"
+"""How every word of a mesh begins."""
 _TOKEN = re.compile(r"<mesh(-start|-end|[0-9]+)>")
 
 

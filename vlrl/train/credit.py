@@ -1,11 +1,48 @@
-"""Whose tokens get which reward, where the task finds the stages in what was written."""
+"""Which action gets which advantage: those of its stage, over all ranks where that is asked for."""
 
 from __future__ import annotations
 
 from functools import partial
 
+import torch
+from torch import Tensor
+
+from vlrl.algo.advantages import advantages, group_statistics
+from vlrl.config.schema import AlgoConfig
+from vlrl.distributed.comm import World, all_sum
 from vlrl.errors import ConfigError
 from vlrl.protocols import Policy, T, Task
+
+
+def stage_advantages(rewards: Tensor, group: Tensor, algo: AlgoConfig, world: World) -> Tensor:
+    """Advantages of every stage by itself, [B, S] -> [B, S]; all ranks call this."""
+    columns = []
+    for column in rewards.unbind(1):
+        std = _batch_std(column, group, algo.advantage, world)
+        columns.append(
+            advantages(column, group, algo.advantage, eps=algo.advantage_eps, batch_std=std)
+        )
+    advantage = torch.stack(columns, 1)
+    if algo.advantage_clip:
+        advantage = advantage.clamp(-algo.advantage_clip, algo.advantage_clip)
+    return advantage
+
+
+def _batch_std(rewards: Tensor, group: Tensor, kind: str, world: World) -> float | None:
+    """The one number over all ranks that `batch_std` and `global_std` divide by."""
+    if kind not in ("batch_std", "global_std"):
+        return None
+    applies = ~rewards.isnan()
+    values = rewards.double()[applies]
+    if kind == "batch_std":  # unbiased, of the group-centred rewards
+        values = values - group_statistics(rewards, group)[0][applies]
+        fewer = 1.0
+    else:  # of the rewards themselves, as numpy's std
+        total, count = all_sum([float(values.sum()), float(len(values))], world)
+        values = values - total / max(count, 1.0)
+        fewer = 0.0
+    total, count = all_sum([float(values.square().sum()), float(len(values))], world)
+    return (total / max(count - fewer, 1.0)) ** 0.5
 
 
 def in_stages(policy: Policy[T], task: Task, trajectory: T, num_stages: int) -> T:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vlrl.distributed.comm import World, all_gather
+from vlrl.errors import DataError
 from vlrl.protocols import Policy, Reward, Task
 from vlrl.train.summary import rows_of
+from vlrl.train.unreadable import Unreadable
 from vlrl.types import Rollout, Sample
 
 
@@ -20,11 +22,14 @@ def evaluate(
     batch_size: int,
     metrics: Mapping[str, Reward],
     progress: Callable[[int], None] = lambda done: None,
+    unreadable: Unreadable | None = None,
 ) -> tuple[list[dict[str, Any]], list[Rollout]]:
     """One greedy answer per sample -> one row each, in the order of the samples, on every rank.
 
     metrics: rewards that are only measured, by name. The second value is this rank's own
     rollouts, for images.
+
+    unreadable: leaves samples out that cannot be read; None = they raise DataError.
     """
     # Alike on every rank: under ZeRO-3 each batch gathers the weights from all ranks.
     num_batches = math.ceil(math.ceil(len(samples) / world.size) / batch_size)
@@ -35,11 +40,44 @@ def evaluate(
         places = mine[number * batch_size : (number + 1) * batch_size]
         # A rank that has run out answers its last sample again and throws the answer away.
         batch = [samples[i] for i in places] or [samples[mine[-1] if mine else 0]]
-        rollouts, _ = policy.sample(batch, 1, seed=0, greedy=True)
+        rollouts = _answers(policy, batch, samples, world, unreadable)
         for rollout in rollouts:
             rollout.parsed = task.parse(rollout.sample, rollout.output)
-        rows += zip(places, rows_of(task, rollouts, metrics), strict=False)
-        kept += rollouts[: len(places)]
+        answered = rows_of(task, rollouts, metrics)
+        own = {samples[i].id: i for i in places}
+        for rollout, row in zip(rollouts, answered, strict=True):
+            if rollout.sample.id in own:
+                rows.append((own[rollout.sample.id], row))
+                kept.append(rollout)
         progress(len(places))
     merged = [pair for part in all_gather(rows, world) for pair in part]
     return [row for _, row in sorted(merged, key=lambda pair: pair[0])], kept
+
+
+def _answers(
+    policy: Policy,
+    batch: Sequence[Sample],
+    samples: Sequence[Sample],
+    world: World,
+    unreadable: Unreadable | None,
+) -> list[Rollout]:
+    """Greedy answers to the samples of a batch that can be read; all ranks call this.
+
+    Where none can, the answer to another one of `samples`.
+    """
+    if unreadable is None:
+        return policy.sample(batch, 1, seed=0, greedy=True)[0]
+    while True:
+        left = [sample for sample in batch if sample.id not in unreadable.reasons]
+        problem: DataError | None = None
+        rollouts: list[Rollout] = []
+        try:
+            left = left or [unreadable.first_readable(samples)]
+            rollouts, _ = policy.sample(left, 1, seed=0, greedy=True)
+        except DataError as error:
+            problem = error
+        if not any(all_gather(problem is not None, world)):
+            return rollouts
+        # Again on every rank, since under ZeRO-3 sampling gathers the weights from all of them.
+        if not unreadable.find(left):
+            raise problem or DataError("on another rank: a sample cannot be read")

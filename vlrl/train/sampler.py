@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from vlrl.errors import DataError
+
 
 class PromptSampler:
     """Draws sample indices epoch by epoch; its whole state is one number.
@@ -19,19 +21,24 @@ class PromptSampler:
         self.seed = seed
         self.position = 0
         """Draws so far; save it, set it, and the walk goes on."""
+        self.left_out: set[int] = set()
+        """Samples that turned out to be unreadable; the walk passes over them."""
         self._epoch = -1
         self._order: list[int] = []
 
     def take(self, count: int) -> list[int]:
-        """The next `count` indices."""
-        drawn = []
-        for _ in range(count):
+        """The next `count` indices; raises DataError where every sample is left out."""
+        if len(self.left_out) >= self.num_samples:
+            raise DataError(f"none of the {self.num_samples} samples can be read")
+        drawn: list[int] = []
+        while len(drawn) < count:
             epoch, place = divmod(self.position, self.num_samples)
             if epoch != self._epoch:
                 self._order = list(range(self.num_samples))
                 random.Random(f"{self.seed}/{epoch}").shuffle(self._order)
                 self._epoch = epoch
-            drawn.append(self._order[place])
+            if self._order[place] not in self.left_out:
+                drawn.append(self._order[place])
             self.position += 1
         return drawn
 

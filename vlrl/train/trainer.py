@@ -30,7 +30,7 @@ The trainer never asks what kind of policy, task or reward it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,10 +39,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from vlrl.algo.advantages import advantages, difficulty_weight, group_statistics
+from vlrl.algo.advantages import difficulty_weight, group_statistics
 from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
-from vlrl.distributed.comm import World, all_gather, all_max, all_sum
+from vlrl.distributed.comm import World, all_gather, all_max
 from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, DataError, RewardError, StoppedError
 from vlrl.log.console import StepConsole, task_columns
@@ -54,7 +54,7 @@ from vlrl.reward.parts import walk
 from vlrl.seeds import row_seed
 from vlrl.stats import evenly
 from vlrl.train.checkpoint import Checkpoints, TrainerState
-from vlrl.train.credit import in_stages
+from vlrl.train.credit import in_stages, stage_advantages
 from vlrl.train.evaluation import evaluate
 from vlrl.train.evaluation_files import write_evaluation
 from vlrl.train.experience import Experience, with_replaced, zero_variance_rows
@@ -65,8 +65,9 @@ from vlrl.train.scoring import measured, record, stage_rewards
 from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
 from vlrl.train.stopping import StopRequest
 from vlrl.train.summary import summarise
+from vlrl.train.unreadable import Unreadable
 from vlrl.train.update import Batch, update, with_reference
-from vlrl.types import Finish, Rollout
+from vlrl.types import Finish, Rollout, Sample
 
 Result = TypeVar("Result")
 
@@ -102,6 +103,7 @@ class Trainer(Generic[T]):
         ]
         self.overlap = overlaps_sampling(reward, config.scoring.overlap_sampling, world.size)
         self.idle = IdleWatch(reward)
+        self.unreadable = Unreadable(policy, world, folder)
         self.step = 0
         self.version = 0
 
@@ -127,7 +129,7 @@ class Trainer(Generic[T]):
                 console.advance(1, metrics)
                 self._stop_where_asked(stop)
                 if self._due(config.eval.every):
-                    self.evaluate(f"step-{self.step:06d}")
+                    self._saved_if_failed(partial(self.evaluate, f"step-{self.step:06d}"))
                 if self._due(config.checkpoint.every):
                     self.save()
         if config.checkpoint.at_end and self.checkpoints.newest_step != self.step:
@@ -140,7 +142,7 @@ class Trainer(Generic[T]):
     def train_step(self) -> dict[str, float]:
         """One step of the drawing above; returns its metrics, the same on all ranks."""
         meter = Meter()
-        experience = self._collect_or_save(meter)
+        experience = self._saved_if_failed(partial(self.collect, meter))
         batch = self.prepare(experience, meter)
         with meter.timed("update"):
             num_steps = update(self.policy, self.engine, batch, self.config.algo, self.world, meter)
@@ -164,11 +166,11 @@ class Trainer(Generic[T]):
             self.idle.see(self.step, metrics["reward/not_applicable"], first, self.world.is_main)
         return metrics
 
-    def _collect_or_save(self, meter: Meter) -> Experience[T]:
-        """Scored rollouts; where a reward or the data fails, what was learnt is saved first."""
+    def _saved_if_failed(self, work: Callable[[], Result]) -> Result:
+        """Some work; where a reward or the data fails in it, what was learnt is saved first."""
         position = self.sampler.position
         try:
-            return self.collect(meter)
+            return work()
         except (RewardError, DataError) as error:
             if not self.step:
                 raise
@@ -196,6 +198,8 @@ class Trainer(Generic[T]):
             experience = with_replaced(experience, self._sample(wanted, meter), algo.group_size)
         record(meter, self.task, experience.rollouts)
         record_health(meter, self.reward, experience.rollouts)
+        if self.unreadable.reasons:
+            meter.maximum("data/unreadable", len(self.unreadable.reasons))
         health = self.config.health
         for name in health.canaries if self.step % health.every == 0 else ():
             canary = {name: self.metrics[name]}
@@ -204,12 +208,34 @@ class Trainer(Generic[T]):
         return experience
 
     def _sample(self, per_rank: int, meter: Meter) -> Experience[T]:
+        """Rollouts of the next prompts; where one cannot be read, of those without it."""
+        position = self.sampler.position
+        samples = self._drawn(per_rank)
+        try:
+            return self._sampled(samples, meter)
+        except DataError:
+            skips = self.task.skips_unreadable(self.config.train_split)
+            found = self.unreadable.find(samples) if skips else set()
+            if not found:
+                raise
+        self._leave_out(found)
+        self.sampler.position = position
+        return self._sample(per_rank, meter)
+
+    def _leave_out(self, ids: Collection[str]) -> None:
+        places = [i for i, sample in enumerate(self.samples) if sample.id in ids]
+        self.sampler.left_out.update(places)
+
+    def _drawn(self, per_rank: int) -> list[Sample]:
+        """This rank's part of the next prompts."""
         drawn = self.sampler.take(per_rank * self.world.size)
         mine = drawn[self.world.rank * per_rank : (self.world.rank + 1) * per_rank]
         before = drawn[: self.world.rank * per_rank]
-        samples = [
+        return [
             replace(self.samples[i], draw=(before + mine[:n]).count(i)) for n, i in enumerate(mine)
         ]
+
+    def _sampled(self, samples: Sequence[Sample], meter: Meter) -> Experience[T]:
         seed = row_seed(self.config.seed, "rollout", self.sampler.position)
         G = self.config.algo.group_size
         with ScoringQueue(self.task, self.reward, G, overlap=self.overlap) as queue:
@@ -232,19 +258,20 @@ class Trainer(Generic[T]):
             problem = error
         kind = None if problem is None else (isinstance(problem, DataError), str(problem))
         failures = [one for one in all_gather(kind, self.world) if one is not None]
-        if problem is not None:
+        if not failures:
+            return result
+        # The same kind on every rank, since what follows a DataError is done by all of them.
+        error = DataError if all(of_data for of_data, _ in failures) else RewardError
+        if isinstance(problem, error):
             raise problem
-        if failures:
-            of_data, text = failures[0]
-            raise (DataError if of_data else RewardError)(f"on another rank: {text}")
-        return result
+        raise error(f"on another rank: {failures[0][1]}") from problem
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
         algo = self.config.algo
         group, trajectory = experience.trajectory.group, experience.trajectory
         rewards = carry_back(experience.rewards, algo.stage_carry)
-        advantage = self._advantage(rewards, group)
+        advantage = stage_advantages(rewards, group, algo, self.world)
         zero_variance = zero_variance_rows(rewards, group)
         truncated = torch.tensor([r.finish is Finish.LENGTH for r in experience.rollouts])
         kept = ~rewards.isnan().all(1)
@@ -272,42 +299,12 @@ class Trainer(Generic[T]):
         weights = self._weights(experience.rollouts)
         return Batch(trajectory, each, weights, kept, ids, num_stages=rewards.shape[1])
 
-    def _advantage(self, rewards: Tensor, group: Tensor) -> Tensor:
-        """Advantages of every stage by itself, [B, S] -> [B, S]."""
-        algo = self.config.algo
-        columns = []
-        for column in rewards.unbind(1):
-            std = self._batch_std(column, group, algo.advantage)
-            columns.append(
-                advantages(column, group, algo.advantage, eps=algo.advantage_eps, batch_std=std)
-            )
-        advantage = torch.stack(columns, 1)
-        if algo.advantage_clip:
-            advantage = advantage.clamp(-algo.advantage_clip, algo.advantage_clip)
-        return advantage
-
     def _weights(self, rollouts: Sequence[Rollout]) -> Tensor:
         options = self.config.algo.difficulty
         if options is None:
             return torch.ones(len(rollouts))
         sizes = torch.tensor([self.task.difficulty(r.sample) for r in rollouts])
         return difficulty_weight(sizes, **options.model_dump()).nan_to_num(1.0)
-
-    def _batch_std(self, rewards: Tensor, group: Tensor, kind: str) -> float | None:
-        """The one number over all ranks that `batch_std` and `global_std` divide by."""
-        if kind not in ("batch_std", "global_std"):
-            return None
-        applies = ~rewards.isnan()
-        values = rewards.double()[applies]
-        if kind == "batch_std":  # unbiased, of the group-centred rewards
-            values = values - group_statistics(rewards, group)[0][applies]
-            fewer = 1.0
-        else:  # of the rewards themselves, as numpy's std
-            total, count = all_sum([float(values.sum()), float(len(values))], self.world)
-            values = values - total / max(count, 1.0)
-            fewer = 0.0
-        total, count = all_sum([float(values.square().sum()), float(len(values))], self.world)
-        return (total / max(count - fewer, 1.0)) ** 0.5
 
     def evaluate(self, label: str) -> None:
         """Greedy answers on every held-out split, written to `evaluations/<label>/`."""
@@ -329,6 +326,7 @@ class Trainer(Generic[T]):
                     options.batch_size,
                     self.metrics,
                     console.advance,
+                    self.unreadable if self.task.skips_unreadable(split) else None,
                 )
             if self.world.is_main:
                 summary = summarise(rows, options.num_bootstrap)
@@ -360,6 +358,8 @@ class Trainer(Generic[T]):
             )
         for node, saved in zip(self.trainable, rewards, strict=True):
             node.load_state_dict(saved)
+        if self.task.skips_unreadable(self.config.train_split):
+            self._leave_out(self.unreadable.find_again(self.samples))
 
     def _stop_where_asked(self, stop: StopRequest) -> None:
         """Save and raise StoppedError on all ranks where any of them was asked to stop."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vlrl.config.section import Section
-from vlrl.data.fields import Row, shown
+from vlrl.data.fields import Row, check_length, shown
 from vlrl.data.paths import path_below
 from vlrl.errors import DataError
 from vlrl.families.resize import why_unfit
@@ -19,6 +19,9 @@ from vlrl.media.images import checked_size
 
 Content = Path | str
 """A candidate: an image file, or text."""
+
+MAX_JUDGED_CHARS = 200_000
+"""Of a caption, and of an answer that is judged, with its reasoning."""
 
 
 PreferenceFormat = Literal[
@@ -111,7 +114,7 @@ class Reader:
                         f"{self.where}: field {name!r} must be a non-empty string, "
                         f"not {shown(value)}"
                     )
-                return value.strip()
+                return check_length(value.strip(), name, self.where, MAX_JUDGED_CHARS)
         raise DataError(f"{self.where}: field {names[0]!r} is missing; the row has {sorted(row)}")
 
     def image_file(self, value: object, name: str) -> Path:

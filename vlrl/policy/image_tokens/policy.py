@@ -57,6 +57,10 @@ class ImageTokenPolicy(TokenPolicy):
             return None
         return self._module(load_generator(self.options, dtype)).eval()
 
+    def check_sample(self, sample: Sample) -> None:
+        """Raise DataError where a prompt holds an image."""
+        self.encoder.encode(sample)
+
     def size_seen(self, sample: Sample) -> tuple[int, int]:
         """Width and height in pixels of every image that this policy makes."""
         return self.side_px, self.side_px

@@ -131,6 +131,10 @@ class VisionLanguagePolicy(TokenPolicy):
         """The trajectory with the stage of every token; `starts` finds them in an answer's text."""
         return with_stages(trajectory, self.processor.tokenizer, starts)
 
+    def check_sample(self, sample: Sample) -> None:
+        """Raise DataError where an image, a video or the length of a prompt cannot be read."""
+        self.encoder.encode(sample)
+
     def size_seen(self, sample: Sample) -> tuple[int, int]:
         """Width and height that the model sees of a sample's first image, in pixels."""
         return self.prompt_size(self.encoder.encode(sample))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vlrl.errors import DataError
 from vlrl.families.interfaces import RopeIndex, VisionProcessor
+from vlrl.families.literal import literal
 from vlrl.families.resize import video_size
 from vlrl.media.frame_sampling import sampled_fps
 from vlrl.media.images import open_image
@@ -34,13 +35,21 @@ class PromptEncoder:
         min_pixels: int,
         max_pixels: int,
         context_tokens: int | None = None,
+        control_tokens: Sequence[str] = (),
     ) -> None:
-        """context_tokens: longest prompt that the model can read; None = not checked."""
+        """The parts of one checkpoint that turn messages into tensors.
+
+        Args:
+            context_tokens: longest prompt that the model can read; None = not checked.
+            control_tokens: what no text of a prompt may become, besides the marks that `literal`
+                always breaks.
+        """
         self.processor = processor
         self.rope_index = rope_index
         self.min_pixels = min_pixels
         self.max_pixels = max_pixels
         self.context_tokens = context_tokens
+        self.control_tokens = tuple(control_tokens)
 
     def encode(self, sample: Sample) -> EncodedPrompt:
         """Tensors of one prompt; DataError with the sample's id where an image is unreadable."""
@@ -124,7 +133,8 @@ class PromptEncoder:
             elif isinstance(part, VideoPart):
                 content.append(self._video(part))
             else:
-                content.append({"type": "text", "text": part.text})
+                text = literal(part.text, self.control_tokens, marks=())
+                content.append({"type": "text", "text": text})
         return {"role": message.role, "content": content}
 
     def _video(self, part: VideoPart) -> dict[str, Any]:

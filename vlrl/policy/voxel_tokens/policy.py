@@ -18,7 +18,7 @@ from torch import Tensor
 from vlrl.errors import ConfigError, DataError
 from vlrl.families.interfaces import Processor, Tokenizer
 from vlrl.mesh.answer import VoxelStage
-from vlrl.mesh.mesh_words import END, START, MeshCodes, fit_codes
+from vlrl.mesh.mesh_words import END, MARK, START, MeshCodes, fit_codes
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.decode import decode
 from vlrl.policy.vision_language.loading import load_model
@@ -56,6 +56,8 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         self.codec = load_codec(options.codec, options.codec_shape)
         tokenizer = self.processor.tokenizer
         self.mesh = mesh_tokens(tokenizer, self.codec.shape.num_codes, options.model)
+        # A caption's <mesh12> is text, not a voxel.
+        self.encoder.control_tokens += (MARK,)
         # No prompt holds an image, so the vision tower is not used.
         plain: TokenLogProbs = self.module
         self.module: VoxelTokenLogProbs = self._wrap(plain.model, plain)

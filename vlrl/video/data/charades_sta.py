@@ -10,7 +10,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from vlrl.data.fields import shown
+from vlrl.data.fields import check_length, shown
 from vlrl.data.json_file import read_text
 from vlrl.errors import ConfigError, DataError
 from vlrl.video.data.video_files import probed
@@ -50,7 +50,7 @@ def read_row(source: VideoSource, line: str, number: int, where: str) -> VideoRo
         height_px=height,
         fps=fps,
         num_frames=num_frames,
-        sentence=match[4].strip(),
+        sentence=check_length(match[4].strip(), "sentence", where),
         tube=None,
         spans_s=((start, end),),
         fields={"video": match[1]},

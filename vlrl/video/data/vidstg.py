@@ -12,12 +12,13 @@ An entry whose object has no box in a frame of the span is a bad row ("spoiled" 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from vlrl.data.fields import Row, row_of
+from vlrl.data.fields import Row, row_of, shown
 from vlrl.data.json_file import read_json, read_json_rows
 from vlrl.errors import ConfigError, DataError
 from vlrl.video.data.video_rows import (
@@ -42,14 +43,24 @@ def entries(source: VideoSource) -> Entries:
             "files hold no boxes"
         )
     for number, row in enumerate(read_json_rows(Path(source.path)), start=1):
+        place = f"{source.path}, row {number}"
         if not isinstance(row, Mapping):
+            yield place, partial(_refuse, f"{place}: a row is a JSON object, not {shown(row)}")
             continue
         for kind in KINDS:
             sentences = row.get(kind, [])
-            for place, sentence in enumerate(sentences):
-                where = f"{source.path}, row {number}, {kind}[{place}]"
-                own = f"{number}-{kind[:-1]}-{place}"
+            if not isinstance(sentences, list):
+                why = f"{place}: field {kind!r} must be a list, not {shown(sentences)}"
+                yield place, partial(_refuse, why)
+                continue
+            for index, sentence in enumerate(sentences):
+                where = f"{place}, {kind}[{index}]"
+                own = f"{number}-{kind[:-1]}-{index}"
                 yield where, partial(read_row, source, row, sentence, kind, own, where)
+
+
+def _refuse(why: str) -> VideoRow:
+    raise DataError(why)
 
 
 def read_row(
@@ -84,6 +95,7 @@ def read_row(
 
 
 BOTH = ("begin", "end")
+EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def _boxes(
@@ -93,9 +105,10 @@ def _boxes(
     found: list[list[float]] = []
     for frame in range(first, last + 1):
         objects = trajectories[frame] if frame < len(trajectories) else []
-        box = next((one["bbox"] for one in objects if one.get("tid") == tid), None)
+        place = f"{where}: frame {frame} of {vid}.json"
+        box = next((one.get("bbox") for one in _objects(objects) if one.get("tid") == tid), None)
         if box is not None:
-            found.append([float(box[edge]) for edge in ("xmin", "ymin", "xmax", "ymax")])
+            found.append([number_field(box, edge, place, -math.inf) for edge in EDGES])
         elif source.end_included and frame == last and found:
             found.append(found[-1])
         else:
@@ -121,9 +134,14 @@ def _vidor_files(folder: str) -> dict[str, str]:
     return {path.stem: str(path) for path in sorted(Path(folder).rglob("*.json"))}
 
 
+def _objects(value: object) -> list[Row]:
+    """The objects of a frame or an entry; what is none is left out, and missed where it counts."""
+    found = value if isinstance(value, list) else []
+    return [one for one in found if isinstance(one, Mapping)]
+
+
 def _category(row: Row, tid: int, where: str) -> str:
-    objects = row.get("subject/objects")
-    for one in objects if isinstance(objects, list) else []:
+    for one in _objects(row.get("subject/objects")):
         if one.get("tid") == tid:
             return str(one.get("category", ""))
     raise DataError(f"{where}: object {tid} is not among 'subject/objects'")

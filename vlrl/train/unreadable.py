@@ -1,0 +1,68 @@
+"""Samples that turn out to be unreadable in mid-run: left out, counted and listed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vlrl.distributed.comm import World, all_gather
+from vlrl.errors import DataError
+from vlrl.protocols import Policy
+from vlrl.types import Sample
+
+log = logging.getLogger(__name__)
+FILE = "unreadable.jsonl"
+
+
+class Unreadable:
+    """What a run leaves out, by sample id; the same on every rank."""
+
+    def __init__(self, policy: Policy[Any], world: World, folder: Path) -> None:
+        self.policy, self.world = policy, world
+        self.file = folder / FILE
+        self.reasons: dict[str, str] = {}
+
+    def first_readable(self, samples: Sequence[Sample]) -> Sample:
+        """The first sample that can be read; raises DataError where none can."""
+        for sample in samples:
+            if sample.id in self.reasons:
+                continue
+            try:
+                self.policy.check_sample(sample)
+            except DataError:
+                continue
+            return sample
+        raise DataError(f"none of {len(samples)} samples can be read")
+
+    def find(self, samples: Sequence[Sample]) -> set[str]:
+        """Ids of the samples of any rank that cannot be made into a prompt; all ranks call this.
+
+        All are listed in `unreadable.jsonl` in the run's folder.
+        """
+        mine = {}
+        for sample in samples:
+            try:
+                self.policy.check_sample(sample)
+            except DataError as error:
+                mine[sample.id] = str(error)
+        found = {id_: why for part in all_gather(mine, self.world) for id_, why in part.items()}
+        new = {id_: why for id_, why in sorted(found.items()) if id_ not in self.reasons}
+        self.reasons |= new
+        if self.world.is_main and new:
+            for why in new.values():
+                log.warning("left out from here on (on_bad_row: skip): %s", why)
+            rows = [{"id": id_, "error": why} for id_, why in self.reasons.items()]
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+            self.file.write_text("".join(lines), encoding="utf-8")
+        return set(found)
+
+    def find_again(self, samples: Sequence[Sample]) -> set[str]:
+        """Ids of those that the run has listed before it was stopped, and that are still so."""
+        listed: set[str] = set()
+        if self.world.is_main and self.file.is_file():
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+            listed = {json.loads(line)["id"] for line in lines if line.endswith("}")}
+        return self.find([sample for sample in samples if sample.id in listed])
