@@ -41,6 +41,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = str(ROOT / "assets/models/tiny_qwen2_5_vl")
 G2 = profile_named("gui_g2")
 BOX = [0, 0, 30, 20]
+from vlrl.mesh.data import ShapeSource, read_shapes
+from vlrl.video.data.video_rows import VideoSource, read_videos
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -355,6 +357,17 @@ def test_paths_out_of_the_root_are_followed_unless_refused(tmp_path: Path, kind:
     captions = written(tmp_path / "data/c.jsonl", [{"caption": "c", "references": [name]}])
     pair = {"caption": "c", "chosen": name, "rejected": "own.png"}
     pairs = written(tmp_path / "data/p.jsonl", [pair])
+    shapes = written(tmp_path / "data/s.jsonl", [{"caption": "c", "reference": name}])
+    clip = {"id": "v", "video": name, "width": 9, "height": 9, "fps": 8, "num_frames": 2}
+    clip |= {"sentence": "x", "first_frame": 0, "boxes": [[1, 1, 5, 5]]}
+    clips = written(tmp_path / "data/v.jsonl", [clip])
+
+    def shapes_of(**options: Any) -> list[Any]:
+        return read_shapes(ShapeSource(path=str(shapes), **options)).good
+
+    def clips_of(**options: Any) -> list[Any]:
+        source = VideoSource(path=str(clips), check_videos=False, **options)
+        return read_videos(source, on_bad_row="error", limit=None).good
 
     def read(within: bool) -> list[int]:
         options = {"within_root": within}
@@ -363,17 +376,21 @@ def test_paths_out_of_the_root_are_followed_unless_refused(tmp_path: Path, kind:
             len(read_captions(CaptionSource(path=str(captions), **options)).good),
             len(read_preferences(PreferenceSource(path=str(pairs), **options)).good),
             len(load_items(benchmark_named("custom"), Source(gui, **options))),
+            len(shapes_of(**options)),
+            len(clips_of(**options)),
         ]
 
-    assert read(False) == [1, 1, 1, 1]
+    assert read(False) == [1] * 6
     if kind in ("inside", "own"):
-        assert read(True) == [1, 1, 1, 1]
+        assert read(True) == [1] * 6
         return
     readers: list[Any] = [
         lambda: read_rows_of(SourceOptions(path=str(gui), within_root=True)),
         lambda: read_captions(CaptionSource(path=str(captions), within_root=True)),
         lambda: read_preferences(PreferenceSource(path=str(pairs), within_root=True)),
         lambda: load_items(benchmark_named("custom"), Source(gui, within_root=True)),
+        lambda: shapes_of(within_root=True),
+        lambda: clips_of(within_root=True),
     ]
     for refused in readers:
         with pytest.raises(DataError, match=r"row 1: .*leads out of .*within_root"):

@@ -182,7 +182,10 @@ def test_summaries_leave_out_what_does_not_apply() -> None:
 
 
 def test_a_whole_run_with_its_report(
-    checkpoints: dict[str, Path], screens: Path, tmp_path: Path
+    checkpoints: dict[str, Path],
+    screens: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Before and after, groups with images, curves; one file, nothing loaded from outside."""
     config = small_run(
@@ -209,6 +212,30 @@ def test_a_whole_run_with_its_report(
     assert times == [f"time/{n}_s" for n in ("reference", "sampling", "scoring", "update")]
     with pytest.raises(DataError, match="is it the folder of a run"):
         write_report(tmp_path / "elsewhere")
+    _half_written_files_are_left_out(trainer.folder, caplog)
+
+
+def _half_written_files_are_left_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each kind of file of a report, cut as a kill leaves it: named, and the rest is shown."""
+    names = [
+        "evaluations/before/held.json",
+        "evaluations/after/held.jsonl",
+        "evaluations/after/images/held-00.json",
+        "rollouts/step-000002/group-0.json",
+    ]
+    for name in names:
+        path = folder / name
+        whole = path.read_bytes()
+        for size in (0, 1, len(whole) // 2, len(whole) - 2):
+            caplog.clear()
+            path.write_bytes(whole[:size])
+            assert "<svg" in write_report(folder).read_text(encoding="utf-8")
+            assert name in caplog.text or (size == 0 and path.suffix == ".jsonl")
+        path.write_bytes(whole)
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text('{"step": 1}\n{"step" 2}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 2: not valid JSON"):
+        write_report(folder)
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

@@ -50,6 +50,7 @@ class PreferenceSection(Section):
     subset: str | None = None
     split: str = Field("test", description="of --hub")
     limit: NonNegativeInt = Field(0, description="pairs, spread evenly; 0 = all")
+    within_root: bool = Field(False, description="refuse paths that lead out of the image folder")
     skip_bad_rows: bool = False
     out: Path | None = Field(
         None, description="folder for the results; default: runs/judge_bench/..."
@@ -127,6 +128,7 @@ def _pairs(options: BenchOptions) -> list[Preference]:
         path=options.data,
         format=options.format,
         image_root=options.images,
+        within_root=options.within_root,
         hub=options.hub,
         subset=options.subset,
         split=options.split,

@@ -85,6 +85,7 @@ def _task(options: VideoEvalOptions, benchmark: VideoBenchmark, recipe: Recipe) 
         "path": str(annotation_file(benchmark, data)),
         "format": options.format or benchmark.format,
         "video_root": str(options.videos or video_folder(benchmark, data)),
+        "within_root": options.within_root,
         # Scoring needs no videos; Charades-STA's rates are in them.
         "check_videos": options.model is not None or not benchmark.has_boxes,
         "clip_px": options.clip_px,

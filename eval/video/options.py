@@ -41,6 +41,7 @@ class VideoDataSection(Section):
     published_start: bool = Field(False, description="hcstvg: as TubeDETR counts")
     end_included: bool = Field(False, description="vidstg: as CG-STVG counts")
     clip_px: float = Field(0.0, description="pixels by which boxes may exceed their image")
+    within_root: bool = Field(False, description="refuse paths that lead out of the video folder")
     skip_bad_rows: bool = Field(False, description="list them and continue")
 
 

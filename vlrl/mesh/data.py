@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vlrl.data.collect import Rows, collect
 from vlrl.data.fields import check_length, shown
 from vlrl.data.json_file import read_json, read_json_rows, read_text
+from vlrl.data.paths import path_below
 from vlrl.errors import ConfigError, DataError
 
 
@@ -33,6 +34,9 @@ class ShapeSource(BaseModel):
     path: str
     references_root: str | None = None
     """Folder of the references; None = the data file's own folder."""
+    within_root: bool = False
+    """Refuse absolute paths, `..` and links that lead out of that folder; otherwise they are
+    followed."""
     reference_pattern: str | None = None
     """For rows without a reference: a file by the row's id, e.g. "{id}/mesh.ply"."""
     caption_index: int = 0
@@ -135,10 +139,11 @@ def _reference(row: Mapping[str, Any], where: str, name: str, source: ShapeSourc
         return None
     if not isinstance(value, str) or not value:
         raise DataError(f"{where}: field 'reference' is a file, not {shown(value)}")
-    root = source.references_root
-    path = (Path(source.path).parent if root is None else Path(root)) / value
-    if not Path(str(path).partition("#")[0]).is_file():
+    root = Path(source.path).parent if source.references_root is None else source.references_root
+    file, mark, part = value.partition("#")
+    path = path_below(Path(root), file, where, within=source.within_root)
+    if not path.is_file():
         raise DataError(
             f"{where}: field 'reference': there is no file {path}; check `references_root`"
         )
-    return str(path)
+    return f"{path}{mark}{part}"

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml
-
+from vlrl.config.yaml_text import parse_yaml
+from vlrl.data.json_file import read_json, read_json_rows, read_text
 from vlrl.errors import ConfigError, DataError, first_line
 from vlrl.protocols import Task
 from vlrl.registry import resolve
 
 log = logging.getLogger(__name__)
+Value = TypeVar("Value")
 
 STEP_FOLDER = re.compile(r"step-(\d+)")
 
@@ -87,7 +88,9 @@ class Run:
 
     @cached_property
     def _options(self) -> Mapping[str, Any]:
-        return yaml.safe_load(self.config) or {}
+        path = self.folder / "config.yaml"
+        found = parse_yaml(self.config, str(path)) if self.config else {}
+        return found if isinstance(found, dict) else {}
 
     def place(self, split: str) -> tuple[int, str]:
         """Sorts splits as the config's `eval.splits` has them, others after them by name."""
@@ -130,7 +133,7 @@ class Run:
     def _evaluated(self, label: str) -> dict[str, Evaluation]:
         found = (self.folder / "evaluations" / label).glob("*.json")
         paths = sorted(found, key=lambda path: self.place(path.stem))
-        return {path.stem: _evaluation(path) for path in paths}
+        return {path.stem: evaluation for path, evaluation in readable(paths, _evaluation)}
 
 
 def read_run(folder: Path) -> Run:
@@ -139,19 +142,51 @@ def read_run(folder: Path) -> Run:
     if not path.is_file():
         raise DataError(f"{folder}: no metrics.jsonl there; is it the folder of a run?")
     # A kill can cut the last line.
-    return Run(folder, [json.loads(line) for line in _lines(path) if line.endswith("}")])
+    lines = [line for line in read_text(path).split("\n") if line.endswith("}")]
+    return Run(folder, [_step(line, f"{path}, line {n}") for n, line in enumerate(lines, start=1)])
+
+
+def readable(paths: Sequence[Path], read: Callable[[Path], Value]) -> list[tuple[Path, Value]]:
+    """What was written whole; the rest, as a kill leaves it, is logged and left out."""
+    found = []
+    for path in paths:
+        try:
+            found.append((path, read(path)))
+        except DataError as error:
+            log.warning("left out of the report: %s", error)
+    return found
+
+
+def record_of(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object with these keys; raises DataError for half-written files and others."""
+    value = read_json(path)
+    lacking = sorted(set(keys) - set(value)) if isinstance(value, dict) else list(keys)
+    if lacking:
+        raise DataError(f"{path}: lacks {', '.join(lacking)}; it is not what a run writes")
+    return dict(value)
 
 
 def _evaluation(path: Path) -> Evaluation:
-    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary = record_of(path, "num_samples", "overall", "strata")
     values: dict[str, dict[str, float]] = {}
-    for row in map(json.loads, _lines(path.with_suffix(".jsonl"))):
-        for name, value in row["metrics"].items():
+    answers = path.with_suffix(".jsonl")
+    for number, row in enumerate(read_json_rows(answers), start=1):
+        try:
+            metrics = row["metrics"].items()
+            id_ = row["id"]
+        except (AttributeError, KeyError, TypeError):
+            raise DataError(f"{answers}, line {number}: lacks id or metrics") from None
+        for name, value in metrics:
             if value is not None:
-                values.setdefault(name, {})[row["id"]] = value
+                values.setdefault(name, {})[id_] = value
     return Evaluation(summary["num_samples"], summary["overall"], summary["strata"], values)
 
 
-def _lines(path: Path) -> list[str]:
-    # Not splitlines: an answer may hold U+2028 and its like, which end no line of the file.
-    return [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+def _step(line: str, where: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not valid JSON: {error}; remove the line") from error
+    if not isinstance(row, dict) or "step" not in row:
+        raise DataError(f"{where}: holds no step; remove the line")
+    return row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from markupsafe import Markup
 
 from vlrl.geometry.overlay import ANSWER_COLOURS, TRUE_COLOUR
 from vlrl.log.answer_images import SMALL_PX, TRUTH, answer_file
-from vlrl.log.report.files import Run
+from vlrl.log.report.files import Run, readable, record_of
 from vlrl.log.report.numbers import writer
 from vlrl.log.report.page import render
 from vlrl.media.images import image_size
@@ -44,11 +43,11 @@ def held_out(run: Run) -> Markup:
     gallery: dict[str, list[dict[str, Any]]] = {}
     large = False
     images = (folder / "before" / "images").glob("*.json")
-    for path in sorted(images, key=lambda path: (run.place(_split_of(path)), path.name)):
-        later = folder / "after" / "images" / path.name
-        if not later.is_file():
-            continue
-        old, new = _read(path), _read(later)
+    paths = sorted(images, key=lambda path: (run.place(_split_of(path)), path.name))
+    after = {path: folder / "after" / "images" / path.name for path in paths}
+    both = [path for path in paths if after[path].is_file()]
+    for path, (old, new) in readable(both, lambda path: (_shown(path), _shown(after[path]))):
+        later = after[path]
         # Each rank shows its own samples: with other ranks they are not the same ones.
         if old["id"] != new["id"]:
             continue
@@ -141,7 +140,8 @@ def groups(run: Run) -> Markup:
     """Best and worst answers of recorded groups, spread over the run."""
     paths = sorted((run.folder / "rollouts").glob("step-*/group-*.json"))
     step = max(1, len(paths) // MAX_GROUPS)
-    records = [(path, _read(path)) for path in paths[::step][:MAX_GROUPS]]
+    keys = ("step", "prompt", "answers")
+    records = readable(paths[::step][:MAX_GROUPS], lambda path: record_of(path, *keys))
     if not records:
         return Markup()
     return render(
@@ -226,5 +226,5 @@ def _size(path: Path) -> tuple[int, int]:
     return image_size(path)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+def _shown(path: Path) -> dict[str, Any]:
+    return record_of(path, "id", "output", "prompt")

@@ -138,6 +138,10 @@ def video_path(source: VideoSource, name: str, where: str) -> str:
     if path.exists():
         return str(path)
     found = _listing(source.folder()).get(Path(name).stem)
+    if found is not None and source.within_root:
+        path_below(
+            source.folder(), str(Path(found).relative_to(source.folder())), where, within=True
+        )
     if found is None and source.check_videos:
         raise DataError(f"{where}: there is no video {path} (video_root, check_videos)")
     return found or str(path)
