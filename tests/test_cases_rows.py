@@ -34,15 +34,15 @@ from vlrl.gui.data.read import read_rows_of
 from vlrl.image.data.captions import CaptionSource, read_captions
 from vlrl.judge.data.preference import PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
+from vlrl.mesh.data import ShapeSource, read_shapes
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.tasks.gui_grounding import GuiGrounding
+from vlrl.video.data.video_rows import VideoSource, read_videos
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = str(ROOT / "assets/models/tiny_qwen2_5_vl")
 G2 = profile_named("gui_g2")
 BOX = [0, 0, 30, 20]
-from vlrl.mesh.data import ShapeSource, read_shapes
-from vlrl.video.data.video_rows import VideoSource, read_videos
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from vlrl.cli.main import main
 from vlrl.config.resolve import check
-from vlrl.errors import ConfigError, RewardError
+from vlrl.errors import ConfigError, DataError, RewardError
 from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.local import LocalJudge
@@ -199,6 +199,21 @@ def test_a_resumed_training_goes_on_in_its_log_and_ends_with_a_report(parts, tmp
     for title in ("loss", "accuracy", "test", "Time since the last line (seconds)"):
         assert f"<figcaption>{title}</figcaption>" in html
     assert "<b>3 steps</b>" in html
+
+
+def test_what_was_learnt_is_saved_before_an_image_that_cannot_be_read(parts, tmp_path):
+    trainer = build_trainer(config_of(parts, tmp_path, "run"))
+    trainer.train_step()
+    batch = PairSampler(len(trainer.data[0]), "0/0").at(4, 4)
+    image = Path(trainer.data[0][batch[0]].first)
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    try:
+        with pytest.raises(DataError, match=rf"{image.name}.*after step 1, which is saved"):
+            trainer.train()
+    finally:
+        image.write_bytes(whole)
+    assert (tmp_path / "run/checkpoints/step-000001/trainer.json").is_file()
 
 
 def test_lora_trains_the_adapter_alone_and_is_merged(parts, tmp_path):

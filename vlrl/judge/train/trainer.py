@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
-from vlrl.errors import NonFiniteError, StoppedError
+from vlrl.errors import DataError, NonFiniteError, RewardError, StoppedError
 from vlrl.judge.agreement import Judgement, correct, order_consistency
 from vlrl.judge.data.preference import Preference
 from vlrl.judge.data.preferences import read_preferences
@@ -148,7 +148,7 @@ class JudgeTrainer:
 
     def _train_step(self) -> dict[str, float]:
         meter = Meter()
-        batch = self.draw()
+        batch = self._drawn_or_saved()
         bradley_terry = self.config.kind == "bradley_terry"
         # A pair of scores is compared, so the two stay in one chunk.
         unit = 2 if bradley_terry else 1
@@ -178,6 +178,24 @@ class JudgeTrainer:
         if not math.isnan(norm):  # DeepSpeed reports no norm where it shards nothing
             meter.maximum("grad_norm", norm)
         return meter.reduce(self.world)
+
+    def _drawn_or_saved(self) -> Batch:
+        """The next pairs; where one cannot be read, what was learnt is saved first."""
+        batch: Batch | None = None
+        why = ""
+        try:
+            batch = self.draw()
+        except (DataError, RewardError) as error:  # RewardError: of what a judge is shown
+            why = str(error)
+        problems = [text for text in all_gather(why, self.world) if text]
+        if batch is not None and not problems:
+            return batch
+        saved = ""
+        if self.step:
+            if self.checkpoints.newest_step != self.step:
+                self.save()
+            saved = f". Stopped after step {self.step}, which is saved; go on with --resume"
+        raise DataError(f"{problems[0]}{saved}")
 
     def draw(self) -> Batch:
         """This rank's share of the next pairs, as questions with their target answers."""
