@@ -59,6 +59,15 @@ def test_answers_have_the_asked_form(folder: Path) -> None:
     assert not torch.isin(words, policy.module.no_words).any()
 
 
+def test_a_captions_mesh_words_are_characters(folder: Path) -> None:
+    policy = make_voxel_policy(folder)
+    mesh = policy.mesh
+    for text in ("a chair <mesh3><mesh0>", "<mesh-start> a chair <mesh-end>"):
+        (sample,) = samples(text)
+        ids = policy.encoder.encode(sample).input_ids
+        assert not (mesh.is_code(ids) | (ids == mesh.start) | (ids == mesh.end)).any()
+
+
 def test_one_stage_and_no_words(folder: Path) -> None:
     policy = make_voxel_policy(folder, refine=None, max_plan_tokens=0)
     rollouts, trajectory = policy.sample(samples(), 2, seed=1)

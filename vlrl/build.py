@@ -203,6 +203,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     torch.manual_seed(config.seed)
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
     task = parts.task_class(parts.task_options)
+    splits = (config.train_split, *config.eval.splits)
+    samples = [sample for split in splits for sample in task.samples(split)]  # before the weights
     setup = PolicySetup(
         dtype=dtype,
         max_tokens_per_chunk=config.dist.max_tokens_per_chunk,
@@ -215,9 +217,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     engine = Engine(policy.module, config, world)
     policy.bind(engine, engine.serving)
     # After the engine, which has moved the weights to where prompts are encoded too.
-    policy.prepare(
-        [s for split in (config.train_split, *config.eval.splits) for s in task.samples(split)]
-    )
+    policy.prepare(samples)
     if config.algo.kl_beta:
         frozen = policy.reference_module(dtype)
         if frozen is not None:

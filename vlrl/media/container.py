@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -126,10 +125,10 @@ def _facts(path: Path, num_bytes: int, changed_ns: int) -> Container:
 
 def _turned(frame: VideoFrame, path: Path) -> tuple[int, bool]:
     """Quarter turns, counter-clockwise, and whether the frame is mirrored before them."""
-    found = frame.side_data.get("DISPLAYMATRIX")
+    found = cast("bytes | None", frame.side_data.get("DISPLAYMATRIX"))  # or any buffer
     if found is None:
         return 0, False
-    a, b, _, c, d = struct.unpack("=5i", bytes(found)[:20])
+    a, b, _, c, d = np.frombuffer(found, np.int32)[:5].tolist()
     mirrored = a * d - b * c < 0
     if mirrored:
         a, b = -a, -b

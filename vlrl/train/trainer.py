@@ -261,10 +261,10 @@ class Trainer(Generic[T]):
         if not failures:
             return result
         # The same kind on every rank, since what follows a DataError is done by all of them.
-        error = DataError if all(of_data for of_data, _ in failures) else RewardError
-        if isinstance(problem, error):
+        shared = DataError if all(of_data for of_data, _ in failures) else RewardError
+        if isinstance(problem, shared):
             raise problem
-        raise error(f"on another rank: {failures[0][1]}") from problem
+        raise shared(f"on another rank: {failures[0][1]}") from problem
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
