@@ -32,14 +32,15 @@ def flat(rows: list[list[float]]) -> tuple[Tensor, Tensor]:
     return rewards, torch.tensor([g for g, row in enumerate(rows) for _ in row])
 
 
-@given(groups)
-def test_group_zscore_is_the_plain_formula(rows: list[list[float]]) -> None:
+@given(groups, st.booleans())
+def test_group_zscore_is_the_plain_formula(rows: list[list[float]], population: bool) -> None:
     rewards, group = flat(rows)
-    got = advantages(rewards, group, "group_zscore", eps=1e-4)
+    got = advantages(rewards, group, "group_zscore", eps=1e-4, population=population)
     plain = []
     for row in rows:
         x = torch.tensor(row, dtype=torch.float64)
-        plain += ((x - x.mean()) / (x.std() + 1e-4)).tolist()
+        std = x.std(correction=0 if population else 1)
+        plain += ((x - x.mean()) / (std + 1e-4)).tolist()
     assert torch.allclose(got, torch.tensor(plain).float(), atol=1e-4, rtol=1e-4)
 
 

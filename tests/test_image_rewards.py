@@ -161,6 +161,25 @@ def test_open_clip_and_hps(nodes, rollouts):
             read = unit(model.encode_text(tokens))
         expected = (seen * read).sum(-1).tolist()
         assert values(nodes[node], rollouts) == pytest.approx(expected, abs=1e-5)
+    # As published: numbers are resized, without antialiasing.
+    from torchvision.transforms import functional
+
+    side, published = 32, []
+    for one in rollouts:
+        values_ = torch.from_numpy(one.parsed.image.copy()).permute(2, 0, 1) / 255
+        height, width = (round(s * side / max(values_.shape[1:])) for s in values_.shape[1:])
+        bicubic = functional.InterpolationMode.BICUBIC
+        small = functional.resize(values_, [height, width], bicubic, antialias=False)
+        left, top = (side - width) // 2, (side - height) // 2
+        small = functional.pad(small, [left, top, side - width - left, side - height - top])
+        facts = transform.PreprocessCfg()
+        published.append(functional.normalize(small, facts.mean, facts.std))
+    with torch.no_grad():
+        seen = unit(model.encode_image(torch.stack(published)))
+    expected = (seen * read).sum(-1).tolist()
+    found = values({**nodes["hps"], "published": True}, rollouts)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert found != pytest.approx(values(nodes["hps"], rollouts), abs=1e-5)
     # The two ways to resize differ wherever an image is not square.
     one, other = values(nodes["open_clip"], rollouts), values(nodes["hps"], rollouts)
     assert abs(one[4] - other[4]) > 1e-3

@@ -25,7 +25,7 @@ from vlrl.build import build_trainer
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
 from vlrl.distributed import comm
-from vlrl.distributed.ema import held
+from vlrl.distributed.ema import WeightAverage, held
 from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, ConfigError, DataError, NonFiniteError, RewardError
 from vlrl.log.metrics import Meter
@@ -257,6 +257,19 @@ def test_the_average_takes_in_the_weights_once_an_optimizer_step(config: Any) ->
     assert torch.equal(weight, now)
     assert not torch.allclose(weight.double(), wanted, atol=1e-3)
     engine.engine.destroy()
+
+
+@pytest.mark.parametrize(("decay", "every"), [(0.5, 1), (0.25, 3), (0.81, 8)])
+def test_the_average_takes_its_turn(decay: float, every: int) -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    average, wanted = WeightAverage([weight], decay, every), 0.0
+    for step in range(1, 100):
+        weight.data.fill_(float(step))
+        average.update()
+        if step % every == 0:
+            now = min(decay, (1 + step) / (10 + step))
+            wanted = now * wanted + (1 - now) * step
+        assert average.shadow[0].item() == pytest.approx(wanted, rel=1e-5)
 
 
 def _endless(logits: torch.Tensor) -> torch.Tensor:

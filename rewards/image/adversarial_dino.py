@@ -29,6 +29,9 @@ class AdversarialDinoOptions(LearntOptions):
     library: Literal["transformers", "timm"] = "transformers"
     size_px: PositiveInt | None = None
     """Side that images are resized to, a multiple of the patch; default: the checkpoint's."""
+    published: bool = False
+    """As in the released code: images are resized without antialiasing, and the head's patches
+    are drawn with replacement."""
     layers: tuple[PositiveInt, ...] = ()
     """Blocks (1 = first) whose tokens the head sees concatenated; none: only the last one's, as
     published. Strokes, colours and texture are in the early ones."""
@@ -104,7 +107,15 @@ class AdversarialDino(LearntReward[Pair]):
         from vlrl.image.networks.features import ReferenceFeatures, RoundedFeatures
 
         o = self.options
-        self.backbone = Backbone(o.model, o.library, o.device, o.size_px, o.batch_size, o.layers)
+        self.backbone = Backbone(
+            o.model,
+            o.library,
+            o.device,
+            o.size_px,
+            o.batch_size,
+            o.layers,
+            antialias=not o.published,
+        )
         self.device = self.backbone.device
         self._features = RoundedFeatures(self.backbone, o.feature_dtype)
         self._references = ReferenceFeatures(self._features, o.cache, int(o.cache_gib * 2**30))
@@ -237,7 +248,11 @@ class AdversarialDino(LearntReward[Pair]):
         num = self.options.num_patches
         if not N or not num or num >= P:
             return cls, patches
-        picks = torch.stack([torch.randperm(P, generator=self._random)[:num] for _ in range(N)])
+        if self.options.published:
+            picks = torch.randint(P, (N, num), generator=self._random)
+        else:
+            rows = [torch.randperm(P, generator=self._random)[:num] for _ in range(N)]
+            picks = torch.stack(rows)
         index = picks.to(patches.device)[..., None].expand(N, num, D)
         return cls, patches.gather(1, index)
 

@@ -27,6 +27,8 @@ class DinoOptions(ModelOptions):
     library: Literal["transformers", "timm"] = "transformers"
     size_px: Annotated[int | None, Field(gt=0)] = None
     """Side that images are resized to, a multiple of the patch; default: the checkpoint's."""
+    published: bool = False
+    """Resize without antialiasing, as Adv-GRPO's code does."""
     over: Literal["max", "mean"] = "max"
     """The nearest reference, or the mean over all."""
 
@@ -55,6 +57,7 @@ class DinoSimilarity(ImageReward):
             self.options.device,
             self.options.size_px,
             self.options.batch_size,
+            antialias=not self.options.published,
         )
         self._references: dict[str, Tensor] = {}
 

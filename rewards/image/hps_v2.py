@@ -20,6 +20,9 @@ class HpsOptions(ModelOptions):
     checkpoint: str = "HPS_v2.1_compressed.pt"
     """A file of weights (.pt, read with weights_only, or .safetensors)."""
     model: str = "ViT-H-14"
+    published: bool = False
+    """Resize the image's numbers without antialiasing, as the published code did with the
+    torchvision of its time."""
 
 
 class HpsV2(ImageReward):
@@ -27,8 +30,8 @@ class HpsV2(ImageReward):
 
     The benchmark prints it times 100: the 31.34 of SDXL Refiner 0.9 is 0.3134 here. As
     published, the longer side is resized and the rest is black. The published code runs in
-    half precision and resizes tensors; here all is float32 and Pillow resizes, so the last
-    digits differ.
+    half precision, here all is float32; it resizes tensors, here Pillow resizes, unless
+    `published` is set.
     """
 
     Options = HpsOptions
@@ -47,6 +50,7 @@ class HpsV2(ImageReward):
             self.options.checkpoint,
             device=self.options.device,
             resize_mode="longest",
+            antialias=not self.options.published,
         )
 
     def values(

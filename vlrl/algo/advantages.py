@@ -46,11 +46,13 @@ def advantages(
     *,
     eps: float = 1e-4,
     batch_std: float | None = None,
+    population: bool = False,
 ) -> Float[Tensor, " B"]:
     """Advantages of rewards within their groups, float32.
 
     `group_zscore` (r - mean) / (std + eps): GRPO, arXiv 2402.03300, eq. 3; unbiased std, as in
-        TRL and the GUI-G2 release. With eps 1e-4 a saturated group is damped, not blown up.
+        TRL and the GUI-G2 release, or with `population` that of the population, as in flow_grpo's
+        code. With eps 1e-4 a saturated group is damped, not blown up.
     `group_centre` r - mean: Dr. GRPO, arXiv 2503.20783; GUI-G1, arXiv 2505.15810.
     `batch_std` (r - mean) / (std of the centred rewards of the whole batch + eps):
         REINFORCE++-baseline, arXiv 2501.03262; pass that one number in.
@@ -63,6 +65,8 @@ def advantages(
     mean, std, count = group_statistics(rewards, group)
     centred = torch.where(rewards.isnan() | (count < 2), 0.0, rewards.double() - mean)
     if kind == "group_zscore":
+        if population:
+            std = std * ((count - 1).clamp(min=0) / count.clamp(min=1)).sqrt()
         result = centred / (std + eps)
     elif kind == "group_centre":
         result = centred

@@ -58,6 +58,11 @@ class AlgoConfig(Section):
         description="batch_std: of the centred rewards; global_std: of the rewards themselves "
         "(Flow-GRPO); precomputed: the reward is one already (a `pair` node)",
     )
+    population_std: bool = Field(
+        False,
+        description="group_zscore divides by the population's deviation, as flow_grpo's code does, "
+        "instead of the sample's, as TRL's: advantages are 2.2 % larger in groups of 24",
+    )
     advantage_eps: float = Field(1e-4, gt=0, description="keeps a group of equal rewards finite")
     advantage_clip: NonNegativeFloat = Field(0.0, description="largest size; 0 = no limit")
     objective: Literal["clip", "gspo", "cispo", "nft"] = Field(
@@ -113,6 +118,7 @@ class OptimConfig(Section):
         lt=1,
         description="running average of the trained weights, for evaluation; 0 = off",
     )
+    ema_every: PositiveInt = Field(1, description="optimizer steps between updates of the average")
 
 
 class DistConfig(Section):

@@ -31,19 +31,23 @@ class Sharded(Protocol):
 class WeightAverage:
     """float32 average of parameters; early steps weigh more, as decay = min(decay, (1+n)/(10+n)).
 
-    Source of the ramp: flow_grpo's EMA, after TensorFlow's ExponentialMovingAverage; here it is
-    applied once per optimizer step (flow_grpo applies it once per denoising step).
+    Source of the ramp: flow_grpo's EMA, after TensorFlow's ExponentialMovingAverage. It is applied
+    once in `every` optimizer steps; flow_grpo applies it in every eighth step, once per
+    micro-batch: with k of them decay^k and every = 8 are the same.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
-        self.parameters, self.decay = list(parameters), decay
+    def __init__(self, parameters: Sequence[nn.Parameter], decay: float, every: int = 1) -> None:
+        self.parameters, self.decay, self.every = list(parameters), decay, every
         self.num_updates = 0
+        """Optimizer steps so far."""
         self.shadow = [held(p).detach().float().clone() for p in self.parameters]
 
     @torch.no_grad()
     def update(self) -> None:
-        """Add the current weights to the average."""
+        """Called after each optimizer step: adds the current weights where it is their turn."""
         self.num_updates += 1
+        if self.num_updates % self.every:
+            return
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         for average, parameter in zip(self.shadow, self.parameters, strict=True):
             average.lerp_(held(parameter).float(), 1 - decay)

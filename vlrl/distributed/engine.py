@@ -116,8 +116,8 @@ class Engine:
         self.engine.checkpoint_engine = SafeCheckpointEngine()
         self.options, self.precision = config.optim, config.dist.precision
         optimizer.register_step_pre_hook(self._guard)
-        decay = config.optim.ema_decay
-        self.average = WeightAverage(trainable, decay) if decay else None
+        decay, every = config.optim.ema_decay, config.optim.ema_every
+        self.average = WeightAverage(trainable, decay, every) if decay else None
 
     def load(self, folder: str, tag: str) -> bool:
         """Restore weights, optimizer and schedule; False where there is nothing to load.

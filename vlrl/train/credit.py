@@ -20,7 +20,14 @@ def stage_advantages(rewards: Tensor, group: Tensor, algo: AlgoConfig, world: Wo
     for column in rewards.unbind(1):
         std = _batch_std(column, group, algo.advantage, world)
         columns.append(
-            advantages(column, group, algo.advantage, eps=algo.advantage_eps, batch_std=std)
+            advantages(
+                column,
+                group,
+                algo.advantage,
+                eps=algo.advantage_eps,
+                batch_std=std,
+                population=algo.population_std,
+            )
         )
     advantage = torch.stack(columns, 1)
     if algo.advantage_clip:

@@ -38,9 +38,9 @@ class Loaded:
 class Backbone:
     """DINOv2- and DINOv3-like transformers as fixed features, which never train.
 
-    Every image is resized to size_px x size_px (bicubic, antialiased) without cropping, so that
-    one that is not square is squeezed. The published processors crop the centre instead; for
-    square images that is the only difference.
+    Every image is resized to size_px x size_px (bicubic, antialiased by default) without
+    cropping, so that one that is not square is squeezed. The published processors crop the centre
+    instead; for square images that is the only difference.
 
     `layers` are blocks, counted from 1: their tokens, each of mean 0 and variance 1, are
     concatenated. Without `layers` the tokens are the last block's, after the final norm.
@@ -54,8 +54,11 @@ class Backbone:
         size_px: int | None = None,
         batch_size: int = 32,
         layers: Sequence[int] = (),
+        *,
+        antialias: bool = True,
     ) -> None:
         self.name, self.library, self.batch_size = name_or_path, library, batch_size
+        self.antialias = antialias
         self.layers = tuple(layers)
         self.device = pick_device(device)
         load = {"transformers": _from_transformers, "timm": _from_timm}.get(library)
@@ -112,6 +115,8 @@ class Backbone:
         }
         if self.layers:
             facts["layers"] = self.layers
+        if not self.antialias:
+            facts["antialias"] = False
         seen.update(json.dumps(facts, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self._loaded.module.state_dict().items()):
             flat = tensor.detach().flatten()
@@ -130,8 +135,9 @@ class Backbone:
             part = part.permute(0, 3, 1, 2).float() / 255
             if shape[:2] != (self.size_px, self.size_px):
                 size = (self.size_px, self.size_px)
-                part = functional.interpolate(part, size, mode="bicubic", antialias=True)
-                part = part.clamp(0, 1)  # bicubic overshoots at edges
+                part = functional.interpolate(part, size, mode="bicubic", antialias=self.antialias)
+                if self.antialias:  # bicubic overshoots at edges; released code leaves that
+                    part = part.clamp(0, 1)
             out[rows] = part
         return (out - self._mean) / self._std
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from vlrl.errors import RewardError
 from vlrl.hub import freeze, load_pretrained, loading, local_path, pick_device
@@ -95,7 +96,11 @@ class TransformersClip(ClipNetwork):
 
 
 class OpenClip(ClipNetwork):
-    """An open_clip model; `resize_mode`: shortest, longest or squash."""
+    """An open_clip model; `resize_mode`: shortest, longest or squash.
+
+    antialias: Pillow resizes, as open_clip does; else numbers are resized so that the longer side
+    fits, without antialiasing, and the rest is black.
+    """
 
     def __init__(
         self,
@@ -104,6 +109,7 @@ class OpenClip(ClipNetwork):
         *,
         device: str = "auto",
         resize_mode: str | None = None,
+        antialias: bool = True,
     ) -> None:
         import open_clip
 
@@ -117,13 +123,33 @@ class OpenClip(ClipNetwork):
             )
             self.tokenizer = open_clip.get_tokenizer(model)
         self.model = freeze(built)
+        self.antialias = antialias
 
     def _image(self, images: Sequence[np.ndarray]) -> Tensor:
-        pixels = torch.stack([self.transform(Image.fromarray(image)) for image in images])
-        return self.model.encode_image(pixels.to(self.device))
+        return self.model.encode_image(self.pixels(images).to(self.device))
+
+    def pixels(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Input of the vision tower, [N, 3, S, S]."""
+        if self.antialias:
+            return torch.stack([self.transform(Image.fromarray(image)) for image in images])
+        facts = self.model.visual.preprocess_cfg
+        size = facts["size"] if isinstance(facts["size"], int) else facts["size"][0]
+        mean, std = (torch.tensor(facts[name])[:, None, None] for name in ("mean", "std"))
+        return torch.stack([(_fitted(image, size) - mean) / std for image in images])
 
     def _text(self, texts: Sequence[str]) -> Tensor:
         return self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
+
+
+def _fitted(image: np.ndarray, side_px: int) -> Tensor:
+    """The image with its longer side at `side_px`, in the middle of black, [3, S, S] in [0, 1]."""
+    values = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
+    scale = side_px / max(values.shape[1:])
+    height, width = (round(side * scale) for side in values.shape[1:])
+    if scale != 1:
+        values = functional.interpolate(values[None], (height, width), mode="bicubic")[0]
+    left, top = (side_px - width) // 2, (side_px - height) // 2
+    return functional.pad(values, (left, side_px - width - left, top, side_px - height - top))
 
 
 def load_clip(options: ClipOptions) -> ClipNetwork:
