@@ -30,17 +30,23 @@ def comparisons() -> dict[str, Comparison]:
     for module in pkgutil.iter_modules(released.__path__):
         if module.name in FRAMEWORK:
             continue
-        for entry in importlib.import_module(f"released.{module.name}").COMPARISONS:
-            found[entry.name] = entry
+        try:
+            listed = importlib.import_module(f"released.{module.name}").COMPARISONS
+        except ImportError as error:
+            print(f"{module.name}: left out: {error}", file=sys.stderr)
+            continue
+        found |= {entry.name: entry for entry in listed}
     return found
 
 
 def git_dir(folder: Path, repository: str) -> Path:
-    """Where a repository's git directory lies.
+    """Where a repository's git directory is; a package has none.
 
     Raises:
         FileNotFoundError: it is not in the folder.
     """
+    if "/" not in repository:
+        return folder  # a package, which is imported
     place = folder / repository.replace("/", "+")
     for candidate in (place / ".git", place / "repo", place):
         if (candidate / "objects").is_dir():
@@ -63,7 +69,7 @@ def main() -> None:
         entry = known[name]
         try:
             path = entry.write(git_dir(args.folder, entry.repository), TABLES)
-        except (FileNotFoundError, LookupError) as error:
+        except (FileNotFoundError, ImportError, LookupError) as error:
             sys.exit(f"{name}: {error}")
         print(f"{path.name}: from {entry.repository}, {entry.file}")
 
