@@ -47,7 +47,7 @@ def test_flow_grpos_step() -> None:
         mean, logp = _mean_and_logp(flow_sde(sigma, following, noise, second), latents)
         return [*mean[0].tolist(), logp]
 
-    compare("flow_grpo_sde_step", ours, 2e-4)
+    compare("flow_grpo_sde_step", ours, 1e-5)
 
 
 def test_dances_step_but_for_its_constant() -> None:
@@ -59,7 +59,7 @@ def test_dances_step_but_for_its_constant() -> None:
         _, logp = _mean_and_logp(step, latents)
         return logp + math.log(step.std) + 0.5 * math.log(2 * math.pi)
 
-    compare("diffusion_nft_dance_step", ours, 2e-4)
+    compare("diffusion_nft_dance_step", ours, 1e-5)
 
 
 def test_adv_grpos_loss() -> None:
