@@ -269,9 +269,16 @@ def _remove_hooks(engine: deepspeed.DeepSpeedEngine) -> None:
 
 
 def _restore_hooks(engine: deepspeed.DeepSpeedEngine) -> None:
-    """Put them back, and let the prefetcher record the order of modules again."""
+    """Put them back, with the order of modules that the prefetcher has recorded.
+
+    DeepSpeed would forget it, and number the modules anew: without it every pass of the next
+    update gathers each weight by itself, the head once per chunk. The order still holds, since
+    modules are the same; where a pass takes another one, DeepSpeed notices and records it.
+    """
     offload = engine.optimizer.parameter_offload
     coordinator = offload.get_param_coordinator()
-    if not coordinator.is_invalid_trace():
-        coordinator._invalidate_trace()
-    offload._register_deepspeed_module(offload.module)
+    coordinator._invalidate_trace = lambda: None
+    try:
+        offload._register_deepspeed_module(offload.module, count=[0])
+    finally:
+        del coordinator._invalidate_trace
