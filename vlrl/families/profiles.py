@@ -205,7 +205,7 @@ _ALL = (
     Profile(
         "se_gui",
         "resized_px",
-        "coordinate_json",
+        "tool_call",
         "point",
         max_pixels=7_049_280,
         follows="YXB-NKU/SE-GUI, src/eval/test_grounding_r1_nothink.py",

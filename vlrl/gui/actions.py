@@ -66,6 +66,7 @@ _BY_SYNTAX: dict[str, Callable[[str], str]] = {
     "pyautogui": _python_call,
     "colon_point": _point_field,
     "coordinate_json": _tool_calls,
+    "tool_call": _tool_calls,
 }
 
 
