@@ -31,6 +31,7 @@ class Standin:
     def __init__(self, answer: str, width: int = 1000, height: int = 1000, chat: Any = None):
         self.content = self.text = answer
         self.width, self.height, self.min_pixels = width, height, 3_136
+        self.patch_size, self.merge_size = 14, 2
         self._chat = chat
 
     def __getattr__(self, name: str) -> Any:
@@ -46,6 +47,12 @@ class Standin:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())
+
+    def __len__(self) -> int:
+        return 1
+
+    def __add__(self, other: object) -> Any:
+        return self
 
     def __contains__(self, item: object) -> bool:
         return False
