@@ -10,7 +10,7 @@ import pytest
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import PROFILES, profile_named
 from vlrl.geometry.boxes import Frame
-from vlrl.gui.actions import action_of
+from vlrl.gui.actions import action_of, own_brackets
 from vlrl.gui.answers import read_places
 from vlrl.gui.capture.names import clean_name, refuse_name
 from vlrl.gui.refusal import read_click
@@ -37,7 +37,7 @@ def all_tracks(text: str) -> None:
 
 READERS: dict[str, Callable[[str], object]] = {
     "places": read_places,
-    "action": lambda text: [action_of(text, syntax) for syntax in SYNTAXES],
+    "action": lambda text: [own_brackets(action_of(text, name), name) for name in SYNTAXES],
     "click": lambda text: read_click(text, profile_named("gui_g2"), FRAME, ("cannot find",)),
     "well formed": all_profiles,
     "thinking": strip_thinking,

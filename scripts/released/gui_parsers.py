@@ -380,7 +380,7 @@ COMPARISONS = [
         texts(
             lambda rng: "({},{})".format(*point(rng, 4000)),
             lambda rng: "({}, {})".format(*point(rng, 4000)),
-            lambda rng: "The element is at ({},{}).".format(*point(rng, 4000)),
+            lambda rng: "It is tab [12, 8]: ({},{}).".format(*point(rng, 4000)),
             lambda rng: "({},{}) or ({},{})".format(*box(rng, 4000)),
             lambda rng: rng.choice(("", "no", "[3, 4]", "(3.5, 4)", "3, 4", "(1,2,3,4)")),
         ),

@@ -1,6 +1,6 @@
-"""The action of an answer, in the notations that have one: places in its prose do not count.
+"""The action of an answer, or the brackets that were asked for: places in its prose do not count.
 
-Sources: UI-TARS's action_parser.py (what follows the last `Action:`), gelab-zero's
+Sources of the actions: UI-TARS's action_parser.py (what follows the last `Action:`), gelab-zero's
 parser_0920_summary.py (fields between tabs), ScreenSpot-Pro's kimivl.py and MMBench-GUI's
 local_aguvis.py (pyautogui calls), Qwen's tool calls. An answer without the mark is read whole.
 """
@@ -19,6 +19,14 @@ _KEYWORD_CALL = re.compile(r"\s*+\w++\(\s*+\w++\s*+=")
 _FIELD = re.compile(r"(?:^|\t)[^\S\t]*+(action|point[^:\t\n]*+):([^\t]*+)")
 _LOOSE_FIELD = re.compile(r"(?<!\w)(point[0-9]?+)[^\S\n]*+:([^\t\n]*+)")
 _PAIR = re.compile(rf"\s*+({_NUMBER})[\s,]++({_NUMBER})(?![\w.%])")
+_MORE = rf"(?:\s*+,\s*+{_NUMBER})"
+_BRACKETS = {
+    "bracket_box": rf"\[\s*+{_NUMBER}{_MORE}{{3}}+\s*+\]",
+    "bracket_point": rf"\[\s*+{_NUMBER}{_MORE}(?:{_MORE}{{2}}+)?+\s*+\]",
+    "paren_point": rf"\(\s*+{_NUMBER}{_MORE}\s*+\)",
+    "nested_box": rf"\[\s*+\[\s*+{_NUMBER}{_MORE}{{1,3}}+\s*+\]",
+}
+_OWN = {syntax: re.compile(pattern) for syntax, pattern in _BRACKETS.items()}
 _TOOL_CALL, _TOOL_CALL_END = "<tool_call>", "</tool_call>"
 
 
@@ -74,3 +82,13 @@ def action_of(text: str, syntax: str) -> str:
     """The part of an answer that is its action, in this syntax (`SYNTAXES`); linear."""
     read = _BY_SYNTAX.get(syntax)
     return text if read is None else read(text)
+
+
+def own_brackets(text: str, syntax: str) -> str:
+    """From the first to the last place in just this syntax's brackets; all where none is.
+
+    Released parsers look for those only: `(3,4)` in the prose is no place where `[[…]]` follows.
+    """
+    pattern = _OWN.get(syntax)
+    found = [] if pattern is None else list(pattern.finditer(text))
+    return text[found[0].start() : found[-1].end()] if found else text

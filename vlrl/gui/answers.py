@@ -1,7 +1,8 @@
 """Reading places (points and boxes) from a model's answer, in every family's notation.
 
-Where a notation has an action, only that is read (`actions.py`). Strongest form first: tagged >
-JSON > bracket > call > bare; only the strongest form that occurs counts. Numbers are ASCII
+Where a notation has an action, only that is read, and of brackets those that were asked for
+(`actions.py`). Strongest form first: tagged > JSON > bracket > call > bare; only the strongest form
+that occurs counts. Numbers are ASCII
 decimals, `-12` or `0.5`: no plus sign, exponent, percent or underscore. The frame comes from the
 profile, never from the size of a number.
 
@@ -19,7 +20,7 @@ from vlrl.errors import ConfigError
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Box, Frame, Point
-from vlrl.gui.actions import CALL, action_of
+from vlrl.gui.actions import CALL, action_of, own_brackets
 from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
 from vlrl.gui.thinking import strip_thinking
 
@@ -69,11 +70,14 @@ def read_places(text: str, join_pairs: bool = True, syntax: str = "") -> list[Ca
     """All places of the strongest form in an answer, in order; empty if there is none.
 
     `join_pairs` reads two adjacent pairs, `(x1,y1),(x2,y2)`, as a box (else as two points).
-    `syntax`: the notation that was asked for; only its action counts, if it has one. Numbers
-    above `MAX_SIZE` are not places. Never raises; linear in the text's length.
+    `syntax`: the notation that was asked for; only its action or its own kind of brackets count,
+    if there are any. Numbers above `MAX_SIZE` are not places. Never raises; linear in the text's
+    length.
     """
     text = action_of(_answer_part(strip_thinking(text)), syntax)
     for form, read in _READERS.items():
+        if form == "bracket":
+            text = own_brackets(text, syntax)
         found = [
             Candidate(values, form)
             for values in read(text, join_pairs)
