@@ -7,9 +7,9 @@ the answer.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
-from os import path as os_path
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from released.comparison import Answer, Comparison, Json
 from released.gui_inputs import Text, before, box, point, texts, texts_on_images, unit
-from released.gui_parsers import pyautogui, quiet
+from released.gui_parsers import pyautogui, quiet, readme_function
 from released.source import Source
 
 PRO = "likaixin2000/ScreenSpot-Pro-GUI-Grounding"
@@ -79,8 +79,6 @@ def adapter(file: str, name: str, *helpers: str, plain_chat: bool = False) -> An
     """`ground_only_positive` of a class: the click from 0 to 1, or nothing."""
 
     def released(source: Source) -> Answer:
-        import os
-
         anything = Standin("")
         libraries = (
             "torch", "BytesIO", "base64", "SamplingParams", "GuidedDecodingParams", "LLM",
@@ -160,21 +158,22 @@ def _code(rng: Any) -> str:
     return f"## Action:\n{before(rng)}\n\n## Code:\n{pyautogui(rng)}"
 
 
+class Inputs(Standin):
+    """A processor whose model sees 200 x 100 patches of 14 pixels."""
+
+    def __getitem__(self, key: object) -> Any:
+        return [(1, 100, 200)] if key == "image_grid_thw" else super().__getitem__(key)
+
+    def to(self, device: object) -> Any:
+        """Itself."""
+        return self
+
+
 def venus(source: Source) -> Answer:
-    """UI-Venus 1.0: the click in pixels of a resized image of 1000 x 1000; (0, 0) where unread."""
+    """UI-Venus 1.0: the click from 0 to 1 on a resized image of 2800 x 1400; (0, 0) if unread."""
     path, name = "models/grounding/ui_venus_ground_7b.py", "UI_Venus_Ground_7B"
-    given = {
-        "os": SimpleNamespace(path=os_path), "print": quiet, "eval": eval,
-        "process_vision_info": lambda messages: (None, None),
-    }  # fmt: skip
+    given = {"os": os, "print": quiet, "process_vision_info": lambda messages: (None, None)}
     model: Any = source.define(path, [name], given)[name]
-
-    class Inputs(Standin):
-        def __getitem__(self, key: object) -> Any:
-            return [(1, 100, 200)] if key == "image_grid_thw" else super().__getitem__(key)
-
-        def to(self, device: object) -> Any:
-            return self
 
     def answer(given: Json) -> Json:
         mine = model()
@@ -185,9 +184,42 @@ def venus(source: Source) -> Answer:
     return answer
 
 
+def gui_g2(source: Source) -> Answer:
+    """GUI-G2's README: the same on a resized image of 2800 x 1400."""
+    space: dict[str, Any] = {}
+
+    def loads(what: object) -> SimpleNamespace:
+        return SimpleNamespace(from_pretrained=lambda *args, **options: space[what])
+
+    given = {
+        "os": os, "print": quiet, "torch": Standin(""), "AutoTokenizer": loads("model"),
+        "Qwen2_5_VLForConditionalGeneration": loads("model"), "AutoProcessor": loads("processor"),
+        "process_vision_info": lambda messages: (None, None),
+    }  # fmt: skip
+
+    class Config:
+        from_pretrained = staticmethod(lambda *args, **options: SimpleNamespace(to_dict=dict))
+
+        def __init__(self, **options: object) -> None: ...
+
+    read = readme_function(source, "README.md", "infer", given | {"GenerationConfig": Config})
+
+    def answer(given: Json) -> Json:
+        space["model"], space["processor"] = Standin(str(given)), Inputs(str(given))
+        return read("x", __file__, "model")["point"]
+
+    return answer
+
+
 def _pro(name: str, file: str, inputs: Any, released: Callable[[Source], Answer]) -> Comparison:
     return Comparison(f"gui_pro_{name}", PRO, PRO_COMMIT, f"models/{file}", inputs, released)
 
+
+VENUS_TEXTS = texts(lambda rng: "[{},{},{},{}]".format(*box(rng, 2800)),
+              lambda rng: "[{}, {}, {}, {}]".format(*box(rng, 1400)),
+              lambda rng: " [{},{},{},{}]\n".format(*box(rng, 1400)),
+              lambda rng: "At [{},{},{},{}]".format(*box(rng, 1400)),
+              lambda rng: rng.choice(("", "no", "[1,2,3]", "[[1,2,3,4]]")))  # fmt: skip
 
 COMPARISONS = [
     _pro("qwen2_vl", "qwen2vl.py",
@@ -250,11 +282,10 @@ COMPARISONS = [
     Comparison(
         "gui_ui_venus", "inclusionAI/UI-Venus", "497e2cd9b0c131e4685de23598f51e2da4dd7562",
         "models/grounding/ui_venus_ground_7b.py",
-        texts(lambda rng: "[{},{},{},{}]".format(*box(rng, 2800)),
-              lambda rng: "[{}, {}, {}, {}]".format(*box(rng, 1400)),
-              lambda rng: " [{},{},{},{}]\n".format(*box(rng, 1400)),
-              lambda rng: "At [{},{},{},{}]".format(*box(rng, 1400)),
-              lambda rng: rng.choice(("", "no", "[1,2,3]", "[[1,2,3,4]]"))),
-        venus,
+        VENUS_TEXTS, venus,
+    ),
+    Comparison(
+        "gui_gui_g2", "ZJU-REAL/GUI-G2", "5c5c36581654364073385e37deca28f4d765aa94", "README.md",
+        VENUS_TEXTS, gui_g2,
     ),
 ]  # fmt: skip

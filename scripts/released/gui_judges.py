@@ -61,19 +61,30 @@ def edge_box(rng: random.Random, width: int, height: int) -> list[int]:
     ]
 
 
+def hard_edges() -> list[tuple[int, int, int]]:
+    """(thousandth, side, pixel) where a scale that is divided beforehand misses the pixel."""
+    sides = sorted({side for size in SIZES for side in size})
+    return [
+        (number, side, number * side // 1000)
+        for side in sides
+        for number in range(1, 1000)
+        if number * side % 1000 == 0 and number * (side / 1000) != number * side // 1000
+    ]
+
+
 def clicks_and_boxes(rng: random.Random) -> list[Json]:
     """[click in thousandths or in pixels of a resized image, its frame, box, image's size]."""
     rows: list[Json] = []
-    for number in range(NUM_ROWS + 90):
+    for number in range(NUM_ROWS):
         size = rng.choice(SIZES)
         box = edge_box(rng, *size) if number % 3 else true_box(rng, *size)
-        frame = (
-            (1000, 1000)
-            if number % 2
-            else smart_resize(size[1], size[0], 28, 3136, 12_845_056)[::-1]
-        )
+        resized = smart_resize(size[1], size[0], 28, 3_136, 12_845_056)[::-1]
+        frame = (1000, 1000) if number % 2 else resized
         rows.append([click_near(rng, box, size, frame), list(frame), box, list(size)])
     rows[::25] = [[None, *row[1:]] for row in rows[::25]]  # type: ignore[misc]
+    for thousandth, side, edge in rng.choices(hard_edges(), k=60):
+        box = rng.choice(([edge - 9, edge - 9, edge, edge], [edge, edge, edge + 9, edge + 9]))
+        rows.append([[thousandth] * 2, [1000, 1000], box, [side, side]])  # type: ignore[list-item]
     return rows
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from released.comparison import Answer, Comparison, Json
-from released.gui_inputs import before, box, point, texts, texts_on_images, unit
+from released.gui_inputs import NUM_ROWS, SIZES, before, box, point, texts, texts_on_images, unit
 from released.source import Source
 
 UI_TARS = "582f3a7ea5d285ee8ed9e2e84048d1ab01453c49"
@@ -269,6 +269,8 @@ def _xy(rng: random.Random) -> str:
 def readme_function(source: Source, path: str, name: str, given: dict[str, Any]) -> Any:
     """A function that a Markdown file defines in a block of Python."""
     for block in re.findall(r"```python\n(.*?)```", source.text(path), re.DOTALL):
+        if f"def {name}(" not in block:
+            continue
         for node in ast.parse(block).body:
             if isinstance(node, ast.FunctionDef) and node.name == name:
                 space = dict(given)
@@ -294,6 +296,20 @@ def qwen3_book(source: Source) -> Answer:
     def answer(given: Json) -> Json:
         points, _ = space["decode_json_points"](given)
         return [points[0][0] / 1000, points[0][1] / 1000] if points else None
+
+    return answer
+
+
+def qwen3_agent(source: Source) -> Answer:
+    """The click in whole pixels of the image."""
+    tree = notebook(source, "cookbooks/mobile_agent.ipynb", "def rescale_coordinates")
+    body = [n for n in tree.body if getattr(n, "name", "") == "rescale_coordinates"]
+    space: dict[str, Any] = {}
+    exec(compile(ast.Module(body, []), "mobile_agent.ipynb", "exec"), space)
+
+    def answer(given: Json) -> Json:
+        x, y, width, height = given  # type: ignore[misc]
+        return space["rescale_coordinates"]([x, y], width, height)
 
     return answer
 
@@ -396,5 +412,10 @@ COMPARISONS = [
             lambda rng: rng.choice(("", "[]", "[{}]", "no", '{"point_2d": [1, 2]}', "[3, 4]")),
         ),
         qwen3_book,
+    ),
+    Comparison(
+        "gui_qwen3_vl_tool", "QwenLM/Qwen3-VL", "96588727e44c78b25ba03ea03b8e12f7e64fd0da",
+        "cookbooks/mobile_agent.ipynb",
+        lambda rng: [[*point(rng, 999), *rng.choice(SIZES)] for _ in range(NUM_ROWS)], qwen3_agent,
     ),
 ]  # fmt: skip

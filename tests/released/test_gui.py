@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from helpers_released import compare
@@ -53,6 +54,12 @@ class Parser:
 
 NO_ACTION: Kinds = {"an answer without `Action:` is read too": lambda text: "Action:" not in text}
 NOTHING_READ = "the release clicks (0, 0) where it reads nothing"
+WHOLE_BOX: Kinds = {
+    "prose and nesting are read too; the release clicks (0, 0)": lambda text: (
+        text.startswith("At ") or text == "[[1,2,3,4]]"
+    ),
+    NOTHING_READ: lambda text: text in ("", "no", "[1,2,3]"),
+}
 
 PARSERS = {
     "gui_ui_tars_1_5": Parser("ui_tars_1_5", NO_ACTION),
@@ -76,16 +83,8 @@ PARSERS = {
             )
         },
     ),
-    "gui_ui_venus": Parser(
-        "ui_venus",
-        {
-            "prose and nesting are read too; the release clicks (0, 0)": lambda text: (
-                text.startswith("At ") or text == "[[1,2,3,4]]"
-            ),
-            NOTHING_READ: lambda text: text in ("", "no", "[1,2,3]"),
-        },
-        resized=Frame(2800, 1400),
-    ),
+    "gui_ui_venus": Parser("ui_venus", WHOLE_BOX, resized=Frame(2800, 1400)),
+    "gui_gui_g2": Parser("gui_g2", WHOLE_BOX, resized=Frame(2800, 1400)),
     "gui_seed_1_8": Parser(
         "seed_1_8", {"places without a tag are read too": lambda text: "<point>" not in text}
     ),
@@ -170,3 +169,39 @@ def test_clicks_are_those_that_the_released_parser_reads(name: str) -> None:
 
 def test_every_profile_says_what_it_follows() -> None:
     assert all(", " in profile.follows for profile in PROFILES.values())
+
+
+def test_qwen3_vls_agent_counts_to_999() -> None:
+    profile = profile_named("qwen3_vl_tool")
+
+    def ours(given: Any) -> list[int]:
+        x, y, *size = given
+        text = f'<tool_call>{{"arguments": {{"coordinate": [{x}, {y}]}}}}</tool_call>'
+        answer, _ = read_click(text, profile, THOUSAND)
+        assert isinstance(answer, Point)
+        click = answer.to(Frame(*size))
+        return [round(click.x), round(click.y)]
+
+    compare("gui_qwen3_vl_tool", ours)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "size", "click"),
+    [
+        # Those that no table has, by the formula of the file that they follow.
+        ("qwen2_5_vl", '```json\n[{"bbox_2d": [0, 0, 966, 546]}]\n```', (1920, 1080), (480, 270)),
+        ("qwen2_5_vl_point", '[{"point_2d": [966, 546]}]', (1920, 1080), (960, 540)),
+        ("qwen3_vl", '[{"bbox_2d": [400, 400, 450, 450]}]', (3840, 2160), (1632, 918)),
+        ("gui_g1", '```json\n[{"bbox_2d": [0, 0, 966, 546]}]\n```', (1920, 1080), (480, 270)),
+        ("uground_v1", "(425, 500)", (3840, 2160), (1632, 1080)),
+        ("doubao", "click(point='<point>790 285</point>')", (2234, 1692), (1764.86, 482.22)),
+    ],
+)
+def test_profiles_without_a_table(
+    name: str, text: str, size: tuple[int, int], click: tuple[float, float]
+) -> None:
+    profile = profile_named(name)
+    answer, _ = read_click(text, profile, profile.resized(*size))
+    assert isinstance(answer, Point)
+    here = answer.to(Frame(*size))
+    assert (here.x, here.y) == click
