@@ -106,10 +106,24 @@ def test_gui_owls_verdicts() -> None:
             target = polygon_of(area, screen)
         return judge(answer, target).outcome is Outcome.CORRECT
 
+    def place(given: Any) -> tuple[Fraction, Fraction]:
+        """The click of the tool call in pixels."""
+        x, y = coordinates(given[0])
+        return Fraction(x * given[3][0], 1000), Fraction(y * given[3][1], 1000)
+
     def is_grown(given: Any) -> bool:
-        _, kind, (x, y, w, h), size = given if given[1] == "bbox" else (0, "", (0, 0, 0, 0), (1, 1))
-        edges = ((x, size[0]), (y, size[1]), (x + w, size[0]), (y + h, size[1]))
-        return kind == "bbox" and any(1000 * edge % side for edge, side in edges)
+        """Whether the click is outside by less than a thousandth."""
+        text, kind, area, (width, height) = given
+        if kind != "bbox" or "coordinate" not in text:
+            return False
+        (x, y), (left, top, w, h) = place(given), area
+        beyond_x = max(left - x, x - left - w) * Fraction(1000, width)
+        beyond_y = max(top - y, y - top - h) * Fraction(1000, height)
+        return 0 < max(beyond_x, beyond_y) < 1
+
+    def is_on_side(given: Any) -> bool:
+        text, kind, area, _ = given
+        return kind == "polygon" and "coordinate" in text and on_outline([*place(given)], area)
 
     compare(
         "gui_owl",
@@ -122,7 +136,7 @@ def test_gui_owls_verdicts() -> None:
                 ("Click (3,4)", "Near (5, 6)")
             ),  # type: ignore[index]
             "boxes are not grown to whole thousandths": is_grown,
-            "all sides of a polygon are inside": lambda given: given[1] == "polygon",  # type: ignore[index]
+            "all sides of a polygon are inside": is_on_side,
         },
     )
 
