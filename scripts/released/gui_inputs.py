@@ -15,6 +15,16 @@ SIZES = (
 )  # fmt: skip
 NUM_ROWS = 210
 
+
+class Hint:
+    """Stands for a name that only type hints of the released code use."""
+
+    Tensor = object
+
+    def __class_getitem__(cls, item: object) -> type[Hint]:
+        return cls
+
+
 Text = Callable[[random.Random], str]
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from released.comparison import Answer, Comparison, Json
-from released.gui_inputs import NUM_ROWS, SIZES, before, true_box
-from released.gui_parsers import CLAW, UI_TARS, quiet
+from released.gui_inputs import NUM_ROWS, SIZES, Hint, before, true_box
+from released.gui_parsers import CLAW, quiet
 from released.source import Source
 
 INFI_COMMIT = "22208e4d4826626731292fa08bb73ec9fc6f9b15"
@@ -186,7 +186,7 @@ def osworld_g(source: Source) -> Answer:
     """Whether the click is right."""
     path = "clawgui-eval/judge/osworld_g_judge.py"
     names = ("is_point_in_rectangle", "is_point_in_polygon", "OSWorldGJudge")
-    hints = dict.fromkeys(("Tuple", "List", "Optional", "Dict"), _Hint)
+    hints = dict.fromkeys(("Tuple", "List", "Optional", "Dict"), Hint)
     given = {"BaseJudge": object, "REFUSAL": (-1, -1), "Any": Any, **hints}
     judge: Any = source.define(path, names, given)[names[-1]]
 
@@ -197,13 +197,6 @@ def osworld_g(source: Source) -> Answer:
         return bool(mine.evaluate_single(where, {"box_type": kind, "answer": area}))
 
     return answer
-
-
-class _Hint:
-    """Stands for a name that only type hints use."""
-
-    def __class_getitem__(cls, item: object) -> type[_Hint]:
-        return cls
 
 
 def owl_inputs(rng: random.Random) -> list[Json]:
@@ -303,9 +296,9 @@ def infigui(source: Source) -> Answer:
         "eval/prompts.py",
         ("extract_and_parse_json", "point_in_polygon", "is_point_inside_element",
          "InfiguiG1Prompt"),
-        {"json": json, "Any": Any, **dict.fromkeys(("Dict", "List", "Tuple", "Optional"), _Hint)},
+        {"json": json, "Any": Any, **dict.fromkeys(("Dict", "List", "Tuple", "Optional"), Hint)},
     )  # fmt: skip
-    resize: Any = source.define("eval/data.py", ["resize_image"], {"math": math, "Tuple": _Hint})[
+    resize: Any = source.define("eval/data.py", ["resize_image"], {"math": math, "Tuple": Hint})[
         "resize_image"
     ]
     size_now = [0, 0]
@@ -336,28 +329,6 @@ def infigui(source: Source) -> Answer:
     return answer
 
 
-def tars_sizes(rng: random.Random) -> list[Json]:
-    """[height, width] of images."""
-    return [[rng.randint(14, 6000), rng.randint(14, 6000)] for _ in range(NUM_ROWS)]
-
-
-def tars_resize(source: Source) -> Answer:
-    """[height, width] of the resized image."""
-    names = ("IMAGE_FACTOR", "MIN_PIXELS", "MAX_PIXELS", "MAX_RATIO", "round_by_factor",
-             "ceil_by_factor", "floor_by_factor", "smart_resize")  # fmt: skip
-    resize: Any = source.define("codes/ui_tars/action_parser.py", names, {"math": math})[
-        "smart_resize"
-    ]
-
-    def answer(given: Json) -> Json:
-        try:
-            return list(resize(*given))  # type: ignore[misc]
-        except ValueError:
-            return None
-
-    return answer
-
-
 COMPARISONS = [
     Comparison(
         "gui_screenspot_pro", "likaixin2000/ScreenSpot-Pro-GUI-Grounding",
@@ -383,9 +354,5 @@ COMPARISONS = [
     Comparison(
         "gui_infigui_g1", "InfiXAI/InfiGUI-G1", INFI_COMMIT, "eval/eval.py", infigui_inputs,
         infigui,
-    ),
-    Comparison(
-        "gui_ui_tars_sizes", "bytedance/UI-TARS", UI_TARS, "codes/ui_tars/action_parser.py",
-        tars_sizes, tars_resize,
     ),
 ]  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import random
 import re
 from collections import OrderedDict
@@ -15,10 +14,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from released.comparison import Answer, Comparison, Json
-from released.gui_inputs import NUM_ROWS, SIZES, before, box, point, texts, texts_on_images, unit
+from released.gui_inputs import NUM_ROWS, SIZES, Hint, before, box, point, texts, unit
 from released.source import Source
 
-UI_TARS = "582f3a7ea5d285ee8ed9e2e84048d1ab01453c49"
 CLAW = "d990d3e3f2390ced708771d9681d3c4f9a6cbef5"
 CLAW_JUDGE = "clawgui-eval/judge/grounding_judge.py"
 
@@ -27,65 +25,9 @@ def quiet(*args: object, **options: object) -> None:
     """In place of print."""
 
 
-def _pair(rng: random.Random) -> str:
+def pair(rng: random.Random) -> str:
+    """`x,y` in thousandths."""
     return "{},{}".format(*point(rng))
-
-
-def tars_texts(call: Callable[[random.Random], str]) -> tuple[Callable[[random.Random], str], ...]:
-    """UI-TARS's answers around one kind of call."""
-    return (
-        lambda rng: f"Thought: {before(rng)}\nAction: {call(rng)}",
-        lambda rng: f"Action: {call(rng)}",
-        lambda rng: f"Thought: {before(rng)}\nAction: {call(rng)}",
-        lambda rng: f"Reflection: (8,8) was wrong. Action_Summary: (7,7)\nAction: {call(rng)}",
-        lambda rng: f"Thought: not Action: click(start_box='(1,1)')\nAction: {call(rng)}",
-        lambda rng: f"Action: {call(rng)}\n\n{call(rng)}",
-        lambda rng: f"Thought: {before(rng)}\nAction: " + rng.choice(
-            ("wait()", "type(content='see (3,4)')", "hotkey(key='ctrl c')", "finished()")
-        ),
-        lambda rng: before(rng) + call(rng),
-    )  # fmt: skip
-
-
-def _start_box(rng: random.Random) -> str:
-    name = rng.choice(("click", "click", "left_double", "right_single", "hover"))
-    inside = rng.choice(
-        (_pair(rng), _pair(rng), _pair(rng).replace(",", ", "), "{},{},{},{}".format(*box(rng)))
-    )
-    if rng.random() < 0.15:
-        return f"drag(start_box='({inside})', end_box='({_pair(rng)})')"
-    return f"{name}(start_box='({inside})')"
-
-
-def _point_call(rng: random.Random) -> str:
-    x, y = point(rng)
-    return f"{rng.choice(('click', 'left_double'))}(point='<point>{x} {y}</point>')"
-
-
-def ui_tars(model_type: str) -> Callable[[Source], Answer]:
-    """The middle of the first action's `start_box`, from 0 to 1."""
-
-    def released(source: Source) -> Answer:
-        names = (
-            "IMAGE_FACTOR", "MIN_PIXELS", "MAX_PIXELS", "MAX_RATIO", "round_by_factor",
-            "ceil_by_factor", "floor_by_factor", "smart_resize", "convert_point_to_coordinates",
-            "parse_action", "escape_single_quotes", "parse_action_to_structure_output",
-        )  # fmt: skip
-        given = {"re": re, "ast": ast, "math": math, "print": quiet}
-        parse: Any = source.define("codes/ui_tars/action_parser.py", names, given)[names[-1]]
-
-        def answer(given: Json) -> Json:
-            text, width, height = given  # type: ignore[misc]
-            try:
-                actions = parse(text, 1000, height, width, model_type=model_type)
-                x1, y1, x2, y2 = json.loads(actions[0]["action_inputs"]["start_box"])
-            except (AssertionError, ValueError, KeyError, AttributeError):
-                return None
-            return [(x1 + x2) / 2, (y1 + y2) / 2]
-
-        return answer
-
-    return released
 
 
 def _answer_coordinate(rng: random.Random) -> str:
@@ -118,7 +60,7 @@ def _fields(rng: random.Random) -> str:
 
 
 def _slide(rng: random.Random) -> str:
-    return f"<THINK>x</THINK>\naction:SLIDE\tpoint1:{_pair(rng)}\tpoint2:{_pair(rng)}"
+    return f"<THINK>x</THINK>\naction:SLIDE\tpoint1:{pair(rng)}\tpoint2:{pair(rng)}"
 
 
 def _no_point(rng: random.Random) -> str:
@@ -171,11 +113,11 @@ def claw(name: str) -> Callable[[Source], Answer]:
     """A parser of ClawGUI: the point from 0 to 1."""
 
     def released(source: Source) -> Answer:
-        given = {"re": re, "json": json, "Optional": Any, "Tuple": _Hint, "List": _Hint}
+        given = {"re": re, "json": json, "Optional": Any, "Tuple": Hint, "List": Hint}
         path = CLAW_JUDGE
         if name == "parse_coord_from_response":
             path = "clawgui-eval/inference/gemini_inferencer.py"
-        parse: Any = source.define(path, [name], given | {"Optional": _Hint})[name]
+        parse: Any = source.define(path, [name], given | {"Optional": Hint})[name]
 
         def answer(given: Json) -> Json:
             read = parse(given) if path != CLAW_JUDGE else parse(given, [1000, 1000])
@@ -184,13 +126,6 @@ def claw(name: str) -> Callable[[Source], Answer]:
         return answer
 
     return released
-
-
-class _Hint:
-    """Stands for a name that only type hints use."""
-
-    def __class_getitem__(cls, item: object) -> type[_Hint]:
-        return cls
 
 
 def _last_texts(
@@ -324,18 +259,6 @@ def _points_json(rng: random.Random) -> str:
 
 COMPARISONS = [
     Comparison(
-        "gui_ui_tars_1_5", "bytedance/UI-TARS", UI_TARS, "codes/ui_tars/action_parser.py",
-        texts_on_images(*tars_texts(_start_box)), ui_tars("qwen25vl"),
-    ),
-    Comparison(
-        "gui_ui_tars", "bytedance/UI-TARS", UI_TARS, "codes/ui_tars/action_parser.py",
-        texts_on_images(*tars_texts(_start_box)), ui_tars("qwen2vl"),
-    ),
-    Comparison(
-        "gui_doubao", "bytedance/UI-TARS", UI_TARS, "codes/ui_tars/action_parser.py",
-        texts_on_images(*tars_texts(_point_call)), ui_tars("doubao"),
-    ),
-    Comparison(
         "gui_mai_ui", "Tongyi-MAI/MAI-UI", "4dd07b9e910a294f001452e888514d912b96cc41",
         "evaluation/grounding/eval_server.py",
         texts(
@@ -351,8 +274,8 @@ COMPARISONS = [
     Comparison(
         "gui_step_gui", "stepfun-ai/gelab-zero", "19465cf337effc20db25830688aeec5a72855c0a",
         "copilot_tools/parser_0920_summary.py",
-        texts(_fields, _fields, _slide, _no_point, lambda rng: f"point:{_pair(rng)}",
-              lambda rng: f"explain:see\taction:CLICK\tpoint:{_pair(rng)}"),
+        texts(_fields, _fields, _slide, _no_point, lambda rng: f"point:{pair(rng)}",
+              lambda rng: f"explain:see\taction:CLICK\tpoint:{pair(rng)}"),
         gelab_zero,
     ),
     Comparison(

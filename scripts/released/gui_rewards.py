@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from released.comparison import Answer, Comparison, Json
-from released.gui_inputs import NUM_ROWS, before, true_box
+from released.gui_inputs import NUM_ROWS, Hint, before, true_box
 from released.gui_parsers import quiet
 from released.source import Source
 
@@ -117,7 +117,7 @@ def clicks(rng: random.Random) -> list[Json]:
 
 def se_gui(source: Source) -> Answer:
     """Hit plus the fall with the distance."""
-    given = {"VLMBaseModule": object, "Dict": dict, "Any": Any, "Union": _Hint, "torch": _Hint}
+    given = {"VLMBaseModule": object, "Dict": dict, "Any": Any, "Union": Hint, "torch": Hint}
     module: Any = source.define(SE_GUI_FILE, ["Qwen2VLModule"], given)["Qwen2VLModule"]
 
     def answer(given: Json) -> Json:
@@ -127,15 +127,6 @@ def se_gui(source: Source) -> Answer:
         return float(module.point_reward(text, [[*box, *SCREEN]])[0])
 
     return answer
-
-
-class _Hint:
-    """Stands for a name that only type hints use."""
-
-    Tensor = object
-
-    def __class_getitem__(cls, item: object) -> type[_Hint]:
-        return cls
 
 
 def gta1_inputs(rng: random.Random) -> list[Json]:
