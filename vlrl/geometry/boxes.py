@@ -102,9 +102,14 @@ class Box:
         """The same rectangle in another frame of the same image; rounds as `Point.to` does."""
         if frame == self.frame:
             return self
-        low, high = Point(self.x1, self.y1, self.frame), Point(self.x2, self.y2, self.frame)
-        low, high = low.to(frame), high.to(frame)
-        return Box(low.x, low.y, high.x, high.y, frame)
+        (w, h), (whole_w, whole_h) = frame.extent, self.frame.extent
+        return Box(
+            self.x1 * w / whole_w,
+            self.y1 * h / whole_h,
+            self.x2 * w / whole_w,
+            self.y2 * h / whole_h,
+            frame,
+        )
 
 
 def area(boxes: Boxes) -> Real[np.ndarray, " N"]:
