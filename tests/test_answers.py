@@ -14,6 +14,7 @@ from vlrl.families.resize import smart_resize
 from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.gui.answers import candidates, parse_answer, read_places, self_check
 from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
+from vlrl.gui.thinking import strip_thinking
 
 QWEN25 = (28, 3_136, 12_845_056)
 QWEN3 = (32, 65_536, 16_777_216)
@@ -122,6 +123,79 @@ READ = [
 @pytest.mark.parametrize(("text", "places"), READ)
 def test_places_are_read_from_any_text(text, places):
     assert [place.values for place in read_places(text)] == places
+
+
+ACTIONS = [
+    ("ui_tars", "Thought: Click (3,4) in the list\nAction: click(start_box='(327,26)')", (327, 26)),
+    ("ui_tars", "Action: click(start_box='(1,1)')\nAction: click(start_box='(327,26)')", (327, 26)),
+    ("ui_tars", "Action: drag(start_box='(327,26)', end_box='(5,6)')", (327, 26)),
+    ("ui_tars", "Action: click(start_box='<|box_start|>(327,26)<|box_end|>')", (327, 26)),
+    ("ui_tars", "I click (3,4): click(start_box='(327,26)')", (327, 26)),
+    ("ui_tars", "Action: type(content='see (3,4)')", None),
+    ("ui_tars", "Thought: Click (3,4)\nAction: wait()", None),
+    ("ui_tars_1_5", "Thought: [3, 4]\nAction: click(start_box='(327,26)')", (327, 26)),
+    ("doubao", "Thought: (3,4)\nAction: click(point='<point>327 26</point>')", (327, 26)),
+    (
+        "doubao",
+        "Thought: <point>3 4</point>\nAction: click(point='<point>327 26</point>')",
+        (327, 26),
+    ),
+    ("aguvis", "Action: Click (3,4).\npyautogui.click(x=0.25, y=0.5)", (0.25, 0.5)),
+    ("aguvis", "Click (3,4).\npyautogui.click(0.25, 0.5)", (0.25, 0.5)),
+    ("aguvis", "pyautogui.write('(3,4)')", None),
+    (
+        "kimi_vl",
+        "## Action:\nAt (3,4)\n## Code:\npyautogui.click(x=0.25, y=0.5)",
+        (0.25, 0.5),
+    ),
+    (
+        "step_gui",
+        "<THINK>(9,9)</THINK>\nexplain:(3,4)\taction:CLICK\tpoint:327,26",
+        (327, 26),
+    ),
+    ("step_gui", "explain:point:3,4\taction:CLICK\tpoint:327 26\tsummary:(5,6)", (327, 26)),
+    ("step_gui", "action:SLIDE\tpoint1:327,26\tpoint2:5,6", (327, 26)),
+    ("step_gui", "explain:at (3,4)\taction:WAIT\tvalue:5", None),
+    ("gui_owl_1_5", 'At (3,4). <tool_call>{"coordinate": [327, 26]}</tool_call> (5,6)', (327, 26)),
+    ("gui_owl_1_5", '<tool_call>{"action": "terminate"}</tool_call> (5,6)', None),
+    ("se_gui", '"x": 3, "y": 4 <tool_call>{"coordinate": [327, 26]}</tool_call>', (327, 26)),
+    ("cogagent", "Tap (3,4): [[320,20,334,32]]", (320, 20, 334, 32)),
+    ("os_atlas_4b", "[[3,4]] no: [[327,26]] of [5, 6]", (327, 26)),
+    ("gui_g2", "The tab (3,4): [320,20,334,32]", (320, 20, 334, 32)),
+    ("gta1", "Item [12, 8]: (327, 26)", (327, 26)),
+    ("showui", "Item (3,4): [0.25, 0.5]", (0.25, 0.5)),
+    ("ui_venus_1_5", "[320, 20], [334, 32]", (320, 20, 334, 32)),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "numbers"), ACTIONS)
+def test_the_action_counts_and_not_the_prose(name, text, numbers):
+    places = candidates(text, profile_named(name))
+    assert (places[0].values if places else None) == numbers
+
+
+@pytest.mark.parametrize(
+    "marks", ["<THINK>{}</THINK>", "<Think>{}</think>", "<TINK>{}</THINK>", "{}< / THINK >"]
+)
+def test_thinking_is_taken_off_whatever_its_case(marks):
+    text = marks.format("at [9,9,9,9]")
+    assert [place.values for place in read_places(f"{text}\n[1,2,3,4]")] == [B]
+    assert strip_thinking("<THINK>never ends [9,9,9,9]") == ""
+
+
+def test_what_profiles_take_from_released_code():
+    for name, scale in (
+        ("doubao", "thousand"),
+        ("step_gui", "thousand"),
+        ("ui_venus", "resized_px"),
+    ):
+        assert profile_named(name).scale == scale
+    assert profile_named("se_gui").max_pixels == 7_049_280
+    infigui = profile_named("infigui_g1")
+    # 5,600 tokens of 28 x 28 pixels first, then Qwen2.5-VL's own limits.
+    assert infigui.resized(3840, 2160) == Frame(2800, 1568)
+    assert infigui.resized(1920, 1080) == Frame(1932, 1092)
+    assert infigui.resized(3840, 2160, max_pixels=12_845_056) == Frame(3836, 2156)
 
 
 CORNERS = [

@@ -10,10 +10,11 @@ import pytest
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import PROFILES, profile_named
 from vlrl.geometry.boxes import Frame
+from vlrl.gui.actions import action_of, own_brackets
 from vlrl.gui.answers import read_places
 from vlrl.gui.capture.names import clean_name, refuse_name
 from vlrl.gui.refusal import read_click
-from vlrl.gui.syntax import is_well_formed
+from vlrl.gui.syntax import SYNTAXES, is_well_formed
 from vlrl.gui.thinking import strip_thinking
 from vlrl.judge.reasoned_answer import parse_judge_answer, swapped
 from vlrl.log.report.page import BETWEEN_TAGS
@@ -36,6 +37,7 @@ def all_tracks(text: str) -> None:
 
 READERS: dict[str, Callable[[str], object]] = {
     "places": read_places,
+    "action": lambda text: [own_brackets(action_of(text, name), name) for name in SYNTAXES],
     "click": lambda text: read_click(text, profile_named("gui_g2"), FRAME, ("cannot find",)),
     "well formed": all_profiles,
     "thinking": strip_thinking,
@@ -54,7 +56,9 @@ RUNS = [
     "[1,1] ", "(1,1)to", "{", '"', "'", "/", "<", ">", "> ", ">\n", "</", "é", "٣", "\u4e00",
     "\U0001f600",
     "<think>", "</think>", "<answer>", "</answer>", "</think> ", "<answer> ", "<answer></answer>",
-    "<think></think>", "<box>", "<box>1 ", "<point>", "<|box_start|>", "<t>", "<time>",
+    "<think></think>", "< / THINK", "<TINK", "Action:", "point='", 'point="', "pyautogui.", "x=1,",
+    "pyautogui.a(", "point:", "\tpoint:", "\taction:", "<tool_call>", "</tool_call>",
+    "<box>", "<box>1 ", "<point>", "<|box_start|>", "<t>", "<time>",
     "<time>1 - ",
     "<think_bbox>", "<pred_bbox>1. ", "<pred bbox>", "<glue>", "<glue>[(1,", "<|im_end|>", "</s>",
     "</s> ",

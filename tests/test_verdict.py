@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vlrl.families.profiles import PROFILES, profile_named
 from vlrl.geometry.boxes import Box, Frame, Point, iou, overlap
+from vlrl.gui.data.rows import in_pixels, written_box
 from vlrl.gui.refusal import read_click
 from vlrl.gui.verdict import Outcome, Refusal, judge, polygon_of
 from vlrl.stats import mcnemar
@@ -46,6 +47,50 @@ def test_a_click_is_judged_with_its_reason(
 ) -> None:
     verdict = judge(answer, target)  # type: ignore[arg-type]
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
+
+
+@pytest.mark.parametrize("side", [364, 390, 540, 900, 1080, 1440, 1692, 2160, 2556, 2880])
+@pytest.mark.parametrize("frame", [Frame(1000, 1000), Frame(999, 999), Frame(1932, 1092)])
+def test_a_click_on_any_whole_edge_is_inside(side: int, frame: Frame) -> None:
+    screen = Frame(side, side)
+    for axis, whole in enumerate(frame.extent):
+        for number in range(int(whole) + 1):
+            edge, rest = divmod(number * side, int(whole))
+            if rest:
+                continue
+            click = Point(number, number, Frame(whole, whole))
+            assert click.to(screen) == Point(edge, edge, screen), axis
+            for box in (Box(edge, edge, edge + 9, edge + 9, screen), Box(0, 0, edge, edge, screen)):
+                assert judge(click, box).outcome is Outcome.CORRECT
+                assert judge(click.to(screen), box).outcome is Outcome.CORRECT
+
+
+@pytest.mark.parametrize("side", [540, 1080, 1440, 1600, 2160, 2560, 3840])
+def test_an_edge_written_as_a_fraction_is_inside(side: int) -> None:
+    """MMBench-GUI writes 0.093 for the edge at which a model clicks with 93 of 1000."""
+    screen = Frame(side, side)
+    for number in range(1, 1000):
+        edge = number / 1000
+        click = Point(number, number, Frame(1000, 1000))
+        unit = Box(edge, 0, edge, 1, Frame(1, 1))
+        assert judge(click, unit).outcome is Outcome.CORRECT
+        # MAI-UI's files have the product, rounded; its own evaluation divides that again.
+        pixels = Box(edge * side, 0, edge * side, side, screen)
+        is_hit = edge * side / side == edge
+        assert judge(click, pixels).outcome is (Outcome.CORRECT if is_hit else Outcome.WRONG)
+        x1, *_ = in_pixels((edge, 0, edge, 1), "xyxy_unit", side, side)
+        assert x1 == click.to(screen).x
+
+
+def test_sides_are_added_as_they_are_written() -> None:
+    assert written_box((0.1, 0.1, 0.2, 0.2), "xywh_unit", 9, 9) == Box(
+        0.1, 0.1, 0.3, 0.3, Frame(1, 1)
+    )
+
+
+def test_a_distance_is_in_the_images_pixels() -> None:
+    verdict = judge(Point(500, 500, Frame(1000, 1000)), Box(0, 0, 0.25, 1, Frame(1, 1)), SCREEN)
+    assert verdict.reason == "outside by 480.0 px"
 
 
 def test_a_box_without_area_can_be_hit_on_the_spot() -> None:

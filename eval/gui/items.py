@@ -27,8 +27,8 @@ from vlrl.gui.data.rows import (
     RawRow,
     four_numbers,
     image_size_of,
-    in_pixels,
     stated_size,
+    written_box,
 )
 from vlrl.gui.verdict import Refusal, Target, polygon_of
 from vlrl.media.images import checked_size
@@ -42,9 +42,10 @@ class Item:
     id: str
     image: str
     frame: Frame
-    """The image's pixels; the target is in them."""
+    """The image's pixels."""
     instruction: str
     target: Target
+    """In the frame in which the file has it: pixels, 0 to 1, or 0 to 1000."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """element_type, group, platform, app, ...: what the tables are split by."""
     problem: str | None = None
@@ -194,19 +195,21 @@ def _target(raw: RawRow, convention: Convention, frame: Frame, reorder: bool) ->
         return Refusal()
     if raw.polygon is not None:
         return polygon_of(_corner_values(raw), frame)
-    x1, y1, x2, y2 = in_pixels(four_numbers(raw), convention, int(frame.width), int(frame.height))
+    box = written_box(four_numbers(raw), convention, int(frame.width), int(frame.height))
     if reorder:
-        x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
-    box = Box(x1, y1, x2, y2, frame)
-    if x2 < x1 or y2 < y1:
+        left, right = sorted((box.x1, box.x2))
+        top, bottom = sorted((box.y1, box.y2))
+        box = Box(left, top, right, bottom, box.frame)
+    if box.x2 < box.x1 or box.y2 < box.y1:
         raise DataError(
             f"{raw.where}: box {box.xyxy} is inverted; read as {convention}: is that right? "
             "(--format, --box)"
         )
-    if x2 < 0 or y2 < 0 or x1 > frame.width or y1 > frame.height:
+    width, height = box.frame.extent
+    if box.x2 < 0 or box.y2 < 0 or box.x1 > width or box.y1 > height:
         raise DataError(
-            f"{raw.where}: box {box.xyxy} lies off its image of {frame.width:g} x "
-            f"{frame.height:g}; read as {convention}: is that right? (--format, --box)"
+            f"{raw.where}: box {box.xyxy} lies off its image of {width:g} x {height:g}; read as "
+            f"{convention}: is that right? (--format, --box)"
         )
     return box
 

@@ -13,7 +13,7 @@ from vlrl.eval.gui.passes import failure
 from vlrl.eval.gui.rates import Rate, Scored
 from vlrl.eval.gui.strategies import Final, Pass, Reading, Strategy
 from vlrl.eval.gui.tables import TABLES, Table, is_refusal
-from vlrl.geometry.boxes import Box, Point, overlap
+from vlrl.geometry.boxes import Box, Frame, Point, overlap
 from vlrl.gui.verdict import Outcome, Polygon, Refusal, Target, Verdict, judge
 
 
@@ -25,7 +25,7 @@ def verdict_of(
     if error is not None:
         return Verdict(Outcome.FAILED, error), Final(None)
     final = strategy.final(passes, reading)
-    verdict = judge(final.answer, item.target)
+    verdict = judge(final.answer, item.target, item.frame)
     if final.note:
         verdict = Verdict(verdict.outcome, f"{verdict.reason}; {final.note}")
     return verdict, final
@@ -35,16 +35,16 @@ def prediction(
     item: Item, passes: Sequence[Pass], verdict: Verdict, final: Final
 ) -> dict[str, Any]:
     """One line of predictions.jsonl: question, raw answer, parsed answer, verdict, reason."""
-    click = final.answer
+    click = final.answer.to(item.frame) if isinstance(final.answer, Point) else final.answer
     row: dict[str, Any] = {
         "id": item.id,
         "instruction": item.instruction,
         "image": item.image,
         "image_size": list(item.frame.extent),
-        "target": target_json(item.target),
+        "target": target_json(item.target, item.frame),
         "output": passes[final.place].reply.output,
         "click_px": [click.x, click.y] if isinstance(click, Point) else None,
-        "box_px": None if final.box is None else list(final.box.xyxy),
+        "box_px": None if final.box is None else list(final.box.to(item.frame).xyxy),
         "refused": isinstance(click, Refusal),
         "verdict": verdict.outcome.value,
         "reason": verdict.reason,
@@ -54,13 +54,13 @@ def prediction(
     return row
 
 
-def target_json(target: Target) -> dict[str, Any]:
+def target_json(target: Target, pixels: Frame) -> dict[str, Any]:
     """What was to be found: a box or a polygon in pixels, or a refusal."""
     if isinstance(target, Refusal):
         return {"refusal": True}
     if isinstance(target, Polygon):
         return {"polygon_px": [number for p in target.corners for number in (p.x, p.y)]}
-    return {"box_px": list(target.xyxy)}
+    return {"box_px": list(target.to(pixels).xyxy)}
 
 
 def summarise(

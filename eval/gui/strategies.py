@@ -30,7 +30,10 @@ class Pass:
 
 @dataclass(frozen=True)
 class Final:
-    """The one answer to an item, in the original image's pixels."""
+    """The one answer to an item, in the frame that it was written in.
+
+    After a second look at a window, in the original image's pixels.
+    """
 
     answer: Answer
     box: Box | None = None
@@ -48,7 +51,7 @@ class Reading:
     refusal_words: tuple[str, ...] = ()
 
     def click(self, one: Pass) -> tuple[Answer, Box | None]:
-        """The click of one reply on the original image."""
+        """The click of one reply on the original image, in its own frame or (window) in pixels."""
         if one.reply.output is None:
             return None, None
         answer, box = read_click(
@@ -112,7 +115,7 @@ class Zoom:
         click, _ = reading.click(passes[0])
         if not isinstance(click, Point):
             return []
-        return [Ask(item, crop=window(click, item.frame, self.share))]
+        return [Ask(item, crop=window(click.to(item.frame), item.frame, self.share))]
 
     def final(self, passes: Sequence[Pass], reading: Reading) -> Final:
         """The second click; the first where the second look shows no place."""
@@ -149,10 +152,11 @@ class Vote:
     def final(self, passes: Sequence[Pass], reading: Reading) -> Final:
         """Refusals vote too; unreadable answers have no vote. Ties go to the earlier answer."""
         read = [reading.click(one) for one in passes]
-        reach = self.radius * max(passes[0].ask.size_px)
+        reach, pixels = self.radius * max(passes[0].ask.size_px), passes[0].ask.item.frame
+        placed = [answer.to(pixels) if isinstance(answer, Point) else answer for answer, _ in read]
         supports = [
-            sum(_agree(answer, other, reach) for other, _ in read) if answer is not None else 0
-            for answer, _ in read
+            sum(_agree(answer, other, reach) for other in placed) if answer is not None else 0
+            for answer in placed
         ]
         best = max(range(len(read)), key=supports.__getitem__)
         return Final(*read[best], f"{supports[best]} of {len(read)} votes", best)
@@ -178,17 +182,19 @@ def window(click: Point, frame: Frame, share: float) -> Crop:
 
 
 def _point_on(ask: Ask, point: Point) -> Point:
-    """A point of the image that was sent, on the original image in pixels."""
+    """A point of the image that was sent, on the original image."""
     frame = ask.item.frame
     if ask.crop is None:
-        return point.to(frame)
+        return point
     left, top, right, bottom = ask.crop
     inner = point.to(Frame(right - left, bottom - top))
     return Point(inner.x + left, inner.y + top, frame)
 
 
 def _box_on(ask: Ask, box: Box) -> Box:
-    """A box of the image that was sent, on the original image in pixels."""
+    """A box of the image that was sent, on the original image."""
+    if ask.crop is None:
+        return box
     low = _point_on(ask, Point(box.x1, box.y1, box.frame))
     high = _point_on(ask, Point(box.x2, box.y2, box.frame))
     return Box(low.x, low.y, high.x, high.y, ask.item.frame)

@@ -50,7 +50,8 @@ class Source:
         if missing:
             raise LookupError(f"{path} at {self.commit} defines no {', '.join(sorted(missing))}")
         space: dict[str, object] = dict(given or {})
-        exec(compile(ast.Module(wanted, []), path, "exec"), space)
+        # Without this file's own `annotations` import, under which types would stay texts.
+        exec(compile(ast.Module(wanted, []), path, "exec", dont_inherit=True), space)
         return {name: space[name] for name in names}
 
 

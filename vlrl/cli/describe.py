@@ -69,7 +69,8 @@ def list_all(kind: str) -> str:
 def describe(kind: str, name: str) -> str:
     """The whole description; raises ConfigError with the nearest name."""
     if kind == "profile":
-        return _profile_line(profile_named(name))
+        profile = profile_named(name)
+        return "\n".join([_profile_line(profile), _line("follows", profile.follows)])
     if kind == "run":
         return describe_section(name)
     target = _target(kind, name)

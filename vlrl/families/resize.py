@@ -38,6 +38,18 @@ def smart_resize(
     return new_height, new_width
 
 
+def shrunk(height: int, width: int, max_pixels: int) -> tuple[int, int]:
+    """(height, width) of at most about this area with the same shape, in whole pixels.
+
+    Source: InfiGUI-G1's evaluation (`resize_image` in eval/data.py), which does so before its
+    model's own resizing.
+    """
+    if height * width <= max_pixels:
+        return height, width
+    scale = math.sqrt(max_pixels / (height * width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def why_unfit(height: int, width: int, factor: int | None = None) -> str | None:
     """Why a model cannot be shown an image of this size; None where it can.
 

@@ -37,6 +37,10 @@ class Frame:
         return (self.width, self.height)
 
 
+UNIT = Frame(1, 1)
+"""The whole image from 0 to 1."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A place on an image."""
@@ -46,11 +50,14 @@ class Point:
     frame: Frame
 
     def to(self, frame: Frame) -> Point:
-        """The same place in another frame of the same image."""
+        """The same place in another frame of the same image, each number rounded once.
+
+        Whole numbers that fall on a whole number there give exactly that one.
+        """
         if frame == self.frame:
             return self
-        sx, sy = frame.width / self.frame.width, frame.height / self.frame.height
-        return Point(self.x * sx, self.y * sy, frame)
+        own = self.frame
+        return Point(self.x * frame.width / own.width, self.y * frame.height / own.height, frame)
 
 
 @dataclass(frozen=True)
@@ -92,11 +99,17 @@ class Box:
         )
 
     def to(self, frame: Frame) -> Box:
-        """The same rectangle in another frame of the same image."""
+        """The same rectangle in another frame of the same image; rounds as `Point.to` does."""
         if frame == self.frame:
             return self
-        sx, sy = frame.width / self.frame.width, frame.height / self.frame.height
-        return Box(self.x1 * sx, self.y1 * sy, self.x2 * sx, self.y2 * sy, frame)
+        (w, h), (whole_w, whole_h) = frame.extent, self.frame.extent
+        return Box(
+            self.x1 * w / whole_w,
+            self.y1 * h / whole_h,
+            self.x2 * w / whole_w,
+            self.y2 * h / whole_h,
+            frame,
+        )
 
 
 def area(boxes: Boxes) -> Real[np.ndarray, " N"]:

@@ -1,8 +1,10 @@
 """Reading places (points and boxes) from a model's answer, in every family's notation.
 
-Strongest form first: tagged > JSON > bracket > call > bare; only the strongest form that
-occurs counts. Numbers are ASCII decimals, `-12` or `0.5`: no plus sign, exponent, percent or
-underscore. The frame comes from the profile, never from the size of a number.
+Where a notation has an action, only that is read, and of brackets those that were asked for
+(`actions.py`). Strongest form first: tagged > JSON > bracket > call > bare; only the strongest form
+that occurs counts. Numbers are ASCII
+decimals, `-12` or `0.5`: no plus sign, exponent, percent or underscore. The frame comes from the
+profile, never from the size of a number.
 
 Every pattern is linear: it starts with something that it cannot contain further on, and all its
 repeats are possessive, so no two attempts read the same text twice.
@@ -18,6 +20,7 @@ from vlrl.errors import ConfigError
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import Profile
 from vlrl.geometry.boxes import Box, Frame, Point
+from vlrl.gui.actions import CALL, action_of, own_brackets
 from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
 from vlrl.gui.thinking import strip_thinking
 
@@ -37,7 +40,6 @@ _KEY = re.compile(r"""["'](bbox_2d|point_2d|bbox|point|coordinate|coordinates)["
 _XY = re.compile(
     rf"""["']x["']\s*+:\s*+({_NUMBER}){_COMMA}["']y["']\s*+:\s*+({_NUMBER})\s*+[,}}]"""
 )
-_CALL = re.compile(rf"(?<![\w.])x\s*+=\s*+({_NUMBER}){_COMMA}y\s*+=\s*+({_NUMBER})(?![\w.%])")
 _BARE = re.compile(rf"(?<![\w.%+-]){_NUMBER}(?:{_COMMA}{_NUMBER})++")
 _OPEN = re.compile(r"[\[(]\s*+")
 _BETWEEN = re.compile(_COMMA)
@@ -64,14 +66,18 @@ class Candidate:
         return Point(x, y, frame)
 
 
-def read_places(text: str, join_pairs: bool = True) -> list[Candidate]:
+def read_places(text: str, join_pairs: bool = True, syntax: str = "") -> list[Candidate]:
     """All places of the strongest form in an answer, in order; empty if there is none.
 
     `join_pairs` reads two adjacent pairs, `(x1,y1),(x2,y2)`, as a box (else as two points).
-    Numbers above `MAX_SIZE` are not places. Never raises; linear in the text's length.
+    `syntax`: the notation that was asked for; only its action or its own kind of brackets count,
+    if there are any. Numbers above `MAX_SIZE` are not places. Never raises; linear in the text's
+    length.
     """
-    text = _answer_part(strip_thinking(text))
+    text = action_of(_answer_part(strip_thinking(text)), syntax)
     for form, read in _READERS.items():
+        if form == "bracket":
+            text = own_brackets(text, syntax)
         found = [
             Candidate(values, form)
             for values in read(text, join_pairs)
@@ -94,7 +100,7 @@ def parse_answer(text: str, profile: Profile, resized: Frame) -> list[Box | Poin
 
 def candidates(text: str, profile: Profile) -> list[Candidate]:
     """The places of an answer as they are written, the one that counts first."""
-    places = read_places(text, join_pairs=profile.kind == "box")
+    places = read_places(text, profile.joins_pairs, profile.syntax)
     return places[::-1] if profile.pick == "last" else places
 
 
@@ -138,10 +144,8 @@ def _xy(point: Point) -> tuple[float, float]:
 
 def _answer_part(text: str) -> str:
     """The content of the last <answer>..</answer>, or the whole text without end tokens."""
-    start = text.rfind("<answer>")
-    if start >= 0:
-        return text[start + len("<answer>") :].partition("</answer>")[0]
-    return strip_ends(text)
+    _, opening, rest = text.rpartition("<answer>")
+    return rest.partition("</answer>")[0] if opening else strip_ends(text)
 
 
 def _floats(text: str) -> tuple[float, ...]:
@@ -218,7 +222,7 @@ def _bracket(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
 
 
 def _call(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
-    for pair in _CALL.finditer(text):
+    for pair in CALL.finditer(text):
         yield (float(pair[1]), float(pair[2]))
 
 

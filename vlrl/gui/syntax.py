@@ -81,6 +81,12 @@ SYNTAXES: dict[str, Syntax] = {
         Syntax("point_call", "point", "click(point='<point># #</point>')"),
         Syntax("pyautogui", "point", "pyautogui.click(x=#, y=#)"),
         Syntax("coordinate_json", "point", '{"coordinate": [#, #]}'),
+        Syntax(
+            "tool_call",
+            "point",
+            '<tool_call>\n{"name": "computer_use", "arguments": {"action": "left_click", '
+            '"coordinate": [#, #]}}\n</tool_call>',
+        ),
         Syntax("answer_coordinate", "point", '<answer>\n{"coordinate": [#, #]}\n</answer>'),
         Syntax("xy_json", "point", '{"x": #, "y": #}'),
         Syntax("colon_point", "point", "point:#,#"),

@@ -1,6 +1,8 @@
 """Right, wrong, or no answer at all: the one rule by which a click is judged.
 
-Edges count as inside, as in all six published suites.
+Edges count as inside, as in all six published suites. Click and box are each divided once, from the
+frame in which they were written into the unit frame, as ScreenSpot-Pro's, MMBench-GUI's and
+MAI-UI's evaluations do: on the way through other frames, an edge would be lost to rounding.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from vlrl.geometry.boxes import Box, Frame, Point
+from vlrl.geometry.boxes import UNIT, Box, Frame, Point
 from vlrl.geometry.polygon import in_polygon
 
 
@@ -60,14 +62,15 @@ def is_inside(target: Box | Polygon, click: Point) -> bool:
     """Whether a click lies in the target, edges included."""
     if isinstance(target, Polygon):
         return in_polygon(click.to(target.corners[0].frame), target.corners)
-    click = click.to(target.frame)
-    return target.x1 <= click.x <= target.x2 and target.y1 <= click.y <= target.y2
+    click, box = click.to(UNIT), target.to(UNIT)
+    return box.x1 <= click.x <= box.x2 and box.y1 <= click.y <= box.y2
 
 
-def judge(answer: Answer, target: Target) -> Verdict:
+def judge(answer: Answer, target: Target, pixels: Frame | None = None) -> Verdict:
     """The verdict on one answer.
 
     A refusal is right only where the target is one; an unreadable answer is never a refusal.
+    pixels: the image's frame, in which the reason gives distances; the target's by default.
     """
     if answer is None:
         return Verdict(Outcome.WRONG_FORMAT, "no place in the answer")
@@ -79,12 +82,13 @@ def judge(answer: Answer, target: Target) -> Verdict:
         return Verdict(Outcome.WRONG, "refused, but the target is there")
     if is_inside(target, answer):
         return Verdict(Outcome.CORRECT, "inside")
-    return Verdict(Outcome.WRONG, f"outside by {_distance(target, answer):.1f} px")
+    return Verdict(Outcome.WRONG, f"outside by {_distance(target, answer, pixels):.1f} px")
 
 
-def _distance(target: Box | Polygon, click: Point) -> float:
-    """From the click to the target's box, in the target's units."""
+def _distance(target: Box | Polygon, click: Point, pixels: Frame | None) -> float:
+    """From the click to the target's box, in the given frame or else in the target's."""
     box = target.box if isinstance(target, Polygon) else target
+    box = box if pixels is None else box.to(pixels)
     click = click.to(box.frame)
     return math.hypot(
         max(box.x1 - click.x, 0.0, click.x - box.x2),

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from vlrl.data.fields import check_length, shown
 from vlrl.data.paths import path_below
 from vlrl.errors import DataError
+from vlrl.geometry.boxes import UNIT, Box, Frame
 from vlrl.media.images import checked_size
 
 Convention = Literal[
     "xyxy_px", "xywh_px", "xyxy_unit", "xywh_unit", "xyxy_thousand", "xywh_thousand"
 ]
 
-SCALES = {"px": None, "unit": 1.0, "thousand": 1000.0}
+FRAMES = {"unit": UNIT, "thousand": Frame(1000, 1000)}
+"""Of conventions whose numbers are not pixels."""
 
 
 @dataclass(frozen=True)
@@ -172,18 +175,36 @@ def four_numbers(raw: RawRow) -> tuple[float, float, float, float]:
     return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
 
 
+def written_box(
+    box: tuple[float, float, float, float], convention: Convention, width: int, height: int
+) -> Box:
+    """A box in some convention as xyxy, in the frame in which its numbers are written."""
+    corners, _, scale = convention.partition("_")
+    x1, y1, x2, y2 = box
+    if corners == "xywh":
+        x2, y2 = float(_decimal(x1) + _decimal(x2)), float(_decimal(y1) + _decimal(y2))
+    return Box(x1, y1, x2, y2, FRAMES.get(scale, Frame(width, height)))
+
+
 def in_pixels(
     box: tuple[float, float, float, float], convention: Convention, width: int, height: int
 ) -> tuple[float, float, float, float]:
-    """A box in some convention as xyxy in pixels."""
-    corners, _, scale_name = convention.partition("_")
-    x1, y1, x2, y2 = box
-    if corners == "xywh":
-        x2, y2 = x1 + x2, y1 + y2
-    scale = SCALES[scale_name]
-    if scale is None:
-        return (x1, y1, x2, y2)
-    return (x1 * width / scale, y1 * height / scale, x2 * width / scale, y2 * height / scale)
+    """A box in some convention as xyxy in pixels: what its decimals say, rounded once."""
+    own = written_box(box, convention, width, height)
+    if own.frame == Frame(width, height):
+        return own.xyxy
+    x1, y1, x2, y2 = (
+        float(_decimal(edge) * side / Fraction(whole))
+        for edge, side, whole in zip(
+            own.xyxy, (width, height) * 2, own.frame.extent * 2, strict=True
+        )
+    )
+    return (x1, y1, x2, y2)
+
+
+def _decimal(number: float) -> Fraction:
+    """The number as it is written: 0.093 is 93 / 1000, which no float is."""
+    return Fraction(repr(float(number)))
 
 
 def _inside(
