@@ -1,7 +1,7 @@
 """What Open-o3 Video's answers say: objects with boxes and a time, bare times, and a span.
 
-    <think> a <obj>dog</obj><box>[10, 20, 30, 40]</box>at<t>2.0</t>s runs, until <t>4.5</t>s </think>
-    <answer> From <t>2.0</t>s to <t>4.5</t>s. </answer>
+    <think>A <obj>dog</obj><box>[10, 20, 30, 40]</box>at<t>2.0</t>s runs, till <t>4.5</t>s.</think>
+    <answer>From <t>2.0</t>s to <t>4.5</t>s.</answer>
 
 An object may have several boxes before its time. Only the thinking claims anything.
 """
