@@ -41,6 +41,8 @@ _BLANK = r"[ \t]*+"
 _CELL = rf"{_BLANK},{_BLANK}({NUMBER})"
 _ROW = re.compile(rf"^{_BLANK}({NUMBER}){_CELL * 4}{_BLANK}$", re.MULTILINE)
 
+_LISTED = re.compile(r"\[[^\[\]]*+\]")
+
 _INDEX = r"[0-9]{1,9}+"
 _STRICT_BOX = rf"\[\s*+{DIGITS}(?:{COMMA}{DIGITS}){{3}}+\s*+\]"
 _STRICT_ENTRY = rf"{_INDEX}\.\s*+{_STRICT_BOX}"
@@ -64,7 +66,7 @@ class WrittenTrack:
     says_none: bool = False
     """Whether it says that there is no span: an empty list of intervals."""
     is_void: bool = False
-    """Whether what it says is taken back by a part of it: a reversed interval in a list."""
+    """Whether one entry of its list voids it: a reversed interval, a box of three numbers."""
     claims: tuple[Claim, ...] | None = None
     """Boxes with a time in seconds, where the format has them."""
     times: tuple[float, ...] | None = None
@@ -204,7 +206,10 @@ def _intervals(text: str) -> WrittenTrack:
 
 
 def _box_list(text: str) -> WrittenTrack:
-    boxes = [tuple(map(float, match)) for match in BARE_BOX.findall(answer_blocks(text)[0])]
+    answer = answer_blocks(text)[0]
+    boxes = [tuple(map(float, match)) for match in BARE_BOX.findall(answer)]
+    if len(boxes) != len(_LISTED.findall(answer)):
+        return WrittenTrack((), None, None, is_void=True)  # one entry is no box
     entries = tuple((float(k), (b[0], b[1], b[2], b[3])) for k, b in enumerate(boxes))
     spans = ((0.0, float(len(boxes) - 1)),) if boxes else ()
     return WrittenTrack(spans, None, entries or None)
