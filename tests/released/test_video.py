@@ -13,6 +13,7 @@ from released.videochat_r1 import VALID, tracking_case
 
 from vlrl.eval.video.scoring import Found, metrics_of
 from vlrl.geometry.boxes import Box, Frame
+from vlrl.video.spans import span_iou
 from vlrl.video.tubes import Track, Tube
 from vlrl.video.video_answers import TimedBoxes
 
@@ -122,6 +123,15 @@ def test_time_r1_format():
             ),
             "a reversed span is unreadable": is_reversed,
         },
+    )
+
+
+def test_vstar_spans():
+    compare(
+        "vstar_spans",
+        lambda row: span_iou([(row[2], row[3])], [(row[0], row[1])], closed=False),
+        EXACT,
+        {"an instant matches an equal one": lambda row: row[0] == row[1] == row[2] == row[3]},
     )
 
 
