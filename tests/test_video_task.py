@@ -186,6 +186,8 @@ def test_answers_with_times_only(clips: Path) -> None:
     assert metrics["t_iou"] == [pytest.approx(2 / 3)]
     assert metrics["t_iou_at_least_0.5"] == [1.0]
     assert metrics["t_iou_at_least_0.7"] == [0.0]
+    tie = rollout_of(task, sample, "<think>so</think><answer>1.0 to 2.0</answer>")
+    assert task.metrics([tie])["t_iou_at_least_0.5"] == [1.0], "R1@m counts a tie"
     assert all(math.isnan(metrics[name][0]) for name in ("v_iou", "gt_v_iou", "v_iou_above_0.5"))
 
 
