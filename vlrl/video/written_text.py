@@ -6,8 +6,9 @@ import re
 
 DIGITS = r"[0-9]++(?:\.[0-9]++)?+"
 """A decimal without sign or exponent; any number of digits, or the rest would be another number."""
-NUMBER = rf"-?+{DIGITS}"
-TIME = r"[0-9]++(?:\.[0-9]*+)?+"
+# A search tries every place of a text: only at its first digit may it read a number to its end.
+NUMBER = rf"(?:-|(?<![0-9])){DIGITS}"
+TIME = r"(?<![0-9])[0-9]++(?:\.[0-9]*+)?+"
 """Seconds, as released code reads them: without a sign; `5.` is 5."""
 COMMA = r"\s*+,\s*+"
 BOX = rf"\[\s*+({NUMBER}){COMMA}({NUMBER}){COMMA}({NUMBER}){COMMA}({NUMBER})\s*+\]"
