@@ -30,7 +30,13 @@ from vlrl.video.timeline import Timeline, Unit
 from vlrl.video.track_answers import TrackFormat, format_named, part_starts, read_track
 from vlrl.video.tube_metrics import NOTHING, Convention, TubeScore, score_tube
 from vlrl.video.tubes import Track, Tube
-from vlrl.video.video_answers import Duplicates, VideoAnswer, VideoTarget, answer_from
+from vlrl.video.video_answers import (
+    Duplicates,
+    TimedBoxes,
+    VideoAnswer,
+    VideoTarget,
+    answer_from,
+)
 
 THRESHOLDS = (0.3, 0.5)
 
@@ -119,8 +125,8 @@ class VideoGrounding(Task):
         "track": "target.track, vlrl.video.tubes.Tube; parsed.think and .final, Track or None",
         "format": "parsed.well_formed, bool: the answer is exactly in the requested format",
         "consistent": "parsed.consistent, bool: the boxes cover exactly the answered span",
-        "timed_boxes": "target.timed and parsed.timed, pairs of seconds and "
-        "vlrl.geometry.boxes.Box",
+        "timed_boxes": "target.timed and parsed.timed, TimedBoxes of vlrl.video.video_answers; "
+        "parsed.times: all times in seconds",
     }
 
     def __init__(self, options: VideoGrounding.Options) -> None:
@@ -196,18 +202,20 @@ class VideoGrounding(Task):
         track = None if row.tube is None else timeline.on_grid(row.tube)
         # Annotations sometimes end after their video: clipped here, as answers are.
         spans = clamp(row.spans_s, row.num_frames / row.fps)
-        timed: tuple[tuple[float, Box], ...] = ()
+        timed: tuple[TimedBoxes, ...] = ()
         if track is not None:
             if closed:
                 spans = ((float(track.first), float(track.last)),)
             timed = tuple(
-                (
+                TimedBoxes(
                     timeline.seconds(track.first + k),
-                    Box(box[0], box[1], box[2], box[3], track.frame),
+                    (Box(box[0], box[1], box[2], box[3], track.frame),),
                 )
                 for k, box in enumerate(track.boxes.tolist())
             )
-        return VideoTarget(spans, closed, track, row.tube, timed, timeline, row.labels)
+        return VideoTarget(
+            spans, closed, track, row.tube, timed, timeline, row.labels, row.first_frame
+        )
 
     def parse(self, sample: Sample, output: object) -> VideoAnswer | None:
         """The span and boxes of an answer; None if it has neither. Never raises on any text."""
@@ -266,14 +274,15 @@ class VideoGrounding(Task):
             convention=self.options.convention,
             num_frames=target.timeline.num_frames,
             fps=target.timeline.fps,
+            first_frame=target.first_frame,
         )
 
     def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
         """t_iou, v_iou, gt_v_iou, v_iou_above_0.3 and 0.5, well_formed, consistent.
 
         On native frames in the task's `convention`; an unreadable answer counts 0. Where only
-        times are known or answered: t_iou in seconds and t_iou_above_0.3, 0.5 and 0.7, the rest
-        nan.
+        times are known or answered: t_iou in seconds and t_iou_at_least_0.3, 0.5 and 0.7, the
+        rest nan.
         """
         columns: dict[str, list[float]] = {}
         for rollout in rollouts:
@@ -296,7 +305,7 @@ class VideoGrounding(Task):
         names = ("v_iou", "gt_v_iou", *(f"v_iou_above_{least}" for least in THRESHOLDS))
         metrics = {"t_iou": t_iou, **dict(zip(names, boxes, strict=True))}
         if not self.form.has_boxes:
-            metrics |= {f"t_iou_above_{r}": float(t_iou > r) for r in (0.3, 0.5, 0.7)}
+            metrics |= {f"t_iou_at_least_{r}": float(t_iou >= r) for r in (0.3, 0.5, 0.7)}
         metrics["well_formed"] = float(answer is not None and answer.well_formed)
         if self.form.has_boxes:
             metrics["consistent"] = float(answer is not None and answer.consistent)

@@ -11,7 +11,7 @@ from vlrl.geometry.boxes import Box, Frame
 from vlrl.types import Finish, Rollout, Sample
 from vlrl.video.timeline import Timeline
 from vlrl.video.tubes import Track, Tube
-from vlrl.video.video_answers import VideoAnswer, VideoTarget
+from vlrl.video.video_answers import TimedBoxes, VideoAnswer, VideoTarget
 
 PICTURE = Frame(200.0, 100.0)
 LINE = Timeline("sampled_frame", tuple(range(0, 80, 4)), 8.0, 80)
@@ -35,7 +35,7 @@ def track_of(true: Tube) -> Track:
 def target_of(true: Tube) -> VideoTarget:
     """A target whose tube on native frames is unknown: rewards see only the index grid."""
     timed = tuple(
-        (LINE.seconds(true.first + k), Box(*map(float, box), true.frame))
+        TimedBoxes(LINE.seconds(true.first + k), (Box(*map(float, box), true.frame),))
         for k, box in enumerate(true.boxes)
     )
     span = ((float(true.first), float(true.last)),)
@@ -47,8 +47,9 @@ def answer_of(
 ) -> VideoAnswer:
     """An answer as the task would read it."""
     boxes = [] if final is None else sorted(final.boxes.items())
-    timed = tuple((LINE.seconds(k), Box(*box, PICTURE)) for k, box in boxes)
-    return VideoAnswer(() if span is None else (span,), think, final, good, good, timed)
+    timed = tuple(TimedBoxes(LINE.seconds(k), (Box(*box, PICTURE),)) for k, box in boxes)
+    times = tuple(one.time_s for one in timed)
+    return VideoAnswer(() if span is None else (span,), think, final, good, good, timed, times)
 
 
 def rollout_of(true: Tube, answer: Any, group: int = 0, index: int = 0) -> Rollout:

@@ -16,7 +16,12 @@ from PIL import Image
 from scripts.assets.images.degrade import DEGRADATIONS, HELD_OUT_KINDS, degrade
 from scripts.assets.images.judge_pairs import TRAINED_KINDS, PairMaker, read_rows, write_pairs
 from vlrl.errors import DataError
-from vlrl.eval.judge.agreement import markdown, read_judgements, summarise
+from vlrl.eval.judge.agreement import (
+    markdown,
+    read_judgements,
+    reward_bench_metrics,
+    summarise,
+)
 from vlrl.judge.agreement import (
     Judgement,
     calibration,
@@ -136,6 +141,8 @@ def test_published_benchmarks_of_judges_are_read(folder):
     assert (one.chosen, one.kind, one.context[0].name) == ("b", "povid", "0.png")
     bench = {"id": 3, "prompt": "Hi", "chosen": "yes", "rejected": "no", "subset": "chat"}
     assert read(folder([bench]), "reward_bench").good[0].group == ""
+    lone = {**bench, "chosen": ["c"], "rejected": ["r"]}
+    assert read(folder([lone]), "reward_bench").good[0].group == "3#0", "version 2 has lists"
     many = {**bench, "chosen": ["c"], "rejected": ["r1", "r2", "r3"]}
     found = read(folder([many]), "reward_bench").good
     assert {row.group for row in found} == {"3#0"}
@@ -277,6 +284,49 @@ def test_one_against_many_sees_only_the_order(ps, power):
     ]
     assert one_against_many(views, num_bootstrap=10) == one_against_many(bent, num_bootstrap=10)
     assert one_against_many([view(0.9)]) == {}
+
+
+def scored_pair(first, second, group="", kind=""):
+    return Judgement(
+        "x", 1.0, p_of_scores(first, second), labels={"kind": kind}, group=group,
+        scores=(first, second),
+    )  # fmt: skip
+
+
+def test_ties_by_each_benchmarks_own_rule():
+    """RewardMATH: a shared first place is lost; RewardBench 2: it counts 1 / k."""
+    three = [scored_pair(2.0, score, "g") for score in (2.0, 1.0, 2.0)]
+    assert one_against_many(three)["accuracy"]["mean"] == 0.0
+    assert one_against_many(three)["mrr"]["mean"] == pytest.approx(1 / 3)
+    shared = one_against_many(three, tied_top="shared")
+    assert shared["accuracy"]["mean"] == pytest.approx(1 / 3)
+    beaten = [*three, scored_pair(2.0, 3.0, "g")]
+    assert one_against_many(beaten, tied_top="shared")["accuracy"]["mean"] == 0.0
+    # Equal scores: half elsewhere, wrong in RewardBench's first version; a verdict "tie" is half.
+    pairs = [scored_pair(1.0, 1.0), view(0.5)]
+    assert pairwise_accuracy(pairs)["mean"] == 0.5
+    assert reward_bench_metrics(pairs)["accuracy"]["mean"] == 0.25
+
+
+def test_the_ties_subset_by_hand():
+    """Right answers 5 and 4, wrong 2: lead 2, spread 1; the twin leads by 0.5 only."""
+    rows = [scored_pair(s, 2.0, f"tied:7#{i}", "Ties") for i, s in enumerate((5.0, 4.0))]
+    rows.append(scored_pair(2.5, 2.0, "ref:7#0", "Ties"))
+    found = reward_bench_metrics(rows)["ties_subset"]
+    assert found["margin"] == 1.0
+    assert found["margin_with_ref"] == 0.0
+    size = np.tanh(0.5 / 1 - 1)
+    assert found["score"] == pytest.approx(0.3 + 0.3 + 0.2 + 0.01 * size)
+    assert "ties_subset" not in reward_bench_metrics(rows[:2]), "a prompt without its twin"
+    unscored = [Judgement("x", 1.0, 0.9, labels={"kind": "Ties"}, group="tied:7#0")]
+    assert "ties_subset" not in reward_bench_metrics(unscored)
+
+
+def test_reward_bench_by_sections_in_the_table():
+    rows = [scored_pair(1, 0, kind="math-prm"), scored_pair(0, 1, kind="hep-cpp")]
+    summary = summarise(rows, reward_bench=True)
+    assert summary["all"]["sections"] == {"Reasoning": pytest.approx(984 / (984 + 164))}
+    assert "sections: Reasoning 85.7" in markdown(summary, "t")
 
 
 @given(a=st.floats(-30, 30), b=st.floats(-30, 30), shift=st.floats(-5, 5))

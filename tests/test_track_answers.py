@@ -124,6 +124,104 @@ def test_answers_of_other_models_are_read(name, text, spans, numbers, good):
     assert track.well_formed is good
 
 
+THOUGHT = "<think>t</think><answer>{}</answer>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "span"),
+    [
+        ("3.0000000000000004 to 9", (3.0000000000000004, 9)),
+        ("12345678901234 to 7", (12345678901234, 7)),
+        ("12.5 to 17.8 (5-6 seconds long)", (12.5, 17.8)),
+        ("12.5 TO 17.8", (12.5, 17.8)),
+        ("5. to 7.", (5, 7)),
+        ("12 - 19", (12, 19)),
+        ("[12.5, 17.8]", (12.5, 17.8)),
+        ("[10, 20, 30, 40]", None),  # a box
+        ("[10, 20, 30, 40], 12 to 19", (12, 19)),
+        ("9, 7 and 5, 3", (7, 5)),
+        ("1, 2, 3", None),
+    ],
+)
+def test_spans_of_seconds(answer, span):
+    found = read_track(THOUGHT.format(answer), "temporal").spans
+    assert found == (() if span is None else (span,))
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("<answer>1 to 2</answer><answer>3 to 4</answer>", (3, 4)),
+        ("<answer>1 to 2</answer> <answer>3 to", (1, 2)),  # the repeat is cut off
+        ("<think>5 to 6</think><answer>3 to 4", (3, 4)),
+        ("<think>5 to 6</think><answer>no</answer>", None),
+        ("<think>5 to 6", None),  # thinking is no answer
+        ("<think>5 to 6</think> 3 to 4", (3, 4)),
+        ("3 to 4", (3, 4)),
+    ],
+)
+def test_the_answer_counts_and_not_the_thinking(text, span):
+    found = read_track(text, "temporal").spans
+    assert found == (() if span is None else (span,))
+
+
+BOX, OTHER = (10.0, 20.0, 30.0, 40.0), (1.0, 2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("think", "claims", "times"),
+    [
+        ("<obj>a</obj><box>[10, 20, 30, 40]</box>at<t>2.0</t>s", [(2, (BOX,))], [2]),
+        (
+            "<obj>a</obj><box>[10,20,30,40]</box><box>[1,2,3,4]</box>at<t>2.0</t>s",
+            [(2, (BOX, OTHER))],
+            [2],
+        ),
+        ("it runs until <t>4.5</t>s", [], [4.5]),
+        ("<box>[10, 20, 30, 40]</box>at<t>2.0</t>s", [], [2]),  # of nothing
+        ("<obj>a</obj><box>[1, 2, 3]</box>at<t>2</t>s", [(2, ())], [2]),  # no box, but claimed
+        ("<obj>a</obj><box>[x]</box>at<t>2</t>s", [], [2]),
+        ("<obj>a</obj><box>[10, 20, 30, 40]</box> then at<t>2</t>s", [], [2]),
+        ("<obj>a</obj><box>[10,20,30,40]</box>at<t>" + "9" * 400 + "</t>s", [], []),
+    ],
+)
+def test_claims_of_open_o3(think, claims, times):
+    text = f"<think>{think}</think><answer>From <t>42.1</t>s to <t>43.4</t>s</answer>"
+    track = read_track(text, "open_o3")
+    assert track.spans == ((42.1, 43.4),)
+    assert list(track.claims) == claims
+    assert list(track.times) == times
+    # Neither in the answer nor in thinking that never ends.
+    for lost in (f"<think>t</think><answer>{think}</answer>", f"<think>{think}"):
+        track = read_track(lost, "open_o3")
+        assert (track.claims, track.times, track.spans) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("listed", "spans", "says_none", "good"),
+    [
+        ("[(1, 2), (4, 6)]", [(1, 2), (4, 6)], False, True),
+        ("[(1, 2),]", [(1, 2)], False, True),
+        ("[]", [], True, True),
+        ("", [], False, False),
+        ("[(1, 2), (9, 7)]", [], False, False),  # a reversed one voids the list
+        ("[(-1, 2)]", [], False, False),
+    ],
+)
+def test_lists_of_intervals(listed, spans, says_none, good):
+    text = f"<think>t</think><answer>A</answer><glue>{listed}</glue>"
+    track = read_track(text, "intervals")
+    assert (list(track.spans), track.says_none, track.well_formed) == (spans, says_none, good)
+    cut_off = read_track(text.removesuffix("</glue>"), "intervals")
+    assert (list(cut_off.spans), cut_off.says_none) == (spans, False)
+
+
+def test_a_list_with_an_entry_that_is_no_box_says_nothing():
+    answer = "<think>t</think><answer>[[1,2,3,4],[5,6,7],[1,2,3,4]]</answer>"
+    assert read_track(answer, "box_list").final is None
+    assert len(read_track(answer.replace("7]", "7,8]"), "box_list").final) == 3
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @given(text=st.text(alphabet="<>/[](),.- 0123456789timehnkpredbox_answergluso\n", max_size=300))
 def test_no_text_raises(name, text):
@@ -141,6 +239,12 @@ def test_no_text_raises(name, text):
         "5.[",
         "1,2,3,4,5\n",
         "<box>[1,2,3,4]</box>at<t>",
+        "<obj>a</obj><box>[1,2,3,4]</box>",
+        "<obj></think><answer>",
+        "<t>1</t>s to ",
+        "12 to ",
+        "9",
+        "<glue>[(1,2),",
     ],
 )
 def test_reading_is_linear(name, piece):

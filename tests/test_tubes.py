@@ -239,52 +239,54 @@ def test_a_video_without_frames_or_rate_is_an_error():
 # ---------------------------------------------------------------- the three conventions
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("span", [(10, 29), (0, 99), (5, 5), (98, 99), (99, 99), (41, 43)])
-def test_a_perfect_tube_is_one(convention, span):
-    true = still(*span)
-    score = score_tube(span, track_of(true), true, convention=convention, num_frames=100, fps=25.0)
-    assert (score.t_iou, score.v_iou, score.gt_v_iou) == pytest.approx((1, 1, 1))
-
-
-@given(st.integers(0, 90), st.integers(1, 90), st.floats(5.0, 60.0), st.sampled_from(CONVENTIONS))
-def test_a_perfect_tube_is_one_anywhere(first, count, fps, convention):
-    true = still(first, first + count - 1)
+def scored(span, track, true, convention, num_frames=100, fps=25.0, first_frame=0):
     score = score_tube(
-        true.span, track_of(true), true, convention=convention, num_frames=180, fps=fps
-    )
-    assert (score.t_iou, score.v_iou, score.gt_v_iou) == pytest.approx((1, 1, 1))
+        span, track, true, convention=convention, num_frames=num_frames, fps=fps,
+        first_frame=first_frame,
+    )  # fmt: skip
+    return (score.t_iou, score.v_iou, score.gt_v_iou)
+
+
+@given(st.integers(0, 90), st.integers(1, 90), st.floats(5.0, 60.0))
+def test_a_perfect_tube_is_one_but_for_frames_that_a_convention_leaves_out(first, count, fps):
+    true = still(first, first + count - 1)
+
+    def found(convention):
+        return scored(true.span, track_of(true), true, convention, 180, fps)
+
+    assert found("official") == (1, 1, 1)
+    # A true span ends before its last frame, a predicted one after it.
+    cut = (count - 1) / count
+    assert found("cgstvg") == pytest.approx((cut, cut, 1))
+    has_sample = float(any(true.first <= k <= true.last for k in tubedetr_frames(180, fps)))
+    assert found("tubedetr") == pytest.approx((1, has_sample, has_sample))
 
 
 def test_conventions_by_hand():
     """Truth: frames 10 to 29, half the box right; answer: frames 20 to 39; 100 frames at 25."""
     true = still(10, 29)
     half = Track(dict.fromkeys(range(20, 40), (20.0, 20.0, 60.0, 40.0)), PICTURE)
-
-    def scored(convention):
-        score = score_tube((20, 39), half, true, convention=convention, num_frames=100, fps=25.0)
-        return (score.t_iou, score.v_iou, score.gt_v_iou)
-
     # Both ends included: 10 common frames of 30.
-    assert scored("official") == pytest.approx((10 / 30, 5 / 30, 5 / 20))
+    assert scored((20, 39), half, true, "official") == pytest.approx((10 / 30, 5 / 30, 5 / 20))
     # Every fifth frame: 10..35 in the union, 20 and 25 in both; truth has 10, 15, 20, 25.
-    assert scored("tubedetr") == pytest.approx((10 / 30, 1.0 / 6, 1.0 / 4))
-    # Lengths 19 and 19, common 9 of 29; frames 20 to 28 are scored, 20 to 29 for gt_vIoU.
-    assert scored("cgstvg") == pytest.approx((9 / 29, 4.5 / 29, 5 / 20))
+    assert scored((20, 39), half, true, "tubedetr") == pytest.approx((10 / 30, 1.0 / 6, 1.0 / 4))
+    # 10 to 29 and 20 to 40: 9 of 30; frames 20 to 28 are scored, 20 to 29 for gt_vIoU.
+    assert scored((20, 39), half, true, "cgstvg") == pytest.approx((9 / 30, 4.5 / 30, 5 / 20))
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_gt_viou_is_about_boxes_wherever_the_span_is(convention):
+    true = still(0, 9)
+    assert scored((0, 4), track_of(true), true, convention, 20, 5.0)[2] == 1.0
+    assert scored((12, 14), track_of(true), true, convention, 20, 5.0) == (0, 0, 1)
 
 
 def test_missing_boxes_lower_the_official_tiou_only():
     true = still(0, 9)
     part = Track(dict.fromkeys(range(5), (20.0, 20.0, 60.0, 60.0)), PICTURE)
-
-    def scored(convention):
-        return score_tube((0, 9), part, true, convention=convention, num_frames=10, fps=5.0)
-
-    assert scored("official").t_iou == pytest.approx(0.5)
-    assert scored("cgstvg").t_iou == scored("tubedetr").t_iou == 1.0
-    assert scored("tubedetr").v_iou == scored("official").v_iou == pytest.approx(0.5)
-    assert scored("cgstvg").v_iou == pytest.approx(5 / 9)
-    assert scored("official").gt_v_iou == pytest.approx(0.5)
+    assert scored((0, 9), part, true, "official", 11, 5.0) == pytest.approx((0.5, 0.5, 0.5))
+    assert scored((0, 9), part, true, "tubedetr", 11, 5.0) == pytest.approx((1, 0.5, 0.5))
+    assert scored((0, 9), part, true, "cgstvg", 11, 5.0) == pytest.approx((0.9, 0.5, 0.5))
 
 
 @given(
@@ -312,9 +314,20 @@ def test_reversed_spans_and_unknown_conventions():
 
 
 def test_tubedetr_samples_five_frames_a_second_and_two_hundred_at_most():
-    assert tubedetr_frames(26, 25.0) == [0, 5, 10, 15, 20, 25]
-    assert tubedetr_frames(4, 3.0) == [0, 1, 2, 3]
+    assert tubedetr_frames(26, 25.0) == [0, 5, 10, 15, 20], "never the last one"
+    assert tubedetr_frames(4, 3.0) == [0, 1, 2]
+    assert tubedetr_frames(1, 25.0) == [0]
     assert len(tubedetr_frames(20 * 300, 25.0)) == 200
+
+
+def test_tubedetr_counts_a_clips_frames_as_its_file_does():
+    """At 30 fps multiples of 6 are sampled: of a clip from 323 on 0, 1, 7, ..."""
+    assert tubedetr_frames(20, 30.0, 323) == [0, 1, 7, 13]
+    true = still(108, 114)
+    half = Track(dict.fromkeys(range(108, 115), (20.0, 20.0, 60.0, 40.0)), PICTURE)
+    half.boxes[109] = (20.0, 20.0, 60.0, 60.0)  # 432 in the file: the only one sampled
+    assert scored((108, 114), half, true, "tubedetr", 300, 30.0, 323) == (1.0, 1.0, 1.0)
+    assert scored((108, 114), half, true, "tubedetr", 300, 30.0) == (1.0, 0.5, 0.5)
 
 
 def test_a_threshold_is_passed_only_above_it():

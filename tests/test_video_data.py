@@ -202,6 +202,17 @@ def test_vidstg_ends_at_the_number_of_frames(tmp_path: Path, vidor: str) -> None
     assert included.tube.span == (50, 59)
 
 
+def test_cgstvg_leaves_out_entries_whose_truth_ends_after_the_used_segment(
+    tmp_path: Path, vidor: str
+) -> None:
+    """...where the video goes on after it."""
+    entry = vidstg_entry(temporal_gt={"begin_fid": 40, "end_fid": 50}, questions=[])
+    (one,) = read(tmp_path / "t.json", [entry], "vidstg", trajectories=vidor).good
+    assert one.tube.span == (30, 39)
+    with pytest.raises(DataError, match="ends at frame 50, used_segment at 49"):
+        read(tmp_path / "t.json", [entry], "vidstg", trajectories=vidor, end_included=True)
+
+
 def test_spoiled_vidstg_entries_are_listed(tmp_path: Path, vidor: str) -> None:
     entry = vidstg_entry(temporal_gt={"begin_fid": 20, "end_fid": 35})
     with pytest.raises(DataError, match=r"row 1, questions\[0\]: object 1 has no box in frame 30"):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers_released_video import answered
 from helpers_tubes import PICTURE, answer_of, rollout_of, still, track_of, tube
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_reward_contract import NODES, values
 
 from vlrl.errors import ConfigError, RewardError
+from vlrl.geometry.boxes import Box
 from vlrl.reward.tree import build_reward
 from vlrl.tasks.video_grounding import VideoGrounding
 from vlrl.video.tubes import Track
+from vlrl.video.video_answers import TimedBoxes
 
 ROOT = Path(__file__).parent.parent
 STVG_O1 = yaml.safe_load((ROOT / "configs/rewards/stvg_o1.yaml").read_text())["reward"]
@@ -231,6 +235,37 @@ def test_timed_boxes_of_open_o3():
     assert one(node, answer_of((18, 18), None, far)) < 1e-6
     early = Track({0: tuple(TRUE.boxes[0])}, PICTURE)  # 1.5 s before the first true box
     assert one({**node, "published": True}, answer_of((0, 0), None, early)) == 0.0
+
+
+def test_a_claim_of_several_boxes_and_a_time_of_several_objects():
+    """The best of each; a claim counts once however many boxes it has (Open-o3 Video)."""
+
+    def value(*claims, published=True):
+        rollout = rollout_of(TRUE, answer_of(None, None, None))
+        objects = tuple(Box(*box, PICTURE) for box in ((0, 0, 10, 10), (20, 20, 60, 60)))
+        timed = (TimedBoxes(2.0, objects),)
+        rollout.sample = replace(rollout.sample, target=replace(rollout.sample.target, timed=timed))
+        said = tuple(TimedBoxes(t, tuple(Box(*b, PICTURE) for b in boxes)) for t, boxes in claims)
+        times = tuple(one.time_s for one in said)
+        rollout.parsed = replace(rollout.parsed, timed=said, times=(*times, 5.0))
+        both = [{"use": "timed_boxes", "published": published}, {"use": "time_proximity"}]
+        return [build_reward(node)([rollout])[0].value for node in both]
+
+    right, off = (20, 20, 60, 60), (20, 20, 60, 40)
+    assert value((2.0, [off, right]))[0] == 1.0
+    assert value((2.0, [right]), (2.0, [off]))[0] == pytest.approx(0.75)
+    assert value((2.0, []), (2.0, [right]))[0] == 0.5
+    # A time without a box counts for nearness: exp(-9 / 2) at three seconds.
+    assert value((2.0, [right]))[1] == pytest.approx((1 + 2.718281828**-4.5) / 2)
+
+
+def test_no_interval_against_no_true_one_is_right():
+    true = answered("", "intervals").sample
+    for listed, wanted in (("[]", 1.0), ("[(1, 2)]", 0.0), ("[(3, 1)]", 0.0), ("", 0.0)):
+        text = f"<think>t</think><answer>A</answer><glue>{listed}</glue>"
+        rollout = answered(text, "intervals")
+        assert rollout.sample.target.spans == true.target.spans == ()
+        assert build_reward({"use": "temporal_iou"})([rollout])[0].value == wanted
 
 
 def test_sigma_shrinks_with_the_policys_version():

@@ -112,7 +112,7 @@ def test_a_sentence_becomes_a_sample(clips: Path) -> None:
     assert target.track.span == (2, 5), "frames 8, 12, 16, 20"
     assert target.tube.span == (8, 23)
     assert target.track.at(3).tolist() == [29, 20, 53, 44]
-    assert [t for t, _ in target.timed] == [1.0, 1.5, 2.0, 2.5]
+    assert [one.time_s for one in target.timed] == [1.0, 1.5, 2.0, 2.5]
     assert task.difficulty(sample) == pytest.approx(24 * 24 / (112 * 84))
     assert task.strata(sample) == {"kind": "move"}
     # Two native frames between two sampled ones: one index, the earlier of two equally near.
@@ -184,8 +184,10 @@ def test_answers_with_times_only(clips: Path) -> None:
     assert rollout.parsed.spans == ((1.0, 4.0),)
     metrics = task.metrics([rollout])
     assert metrics["t_iou"] == [pytest.approx(2 / 3)]
-    assert metrics["t_iou_above_0.5"] == [1.0]
-    assert metrics["t_iou_above_0.7"] == [0.0]
+    assert metrics["t_iou_at_least_0.5"] == [1.0]
+    assert metrics["t_iou_at_least_0.7"] == [0.0]
+    tie = rollout_of(task, sample, "<think>so</think><answer>1.0 to 2.0</answer>")
+    assert task.metrics([tie])["t_iou_at_least_0.5"] == [1.0], "R1@m counts a tie"
     assert all(math.isnan(metrics[name][0]) for name in ("v_iou", "gt_v_iou", "v_iou_above_0.5"))
 
 

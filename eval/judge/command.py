@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         judgements = _by_judge(options, str(options.model), pairs)
     write_lines(out / "judgements.jsonl", lines_of(judgements))
-    summary = summarise(judgements)
+    summary = summarise(judgements, reward_bench=options.format == "reward_bench")
     title = f"{Path(options.data).name}: {options.label}"
     write_summary(out, summary, markdown(summary, title), "judgements.jsonl")
     return 0

@@ -224,6 +224,6 @@ def found_of(
         parsed = None if one.output is None else task.parse(sample, one.output)
         native = None if parsed is None else task.native(sample, parsed)
         span, track = native if native is not None else (None, Track({}, Frame(1, 1)))
-        times = () if parsed is None or sample.target.closed else parsed.spans
+        times = None if parsed is None or sample.target.closed else parsed.spans
         found.append(Found(sample, span, track, times, one.output, one.error))
     return found

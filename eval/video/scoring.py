@@ -21,9 +21,9 @@ NAMES = {
     "v_iou_above_0.3": "vIoU@0.3",
     "v_iou_above_0.5": "vIoU@0.5",
     "gt_v_iou": "gt_vIoU",
-    "t_iou_above_0.3": "R1@0.3",
-    "t_iou_above_0.5": "R1@0.5",
-    "t_iou_above_0.7": "R1@0.7",
+    "t_iou_at_least_0.3": "R1@0.3",
+    "t_iou_at_least_0.5": "R1@0.5",
+    "t_iou_at_least_0.7": "R1@0.7",
 }
 """Our metrics and what the papers call their means."""
 NUM_RESAMPLES = 2000
@@ -37,8 +37,8 @@ class Found:
     span: tuple[int, int] | None
     """First and last native frame; None where nothing could be read."""
     track: Track
-    spans_s: tuple[tuple[float, float], ...] = ()
-    """Answered times where only times are known."""
+    spans_s: tuple[tuple[float, float], ...] | None = None
+    """Answered times where only times are known; None where nothing could be read."""
     output: str | None = None
     error: str | None = None
 
@@ -47,9 +47,12 @@ def metrics_of(found: Found) -> dict[str, dict[str, float]]:
     """Metrics of one answer by convention; one without a span scores 0 in each."""
     target = found.sample.target
     if target.tube is None or not target.closed:
-        value = span_iou(found.spans_s, target.spans, closed=False) if found.spans_s else 0.0
-        above = {f"t_iou_above_{least}": float(value > least) for least in TIME_THRESHOLDS}
-        return {"seconds": {"t_iou": value, **above}}
+        value = 0.0
+        if found.spans_s is not None:
+            value = span_iou(found.spans_s, target.spans, closed=False)
+        # R1@m counts a tie, as Time-R1, VideoChat-R1 and V-STaR do; vIoU@R does not.
+        reached = {f"t_iou_at_least_{least}": float(value >= least) for least in TIME_THRESHOLDS}
+        return {"seconds": {"t_iou": value, **reached}}
     metrics = {}
     for convention in CONVENTIONS:
         score = NOTHING
@@ -61,6 +64,7 @@ def metrics_of(found: Found) -> dict[str, dict[str, float]]:
                 convention=convention,
                 num_frames=target.timeline.num_frames,
                 fps=target.timeline.fps,
+                first_frame=target.first_frame,
             )
         metrics[convention] = {
             "t_iou": score.t_iou,
@@ -80,7 +84,7 @@ def prediction_row(found: Found, metrics: Mapping[str, Mapping[str, float]]) -> 
         "output": found.output,
         "error": found.error,
         "span": None if found.span is None else list(found.span),
-        "spans_s": [list(span) for span in found.spans_s],
+        "spans_s": [list(span) for span in found.spans_s or ()],
         "boxes": {str(k): [round(v, 2) for v in box] for k, box in found.track.boxes.items()},
         "true_span": None if target.tube is None else list(target.tube.span),
         "true_spans_s": None if target.closed else [list(span) for span in target.spans],
@@ -115,7 +119,7 @@ def summarise(
         "num_items": len(found),
         "num_published": num_published,
         "num_unreadable": sum(
-            one.error is None and one.span is None and not one.spans_s for one in found
+            one.error is None and one.span is None and one.spans_s is None for one in found
         ),
         "num_failed": sum(one.error is not None for one in found),
         "metrics": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,7 +18,7 @@ KEY_FRAME_WITHIN_S = 1.0
 
 @reward_function(
     range=(0.0, 1.0),
-    formula="mean over boxes of exp(-dt^2 / (2 sigma^2)), dt to the nearest true box in time",
+    formula="mean over times of exp(-dt^2 / (2 sigma^2)), dt to the nearest true box in time",
     units="seconds",
     source="Open-o3 Video's release, thk_temporal_point_reward",
     needs=("timed_boxes",),
@@ -27,20 +28,23 @@ def time_proximity(
 ) -> float | None:
     """How near the times are; sigma shrinks with the policy's version over `num_steps`.
 
-    Without `num_steps` sigma is 1 s throughout. 0 without a box that has a time.
+    Without `num_steps` sigma is 1 s throughout. Times without a box count too; 0 without any.
     """
-    claims = _claims(rollout)
-    if claims is None:
-        return None
-    sigma = _sigma(rollout, first_sigma_s, num_steps)
     keys = rollout.sample.target.timed
-    nearness = [_weight(min(abs(t - key) for key, _ in keys), sigma) for t, _ in claims]
+    if not keys:
+        return None
+    times = () if rollout.parsed is None else rollout.parsed.times
+    sigma = _sigma(rollout, first_sigma_s, num_steps)
+    nearness = [_weight(min(abs(t - key.time_s) for key in keys), sigma) for t in times]
     return sum(nearness) / len(nearness) if nearness else 0.0
 
 
 @reward_function(
     range=(0.0, 1.0),
-    formula="mean over boxes of exp(-dt^2 / (2 sigma^2)) * IoU with the true box nearest in time",
+    formula=(
+        "mean over claims of exp(-dt^2 / (2 sigma^2)) * the best IoU of one of its boxes with a "
+        "true box of the nearest time"
+    ),
     units="seconds",
     source=(
         "Open-o3 Video's release, thk_spatial_reward: there without the weight, and 0 unless a "
@@ -55,32 +59,28 @@ def timed_boxes(
     num_steps: int | None = None,
     published: bool = False,
 ) -> float | None:
-    """IoU of every box with the true one nearest in time, weighted by how near; 0 without any."""
-    claims = _claims(rollout)
-    if claims is None:
+    """IoU of what is claimed of a time with the true boxes nearest in time; 0 without any claim.
+
+    A claim may have several boxes, and a time several objects: the best of each counts.
+    """
+    target = rollout.sample.target
+    if not target.timed:
         return None
+    claims = () if rollout.parsed is None else rollout.parsed.timed
     if not claims:
         return 0.0
-    target = rollout.sample.target
     sigma = _sigma(rollout, first_sigma_s, num_steps)
     total = 0.0
-    for time, box in claims:
+    for claim in claims:
         keys = target.timed
         if published:
-            keys = [key for key in keys if key[0] - time < KEY_FRAME_WITHIN_S]
+            keys = [key for key in keys if key.time_s - claim.time_s < KEY_FRAME_WITHIN_S]
             if not keys:
                 continue
-        key_time, key_box = min(keys, key=lambda key: abs(key[0] - time))
-        weight = 1.0 if published else _weight(abs(key_time - time), sigma)
-        total += weight * _iou(box, key_box)
+        nearest = min(keys, key=lambda key: abs(key.time_s - claim.time_s))
+        weight = 1.0 if published else _weight(abs(nearest.time_s - claim.time_s), sigma)
+        total += weight * _best_iou(claim.boxes, nearest.boxes)
     return total / len(claims)
-
-
-def _claims(rollout: Rollout) -> list[tuple[float, Box]] | None:
-    """The boxes with their times, in the order written; None where the sample has no true one."""
-    if not rollout.sample.target.timed:
-        return None
-    return [] if rollout.parsed is None else list(rollout.parsed.timed)
 
 
 def _sigma(rollout: Rollout, first_sigma_s: float, num_steps: int | None) -> float:
@@ -95,9 +95,13 @@ def _weight(distance_s: float, sigma_s: float) -> float:
     return math.exp(-(distance_s**2) / (2 * sigma_s**2))
 
 
-def _iou(box: Box, true: Box) -> float:
-    mine = box.to(true.frame)
-    if not mine.is_valid:
+def _best_iou(boxes: Sequence[Box], true: Sequence[Box]) -> float:
+    """The best IoU of one of the boxes with one of the true ones; 0 where none is a box."""
+    frame = true[0].frame
+    good = [moved.xyxy for box in boxes if (moved := box.to(frame)).is_valid]
+    if not good:
         return 0.0
     with np.errstate(over="ignore"):
-        return float(iou(np.array([mine.xyxy]), np.array([true.xyxy]))[0])
+        return max(
+            float(iou(np.array(good), np.array([wanted.xyxy] * len(good))).max()) for wanted in true
+        )

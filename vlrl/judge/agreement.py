@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -28,25 +29,35 @@ class Judgement:
     """Total probability of yes and no."""
     labels: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
+    scores: tuple[float, float] | None = None
+    """What a judge of single candidates gave the first and the second."""
 
 
-def correct(one: Judgement, tie_width: float = 0.0) -> float | None:
+TiedTop = Literal["lost", "shared"]
+"""What a right answer gets that shares the first place: nothing, or its share."""
+
+
+def correct(one: Judgement, tie_width: float = 0.0, *, equal_scores: float = 0.5) -> float | None:
     """1 right, 0 wrong, 0.5 undecided; None for true ties.
 
-    |p - 0.5| <= tie_width is undecided: no better than tossing a coin.
+    |p - 0.5| <= tie_width is undecided: no better than tossing a coin. equal_scores: what two equal
+    scores of single candidates count.
     """
     if one.truth == 0.5:
         return None
+    if one.scores is not None and one.scores[0] == one.scores[1]:
+        return equal_scores
     if abs(one.p - 0.5) <= tie_width:
         return 0.5
     return float((one.p > 0.5) == (one.truth == 1.0))
 
 
 def pairwise_accuracy(
-    judgements: Sequence[Judgement], *, num_bootstrap: int = 2000
+    judgements: Sequence[Judgement], *, equal_scores: float = 0.5, num_bootstrap: int = 2000
 ) -> dict[str, float]:
     """Accuracy without true ties, with a bootstrap interval; {} where no pair is left."""
-    values = [value for one in judgements if (value := correct(one)) is not None]
+    found = [correct(one, equal_scores=equal_scores) for one in judgements]
+    values = [value for value in found if value is not None]
     return bootstrap_mean(values, num_bootstrap) if values else {}
 
 
@@ -117,23 +128,37 @@ def calibration(judgements: Sequence[Judgement], num_bins: int = 10) -> dict[str
 
 
 def one_against_many(
-    judgements: Sequence[Judgement], *, num_bootstrap: int = 2000
+    judgements: Sequence[Judgement], *, tied_top: TiedTop = "lost", num_bootstrap: int = 2000
 ) -> dict[str, dict[str, float]]:
-    """RewardMATH's metrics (arXiv 2410.01729) over groups that share the better one, or {}.
+    """Metrics over groups that share the better one, or {}.
 
-    accuracy: it beats every other one. mrr: 1 / its rank, ties rank it last.
+    accuracy: it beats every other one. With others on a par with it in the first place it has lost
+    (RewardMATH, arXiv 2410.01729), or counts 1 / how many share it (RewardBench 2, 2506.01937).
+    mrr: 1 / its rank, ties rank it last (RewardMATH).
     """
     groups: dict[str, list[float]] = {}
     for one in judgements:
         if one.group and one.truth != 0.5:
-            groups.setdefault(one.group, []).append(one.p if one.truth == 1.0 else 1.0 - one.p)
+            groups.setdefault(one.group, []).append(_lead(one))
     if not groups:
         return {}
-    lost = [sum(p <= 0.5 for p in ps) for ps in groups.values()]
+    ranks = [1 + sum(lead <= 0 for lead in leads) for leads in groups.values()]
+    best = [float(rank == 1) for rank in ranks]
+    if tied_top == "shared":
+        best = [
+            0.0 if min(leads) < 0 else 1.0 / (1 + sum(lead == 0 for lead in leads))
+            for leads in groups.values()
+        ]
     return {
-        "accuracy": bootstrap_mean([float(n == 0) for n in lost], num_bootstrap),
-        "mrr": bootstrap_mean([1.0 / (1 + n) for n in lost], num_bootstrap),
+        "accuracy": bootstrap_mean(best, num_bootstrap),
+        "mrr": bootstrap_mean([1.0 / rank for rank in ranks], num_bootstrap),
     }
+
+
+def _lead(one: Judgement) -> float:
+    """How far the better one is ahead, in scores or in probability; only its sign matters."""
+    lead = one.p - 0.5 if one.scores is None else one.scores[0] - one.scores[1]
+    return lead if one.truth == 1.0 else -lead
 
 
 def p_of_scores(first: float, second: float) -> float:

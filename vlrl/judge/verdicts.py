@@ -57,7 +57,12 @@ def judged_by_scores(
             raise RewardError(f"the judge's scores for pair {pair.id!r} are {own}, not finite")
     return [
         Judgement(
-            pair.id, truth_of(pair), p_of_scores(*own), labels=labels_of(pair), group=pair.group
+            pair.id,
+            truth_of(pair),
+            p_of_scores(*own),
+            labels=labels_of(pair),
+            group=pair.group,
+            scores=own,
         )
         for pair, own in zip(pairs, scores, strict=True)
     ]

@@ -53,7 +53,10 @@ def span_iou(
     both = sum(shared(a, b, closed) for a in ours for b in theirs)
     sides = [sum(length(span, closed) for span in side) for side in (ours, theirs)]
     either = sum(sides) - both
-    if hull:
+    # One span a side: from the first start to the last end, so that a tie with a threshold is one
+    # in floating point too, as in the releases (R1@m).
+    is_plain = len(ours) == len(theirs) == 1 and both > 0
+    if hull or is_plain:
         ends = [*ours, *theirs]
         either = length((min(a for a, _ in ends), max(b for _, b in ends)), closed)
     if either > 0:

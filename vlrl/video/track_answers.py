@@ -8,9 +8,10 @@
     intervals    <think>..</think><answer>A</answer><glue>[(1.0, 2.5), ..]</glue>
     box_list     <think>..</think><answer>[[x1,y1,x2,y2], ..]</answer>   (VideoChat-R1, tracking)
     open_o3      <think>.. <obj>dog</obj><box>[..]</box>at<t>2.0</t>s ..</think><answer>..</answer>
+                 (vlrl/video/timed_claims.py)
 
-Reading is lenient, `well_formed` is strict. Numbers are ASCII decimals without sign or exponent;
-what they count (sampled frames, seconds) and the frame of the coordinates are up to the task.
+Reading is lenient, `well_formed` is strict. Numbers are ASCII decimals without exponent; what they
+count (sampled frames, seconds) and the frame of the coordinates are up to the task.
 Every pattern is linear in the text's length, and nothing here raises on any text.
 """
 
@@ -19,38 +20,33 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlrl.errors import ConfigError, did_you_mean
 from vlrl.families.end_tokens import strip_ends
+from vlrl.video.spans import Interval
+from vlrl.video.timed_claims import Claim, answered_span, thinking_claims, thinking_times
+from vlrl.video.written_spans import intervals, last_span
+from vlrl.video.written_text import BARE_BOX, BOX, COMMA, DIGITS, NUMBER, answer_blocks
 
 Entry = tuple[float, tuple[float, float, float, float]]
 """What the box is numbered with, and the box as written."""
-Interval = tuple[float, float]
-
-Parts = tuple[tuple[Interval, ...], tuple[Entry, ...] | None, tuple[Entry, ...] | None]
-"""Spans, thinking boxes, final boxes."""
 
 MAX_CHARS = 40_000
 """Longer answers are not well formed; they are still read."""
 
-_NUMBER = r"-?+[0-9]{1,12}+(?:\.[0-9]{1,12}+)?+"
-_COMMA = r"\s*+,\s*+"
-_BOX = rf"\[\s*+({_NUMBER}){_COMMA}({_NUMBER}){_COMMA}({_NUMBER}){_COMMA}({_NUMBER})\s*+\]"
-_ENTRY = re.compile(rf"({_NUMBER})\s*+[.:]\s*+{_BOX}")
-_BARE_BOX = re.compile(_BOX)
-_SPAN = re.compile(rf"({_NUMBER})\s*+(?:-|–|to|and|,)\s*+({_NUMBER})")
-_PAIR = re.compile(rf"[\[(]\s*+({_NUMBER}){_COMMA}({_NUMBER})\s*+[\])]")
-_CLAIM = re.compile(rf"<box>\s*+{_BOX}\s*+</box>\s*+at\s*+<t>\s*+({_NUMBER})\s*+</t>\s*+s")
+_ENTRY = re.compile(rf"({NUMBER})\s*+[.:]\s*+{BOX}")
+_SPAN = re.compile(rf"({NUMBER})\s*+(?:-|–|to|and|,)\s*+({NUMBER})", re.IGNORECASE)
 _BLANK = r"[ \t]*+"
-_CELL = rf"{_BLANK},{_BLANK}({_NUMBER})"
-_ROW = re.compile(rf"^{_BLANK}({_NUMBER}){_CELL * 4}{_BLANK}$", re.MULTILINE)
+_CELL = rf"{_BLANK},{_BLANK}({NUMBER})"
+_ROW = re.compile(rf"^{_BLANK}({NUMBER}){_CELL * 4}{_BLANK}$", re.MULTILINE)
+
+_LISTED = re.compile(r"\[[^\[\]]*+\]")
 
 _INDEX = r"[0-9]{1,9}+"
-_PLAIN = r"[0-9]{1,9}+(?:\.[0-9]{1,9}+)?+"
-_STRICT_BOX = rf"\[\s*+{_PLAIN}(?:{_COMMA}{_PLAIN}){{3}}+\s*+\]"
+_STRICT_BOX = rf"\[\s*+{DIGITS}(?:{COMMA}{DIGITS}){{3}}+\s*+\]"
 _STRICT_ENTRY = rf"{_INDEX}\.\s*+{_STRICT_BOX}"
-_LIST = rf"{_STRICT_ENTRY}(?:{_COMMA}{_STRICT_ENTRY})*+"
+_LIST = rf"{_STRICT_ENTRY}(?:{COMMA}{_STRICT_ENTRY})*+"
 _TIME = rf"<time>\s*+{_INDEX}\s*+-\s*+{_INDEX}\s*+</time>"
 # Thinking may hold anything but another tag of its own, so that each part is found in one pass.
 _THOUGHT = r"<think>(?:[^<]|<(?!/?think>))*+</think>\s*+"
@@ -65,8 +61,16 @@ class WrittenTrack:
     think: tuple[Entry, ...] | None
     """Numbered boxes of the thinking; None where that part is missing."""
     final: tuple[Entry, ...] | None
-    well_formed: bool
+    well_formed: bool = False
     """Whether the whole answer is exactly in the requested format."""
+    says_none: bool = False
+    """Whether it says that there is no span: an empty list of intervals."""
+    is_void: bool = False
+    """Whether one entry of its list voids it: a reversed interval, a box of three numbers."""
+    claims: tuple[Claim, ...] | None = None
+    """Boxes with a time in seconds, where the format has them."""
+    times: tuple[float, ...] | None = None
+    """All times in seconds, where the format has them without boxes too."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class TrackFormat:
     """One way to write a span and boxes."""
 
     name: str
-    read: Callable[[str], Parts]
+    read: Callable[[str], WrittenTrack]
     strict: re.Pattern[str]
     has_boxes: bool
     has_thinking: bool
@@ -86,10 +90,12 @@ def read_track(text: str, format_name: str) -> WrittenTrack:
     """What an answer says, in the named format."""
     form = format_named(format_name)
     body = strip_ends(text)
-    spans, think, final = form.read(body)
+    track = form.read(body)
     strict = len(body) <= MAX_CHARS and form.strict.fullmatch(body) is not None
-    return WrittenTrack(
-        tuple(span for span in spans if all(map(math.isfinite, span))), think, final, strict
+    return replace(
+        track,
+        spans=tuple(span for span in track.spans if all(map(math.isfinite, span))),
+        well_formed=strict and not track.is_void,
     )
 
 
@@ -150,14 +156,14 @@ def _entries(text: str | None) -> tuple[Entry, ...] | None:
     if text is None:
         return None
     found = [[float(number) for number in match] for match in _ENTRY.findall(text)]
-    return tuple((n, (a, b, c, d)) for n, a, b, c, d in found)
+    return tuple((n, (a, b, c, d)) for n, a, b, c, d in found if math.isfinite(n))
 
 
-def _stvg(text: str) -> Parts:
+def _stvg(text: str) -> WrittenTrack:
     time = _block(text, "time")
     span = None if time is None else _SPAN.search(time)
     spans = () if span is None else ((float(span[1]), float(span[2])),)
-    return spans, _entries(_boxes(text, "think")), _entries(_boxes(text, "pred"))
+    return WrittenTrack(spans, _entries(_boxes(text, "think")), _entries(_boxes(text, "pred")))
 
 
 def part_starts(text: str, num_boxes: int) -> list[tuple[int, int]]:
@@ -172,46 +178,48 @@ def part_starts(text: str, num_boxes: int) -> list[tuple[int, int]]:
         if place is None:
             continue
         for entry in _ENTRY.finditer(text, *place):
-            starts.append((entry.start(), first + int(float(entry[1])) % num_boxes))
+            number = float(entry[1])
+            if math.isfinite(number):
+                starts.append((entry.start(), first + int(number) % num_boxes))
         starts.append((place[1], 0))
     return sorted(starts)
 
 
-def _seconds_csv(text: str) -> Parts:
+def _seconds_csv(text: str) -> WrittenTrack:
     rows = [[float(number) for number in match] for match in _ROW.findall(text)]
-    entries: tuple[Entry, ...] = tuple((n, (a, b, c, d)) for n, a, b, c, d in rows)
+    entries = tuple((n, (a, b, c, d)) for n, a, b, c, d in rows if math.isfinite(n))
     if not entries:
-        return (), None, None
+        return WrittenTrack((), None, None)
     times = [n for n, _ in entries]
-    return ((min(times), max(times)),), None, entries
+    return WrittenTrack(((min(times), max(times)),), None, entries)
 
 
-def _answer(text: str) -> str:
-    start = text.rfind("<answer>")
-    return text if start < 0 else text[start + len("<answer>") :].partition("</answer>")[0]
+def _temporal(text: str) -> WrittenTrack:
+    return WrittenTrack(last_span(text), None, None)
 
 
-def _temporal(text: str) -> Parts:
-    spans = [(float(a), float(b)) for a, b in _SPAN.findall(_answer(text))]
-    return tuple(spans[-1:]), None, None  # the last one counts, as in VideoChat-R1
+def _intervals(text: str) -> WrittenTrack:
+    listed = intervals(text)
+    return WrittenTrack(
+        listed.spans, None, None, says_none=listed.says_none, is_void=listed.is_void
+    )
 
 
-def _intervals(text: str) -> Parts:
-    glue = _block(text, "glue")
-    pairs = [] if glue is None else _PAIR.findall(glue)
-    return tuple((float(a), float(b)) for a, b in pairs), None, None
-
-
-def _box_list(text: str) -> Parts:
-    boxes = [tuple(float(v) for v in match) for match in _BARE_BOX.findall(_answer(text))]
+def _box_list(text: str) -> WrittenTrack:
+    answer = answer_blocks(text)[0]
+    boxes = [tuple(map(float, match)) for match in BARE_BOX.findall(answer)]
+    if len(boxes) != len(_LISTED.findall(answer)):
+        return WrittenTrack((), None, None, is_void=True)  # one entry is no box
     entries = tuple((float(k), (b[0], b[1], b[2], b[3])) for k, b in enumerate(boxes))
-    return (((0.0, float(len(boxes) - 1)),) if boxes else ()), None, entries or None
+    spans = ((0.0, float(len(boxes) - 1)),) if boxes else ()
+    return WrittenTrack(spans, None, entries or None)
 
 
-def _open_o3(text: str) -> Parts:
-    claims = [[float(number) for number in match] for match in _CLAIM.findall(text)]
-    entries: tuple[Entry, ...] = tuple((t, (a, b, c, d)) for a, b, c, d, t in claims)
-    return _temporal(text)[0], None, entries or None
+def _open_o3(text: str) -> WrittenTrack:
+    claims = thinking_claims(text)
+    entries = tuple((time, box) for time, boxes in claims for box in boxes)
+    times = thinking_times(text)
+    return WrittenTrack(answered_span(text), None, entries or None, claims=claims, times=times)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -219,8 +227,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 _SPACE = r"\s*+"
-_SECONDS_SPAN = rf"<answer>\s*+{_PLAIN}\s*+(?:to|and)\s*+{_PLAIN}\s*+</answer>"
-_TUPLE = rf"\(\s*+{_PLAIN}{_COMMA}{_PLAIN}\s*+\)"
+_SECONDS_SPAN = rf"<answer>\s*+{DIGITS}\s*+(?:to|and)\s*+{DIGITS}\s*+</answer>"
+_TUPLE = rf"\(\s*+{DIGITS}{COMMA}{DIGITS}\s*+\)"
 _ANYTHING = r"(?:[^<]|<(?!/?answer>))*+"
 
 FORMATS: dict[str, TrackFormat] = {
@@ -249,8 +257,8 @@ FORMATS: dict[str, TrackFormat] = {
             "seconds_csv",
             _seconds_csv,
             _compiled(
-                rf"(?:timestamp,x1,y1,x2,y2\n)?+{_INDEX}(?:,{_PLAIN}){{4}}+"
-                rf"(?:\n{_INDEX}(?:,{_PLAIN}){{4}}+)*+"
+                rf"(?:timestamp,x1,y1,x2,y2\n)?+{_INDEX}(?:,{DIGITS}){{4}}+"
+                rf"(?:\n{_INDEX}(?:,{DIGITS}){{4}}+)*+"
             ),
             has_boxes=True,
             has_thinking=False,
@@ -269,7 +277,7 @@ FORMATS: dict[str, TrackFormat] = {
             _intervals,
             _compiled(
                 rf"{_THOUGHT}<answer>{_ANYTHING}</answer>{_SPACE}"
-                rf"<glue>\s*+\[\s*+(?:{_TUPLE}(?:{_COMMA}{_TUPLE})*+)?+\s*+\]\s*+</glue>"
+                rf"<glue>\s*+\[\s*+(?:{_TUPLE}(?:{COMMA}{_TUPLE})*+(?:\s*+,)?+)?+\s*+\]\s*+</glue>"
             ),
             has_boxes=False,
             has_thinking=False,
@@ -279,7 +287,7 @@ FORMATS: dict[str, TrackFormat] = {
             "box_list",
             _box_list,
             _compiled(
-                rf"{_THOUGHT}<answer>\s*+\[\s*+{_STRICT_BOX}(?:{_COMMA}{_STRICT_BOX})*+\s*+\]"
+                rf"{_THOUGHT}<answer>\s*+\[\s*+{_STRICT_BOX}(?:{COMMA}{_STRICT_BOX})*+\s*+\]"
                 r"\s*+</answer>"
             ),
             has_boxes=True,

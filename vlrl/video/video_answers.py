@@ -13,7 +13,14 @@ from vlrl.video.track_answers import Entry, TrackFormat, WrittenTrack
 from vlrl.video.tubes import Edges, Track, Tube, is_consistent
 
 Duplicates = Literal["last", "first", "drop"]
-TimedBox = tuple[float, Box]
+
+
+@dataclass(frozen=True)
+class TimedBoxes:
+    """Boxes with one time: the objects of a key frame, or what an answer claims of one moment."""
+
+    time_s: float
+    boxes: tuple[Box, ...]
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,13 @@ class VideoTarget:
     """True boxes on the answer's index; None where only times are known."""
     tube: Tube | None
     """True boxes on native frames, in pixels."""
-    timed: tuple[TimedBox, ...]
-    """The true boxes of `track` with their times in seconds."""
+    timed: tuple[TimedBoxes, ...]
+    """The true boxes with their times in seconds: those of `track`, or the objects of key
+    frames."""
     timeline: Timeline
     labels: Mapping[str, str] = field(default_factory=dict)
+    first_frame: int = 0
+    """Where the clip begins in its file; frames count from there."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,10 @@ class VideoAnswer:
     final: Track | None
     well_formed: bool
     consistent: bool
-    timed: tuple[TimedBox, ...]
+    timed: tuple[TimedBoxes, ...]
     """The boxes of the prediction with their times in seconds, in the order written."""
+    times: tuple[float, ...] = ()
+    """All times in seconds that the prediction names, with boxes or without."""
 
     def track_of(self, which: Literal["think", "final"]) -> Track | None:
         """The boxes of the thinking, or those of the prediction."""
@@ -62,16 +74,23 @@ def answer_from(
     """An answer in the video's pixels (`here`) from one whose numbers are in the frame `own`.
 
     Spans of indices that are not whole numbers are left out, spans of seconds are clipped to the
-    video; None where neither a span nor a box is left.
+    video; None where neither a span, a box nor a time is left, and an empty list is not what the
+    answer says.
     """
     spans = _spans(written.spans, target)
-    if not spans and not written.think and not written.final:
+    says_something = written.says_none or written.think or written.final or written.times
+    if not spans and not says_something:
         return None
     lists = [written.final] + ([written.think] if form.has_thinking else [])
     closed = form.unit == "index"
+    claims = written.claims
+    if claims is None:
+        claims = tuple(
+            (target.timeline.seconds(number) if closed else number, (box,))
+            for number, box in written.final or ()
+        )
     timed = tuple(
-        (target.timeline.seconds(number) if closed else number, Box(*box, own).to(here))
-        for number, box in written.final or ()
+        TimedBoxes(time, tuple(Box(*box, own).to(here) for box in boxes)) for time, boxes in claims
     )
     return VideoAnswer(
         spans,
@@ -80,6 +99,7 @@ def answer_from(
         written.well_formed,
         closed and form.has_boxes and is_consistent(written.spans, *lists),
         timed,
+        tuple(one.time_s for one in timed) if written.times is None else written.times,
     )
 
 

@@ -165,6 +165,7 @@ def reward_bench(row: Row, reader: Reader) -> list[Preference]:
     """RewardBench: {id, prompt, chosen, rejected, subset}; in the second version both are lists.
 
     With lists every chosen answer is paired with every rejected one: a group, one against many.
+    Groups are named by row and answer, as `vlrl.judge.reward_bench` takes them apart again.
     """
     caption, own = reader.text(row, "prompt"), _id(row, reader)
     sides = []
@@ -175,7 +176,7 @@ def reward_bench(row: Row, reader: Reader) -> list[Preference]:
             raise DataError(f"{reader.where}: field {name!r} must be a string or a list of strings")
         sides.append(texts)
     kind = str(row.get("subset", ""))
-    many = len(sides[0]) > 1 or len(sides[1]) > 1
+    many = isinstance(row.get("chosen"), list) or isinstance(row.get("rejected"), list)
     return [
         Preference(
             reader.where,

@@ -5,7 +5,8 @@
 
 Frames are 0-based. The last frame of `temporal_gt` is the first one *after* the span: it equals
 the number of frames in a sixth of all entries. CG-STVG takes it as belonging to the span
-(`end_included`), cut to the used segment. The clip is the used segment, with its own last frame.
+(`end_included`), cut to the used segment; where the video goes on after that, it leaves the entry
+out: a bad row. The clip is the used segment, with its own last frame.
 An entry whose object has no box in a frame of the span is a bad row ("spoiled" in CG-STVG); with
 `end_included`, a last frame without one repeats the box before it, as CG-STVG does.
 """
@@ -75,6 +76,11 @@ def read_row(
     if not begin <= first <= last:
         raise DataError(
             f"{where}: temporal_gt {first} to {end} does not lie in used_segment from {begin} on"
+        )
+    if source.end_included and last + 1 != min(end + 1, count_field(row, "frame_count", where, 1)):
+        raise DataError(
+            f"{where}: temporal_gt ends at frame {end}, used_segment at {used_end}: CG-STVG leaves "
+            "such entries out (on_bad_row: skip)"
         )
     tid = count_field(sentence, "target_id", where)
     return row_with_tube(
