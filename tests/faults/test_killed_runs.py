@@ -1,0 +1,195 @@
+"""Trainings and evaluations that are killed at random moments and go on."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from forks import Fork, Forks
+from helpers_runs import ROOT, small_run
+from trying import SEED, Outcome, Tally, random_of
+
+pytestmark = pytest.mark.faults
+
+NUM_TRAININGS = 35
+NUM_TRAININGS_OF_TWO_RANKS = 12
+NUM_EVALUATIONS = 40
+LIMIT_S = 90.0
+"""Of a process that takes one to three seconds."""
+MAX_STARTS = 8
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+PHASES = {"start": 1, "sampling": 5, "update": 6, "saving": 3, "pointing": 3, "evaluation": 3,
+          "end": 1}  # fmt: skip
+"""Of a training, with how often each comes."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nobody disturbed."""
+
+    config: Path
+    folder: Path
+    seconds: float
+
+
+def started(
+    forks: Forks, words: list[str], num_ranks: int, kill: dict[str, Any] | None = None
+) -> list[Fork]:
+    """The command on every rank; the kill is the last one's."""
+    if num_ranks == 1:
+        return [forks.start("killed:command", {"words": words, "kill": kill})]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    made = []
+    for rank in range(num_ranks):
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks,
+                 "LOCAL_WORLD_SIZE": num_ranks, "LOCAL_SIZE": num_ranks,
+                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+        own = kill if rank == num_ranks - 1 else None
+        env = {name: str(value) for name, value in names.items()}
+        made.append(forks.start("killed:command", {"words": words, "kill": own}, env))
+    return made
+
+
+def train_words(config: Path, name: str) -> list[str]:
+    return ["train", "--config", str(config), f"name={name}", "--quiet", "--resume"]
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """All that a training leaves and that does not depend on the time."""
+    files = [*folder.rglob("evaluations/*/*.json*"), folder / "model/model.safetensors"]
+    read = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {"curve": curve(folder), "newest": (folder / "checkpoints/latest").read_text(), **read}
+
+
+def whole_run(forks: Forks, folder: Path, checkpoint: Path, screens: Path, num_ranks: int) -> Whole:
+    over = {"checkpoint__every": 1, "checkpoint__at_end": True, "checkpoint__export": True,
+            "log__report": True, "log__rollouts_every": 2, "eval__splits": ["train"],
+            "eval__every": 2, "eval__limit": 4}  # fmt: skip
+    config = small_run(checkpoint, screens, folder, "whole", **over)
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    began = time.monotonic()
+    for fork in started(forks, train_words(path, "whole"), num_ranks):
+        assert fork.wait(LIMIT_S) == 0, fork.said[-3000:]
+    return Whole(path, folder / "whole", time.monotonic() - began)
+
+
+def random_kill(rng: random.Random, phases: dict[str, int]) -> dict[str, Any]:
+    """Half of them in a chosen phase, a little after its beginning."""
+    phase = rng.choice(sorted(phases))
+    return {"phase": phase, "nth": rng.randint(1, phases[phase]),
+            "delay_s": rng.choice((0.0, rng.uniform(0, 0.06))),
+            "signal": int(rng.choice(SIGNALS))}  # fmt: skip
+
+
+def ended(forks: list[Fork], limit_s: float = LIMIT_S) -> tuple[list[int | None], str]:
+    statuses = [fork.wait(limit_s) for fork in forks]
+    return statuses, "\n".join(fork.said for fork in forks)
+
+
+def survives(
+    forks: Forks, words: list[str], num_ranks: int, rng: random.Random, seconds: float,
+    phases: dict[str, int],
+) -> tuple[Outcome, str]:  # fmt: skip
+    """Start, kill up to two times, and go on until the command ends by itself."""
+    num_kills, story = rng.choice((1, 1, 2)), ""
+    for start in range(MAX_STARTS):
+        kill, at_s = None, 0.0
+        if start < num_kills and rng.random() < 0.5:
+            kill = random_kill(rng, phases)
+        elif start < num_kills:
+            at_s = rng.uniform(0.02, seconds)
+        number = rng.choice(SIGNALS)
+        processes = started(forks, words, num_ranks, kill)
+        if at_s:
+            until = time.monotonic() + at_s
+            while time.monotonic() < until and processes[0].status is None:
+                time.sleep(0.005)
+            for process in processes:
+                process.send(number)
+        elif kill is not None and num_ranks > 1:
+            # As the launcher does when a rank has gone.
+            processes[-1].wait(LIMIT_S)
+            for process in processes[:-1]:
+                process.send(signal.SIGKILL)
+        statuses, said = ended(processes)
+        story += f"start {start}: kill {kill or (at_s, number)}: {statuses}\n"
+        if None in statuses:
+            return "hang", story + said[-3000:]
+        # What a rank says when another one was killed under it is the launcher's affair.
+        if "Traceback" in said and (num_ranks == 1 or (kill is None and start >= num_kills)):
+            return "traceback", story + said[-3000:]
+        if start >= num_kills:
+            return ("same", story) if not any(statuses) else ("wrong", story + said[-3000:])
+    raise AssertionError(story)
+
+
+@pytest.mark.parametrize(("num_ranks", "num"), [
+    pytest.param(1, NUM_TRAININGS, id="one rank"),
+    pytest.param(2, NUM_TRAININGS_OF_TWO_RANKS, id="two ranks"),
+])  # fmt: skip
+def test_trainings(
+    forks: Forks, tally: Tally, tmp_path: Path, checkpoints: dict[str, Path], screens: Path,
+    num_ranks: int, num: int,
+) -> None:  # fmt: skip
+    """Trainings that were killed"""
+    tally.part += f", {num_ranks} rank{'s' * (num_ranks > 1)}"
+    whole = whole_run(forks, tmp_path, checkpoints["qwen2_5_vl"], screens, num_ranks)
+    wanted = results(whole.folder)
+    for number in range(num):
+        rng = random_of(SEED, "training", num_ranks, number)
+        words = train_words(whole.config, f"run{number}")
+        outcome, story = survives(forks, words, num_ranks, rng, whole.seconds, PHASES)
+        if outcome == "same":
+            found = results(tmp_path / f"run{number}")
+            if other := sorted(k for k in found | wanted if found.get(k) != wanted.get(k)):
+                outcome, story = "wrong", f"{story} differs in {other}"
+        tally.add(outcome, f"training {number}: {story}")
+    tally.check(num)
+
+
+def test_evaluations(forks: Forks, tally: Tally, tmp_path: Path, screens: Path) -> None:
+    """Evaluations that were killed"""
+    words = ["eval", "--benchmark", "custom", "--data", str(screens), "--max-new-tokens", "6",
+             "--model", str(ROOT / "assets/models/tiny_qwen2_5_vl"), "--profile", "qwen2_5_vl",
+             "--batch-size", "2", "--quiet", "--out"]  # fmt: skip
+    began = time.monotonic()
+    (whole,) = started(forks, [*words, str(tmp_path / "whole")], 1)
+    assert whole.wait(LIMIT_S) == 0, whole.said[-3000:]
+    seconds = time.monotonic() - began
+    wanted = answers(tmp_path / "whole")
+    for number in range(NUM_EVALUATIONS):
+        rng = random_of(SEED, "evaluation", number)
+        out = tmp_path / f"run{number}"
+        outcome, story = survives(forks, [*words, str(out)], 1, rng, seconds, {"answers": 6})
+        if outcome == "same" and answers(out) != wanted:
+            outcome = "wrong"
+        tally.add(outcome, f"evaluation {number}: {story}")
+    tally.check(NUM_EVALUATIONS)
+
+
+def answers(folder: Path) -> list[Any]:
+    """What every item was answered, in order, and the table."""
+    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows:
+        row.pop("seconds", None)
+    stored = (folder / "answers.rank0.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = sorted(json.loads(line)["id"] for line in stored)
+    return [rows, asked]
