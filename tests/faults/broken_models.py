@@ -26,6 +26,8 @@ from vlrl.protocols import PolicySetup
 
 SHAPES = ("npz", "glb", "obj", "ply")
 SIDE = 8
+WHOLE = "whole_model"
+"""The checkpoint, which the test puts there."""
 MODEL_FILES = (
     "model.safetensors",
     "config.json",
@@ -113,13 +115,6 @@ def cached(folder: Path, number: int, rng: random.Random) -> Case:
     return Case(f"cached features, {how}", run, file.name)
 
 
-@cache
-def whole_model(folder: Path) -> Path:
-    from conftest import make_checkpoint
-
-    return make_checkpoint("qwen2_5_vl", folder / "whole_model")
-
-
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     options = VisionLanguageConfig(model=str(folder))
     policy = VisionLanguagePolicy(
@@ -130,12 +125,12 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @cache
 def whole_weights(folder: Path) -> dict[str, torch.Tensor]:
-    return _weights(whole_model(folder))
+    return _weights(folder / WHOLE)
 
 
 def model(folder: Path, number: int, rng: random.Random) -> Case:
     """A checkpoint of a model with one broken file, as `policy.model` and `vlrl eval --model`."""
-    whole = whole_model(folder)
+    whole = folder / WHOLE
     name = MODEL_FILES[number % len(MODEL_FILES)]
     content = (whole / name).read_bytes()
     is_text = name != "model.safetensors"

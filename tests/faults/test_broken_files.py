@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,8 @@ def test_caches(forks: Forks, tally: Tally, tmp_path: Path) -> None:
     tally.check(NUM["cached"])
 
 
-def test_models(forks: Forks, tally: Tally, tmp_path: Path) -> None:
+def test_models(forks: Forks, tally: Tally, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
     """Broken models: safetensors, JSON, Jinja"""
+    shutil.copytree(checkpoints["qwen2_5_vl"], tmp_path / "whole_model")
     try_all(forks, tally, "broken_models:model", tmp_path, NUM["model"])
     tally.check(NUM["model"])
