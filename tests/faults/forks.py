@@ -72,6 +72,7 @@ class Forks:
             "PYTHONPATH": os.pathsep.join(FOLDERS),
             "HF_DATASETS_CACHE": str(folder / "datasets"),
             "OMP_NUM_THREADS": "1",
+            "FAULT_TOKEN": "t" * 32,
         }
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__)), *modules],

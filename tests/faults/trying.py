@@ -80,6 +80,8 @@ def random_of(seed: int, *names: object) -> random.Random:
 def one(case: Case) -> tuple[Outcome, str]:
     try:
         return case.run(), case.name
+    except TimeoutError as error:
+        return "hang", f"{case.name}: {error}"
     except VlrlError as error:
         if case.place in str(error):
             return "refused", case.name
