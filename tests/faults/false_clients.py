@@ -112,7 +112,7 @@ def request(
 def whole_requests(path: str, body: bytes) -> dict[str, bytes]:
     """Requests that are complete, so that an answer is due."""
     host = {name: b"Host: " + name.encode("latin-1") + b"\r\n" for name in (
-        "evil.example", "localhost.evil.example", "", "a b", "[::1",
+        "evil.example", "localhost.evil.example", "", "a b", "[::2",
         "\xff", "x" * 3000)}  # fmt: skip
     found = {f"host {name[:20]!r}": request(path, body, host=own) for name, own in host.items()}
     found["no host"] = request(path, body, host=b"")

@@ -6,6 +6,7 @@ COLOURS for every occupied voxel, in the same order. Plain arrays, read without 
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -60,9 +61,8 @@ def _voxelised(path: str, resolution: int) -> Voxels:
 @lru_cache(maxsize=4)
 def _open(path: str) -> Mapping[str, np.ndarray]:
     with _reading(path):
-        found = np.load(path, allow_pickle=False)
-        if not isinstance(found, Mapping):
-            raise ValueError("it is no .npz")
+        zipfile.ZipFile(path).close()  # numpy would leave a file open that is no archive
+        found: Mapping[str, np.ndarray] = np.load(path, allow_pickle=False)
         return found
 
 

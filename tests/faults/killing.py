@@ -1,9 +1,10 @@
-"""Trainings and evaluations that are killed at random moments and go on."""
+"""Commands that are killed at random moments and go on, as the tests of kills run them."""
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import socket
 import time
@@ -11,17 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from forks import Fork, Forks
-from helpers_runs import ROOT, small_run
+from helpers_runs import small_run
 from trying import SEED, Outcome, Tally, random_of
 
-pytestmark = pytest.mark.faults
-
-NUM_TRAININGS = 35
-NUM_TRAININGS_OF_TWO_RANKS = 12
-NUM_EVALUATIONS = 40
 LIMIT_S = 90.0
 """Of a process that takes one to three seconds."""
 MAX_STARTS = 8
@@ -140,56 +135,21 @@ def survives(
     raise AssertionError(story)
 
 
-@pytest.mark.parametrize(("num_ranks", "num"), [
-    pytest.param(1, NUM_TRAININGS, id="one rank"),
-    pytest.param(2, NUM_TRAININGS_OF_TWO_RANKS, id="two ranks"),
-])  # fmt: skip
-def test_trainings(
-    forks: Forks, tally: Tally, tmp_path: Path, checkpoints: dict[str, Path], screens: Path,
-    num_ranks: int, num: int,
+def try_trainings(
+    forks: Forks, tally: Tally, folder: Path, checkpoint: Path, screens: Path, num_ranks: int,
+    num: int,
 ) -> None:  # fmt: skip
-    """Trainings that were killed"""
-    tally.part += f", {num_ranks} rank{'s' * (num_ranks > 1)}"
-    whole = whole_run(forks, tmp_path, checkpoints["qwen2_5_vl"], screens, num_ranks)
+    """Kill trainings; each one's curve and files are to be those of the undisturbed one."""
+    whole = whole_run(forks, folder, checkpoint, screens, num_ranks)
     wanted = results(whole.folder)
     for number in range(num):
         rng = random_of(SEED, "training", num_ranks, number)
         words = train_words(whole.config, f"run{number}")
         outcome, story = survives(forks, words, num_ranks, rng, whole.seconds, PHASES)
         if outcome == "same":
-            found = results(tmp_path / f"run{number}")
+            found = results(folder / f"run{number}")
             if other := sorted(k for k in found | wanted if found.get(k) != wanted.get(k)):
                 outcome, story = "wrong", f"{story} differs in {other}"
+        shutil.rmtree(folder / f"run{number}")
         tally.add(outcome, f"training {number}: {story}")
     tally.check(num)
-
-
-def test_evaluations(forks: Forks, tally: Tally, tmp_path: Path, screens: Path) -> None:
-    """Evaluations that were killed"""
-    words = ["eval", "--benchmark", "custom", "--data", str(screens), "--max-new-tokens", "6",
-             "--model", str(ROOT / "assets/models/tiny_qwen2_5_vl"), "--profile", "qwen2_5_vl",
-             "--batch-size", "2", "--quiet", "--out"]  # fmt: skip
-    began = time.monotonic()
-    (whole,) = started(forks, [*words, str(tmp_path / "whole")], 1)
-    assert whole.wait(LIMIT_S) == 0, whole.said[-3000:]
-    seconds = time.monotonic() - began
-    wanted = answers(tmp_path / "whole")
-    for number in range(NUM_EVALUATIONS):
-        rng = random_of(SEED, "evaluation", number)
-        out = tmp_path / f"run{number}"
-        outcome, story = survives(forks, [*words, str(out)], 1, rng, seconds, {"answers": 6})
-        if outcome == "same" and answers(out) != wanted:
-            outcome = "wrong"
-        tally.add(outcome, f"evaluation {number}: {story}")
-    tally.check(NUM_EVALUATIONS)
-
-
-def answers(folder: Path) -> list[Any]:
-    """What every item was answered, in order, and the table."""
-    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    for row in rows:
-        row.pop("seconds", None)
-    stored = (folder / "answers.rank0.jsonl").read_text(encoding="utf-8").splitlines()
-    asked = sorted(json.loads(line)["id"] for line in stored)
-    return [rows, asked]
