@@ -129,6 +129,28 @@ def test_damaged_checkpoints_are_refused_with_the_file(config: Any, saved: Path,
         trainer_of(config("run"), "auto")
 
 
+@pytest.mark.parametrize("text", [
+    "[]", "null", "5", '"text"', '{"a": null}', '{"a": 1}', "[" * 3000, '{"a\\u0000b": "x"}', "",
+    json.dumps({"a" * 5000: "x"}), "{}",
+])  # fmt: skip
+def test_a_damaged_list_of_checksums_is_refused(config: Any, saved: Path, text: str) -> None:
+    (saved / "checksums.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"step-000001.*resume from another"):
+        trainer_of(config("run"), "auto")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\x00", b"..", b"../..", b"a\0b", b"x" * 5000, b"/etc"]
+)
+def test_a_damaged_pointer_is_refused(config: Any, saved: Path, content: bytes) -> None:
+    pointer = saved.parent / "latest"
+    pointer.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"latest is damaged.*--resume FOLDER") as error:
+        trainer_of(config("run"), "auto")
+    assert len(str(error.value)) < 500
+    assert trainer_of(config("run"), str(saved)).step == 1
+
+
 @pytest.mark.parametrize("change", [{"step": -5}, {"step": "x"}, {"stpe": 1}, {"sampler": -1}])
 def test_an_edited_state_is_refused(config: Any, saved: Path, change: dict[str, Any]) -> None:
     path = saved / "trainer.json"
