@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,10 @@ from trying import SEED, Outcome, Tally, random_of
 LIMIT_S = 90.0
 """Of a process that takes one to three seconds."""
 MAX_STARTS = 8
+SWALLOWED = re.compile(
+    r"Exception ignored in:.{,200}?\nTraceback.{,2000}?\nKeyboardInterrupt", re.DOTALL
+)
+"""Python itself prints and drops a Ctrl-C that falls into a destructor; the command goes on."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PHASES = {"start": 1, "sampling": 5, "update": 6, "saving": 3, "pointing": 3, "evaluation": 3,
           "end": 1}  # fmt: skip
@@ -128,7 +133,9 @@ def survives(
         if None in statuses:
             return "hang", story + said[-3000:]
         # What a rank says when another one was killed under it is the launcher's affair.
-        if "Traceback" in said and (num_ranks == 1 or (kill is None and start >= num_kills)):
+        if "Traceback" in SWALLOWED.sub("", said) and (
+            num_ranks == 1 or (kill is None and start >= num_kills)
+        ):
             return "traceback", story + said[-3000:]
         if start >= num_kills:
             return ("same", story) if not any(statuses) else ("wrong", story + said[-3000:])
