@@ -201,11 +201,11 @@ def altered(body: bytes, rng: random.Random) -> tuple[str, bytes]:
 # --- our clients --------------------------------------------------------------------------------
 
 
-def asked(client: str, url: str, body: bytes | None) -> Outcome:
+def asked(folder: Path, client: str, url: str, body: bytes | None) -> Outcome:
     """What came of it; `body` is the only answer whose content may be taken."""
     if client in ("reward", "health"):
         return _reward(url, body)
-    return _evaluation(url, body) if client == "evaluation" else _judge(url, body)
+    return _evaluation(folder, url, body) if client == "evaluation" else _judge(url, body)
 
 
 def _said(body: bytes | None) -> Any:
@@ -230,16 +230,11 @@ def _reward(url: str, body: bytes | None) -> Outcome:
     return "same" if values == good else "other"
 
 
-@cache
-def _picture() -> str:
-    path = Path(f"/tmp/fault-{time.time_ns()}.png")
+def _evaluation(folder: Path, url: str, body: bytes | None) -> Outcome:
+    path = folder / "picture.png"
     path.write_bytes(image_bytes("png"))
-    return str(path)
-
-
-def _evaluation(url: str, body: bytes | None) -> Outcome:
     frame = Frame(WIDTH, HEIGHT)
-    item = Item("i", _picture(), frame, "x", Box(1, 1, 2, 2, frame))
+    item = Item("i", str(path), frame, "x", Box(1, 1, 2, 2, frame))
     options = EndpointOptions(url=url, model="m", question="{instruction}", max_tries=MAX_TRIES,
                               timeout_s=TIMEOUT_S)  # fmt: skip
     with Endpoint(options, profile_named("gui_g2"), sleep=lambda _: None) as model:
@@ -301,7 +296,7 @@ def server(folder: Path, number: int, rng: random.Random) -> Case:
         began = time.monotonic()
         with listening(answer) as url:
             try:
-                return asked(client, url, body)
+                return asked(folder, client, url, body)
             except RewardError as error:
                 if url not in str(error):
                     return "unnamed"
