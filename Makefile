@@ -4,13 +4,14 @@ PYTHON_VERSION ?= 3.11
 VENV ?= .venv
 PY = $(VENV)/bin/python
 RANKS ?= 2
+VLRL_FAULT_SEED ?= 0
 STAMP = $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 export DS_ACCELERATOR ?= cpu
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo setup test test-slow lint types wheel check clean
+.PHONY: demo setup test test-slow test-faults lint types wheel check clean
 
 $(STAMP): requirements/all.txt pyproject.toml scripts/setup.sh
 	@scripts/setup.sh $(VENV) $(PYTHON_VERSION)
@@ -26,11 +27,17 @@ demo: $(STAMP)
 # Two processes with one file at a time each, since one alone leaves a core idle, and one thread each: with
 # two threads they wait for each other and the suite takes twice as long. In the order of tests/conftest.py.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadgroup --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not faults" -n 2 --dist loadgroup --no-loadscope-reorder \
 		--durations=10
 
 test-slow: $(STAMP)
 	$(PY) -m pytest -m slow --durations=10
+
+# Kills, damaged files, configs and checkpoints, false servers and clients; prints a table at its end.
+# Another seed: make test-faults VLRL_FAULT_SEED=7
+test-faults: $(STAMP)
+	OMP_NUM_THREADS=1 VLRL_FAULT_SEED=$(VLRL_FAULT_SEED) $(PY) -m pytest tests/faults -n 2 \
+		--dist loadgroup --no-loadscope-reorder --durations=10
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -32,6 +32,6 @@ def read_recipe(model: str) -> Recipe:
     if not path.is_file():
         return Recipe()
     try:
-        return Recipe.model_validate_json(path.read_text(encoding="utf-8"))
+        return Recipe.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -7,14 +7,17 @@ ranks then and now. `run.json` keeps what the answers depend on: another setting
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from vlrl.data.json_file import read_json_rows
-from vlrl.errors import ConfigError, DataError
+from vlrl.data.fields import shown
+from vlrl.data.json_file import read_json, read_json_rows
+from vlrl.errors import ConfigError, DataError, first_line
 
 SHARDS = "answers.rank*.jsonl"
+AGAIN = "remove the line, and its item is asked again"
+Answer = TypeVar("Answer")
 
 
 class Store:
@@ -31,7 +34,9 @@ class Store:
         # Through JSON, so that tuples and paths compare as they will be read.
         now = json.loads(json.dumps(settings, default=str))
         if file.is_file():
-            before = json.loads(file.read_text(encoding="utf-8"))
+            before = read_json(file)
+            if not isinstance(before, dict):
+                raise DataError(f"{file}: must be an object of settings; choose another --out")
             for name in sorted({*now, *before}):
                 if now.get(name) != before.get(name):
                     raise ConfigError(
@@ -56,13 +61,28 @@ class Store:
                 cut += 1
         return cut
 
-    def rows(self, known: Container[str]) -> Iterator[dict[str, Any]]:
-        """All lines so far; raises DataError for one of an item that this set does not have."""
+    def rows(
+        self, known: Container[str], read: Callable[[dict[str, Any]], Answer]
+    ) -> Iterator[tuple[str, Answer]]:
+        """The id and the answer of every line so far.
+
+        read: a line's answer; its KeyError, TypeError or ValueError says that the line is no such
+        answer. Raises DataError for such a line, and for one of an item that this set lacks.
+        """
         for path in sorted(self.folder.glob(SHARDS)):
             for number, row in enumerate(read_json_rows(path), start=1):
-                if row["id"] not in known:
-                    raise DataError(f"{path}, line {number}: no item {row['id']!r} in this set")
-                yield row
+                where = f"{path}, line {number}"
+                own = row.get("id") if isinstance(row, dict) else None
+                if not isinstance(own, str):
+                    raise DataError(f"{where}: must be an object with the `id` of an item; {AGAIN}")
+                if own not in known:
+                    raise DataError(f"{where}: no item {shown(own)} in this set")
+                try:
+                    answer = read(row)
+                except (KeyError, TypeError, ValueError) as error:
+                    why = f"{type(error).__name__}: {shown(first_line(error))}"
+                    raise DataError(f"{where}: not an answer ({why}); {AGAIN}") from error
+                yield own, answer
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add lines and flush them, so that a kill loses none of them."""

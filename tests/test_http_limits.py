@@ -104,6 +104,17 @@ def test_an_endless_answer_is_cut_off() -> None:
         called(url, timeout_s=30.0, max_answer_bytes=1_000_000)
 
 
+def test_headers_may_hold_any_bytes() -> None:
+    rest = b"\r\nX: \xff\r\nRetry-After: \xfe\r\nContent-Length: 2\r\n\r\n{}"
+    with speaking(lambda connection: connection.sendall(b"HTTP/1.1 200 OK" + rest)) as url:
+        assert called(url) == b"{}"
+    with (
+        speaking(lambda connection: connection.sendall(b"HTTP/1.1 503 Oops" + rest)) as url,
+        pytest.raises(CallError, match=r"HTTP 503: \{\}"),
+    ):
+        called(url)
+
+
 @pytest.mark.parametrize("status", [b"200 OK", b"500 Oops"])
 def test_a_gzip_bomb_is_not_unpacked(status: bytes) -> None:
     bomb = gzip.compress(bytes(50 << 20))

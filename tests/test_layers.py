@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DOMAINS = ("gui", "video", "image", "mesh", "judge")
 GROUND = (
-    "errors", "types", "protocols", "registry", "seeds", "stats", "hub", "geometry", "media",
-    "families", "http",
+    "errors", "types", "protocols", "registry", "seeds", "stats", "hub", "tensor_files", "geometry",
+    "media", "families", "http",
 )  # fmt: skip
 POLICIES = {"vision_language": "", "flow": "image", "image_tokens": "image", "voxel_tokens": "mesh"}
 TASKS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -17,9 +18,12 @@ import torch
 from helpers_runs import small_run
 
 from vlrl.build import build_trainer
+from vlrl.cli.main import main
 from vlrl.cli.train import export
+from vlrl.cli.train import main as train_main
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
+from vlrl.config.section import Section
 from vlrl.errors import (
     CheckpointError,
     ConfigError,
@@ -28,6 +32,7 @@ from vlrl.errors import (
     RewardError,
     StoppedError,
 )
+from vlrl.protocols import Reward
 from vlrl.train.lock import RunLock
 
 SENT: list[int] = []
@@ -50,6 +55,24 @@ def stopping(rollout: Any) -> float:
 def infinite_later(rollout: Any) -> float:
     """Infinite from the second step on."""
     return float("inf") if rollout.policy_version else vowels(rollout)
+
+
+class CtrlC(Reward):
+    """A reward that is loading when somebody presses Ctrl-C."""
+
+    class Options(Section):
+        """None."""
+
+    def __init__(self, options: Options) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    def __call__(self, rollouts: Any) -> Any:
+        raise NotImplementedError
+
+
+def not_sent() -> None:
+    """Configs import this file a second time, by its name."""
+    importlib.import_module("test_run_faults").SENT.clear()
 
 
 @pytest.fixture
@@ -104,6 +127,28 @@ def test_damaged_checkpoints_are_refused_with_the_file(config: Any, saved: Path,
         (saved / "checksums.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"rng_rank0|more\.pt|checksums\.json"):
         trainer_of(config("run"), "auto")
+
+
+@pytest.mark.parametrize("text", [
+    "[]", "null", "5", '"text"', '{"a": null}', '{"a": 1}', "[" * 3000, '{"a\\u0000b": "x"}', "",
+    json.dumps({"a" * 5000: "x"}), "{}",
+])  # fmt: skip
+def test_a_damaged_list_of_checksums_is_refused(config: Any, saved: Path, text: str) -> None:
+    (saved / "checksums.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"step-000001.*resume from another"):
+        trainer_of(config("run"), "auto")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\x00", b"..", b"../..", b"a\0b", b"x" * 5000, b"/etc"]
+)
+def test_a_damaged_pointer_is_refused(config: Any, saved: Path, content: bytes) -> None:
+    pointer = saved.parent / "latest"
+    pointer.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"latest is damaged.*--resume FOLDER") as error:
+        trainer_of(config("run"), "auto")
+    assert len(str(error.value)) < 500
+    assert trainer_of(config("run"), str(saved)).step == 1
 
 
 @pytest.mark.parametrize("change", [{"step": -5}, {"step": "x"}, {"stpe": 1}, {"sampler": -1}])
@@ -175,7 +220,7 @@ def test_a_process_may_take_its_own_folder_again(tmp_path: Path) -> None:
 def test_a_signal_saves_and_the_run_goes_on_to_the_same_numbers(
     config: Any, tmp_path: Path
 ) -> None:
-    SENT.clear()
+    not_sent()
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StoppedError, match=r"after step 2, which is saved.*--resume") as stopped:
         trainer_of(config("stopped", "stopping")).train()
@@ -189,6 +234,29 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_numbers(
     ]
     assert same[0] == same[1]
     assert len(same[0]) == 3
+
+
+def test_a_stop_before_an_evaluation_loses_none(config: Any, tmp_path: Path) -> None:
+    not_sent()
+    over = {"eval__splits": ["train"], "eval__every": 2, "eval__before": False, "eval__limit": 2}
+    with pytest.raises(StoppedError, match="after step 2"):
+        trainer_of(config("stopped", "stopping", **over)).train()
+    assert not (tmp_path / "stopped/evaluations").exists()
+    trainer_of(config("stopped", "stopping", **over), "auto").train()
+    trainer_of(config("whole", "stopping", **over)).train()
+    answers = [(tmp_path / n / "evaluations/step-000002/train.jsonl").read_bytes()
+               for n in ("stopped", "whole")]  # fmt: skip
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("program", [lambda words: main(["train", *words]), train_main])
+def test_ctrl_c_is_one_line(
+    config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], program: Any
+) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(config("run", "CtrlC")))
+    assert program(["--config", str(path), "--dry-run"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize("kind", [RewardError, DataError])

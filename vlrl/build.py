@@ -258,17 +258,14 @@ def _say_changes(path: Path, resolved: Mapping[str, Any]) -> None:
 
 def _resume_path(resume: str | None, checkpoints: Checkpoints, folder: Path) -> Path | None:
     """The checkpoint to go on from; an existing run is never overwritten by accident."""
+    if resume is not None and resume != "auto":
+        path = Path(resume)
+        if not (path / "trainer.json").is_file():
+            raise ConfigError(f"--resume {resume}: no whole checkpoint there")
+        return path
     latest: Path | None = checkpoints.latest()
-    if resume is None:
-        if latest is not None:
-            raise ConfigError(
-                f"{folder} already holds a run; add --resume to go on with it, "
-                "or set another `name`"
-            )
-        return None
-    if resume == "auto":
-        return latest
-    path = Path(resume)
-    if not (path / "trainer.json").is_file():
-        raise ConfigError(f"--resume {resume}: no whole checkpoint there")
-    return path
+    if resume is None and latest is not None:
+        raise ConfigError(
+            f"{folder} already holds a run; add --resume to go on with it, or set another `name`"
+        )
+    return latest

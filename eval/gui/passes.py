@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
+
+from pydantic import BaseModel, FiniteFloat, TypeAdapter, model_validator
 
 from vlrl.eval.gui.asking import Ask, Reply
 from vlrl.eval.gui.items import Item
@@ -32,16 +34,37 @@ def to_row(item: Item, passes: Iterable[Pass]) -> dict[str, Any]:
     }
 
 
+class _StoredPass(BaseModel):
+    """A call as `to_row` writes it."""
+
+    output: str | None
+    error: str | None
+    crop: tuple[int, int, int, int] | None
+    seed: int
+    greedy: bool
+    resized: tuple[FiniteFloat, FiniteFloat]
+    seconds: FiniteFloat
+    num_tokens: int
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.output is None and self.error is None:
+            raise ValueError("a call without an output must have its error")
+        return self
+
+
+_PASSES = TypeAdapter(list[_StoredPass])
+
+
 def from_row(row: Mapping[str, Any], item: Item) -> list[Pass]:
-    """The calls of a line; the inverse of `to_row`."""
-    passes = []
-    for one in row["passes"]:
-        crop = None if one["crop"] is None else tuple(one["crop"])
-        reply = Reply(
-            one["output"], Frame(*one["resized"]), one["error"], one["seconds"], one["num_tokens"]
+    """The calls of a line; the inverse of `to_row`. KeyError or ValueError for any other row."""
+    return [
+        Pass(
+            Ask(item, one.crop, one.seed, one.greedy),
+            Reply(one.output, Frame(*one.resized), one.error, one.seconds, one.num_tokens),
         )
-        passes.append(Pass(Ask(item, crop, one["seed"], one["greedy"]), reply))
-    return passes
+        for one in _PASSES.validate_python(row["passes"])
+    ]
 
 
 def not_asked(item: Item) -> Pass:
@@ -57,9 +80,7 @@ def failure(passes: Iterable[Pass]) -> str | None:
 def load(store: Store, items: Mapping[str, Item]) -> dict[str, list[Pass]]:
     """All answers so far, by item; where a call failed and a later one did not, the answer."""
     found: dict[str, list[Pass]] = {}
-    for row in store.rows(items):
-        item = items[row["id"]]
-        passes = from_row(row, item)
-        if failure(passes) is None or item.id not in found:
-            found[item.id] = passes
+    for own, passes in store.rows(items, lambda row: from_row(row, items[row["id"]])):
+        if failure(passes) is None or own not in found:
+            found[own] = passes
     return found

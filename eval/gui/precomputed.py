@@ -80,7 +80,7 @@ def _rows(path: Path) -> list[Any]:
     if path.suffix == ".json" and path.is_file():
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: not valid JSON: {error}") from error
         if isinstance(data, Mapping) and isinstance(data.get("details"), list):
             return data["details"]

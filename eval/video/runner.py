@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
+
+from pydantic import TypeAdapter
 
 from vlrl.data.fields import Row, field_of
 from vlrl.data.json_file import read_json, read_json_rows
@@ -56,6 +58,9 @@ class Answered:
     error: str | None = None
     seconds: float = 0.0
     num_tokens: int = 0
+
+
+_ANSWERED = TypeAdapter(Answered)
 
 
 def ask_all(
@@ -111,13 +116,17 @@ def _line(
     }
 
 
+def _answer_of(row: Mapping[str, Any]) -> Answered:
+    """The inverse of `_line`; KeyError, ValueError where the row is no such line."""
+    return _ANSWERED.validate_python({f.name: row[f.name] for f in fields(Answered)})
+
+
 def stored(store: Store, ids: set[str]) -> dict[str, Answered]:
     """All answers so far by sample; a later one that did not fail replaces one that did."""
     found: dict[str, Answered] = {}
-    for row in store.rows(ids):
-        one = Answered(row["output"], row["error"], row["seconds"], row["num_tokens"])
-        if one.output is not None or row["id"] not in found:
-            found[row["id"]] = one
+    for own, one in store.rows(ids, _answer_of):
+        if one.output is not None or own not in found:
+            found[own] = one
     return found
 
 

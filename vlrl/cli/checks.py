@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -72,6 +73,12 @@ def told(error: VlrlError | OSError) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def interrupted() -> int:
+    """The exit status after Ctrl-C, which is no error of the program's; says so in a line."""
+    print("interrupted", file=sys.stderr)
+    return 128 + signal.SIGINT
+
+
 def run_program(main: Callable[[], None]) -> int:
     """Run a program of scripts/ or benchmarks/; a mistake is one clear message and status 2."""
     try:
@@ -79,4 +86,6 @@ def run_program(main: Callable[[], None]) -> int:
     except (VlrlError, OSError) as error:
         print(told(error), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return interrupted()
     return 0

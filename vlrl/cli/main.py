@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vlrl.cli.checks import told
+from vlrl.cli.checks import interrupted, told
 from vlrl.cli.options import parse
 from vlrl.errors import VlrlError, did_you_mean
 
@@ -70,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     help_text, target = COMMANDS[name]
     module, _, function = target.partition(":")
     parser = argparse.ArgumentParser(prog=f"vlrl {name}", description=help_text)
-    getattr(importlib.import_module(module), function)(parser)
-    args = parse(parser, words[1:])
     try:
+        getattr(importlib.import_module(module), function)(parser)
+        args = parse(parser, words[1:])
         status: int = args.run(args)
         sys.stdout.flush()
         return status
@@ -83,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (VlrlError, OSError) as error:
         print(told(error), file=sys.stderr)
         return error.exit_status if isinstance(error, VlrlError) else 2
+    except KeyboardInterrupt:
+        return interrupted()
 
 
 def usage() -> str:

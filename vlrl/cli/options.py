@@ -21,7 +21,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from vlrl.cli.checks import number, told, whole
+from vlrl.cli.checks import interrupted, number, told, whole
 from vlrl.config.loader import apply_override, compose
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
@@ -163,6 +163,8 @@ def launch(
         if rank == "0" or not isinstance(error, ConfigError):
             print("" if rank == "0" else f"[rank {rank}] ", told(error), sep="", file=sys.stderr)
         return error.exit_status if isinstance(error, VlrlError) else 2
+    except KeyboardInterrupt:
+        return interrupted()
     return status
 
 

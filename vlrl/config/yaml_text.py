@@ -84,8 +84,9 @@ def parse_yaml(text: str, name: str) -> Any:
             loader.dispose()
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {error}") from error
-    except (ValueError, OverflowError, RecursionError) as error:
-        # A date that does not exist, a number of thousands of digits.
+    except (ValueError, OverflowError, RecursionError, LookupError, AttributeError,
+            TypeError) as error:  # fmt: skip
+        # A date that does not exist, a number of thousands of digits, `!!int ''`.
         raise ConfigError(f"{name}: a value cannot be read: {first_line(error)}") from error
     if _num_values(data, {}) > MAX_VALUES:
         raise ConfigError(f"{name}: aliases make it larger than {MAX_VALUES} values")

@@ -55,8 +55,10 @@ def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
     path = sharding_file(config.dist.deepspeed)
     try:
         sharding = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(sharding, dict):
+        raise ConfigError(f"{path}: must be an object, not {type(sharding).__name__}")
     for key in sharding:
         if key in OWNED:
             raise ConfigError(f"{path}: {key!r} is owned by the run config; set {OWNED[key]} there")

@@ -186,7 +186,8 @@ class Client:
         if is_good and len(body) > limit:
             text = f"the answer has more than {limit} bytes"
             raise _FailedTryError(Problem(text, True))
-        kept = [(k, v) for k, v in answer.headers.multi_items() if k != "content-encoding"]
+        # As bytes: a server may send what is no ASCII.
+        kept = [(k, v) for k, v in answer.headers.raw if k.lower() != b"content-encoding"]
         return httpx2.Response(
             answer.status_code, headers=kept, content=bytes(body[:limit]), request=answer.request
         )

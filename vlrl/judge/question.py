@@ -283,7 +283,7 @@ def template_of(model: str) -> tuple[JudgeTemplate, str | None]:
                 hint = did_you_mean(key, JudgeTemplate.model_fields)
                 raise ConfigError(f"{path}: unknown key {key!r}; {hint}")
         return JudgeTemplate.model_validate(found), criteria
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a judge's template: {error}") from error
 
 

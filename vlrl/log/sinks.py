@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 
 from vlrl.config.schema import LogConfig
 from vlrl.errors import ConfigError, MissingExtraError, first_line
+
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -26,9 +29,14 @@ class JsonLines:
     def __init__(self, path: Path, resume_step: int) -> None:
         kept: list[str] = []
         if path.is_file() and resume_step:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             # A kill may leave half a line at the end; it is written again.
-            kept = [line for line in lines if line.endswith("}") and _step(line) <= resume_step]
+            for number, line in enumerate(lines, start=1):
+                step = _step(line)
+                if step is None and number < len(lines):
+                    log.warning("%s, line %d is damaged and left out", path, number)
+                elif step is not None and step <= resume_step:
+                    kept.append(line)
         self.path = path
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
@@ -43,8 +51,13 @@ class JsonLines:
         """Nothing to do: the file is open only while a line is written."""
 
 
-def _step(line: str) -> int:
-    return int(json.loads(line)["step"])
+def _step(line: str) -> int | None:
+    """The step of a line; None where it is no line of metrics."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return step if type(step) is int else None
 
 
 class TensorBoard:

@@ -119,7 +119,7 @@ def _caption(row: Mapping[str, Any], where: str, index: int) -> str:
         # 3DGen-R1's own evaluation uses such a cell verbatim, brackets included.
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: field 'captions' is not a JSON list: {error}") from error
     if isinstance(value, list):
         try:

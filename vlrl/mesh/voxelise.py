@@ -7,12 +7,13 @@ centre; TRELLIS normalises as here.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlrl.errors import DataError
+from vlrl.errors import DataError, first_line
 from vlrl.mesh.mesh import GREY
 
 if TYPE_CHECKING:
@@ -105,15 +106,28 @@ def load_mesh(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         scene = trimesh.load_scene(path)
         parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: cannot be read as a mesh: {error}") from error
-    parts = [part for part in parts if len(part.faces)]
-    if not parts:
-        raise DataError(f"{path}: holds no faces")
+        parts = [part for part in parts if len(part.faces)]
+        if not parts:
+            raise DataError(f"{path}: holds no faces")
+        return _joined(parts)
+    except DataError:
+        raise
+    except Exception as error:  # trimesh's readers raise nearly every kind on a broken file
+        why = first_line(error)[:200] or type(error).__name__
+        raise DataError(f"{path}: cannot be read as a mesh: {why}; replace it") from error
+
+
+def _joined(parts: Sequence[Trimesh]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     vertices, faces, colours, offset = [], [], [], 0
     for part in parts:
-        vertices.append(np.asarray(part.vertices, np.float64))
-        faces.append(np.asarray(part.faces, np.int64) + offset)
+        corners = np.asarray(part.vertices, np.float64)
+        places = np.asarray(part.faces, np.int64)
+        if corners.ndim != 2 or corners.shape[1] != 3:
+            raise ValueError(f"its corners have {corners.shape[1:]} coordinates, not 3")
+        if places.min() < 0 or places.max() >= len(corners):
+            raise ValueError(f"its faces name corners beyond its {len(corners)}")
+        vertices.append(corners)
+        faces.append(places + offset)
         colours.append(_face_colours(part))
         offset += len(part.vertices)
     return np.concatenate(vertices), np.concatenate(faces), np.concatenate(colours)

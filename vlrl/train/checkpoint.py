@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,12 +22,14 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from vlrl.data.fields import shown
 from vlrl.distributed.comm import World, all_gather, barrier
 from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, ConfigError, first_line
 from vlrl.train.integrity import verify_checksums, write_checksums
 
 ENGINE_TAG = "deepspeed"
+_NAME = re.compile(r"step-[0-9]{6,12}")
 
 
 class TrainerState(BaseModel):
@@ -167,10 +170,18 @@ class Checkpoints:
         pointer = self.folder / "latest"
         if not pointer.is_file():
             return None
-        path = self.folder / pointer.read_text(encoding="utf-8").strip()
-        if not (path / "trainer.json").is_file():
-            raise CheckpointError(f"{pointer} names {path.name!r}, which is missing or incomplete")
-        return path
+        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+        if not _NAME.fullmatch(name):
+            raise CheckpointError(
+                f"{pointer} is damaged: it holds {shown(name)}, not a checkpoint's name; write "
+                "the newest one's into it, or give one by --resume FOLDER"
+            )
+        if not (self.folder / name / "trainer.json").is_file():
+            raise CheckpointError(
+                f"{pointer} names {name!r}, which is missing or incomplete: no trainer.json; "
+                "resume from another checkpoint (--resume FOLDER)"
+            )
+        return self.folder / name
 
     def load(self, path: Path, engine: Engine) -> tuple[TrainerState, list[Mapping[str, Any]]]:
         """Restore engine and RNG; returns the trainer's state and the trainable rewards'.

@@ -56,6 +56,11 @@ def write_evaluation(
         path.write_text(json.dumps(caption, ensure_ascii=False), encoding="utf-8")
 
 
+def is_evaluated(folder: Path, splits: Sequence[str]) -> bool:
+    """Whether the folder holds the evaluation of every split."""
+    return all((folder / f"{split}.json").is_file() for split in splits)
+
+
 def _num_images(task: Task, rollouts: Sequence[Rollout]) -> int:
     """More where the first image is a small one."""
     images = (task.draw(rollout.sample, [rollout]) for rollout in rollouts)

@@ -7,12 +7,16 @@ import json
 import logging
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from vlrl.distributed.comm import World, all_gather
-from vlrl.errors import CheckpointError
+from vlrl.errors import CheckpointError, first_line
 
 log = logging.getLogger(__name__)
 
 FILE = "checksums.json"
+_DIGESTS = TypeAdapter(dict[str, str])
+"""SHA-256 in hex by file."""
 
 
 def write_checksums(folder: Path, world: World) -> None:
@@ -31,9 +35,11 @@ def verify_checksums(folder: Path, world: World) -> None:
         log.warning("%s has no checksums (an earlier version saved it): it is not checked", folder)
         return
     try:
-        wanted: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        wanted = _DIGESTS.validate_json(path.read_bytes())
     except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}); resume from another step") from error
+        raise CheckpointError(
+            f"{path} is damaged ({first_line(error)}); resume from another step"
+        ) from error
     found = _digests(folder, sorted(wanted), world)
     broken = [name for name, digest in found.items() if digest != wanted[name]]
     problems = sorted(name for part in all_gather(broken, world) for name in part)
@@ -64,5 +70,5 @@ def _digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ValueError):  # a damaged list may hold what is no name at all
         return ""

@@ -56,7 +56,7 @@ from vlrl.stats import evenly
 from vlrl.train.checkpoint import Checkpoints, TrainerState
 from vlrl.train.credit import in_stages, stage_advantages
 from vlrl.train.evaluation import evaluate
-from vlrl.train.evaluation_files import write_evaluation
+from vlrl.train.evaluation_files import is_evaluated, write_evaluation
 from vlrl.train.experience import Experience, with_replaced, zero_variance_rows
 from vlrl.train.health import IdleWatch, record_canary, record_health
 from vlrl.train.lock import RunLock
@@ -112,6 +112,8 @@ class Trainer(Generic[T]):
         config = self.config
         if self.step == 0 and config.eval.before:
             self.evaluate("before")
+        elif self.step and self._due(config.eval.every) and self._is_unevaluated():
+            self.evaluate(self._label())
         show = self.world.is_main and config.log.console
         with (
             StepConsole(
@@ -129,7 +131,7 @@ class Trainer(Generic[T]):
                 console.advance(1, metrics)
                 self._stop_where_asked(stop)
                 if self._due(config.eval.every):
-                    self._saved_if_failed(partial(self.evaluate, f"step-{self.step:06d}"))
+                    self._saved_if_failed(partial(self.evaluate, self._label()))
                 if self._due(config.checkpoint.every):
                     self.save()
         if config.checkpoint.at_end and self.checkpoints.newest_step != self.step:
@@ -367,6 +369,14 @@ class Trainer(Generic[T]):
         if number and self.step < self.config.num_steps:
             self.save()
             raise StoppedError(number, self.step)
+
+    def _label(self) -> str:
+        return f"step-{self.step:06d}"
+
+    def _is_unevaluated(self) -> bool:
+        """Whether this step's evaluation is still to come: a stop saves the step before it."""
+        folder = self.folder / "evaluations" / self._label()
+        return all_gather(not is_evaluated(folder, self.config.eval.splits), self.world)[0]
 
     def _due(self, every: int) -> bool:
         return bool(every) and self.step % every == 0

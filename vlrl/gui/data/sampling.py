@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
+from vlrl.config.yaml_text import parse_yaml
 from vlrl.errors import ConfigError, DataError
 
 SEED = 42
@@ -24,8 +23,8 @@ def dataset_yaml(path: Path) -> list[tuple[Path, str]]:
     Source: GUI-G2's and VLM-R1's loader. A relative `json_path` begins at the YAML's folder.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     entries = content.get("datasets") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:

@@ -7,8 +7,6 @@ references ─> backbone ─> rounded ─> memory, maybe disk ──> head
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,15 +14,14 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlrl.errors import DataError, RewardError
 from vlrl.media.images import image_array
+from vlrl.tensor_files import read_tensors, write_tensors
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
-FILE_FORMAT = 2
+FILE_FORMAT = 3
 """Format of cached features, part of their folder's name."""
 
 
@@ -106,7 +103,7 @@ class ReferenceFeatures:
         pair = (cls[0].cpu().clone(), patches[0].cpu().clone())
         self.num_computed += 1
         if file is not None:
-            _write(file, *pair)
+            write_tensors(file, {"cls": pair[0], "patches": pair[1]})
         return pair
 
     def _file(self, path: str) -> Path | None:
@@ -136,15 +133,7 @@ def _size(pair: tuple[Tensor, Tensor]) -> int:
 
 def _read(file: Path) -> tuple[Tensor, Tensor]:
     try:
-        state = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise RewardError(f"cached features {str(file)!r}: {error}; delete the file") from error
-    return state["cls"], state["patches"]
-
-
-def _write(file: Path, cls: Tensor, patches: Tensor) -> None:
-    """Atomic: other ranks, also on other hosts, may write the same image at the same time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(f".{secrets.token_hex(4)}")
-    save_file({"cls": cls, "patches": patches}, aside)
-    os.replace(aside, file)
+        state = read_tensors(file)
+        return state["cls"], state["patches"]
+    except (ValueError, KeyError) as error:
+        raise RewardError(f"cached features {error}") from error

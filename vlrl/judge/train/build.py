@@ -13,7 +13,7 @@ from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import plain
 from vlrl.distributed import comm
 from vlrl.distributed.engine import Engine
-from vlrl.errors import ConfigError, why_not_loaded
+from vlrl.errors import ConfigError, VlrlError, why_not_loaded
 from vlrl.families.adapters import merged
 from vlrl.judge.head import HEAD_FILE
 from vlrl.judge.interfaces import Processor
@@ -70,7 +70,9 @@ def new_module(config: JudgeTrainConfig) -> tuple[JudgeModule, Processor]:
     dtype = torch.bfloat16 if config.dist.precision == "bf16" else torch.float32
     try:
         core, processor = load_vlm(config.model, dtype)
-    except (OSError, ValueError) as error:
+    except VlrlError:
+        raise
+    except Exception as error:  # what broken files raise shares no base
         raise ConfigError(
             f"model {config.model!r}: {why_not_loaded(config.model, error)}"
         ) from error

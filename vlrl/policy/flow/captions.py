@@ -14,18 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlrl.distributed.comm import World, all_gather, barrier, broadcast, current
 from vlrl.errors import ConfigError
 from vlrl.policy.flow.trajectory import EncodedCaption
+from vlrl.tensor_files import read_tensors, write_tensors
 
 Encoded = tuple[Tensor, Tensor]
 """context [R, L, D] and pooled [R, D'] of R prompts."""
 Encode = Callable[[Sequence[str]], Encoded]
 Layout = Sequence[tuple[tuple[int, ...], torch.dtype]]
 """Shape and dtype of one prompt's part of each tensor."""
+FILE_FORMAT = 2
+"""Format of the files, part of their folder's name."""
 MEMORY_LIMIT_BYTES = 4 * 2**30
 BATCH_SIZE = 16
 
@@ -37,7 +39,8 @@ class CaptionStore:
     """
 
     def __init__(self, folder: str | None, fingerprint: str) -> None:
-        self.folder = None if folder is None else Path(folder) / _digest(fingerprint)
+        name = _digest(f"{FILE_FORMAT} {fingerprint}")
+        self.folder = None if folder is None else Path(folder) / name
         self._kept: dict[str, EncodedCaption] = {}
 
     def fill(self, texts: Iterable[str], encode: Encode) -> int:
@@ -114,8 +117,11 @@ class CaptionStore:
         if text in self._kept:
             return self._kept[text]
         if self.folder is not None and self._path(text).is_file():
-            state = load_file(self._path(text))
-            return EncodedCaption(state["context"], state["pooled"])
+            try:
+                state = read_tensors(self._path(text))
+                return EncodedCaption(state["context"], state["pooled"])
+            except (ValueError, KeyError) as error:
+                raise ConfigError(f"policy.prompt_cache: {error}") from error
         raise ConfigError(
             f"the prompt {text!r} was not encoded before the text encoders were freed; "
             "pass its sample to policy.prepare"
@@ -130,13 +136,8 @@ class CaptionStore:
         if self.folder is None:
             self._kept[text] = EncodedCaption(encoded.context.clone(), encoded.pooled.clone())
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(text)
-        # Two runs may write the same prompt at once: each to a file of its own, then renamed.
-        aside = path.with_suffix(f".{secrets.token_hex(4)}")
         tensors = {"context": encoded.context, "pooled": encoded.pooled}
-        save_file({name: t.contiguous() for name, t in tensors.items()}, aside)
-        os.replace(aside, path)
+        write_tensors(self._path(text), tensors)
 
     def _path(self, text: str) -> Path:
         assert self.folder is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vlrl.errors import ConfigError, why_not_loaded
+from vlrl.errors import ConfigError, VlrlError, why_not_loaded
 from vlrl.families.classes import diffusers_class
 from vlrl.families.interfaces import FlowPipeline
 from vlrl.policy.flow.families import FlowFamily, flow_family
@@ -122,11 +122,13 @@ def _named(options: FlowConfig) -> Iterator[None]:
     """Turn diffusers' failures to find or read the model into a ConfigError with its name.
 
     diffusers raises ValueError for what is neither a folder nor a hub name, OSError for missing
-    files.
+    files, and many kinds for damaged ones.
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except VlrlError:
+        raise
+    except Exception as error:
         raise ConfigError(
             f"policy.model {options.model!r} cannot be loaded "
             f"({why_not_loaded(options.model, error)}); name a pipeline's folder, with "

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from vlrl.errors import ConfigError
+
 if TYPE_CHECKING:
     from vlrl.policy.flow.policy import FlowPolicy
 
@@ -65,4 +67,9 @@ def flow_base(name: str) -> str | None:
     file = Path(name) / BASE_FILE
     if not file.is_file():
         return None
-    return str(json.loads(file.read_text(encoding="utf-8"))["base"])
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["base"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ConfigError(
+            f"{file} does not say which pipeline its adapter belongs to (`base`): {error}"
+        ) from error

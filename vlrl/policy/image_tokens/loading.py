@@ -13,7 +13,13 @@ from vlrl.errors import ConfigError, did_you_mean
 from vlrl.families.classes import transformers_class
 from vlrl.families.interfaces import CodeDecoder, ImageWriterProcessor
 from vlrl.policy.image_tokens.options import ImageTokensConfig
-from vlrl.policy.vision_language.loading import add_lora, attention_named, read_config
+from vlrl.policy.vision_language.loading import (
+    add_lora,
+    attention_named,
+    check_whole,
+    model_named,
+    read_config,
+)
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -50,7 +56,8 @@ def load_image_model(
 ) -> LoadedImageModel:
     """Load a checkpoint from a folder or the hub; ConfigError for any other kind of model."""
     model = _whole(options, dtype)
-    processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
+    with model_named(options.model):
+        processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
     if not processor.chat_template:
         raise ConfigError(f"policy.model {options.model!r}: its processor has no chat template")
     special = _special(model, processor, options.model)
@@ -79,13 +86,16 @@ def _whole(options: ImageTokensConfig, dtype: torch.dtype) -> JanusForConditiona
             f"policy.model {options.model!r}: no image-token policy for model_type "
             f"{config.model_type!r}; {did_you_mean(config.model_type, MODEL_CLASSES)}"
         )
-    with attention_named(options.attn_implementation):
-        return transformers_class(MODEL_CLASSES[config.model_type]).from_pretrained(
+    with model_named(options.model), attention_named(options.attn_implementation):
+        model, info = transformers_class(MODEL_CLASSES[config.model_type]).from_pretrained(
             options.model,
             revision=options.revision,
             dtype=dtype,
             attn_implementation=options.attn_implementation,
+            output_loading_info=True,
         )
+        check_whole(options.model, info)
+    return model
 
 
 def _special(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig, PreTrainedModel
 
 from vlrl.config.section import LoraSection
-from vlrl.errors import ConfigError, first_line, why_not_loaded
+from vlrl.errors import ConfigError, VlrlError, first_line, why_not_loaded
 from vlrl.families.adapters import adapter_base, base_model, with_adapter
 from vlrl.families.classes import transformers_class
 from vlrl.families.family import Family, family_of
@@ -36,7 +36,10 @@ class Loaded:
 
 
 def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bool) -> Loaded:
-    """Load a checkpoint from a folder or the hub; ConfigError for any other kind of model."""
+    """Load a checkpoint from a folder or the hub.
+
+    Raises ConfigError for any other kind of model, and for damaged files.
+    """
     if options.lora is not None and adapter_base(options.model) is not None:
         raise ConfigError(
             f"policy.model {options.model!r} is a LoRA adapter, and policy.lora would train "
@@ -46,7 +49,9 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
         )
     model: PreTrainedModel | PeftModel = load_model(options, dtype)
     family = family_of(model.config)
-    processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
+    with model_named(options.model):
+        processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
+        low, high = _pixel_bounds(processor)
     if not options.train_vision:
         core: VisionLanguageModel = base_model(model)
         core.model.visual.requires_grad_(False)
@@ -56,7 +61,6 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
         model = add_lora(model, options.lora)
         if checkpointing:
             model.enable_input_require_grads()
-    low, high = _pixel_bounds(processor)
     return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
 
 
@@ -67,16 +71,20 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedM
     if shares_prompt(options):
         group_attention.register()
         attention = {"text_config": group_attention.NAME, "vision_config": attention}
-    model_class = transformers_class(family_of(config).model_class)
-    with attention_named(options.attn_implementation):
-        model = model_class.from_pretrained(
-            adapter_base(options.model) or options.model,
-            revision=options.revision,
-            dtype=dtype,
-            attn_implementation=attention,
-        )
-    if adapter_base(options.model) is not None:
-        model = with_adapter(model, options.model)
+    base = adapter_base(options.model)
+    with model_named(options.model):
+        model_class = transformers_class(family_of(config).model_class)
+        with attention_named(options.attn_implementation):
+            model, info = model_class.from_pretrained(
+                base or options.model,
+                revision=options.revision,
+                dtype=dtype,
+                attn_implementation=attention,
+                output_loading_info=True,
+            )
+        check_whole(base or options.model, info)
+        if base is not None:
+            model = with_adapter(model, options.model)
     vision_kernels.use_in(model.model.visual)
     return model
 
@@ -85,11 +93,40 @@ def read_config(model: str, revision: str | None) -> PretrainedConfig:
     """A checkpoint's own config.json; ConfigError if the folder or the name has none."""
     try:
         return AutoConfig.from_pretrained(adapter_base(model) or model, revision=revision)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a broken file: of many kinds
         raise ConfigError(
             f"policy.model {model!r}: {why_not_loaded(model, error)} "
             "(a run's model is in runs/<name>/model)"
         ) from error
+
+
+@contextmanager
+def model_named(model: str) -> Iterator[None]:
+    """Turn every failure to load a checkpoint into a ConfigError that names it."""
+    try:
+        yield
+    except VlrlError as error:
+        if model in str(error) or not isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"policy.model {model!r}: {error}") from error
+    except Exception as error:  # what broken files raise shares no base
+        raise ConfigError(
+            f"policy.model {model!r} cannot be loaded ({why_not_loaded(model, error)}); if one of "
+            "its files is damaged, copy it again"
+        ) from error
+
+
+def check_whole(model: str, info: Mapping[str, Any]) -> None:
+    """Raise ConfigError where transformers found no weights for a tensor: it would be random.
+
+    info: what `from_pretrained(output_loading_info=True)` says.
+    """
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ConfigError(
+            f"policy.model {model!r} has no weights for {len(lacking)} tensors, {lacking[0]!r} "
+            "first; a file of it is damaged or of another model: copy it again"
+        )
 
 
 @contextmanager

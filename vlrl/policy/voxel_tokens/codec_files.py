@@ -30,7 +30,7 @@ def load_codec(source: str, shape: VoxelCodecConfig | None = None) -> VoxelCodec
         try:
             text = (path / CONFIG).read_text(encoding="utf-8")
             found = check(VoxelCodecConfig, json.loads(text))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise ConfigError(f"policy.codec {source!r}: {CONFIG}: {error}") from error
         if shape is not None and shape != found:
             raise ConfigError(
