@@ -101,7 +101,9 @@ def run_job(job: dict[str, Any]) -> None:
     stop_at = job.get("stop_at")
     if "die_at" in job:
         die_in_update(trainer, job["die_at"])
-    if job.get("poison"):
+    if job.get("gathers"):
+        counted_gathers(trainer)
+    elif job.get("poison"):
         poisoned_step(trainer)
     elif stop_at is None:
         trainer.train()
@@ -136,6 +138,37 @@ def die_in_update(trainer: Any, step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     trainer.engine.backward = deadly
+
+
+def counted_gathers(trainer: Any) -> None:
+    """Trains; for each step, how often every weight was gathered by ZeRO-3's hooks."""
+    from collections import Counter
+
+    from deepspeed.runtime.zero.partitioned_param_coordinator import (
+        PartitionedParameterCoordinator as Coordinator,
+    )
+
+    names = {p.ds_id: name for name, p in trainer.engine.engine.module.named_parameters()}
+    gather = "_PartitionedParameterCoordinator__all_gather_params"
+    plain = getattr(Coordinator, gather)
+    counts: Counter[str] = Counter()
+
+    def counted(self: Any, parameters: Any, forward: bool) -> Any:
+        missing = [p for p in parameters if p.ds_status.name == "NOT_AVAILABLE"]
+        counts.update(names[p.ds_id] for p in missing)
+        return plain(self, parameters, forward)
+
+    setattr(Coordinator, gather, counted)
+    steps = []
+    try:
+        while trainer.step < trainer.config.num_steps:
+            counts.clear()
+            trainer.train_step()
+            steps.append(dict(counts))
+    finally:
+        setattr(Coordinator, gather, plain)
+    path = trainer.folder / f"gathers{trainer.world.rank}.json"
+    path.write_text(json.dumps(steps), encoding="utf-8")
 
 
 def poisoned_step(trainer: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def test_two_ranks_equal_one_at_every_stage(
         jobs += [{"config": job, "stop_at": 2}, {"config": job, "resume": "auto"}]
     poisoned = {s: config(f"poisoned{s}", s) for s in (2, 3)}
     jobs += [{"config": job, "poison": True} for job in poisoned.values()]
+    counted = config("gathers", 3, algo__kl_beta=0.0)
+    jobs.append({"config": counted, "gathers": True})
     ranks.run(jobs)
 
     for name in ("zero0", "zero1", "zero2", "zero3", "zero3_chunks"):
@@ -74,6 +77,11 @@ def test_two_ranks_equal_one_at_every_stage(
             ending = (tmp_path / name / f"rank{rank}.txt").read_text(encoding="utf-8")
             assert "the optimizer step was not taken. Samples: s" in ending
             assert "weights kept: True" in ending
+    for rank in (0, 1):
+        steps = json.loads((tmp_path / "gathers" / f"gathers{rank}.json").read_text())
+        # One pass in each step, whose order outlives the sampling before it.
+        assert max(steps[0].values()) > 1
+        assert all(set(step.values()) == {1} for step in steps[1:])
     for stage, job in cut.items():
         assert_same_curve(double[f"zero{stage}"], job, 0.0 if stage < 3 else 1e-6)
 
