@@ -19,6 +19,7 @@ from helpers_runs import small_run
 from trying import SEED, Outcome, Tally, random_of
 
 LIMIT_S = 90.0
+GRACE_S = 10.0
 """Of a process that takes one to three seconds."""
 MAX_STARTS = 8
 SWALLOWED = re.compile(
@@ -103,6 +104,18 @@ def ended(forks: list[Fork], limit_s: float = LIMIT_S) -> tuple[list[int | None]
     return statuses, "\n".join(fork.said for fork in forks)
 
 
+def outlived(forks: list[Fork]) -> None:
+    """Kill the ranks that wait for one that has failed, as the launcher does: a rank that is
+    joining the others in C++ sees no Ctrl-C."""
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until and None in (statuses := [fork.status for fork in forks]):
+        if any(statuses):
+            for fork in forks:
+                fork.wait(GRACE_S)
+            return
+        time.sleep(0.05)
+
+
 def survives(
     forks: Forks, words: list[str], num_ranks: int, rng: random.Random, seconds: float,
     phases: dict[str, int],
@@ -123,6 +136,8 @@ def survives(
                 time.sleep(0.005)
             for process in processes:
                 process.send(number)
+            if num_ranks > 1:
+                outlived(processes)
         elif kill is not None and num_ranks > 1:
             # As the launcher does when a rank has gone.
             processes[-1].wait(LIMIT_S)
