@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers_runs import small_run
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vlrl.build import build_trainer
@@ -124,6 +124,8 @@ def test_bootstrap_agrees_with_the_normal_interval() -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+@example(225180.0, 1e-10)
+@example(1e6, 1e-3)
 def test_ticks_span_the_data(low: float, size: float) -> None:
     ticks = _ticks(low, low + size)
     assert ticks == sorted(set(ticks))

@@ -84,7 +84,8 @@ def running_mean(points: Series, window: int = 9) -> list[tuple[float, float]]:
 
 def _ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     """Round numbers that span low..high, at least two."""
-    if high - low < 1e-12:
+    # A span near the resolution of its numbers would give several ticks at the same one.
+    if high - low < max(1e-12, 1e-9 * max(abs(low), abs(high))):
         pad = max(abs(low) * 0.1, 1e-3)
         low, high = low - pad, high + pad
     raw = (high - low) / wanted
