@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import socket
-import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
+from helpers_listening import listening
 
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError
@@ -25,29 +24,9 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 SECRET = "s3cret"
 
 
-@contextmanager
-def speaking(say: Callable[[socket.socket], None]) -> Iterator[str]:
+def speaking(say: Callable[[socket.socket], None]) -> AbstractContextManager[str]:
     """A server that does with every connection what `say` does, after reading the request."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-    def answer(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            connection.recv(1 << 16)
-            say(connection)
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.close()
+    return listening(lambda request, connection: say(connection))
 
 
 def drip(before: bytes) -> Callable[[socket.socket], None]:

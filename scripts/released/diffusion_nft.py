@@ -8,8 +8,7 @@ import random
 import torch
 
 from released.comparison import Answer, Comparison, Json
-from released.flow_grpo import _Any
-from released.source import Source
+from released.source import AnyType, Source
 
 REPOSITORY, COMMIT = "NVlabs/DiffusionNFT", "24af5554898d85e93efa492f42b5e9cdf4156e9b"
 FILE = "flow_grpo/diffusers_patch/solver.py"
@@ -28,7 +27,7 @@ def steps(rng: random.Random) -> list[Json]:
 
 def dance(source: Source) -> Answer:
     """`dance_grpo_step` -> its log-prob."""
-    given = {"math": math, "torch": torch, "Optional": _Any, "List": _Any}
+    given = {"math": math, "torch": torch, "Optional": AnyType, "List": AnyType}
     made = source.define(FILE, ["dance_grpo_step"], given)
 
     def answer(row: Json) -> Json:

@@ -14,7 +14,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
 from released.comparison import Answer, Comparison, Json
-from released.source import Source
+from released.source import AnyType, Source
 
 REPOSITORY, COMMIT = "yifan123/flow_grpo", "ac4c86e8cae021841f1fde853d340e0db67690dd"
 
@@ -71,8 +71,8 @@ def released_step(source: Source) -> Answer:
     given = {
         "math": math,
         "torch": torch,
-        "Union": _Any,
-        "Optional": _Any,
+        "Union": AnyType,
+        "Optional": AnyType,
         "FlowMatchEulerDiscreteScheduler": FlowMatchEulerDiscreteScheduler,
     }
     path = "flow_grpo/diffusers_patch/sd3_sde_with_logprob.py"
@@ -89,13 +89,6 @@ def released_step(source: Source) -> Answer:
         return [float(f"{value:.8g}") for value in [*mean.flatten().tolist(), logp.item()]]
 
     return answer
-
-
-class _Any:
-    """Stands for typing's generics in annotations that are never looked at."""
-
-    def __class_getitem__(cls, item: object) -> type[_Any]:
-        return cls
 
 
 WORDS = ("OPEN", "Hello World", "24/7", "café", "a", "New York", "STOP here", "x y z", "Grüße")
@@ -135,8 +128,8 @@ def released_ocr(source: Source) -> Answer:
         "torch": torch,
         "np": np,
         "distance": edits,
-        "List": _Any,
-        "Union": _Any,
+        "List": AnyType,
+        "Union": AnyType,
         "Image": Image,
     }
     scorer = source.define("flow_grpo/ocr.py", ["OcrScorer"], given)["OcrScorer"]()

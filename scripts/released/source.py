@@ -61,3 +61,10 @@ def _names(node: ast.stmt) -> set[str]:
     if isinstance(node, ast.Assign):
         return {target.id for target in node.targets if isinstance(target, ast.Name)}
     return set()
+
+
+class AnyType:
+    """Stands for typing's generics in annotations that are never looked at."""
+
+    def __class_getitem__(cls, item: object) -> type[AnyType]:
+        return cls

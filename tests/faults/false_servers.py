@@ -10,15 +10,15 @@ import random
 import re
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from broken_media import HEIGHT, WIDTH, image_bytes
+from helpers_listening import listening
 from helpers_served import noise_groups
 from helpers_server import running
 from mutated_configs import mutated_tree
@@ -306,43 +306,3 @@ def server(folder: Path, number: int, rng: random.Random) -> Case:
                     raise TimeoutError(f"took {time.monotonic() - began:.1f} s")
 
     return Case(f"{client}: {how}", run)
-
-
-@contextlib.contextmanager
-def listening(answer: Callable[[bytes, socket.socket], None]) -> Iterator[str]:
-    """A server that reads every request to its end, then answers as it is told."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=speak, args=(connection,), daemon=True).start()
-
-    def speak(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            connection.settimeout(10)
-            answer(read_request(connection), connection)
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.close()
-
-
-def read_request(connection: socket.socket) -> bytes:
-    request = b""
-    while b"\r\n\r\n" not in request:
-        data = connection.recv(1 << 16)
-        if not data:
-            return request
-        request += data
-    head, _, body = request.partition(b"\r\n\r\n")
-    length = re.search(rb"(?i)content-length: *([0-9]+)", head)
-    left = (int(length[1]) if length else 0) - len(body)
-    while left > 0 and (data := connection.recv(1 << 16)):
-        left -= len(data)
-    return request

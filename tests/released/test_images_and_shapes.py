@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers_released import compare
+from released.flow_grpo import image_of
 
 from vlrl.algo.advantages import advantages
 from vlrl.algo.flow import Step, dance_sde, flow_sde, log_density
@@ -82,11 +83,7 @@ def test_flow_grpos_jpeg() -> None:
     reward: Any = build_reward({"use": "jpeg_compressibility"})
 
     def ours(row: Any) -> Any:
-        seed, height, width, noise = row
-        ramp = np.linspace(0, 255, height * width * 3).reshape(height, width, 3)
-        random_ = np.random.default_rng(seed).integers(0, 256, ramp.shape)
-        image = ((1 - noise) * ramp + noise * random_).astype(np.uint8)
-        return reward.values([image], [])[0]
+        return reward.values([image_of(row)], [])[0]
 
     compare("flow_grpo_jpeg", ours, 1e-9)
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pytest
 from helpers_released import compare
 from helpers_released_video import answered, scored
 from released.open_o3_video import OBJECTS, SIDE_PX
@@ -194,20 +195,10 @@ def tracked(row: Any) -> Any:
     return answered(text, "box_list", track=Tube(0, np.array(true), UNIT), frame=UNIT)
 
 
-def test_videochat_r1_tracking():
+@pytest.mark.parametrize("name", ["videochat_r1_tracking", "videochat_r1_tracking_evaluation"])
+def test_videochat_r1_tracking(name: str):
     compare(
-        "videochat_r1_tracking",
-        lambda row: scored({"use": "track_mean_iou"}, tracked(row)),
-        EXACT,
-        {"an answer that is cut off, or has words around its list, is read": (
-            lambda row: row[3] in (5, 7, 8, 10)
-        )},
-    )  # fmt: skip
-
-
-def test_videochat_r1_tracking_evaluation():
-    compare(
-        "videochat_r1_tracking_evaluation",
+        name,
         lambda row: scored({"use": "track_mean_iou"}, tracked(row)),
         EXACT,
         {"an answer that is cut off, or has words around its list, is read": (

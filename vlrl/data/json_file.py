@@ -43,6 +43,12 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: not UTF-8 text: {error}") from error
 
 
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file of JSON objects but for one that a kill has cut; raises DataError."""
+    # Not splitlines: JSON strings may hold U+2028 and the like, which do not end a line.
+    return [line for line in read_text(path).split("\n") if line.endswith("}")]
+
+
 def _load(text: str, where: str, **hooks: Any) -> Any:
     try:
         value = json.loads(text, parse_constant=_refuse, **hooks)

@@ -112,7 +112,9 @@ def _facts(path: Path, num_bytes: int, changed_ns: int) -> Container:
     if turns % 2:
         width, height = height, width
     constant = Container(num_frames, width, height, rate, turns, mirrored)
-    if (complete and even) or (not complete and _is_even(_times(path, SCANNED_BYTES)[0])):
+    if complete and even:
+        return constant
+    if not complete and num_bytes > SCANNED_BYTES and _is_even(_times(path, SCANNED_BYTES)[0]):
         return constant
     shown, length_s = _times(path)
     if _is_even(shown):

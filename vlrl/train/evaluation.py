@@ -9,6 +9,7 @@ from typing import Any
 from vlrl.distributed.comm import World, all_gather
 from vlrl.errors import DataError
 from vlrl.protocols import Policy, Reward, Task
+from vlrl.train.failures import on_all
 from vlrl.train.summary import rows_of
 from vlrl.train.unreadable import Unreadable
 from vlrl.types import Rollout, Sample
@@ -69,15 +70,14 @@ def _answers(
         return policy.sample(batch, 1, seed=0, greedy=True)[0]
     while True:
         left = [sample for sample in batch if sample.id not in unreadable.reasons]
-        problem: DataError | None = None
-        rollouts: list[Rollout] = []
+
+        def sampled(asked: Sequence[Sample] = left) -> list[Rollout]:
+            asked = asked or [unreadable.first_readable(samples)]
+            return policy.sample(asked, 1, seed=0, greedy=True)[0]
+
         try:
-            left = left or [unreadable.first_readable(samples)]
-            rollouts, _ = policy.sample(left, 1, seed=0, greedy=True)
-        except DataError as error:
-            problem = error
-        if not any(all_gather(problem is not None, world)):
-            return rollouts
-        # Again on every rank, since under ZeRO-3 sampling gathers the weights from all of them.
-        if not unreadable.find(left):
-            raise problem or DataError("on another rank: a sample cannot be read")
+            return on_all(sampled, world)
+        except DataError:
+            # Again on every rank: under ZeRO-3 sampling gathers the weights from all of them.
+            if not unreadable.find(left):
+                raise

@@ -34,7 +34,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic
 
 import torch
 from torch import Tensor
@@ -58,6 +58,7 @@ from vlrl.train.credit import in_stages, stage_advantages
 from vlrl.train.evaluation import evaluate
 from vlrl.train.evaluation_files import is_evaluated, write_evaluation
 from vlrl.train.experience import Experience, with_replaced, zero_variance_rows
+from vlrl.train.failures import Result, after_saving, on_all
 from vlrl.train.health import IdleWatch, record_canary, record_health
 from vlrl.train.lock import RunLock
 from vlrl.train.sampler import PromptSampler
@@ -68,8 +69,6 @@ from vlrl.train.summary import summarise
 from vlrl.train.unreadable import Unreadable
 from vlrl.train.update import Batch, update, with_reference
 from vlrl.types import Finish, Rollout, Sample
-
-Result = TypeVar("Result")
 
 
 class Trainer(Generic[T]):
@@ -180,9 +179,7 @@ class Trainer(Generic[T]):
             self.sampler.position = position
             if self.checkpoints.newest_step != self.step:
                 self.save()
-            raise type(error)(
-                f"{error}. Stopped after step {self.step}, which is saved; go on with --resume"
-            ) from error
+            raise after_saving(error, self.step) from error
 
     def collect(self, meter: Meter) -> Experience[T]:
         """Sample and score this rank's groups; groups that teach nothing may be drawn again."""
@@ -205,7 +202,7 @@ class Trainer(Generic[T]):
         health = self.config.health
         for name in health.canaries if self.step % health.every == 0 else ():
             canary = {name: self.metrics[name]}
-            values = self._on_all(partial(measured, canary, experience.rollouts))[name]
+            values = on_all(partial(measured, canary, experience.rollouts), self.world)[name]
             record_canary(meter, name, values, experience.rollouts)
         return experience
 
@@ -243,30 +240,13 @@ class Trainer(Generic[T]):
         with ScoringQueue(self.task, self.reward, G, overlap=self.overlap) as queue:
             with meter.timed("sampling"):
                 sample = partial(self.policy.sample, samples, G, seed, ready=queue.add)
-                rollouts, trajectory = self._on_all(sample)
+                rollouts, trajectory = on_all(sample, self.world)
             with meter.timed("scoring"):
-                self._on_all(queue.result)
+                on_all(queue.result, self.world)
         if self.overlap:
             meter.maximum("scoring/overlapped_s", queue.scoring_s)
         rewards = stage_rewards(rollouts, self.reward.num_stages)
         return Experience(rollouts, trajectory, rewards)
-
-    def _on_all(self, work: Callable[[], Result]) -> Result:
-        """This rank's part of some work; where it fails on one rank, all raise."""
-        problem: RewardError | DataError | None = None
-        try:
-            result = work()
-        except (RewardError, DataError) as error:
-            problem = error
-        kind = None if problem is None else (isinstance(problem, DataError), str(problem))
-        failures = [one for one in all_gather(kind, self.world) if one is not None]
-        if not failures:
-            return result
-        # The same kind on every rank, since what follows a DataError is done by all of them.
-        shared = DataError if all(of_data for of_data, _ in failures) else RewardError
-        if isinstance(problem, shared):
-            raise problem
-        raise shared(f"on another rank: {failures[0][1]}") from problem
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
         """Advantages, weights and filters; with KL also the reference's log-probs."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vlrl.data.json_file import whole_lines
 from vlrl.distributed.comm import World, all_gather
 from vlrl.errors import DataError
 from vlrl.protocols import Policy
@@ -28,26 +29,24 @@ class Unreadable:
     def first_readable(self, samples: Sequence[Sample]) -> Sample:
         """The first sample that can be read; raises DataError where none can."""
         for sample in samples:
-            if sample.id in self.reasons:
-                continue
-            try:
-                self.policy.check_sample(sample)
-            except DataError:
-                continue
-            return sample
+            if sample.id not in self.reasons and self._why(sample) is None:
+                return sample
         raise DataError(f"none of {len(samples)} samples can be read")
+
+    def _why(self, sample: Sample) -> str | None:
+        """Why a sample cannot be made into a prompt; None where it can."""
+        try:
+            self.policy.check_sample(sample)
+        except DataError as error:
+            return str(error)
+        return None
 
     def find(self, samples: Sequence[Sample]) -> set[str]:
         """Ids of the samples of any rank that cannot be made into a prompt; all ranks call this.
 
         All are listed in `unreadable.jsonl` in the run's folder.
         """
-        mine = {}
-        for sample in samples:
-            try:
-                self.policy.check_sample(sample)
-            except DataError as error:
-                mine[sample.id] = str(error)
+        mine = {one.id: why for one in samples if (why := self._why(one)) is not None}
         found = {id_: why for part in all_gather(mine, self.world) for id_, why in part.items()}
         new = {id_: why for id_, why in sorted(found.items()) if id_ not in self.reasons}
         self.reasons |= new
@@ -63,6 +62,5 @@ class Unreadable:
         """Ids of those that the run has listed before it was stopped, and that are still so."""
         listed: set[str] = set()
         if self.world.is_main and self.file.is_file():
-            lines = self.file.read_text(encoding="utf-8").splitlines()
-            listed = {json.loads(line)["id"] for line in lines if line.endswith("}")}
+            listed = {json.loads(line)["id"] for line in whole_lines(self.file)}
         return self.find([sample for sample in samples if sample.id in listed])

@@ -40,6 +40,7 @@ from vlrl.log.report.write import write_report
 from vlrl.log.sinks import Sink
 from vlrl.stats import one_a_stretch
 from vlrl.train.checkpoint import Checkpoints, TrainerState
+from vlrl.train.failures import after_saving, on_all
 from vlrl.train.lock import RunLock
 from vlrl.train.stopping import StopRequest
 
@@ -181,21 +182,15 @@ class JudgeTrainer:
 
     def _drawn_or_saved(self) -> Batch:
         """The next pairs; where one cannot be read, what was learnt is saved first."""
-        batch: Batch | None = None
-        why = ""
         try:
-            batch = self.draw()
-        except (DataError, RewardError) as error:  # RewardError: of what a judge is shown
-            why = str(error)
-        problems = [text for text in all_gather(why, self.world) if text]
-        if batch is not None and not problems:
-            return batch
-        saved = ""
-        if self.step:
+            return on_all(self.draw, self.world)
+        except (DataError, RewardError) as error:
+            problem = DataError(str(error))  # a RewardError: of what a judge is shown
+            if not self.step:
+                raise problem from error
             if self.checkpoints.newest_step != self.step:
                 self.save()
-            saved = f". Stopped after step {self.step}, which is saved; go on with --resume"
-        raise DataError(f"{problems[0]}{saved}")
+            raise after_saving(problem, self.step) from error
 
     def draw(self) -> Batch:
         """This rank's share of the next pairs, as questions with their target answers."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vlrl.config.yaml_text import parse_yaml
-from vlrl.data.json_file import read_json, read_json_rows, read_text
+from vlrl.data.json_file import read_json, read_json_rows, whole_lines
 from vlrl.errors import ConfigError, DataError, first_line
 from vlrl.protocols import Task
 from vlrl.registry import resolve
@@ -141,9 +141,8 @@ def read_run(folder: Path) -> Run:
     path = folder / "metrics.jsonl"
     if not path.is_file():
         raise DataError(f"{folder}: no metrics.jsonl there; is it the folder of a run?")
-    # A kill can cut the last line.
-    lines = [line for line in read_text(path).split("\n") if line.endswith("}")]
-    return Run(folder, [_step(line, f"{path}, line {n}") for n, line in enumerate(lines, start=1)])
+    lines = enumerate(whole_lines(path), start=1)
+    return Run(folder, [_step(line, f"{path}, line {number}") for number, line in lines])
 
 
 def readable(paths: Sequence[Path], read: Callable[[Path], Value]) -> list[tuple[Path, Value]]:
