@@ -225,7 +225,7 @@ def test_decoding_against_kept_prompts_equals_full_rows(num_each: int) -> None:
     own = [torch.randn(B, KEY_HEADS, T, D, generator=make) for _ in range(2)]
     prompts = [torch.randn(P, KEY_HEADS, L, D, generator=make) for _ in range(2)]
     padding = torch.zeros(P, 1, 1, L)
-    padding[1, ..., :2] = torch.finfo(torch.float32).min  # the second prompt is shorter
+    padding[1, ..., :2] = -torch.inf  # the second prompt is shorter
     plan = SharedPrompts([(prompts[0], prompts[1])], padding, num_each)
     out, _ = group_attention(Layer(), query, own[0], own[1], None, groups=plan)
     k, v = (

@@ -56,7 +56,7 @@ def test_answers_have_the_asked_form(folder: Path) -> None:
     assert not trajectory.logp[forced].any()
     assert set(trajectory.kind[trajectory.mask].tolist()) == {WORDS, CODES}
     words = trajectory.tokens[trajectory.mask & (trajectory.kind == WORDS)]
-    assert not torch.isin(words, policy.module.no_words).any()
+    assert not torch.isin(words, policy.module.banned[WORDS].nonzero()[:, 0]).any()
 
 
 def test_a_captions_mesh_words_are_characters(folder: Path) -> None:
@@ -105,7 +105,7 @@ def test_log_probs_are_those_of_the_constraint(folder: Path) -> None:
     start = rows.input_ids.shape[1] - trajectory.tokens.shape[1]
     mesh = policy.mesh
     codes = torch.arange(mesh.first, mesh.first + NUM_CODES)
-    banned = policy.module.no_words
+    banned = policy.module.banned[WORDS].nonzero()[:, 0]
     for b, t in trajectory.mask.nonzero().tolist():
         scores = logits[b, start + t - 1] / 0.8
         token = trajectory.tokens[b, t]

@@ -31,7 +31,8 @@ from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.policy.vision_language import group_attention, vision_kernels
 from vlrl.policy.vision_language.decode import decode
 from vlrl.policy.vision_language.module import TokenLogProbs
-from vlrl.policy.vision_language.vision_features import features_of
+from vlrl.policy.vision_language.stop_strings import StopStrings
+from vlrl.policy.vision_language.vision_features import MAX_PATCHES, by_size, features_of
 from vlrl.types import Finish
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 MAX_KEPT_IMAGES = 512
 """Images from files whose features stay in memory: references and examples recur."""
-IMAGE_BATCH_PATCHES = 16_384
 
 
 class LocalJudge:
@@ -161,7 +161,7 @@ class LocalJudge:
                 found[i] = self._kept[key]
             else:
                 new.append(i)
-        for part in _by_size(new, [len(p) for p, _ in patches], IMAGE_BATCH_PATCHES):
+        for part in by_size(new, [len(p) for p, _ in patches], MAX_PATCHES):
             pixels = torch.cat([patches[i][0] for i in part]).to(self.device)
             grid = torch.cat([patches[i][1] for i in part])
             made = features_of(self.module.core, pixels, grid)
@@ -195,7 +195,7 @@ class LocalJudge:
                 stop_tokens=torch.tensor([tokenizer.eos_token_id], device=self.device),
                 pad_id=tokenizer.pad_token_id,
                 greedy=True,
-                stopped=lambda tokens: cue in tokenizer.decode(tokens),
+                stops=StopStrings(tokenizer, [cue]),
             )
             for place, i in enumerate(members):
                 tokens = decoded.tokens[place, decoded.mask[place]].tolist()
@@ -248,16 +248,3 @@ def _as_prompt(ask: EncodedAsk, patches: Sequence[tuple[Tensor, Tensor]]) -> Enc
         return prompt
     pixels = torch.cat([patches[i][0] for i in shown])
     return replace(prompt, pixel_values=pixels, grid_thw=torch.cat([patches[i][1] for i in shown]))
-
-
-def _by_size(rows: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Rows in batches whose sizes sum to at most `limit`, at least one row each."""
-    found: list[list[int]] = []
-    total = 0
-    for i in rows:
-        if not found or total + sizes[i] > limit:
-            found.append([])
-            total = 0
-        found[-1].append(i)
-        total += sizes[i]
-    return found

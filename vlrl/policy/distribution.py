@@ -27,11 +27,14 @@ def log_probs(
 ) -> Tensor:
     """Log-probs of the sampling distribution, [A, V] -> float32 [A, V]; -inf off its support.
 
-    `forbidden` names tokens that are never sampled. `taken` [A] keeps those tokens on the
-    support: after an update a token may have left the top-p set that it was drawn from.
+    `forbidden` names tokens that are never sampled, [N], or says so of every action, bool [A, V].
+    `taken` [A] keeps those tokens on the support: after an update a token may have left the top-p
+    set that it was drawn from.
     """
     logits = logits.float() / sampling.temperature
-    if forbidden.numel():
+    if forbidden.dtype == torch.bool:
+        logits = logits.masked_fill(forbidden, float("-inf"))
+    elif forbidden.numel():
         logits = logits.index_fill(-1, forbidden, float("-inf"))
     keep = _support(logits, sampling)
     if keep is not None:

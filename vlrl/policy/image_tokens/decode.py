@@ -13,7 +13,7 @@ from vlrl.policy.distribution import draw
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
 from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.policy.vision_language import layout
-from vlrl.policy.vision_language.decode import uniform_rows
+from vlrl.policy.vision_language.answers import uniform_rows
 
 
 @torch.no_grad()

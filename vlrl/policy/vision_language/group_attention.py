@@ -3,7 +3,8 @@
     update    one row [ prompt | answer 1 | ... | answer G | next group's prompt | ... ]
               masked calls (packed/masked.py), or on CUDA in half precision, where a trial finds
               them correct and faster, two flash calls without a mask (packed/varlen.py)
-    decoding  G queries per group x its one prompt, and each query x its own answer so far
+    decoding  G queries per group x its one prompt, and each query x its own answer so far: two
+              fused calls (fused.py), merged by their log-sum-exps
 
 Nothing is padded in the update, and the prompt is repeated in neither. Exact: the same sums as for
 G rows that each hold the prompt. Registered with transformers' AttentionInterface, so that no
@@ -15,7 +16,7 @@ times.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from vlrl.policy.vision_language.fused import attend, merged
 from vlrl.policy.vision_language.packed.choice import takes_varlen
 from vlrl.policy.vision_language.packed.masked import masked_attention
 from vlrl.policy.vision_language.packed.plan import PackedGroups
@@ -37,17 +39,27 @@ class SharedPrompts:
     """The plan of a decoding step: prompts' keys and values, stored once per group."""
 
     layers: Sequence[tuple[Tensor, Tensor]]
-    """Keys and values of each layer's prompts, [P, heads, L, D] each."""
-    padding: Tensor
-    """0 where a prompt has a token, very negative elsewhere, [P, 1, 1, L]."""
+    """Keys and values of each layer's prompts, [P, heads, L, D] each; L as fused.py wants it."""
+    padding: Tensor | None
+    """0 where a prompt has a token, -inf elsewhere, [P, 1, 1, L]; None where all are full."""
     num_each: int
+    unwritten: Tensor | None = None
+    """-inf where the answers' cache has no token yet, else 0, [1, 1, 1, C]; None: all are read."""
+
+    def reading(self, newest: Tensor, num_columns: int, dtype: torch.dtype) -> SharedPrompts:
+        """The plan in which answers are read up to their newest column, [1]."""
+        columns = torch.arange(num_columns, device=newest.device)
+        unwritten = torch.zeros(num_columns, dtype=dtype, device=newest.device)
+        unwritten = unwritten.masked_fill(columns > newest, -torch.inf)
+        return replace(self, unwritten=unwritten[None, None, None])
 
     def select(self, groups: Tensor, num_each: int) -> SharedPrompts:
         """The plan of some groups, with another number of rows per group."""
-        if len(groups) == len(self.padding):
-            return SharedPrompts(self.layers, self.padding, num_each)  # nothing to copy
+        if len(groups) == len(self.layers[0][0]):
+            return replace(self, num_each=num_each)  # nothing to copy
         layers = [(keys[groups], values[groups]) for keys, values in self.layers]
-        return SharedPrompts(layers, self.padding[groups], num_each)
+        padding = None if self.padding is None else self.padding[groups]
+        return SharedPrompts(layers, padding, num_each)
 
 
 def group_attention(
@@ -87,29 +99,19 @@ def _decode(
     """One new token per row, [P x G, heads, 1, D]; `key` and `value` hold each row's answer only.
 
     The queries of a group, and the query heads that share a key head, attend to the prompt in one
-    product: its keys are read once, not once per row.
+    call: its keys are read once, not once per row.
     """
-    k_prompt, v_prompt = prompts
-    P, heads, L, D = k_prompt.shape
+    P, heads, _, D = prompts[0].shape
     B, num_query_heads = query.shape[:2]
     G, per_head = B // P, num_query_heads // heads
     scale = D**-0.5 if scaling is None else scaling
+    own = attend(query.reshape(B, heads, per_head, D), key, value, plan.unwritten, scale)
     # [P, G, heads, per_head, D] -> [P, heads, G x per_head, D]
     grouped = query.reshape(P, G, heads, per_head, D).transpose(1, 2)
-    flat = grouped.reshape(P, heads, G * per_head, D)
-    to_prompt = (flat @ k_prompt.transpose(-1, -2)).float() * scale + plan.padding
-    own_query = query.reshape(B, heads, per_head, D)
-    to_own = (own_query @ key.transpose(-1, -2)).float() * scale
-    T = to_own.shape[-1]
-    to_own = to_own.reshape(P, G, heads, per_head, T).transpose(1, 2)
-    scores = torch.cat([to_prompt.reshape(P, heads, G, per_head, L), to_own], -1)
-    weights = scores.softmax(-1).to(query.dtype)
-    from_prompt = weights[..., :L].reshape(P, heads, G * per_head, L) @ v_prompt
-    own_weights = weights[..., L:].transpose(1, 2).reshape(B, heads, per_head, T)
-    from_own = own_weights @ value
-    from_prompt = from_prompt.reshape(P, heads, G, per_head, D).transpose(1, 2)
-    total = from_prompt.reshape(B, num_query_heads, 1, D)
-    return total + from_own.reshape(B, num_query_heads, 1, D)
+    out, lse = attend(grouped.reshape(P, heads, G * per_head, D), *prompts, plan.padding, scale)
+    out = out.reshape(P, heads, G, per_head, D).transpose(1, 2).reshape(B, heads, per_head, D)
+    lse = lse.reshape(P, heads, G, per_head).transpose(1, 2).reshape(B, heads, per_head)
+    return merged((out, lse), own).reshape(B, num_query_heads, 1, D)
 
 
 def register() -> None:

@@ -10,6 +10,7 @@ positions start where the prompt's end: log-probs and gradients equal the plain 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,7 +121,7 @@ def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
     )
 
 
-def prefill(prompts: list[EncodedPrompt], pad_id: int) -> Layout:
+def prefill(prompts: Sequence[EncodedPrompt], pad_id: int) -> Layout:
     """Prompts alone, padded on the left, to decode from; no actions."""
     P = max(p.num_tokens for p in prompts)
     ids = torch.full((len(prompts), P), pad_id)
@@ -134,3 +135,22 @@ def prefill(prompts: list[EncodedPrompt], pad_id: int) -> Layout:
     pixels, grids = join_images(prompts)
     nothing = torch.zeros(2, 0, dtype=torch.long)
     return Layout(ids, positions, mask, pixels, grids, nothing, nothing[0])
+
+
+def end_to_end(prompts: Sequence[EncodedPrompt]) -> Layout:
+    """Prompts alone in one row without padding, to decode from; no actions."""
+    spans: list[GroupSpan] = []
+    for prompt in prompts:
+        spans.append(GroupSpan(spans[-1].stop if spans else 0, prompt.num_tokens, ()))
+    pixels, grids = join_images(prompts)
+    nothing = torch.zeros(2, 0, dtype=torch.long)
+    return Layout(
+        torch.cat([p.input_ids for p in prompts])[None],
+        torch.cat([p.positions for p in prompts], 1)[:, None],
+        None,
+        pixels,
+        grids,
+        nothing,
+        nothing[0],
+        PackedGroups(tuple(spans)),
+    )

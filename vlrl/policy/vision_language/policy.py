@@ -27,6 +27,7 @@ from vlrl.policy.vision_language.loading import (
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.prompts import PromptEncoder
+from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
 from vlrl.seeds import row_seed
 from vlrl.types import Rollout, Sample
@@ -67,6 +68,7 @@ class VisionLanguagePolicy(TokenPolicy):
             loaded.model.config.get_text_config().max_position_embeddings,
         )
         self.share_prompt = shares_prompt(options)
+        self.stops = StopStrings(tokenizer, options.stop) if options.stop else None
         super().__init__(module, setup, options.sample_batch_size)
 
     @property
@@ -101,7 +103,7 @@ class VisionLanguagePolicy(TokenPolicy):
             stop_tokens=self.stop_tokens.to(self.module.forbidden.device),
             pad_id=self.pad_id,
             greedy=greedy,
-            stopped=self._stopped if self.options.stop else None,
+            stops=self.stops,
         )
         rollouts = []
         for row, finish in enumerate(decoded.finish):
@@ -212,10 +214,6 @@ class VisionLanguagePolicy(TokenPolicy):
         if tokens and tokens[-1] in self.stop_tokens:
             tokens = tokens[:-1]
         return self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
-
-    def _stopped(self, tokens: list[int]) -> bool:
-        text = self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
-        return any(stop in text for stop in self.options.stop)
 
     def save_pretrained(self, folder: str, weights: Mapping[str, Tensor]) -> None:
         """Safetensors, config and processor in the layout that `from_pretrained` reads."""

@@ -186,13 +186,13 @@ def _window(part: ImagePart) -> Image.Image:
     return crop.resize((part.width_px, part.height_px), Image.Resampling.BICUBIC)
 
 
-def join_features(prompts: list[EncodedPrompt]) -> Tensor | None:
+def join_features(prompts: Sequence[EncodedPrompt]) -> Tensor | None:
     """Precomputed features of several prompts, in order, [1 + K, N, D]; None if there are none."""
     kept = [p.features for p in prompts if p.features is not None]
     return torch.cat(kept, 1) if kept else None
 
 
-def join_images(prompts: list[EncodedPrompt]) -> tuple[Tensor | None, Tensor | None]:
+def join_images(prompts: Sequence[EncodedPrompt]) -> tuple[Tensor | None, Tensor | None]:
     """Patches and grids of several prompts, in order; None, None where none has an image."""
     pixels = [p.pixel_values for p in prompts if p.pixel_values is not None]
     grids = [p.grid_thw for p in prompts if p.grid_thw is not None]

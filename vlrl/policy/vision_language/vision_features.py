@@ -14,6 +14,9 @@ from torch import Tensor
 
 from vlrl.families.interfaces import VisionLanguageModel
 
+MAX_PATCHES = 16_384
+"""Patches that go through a vision tower at once without gradient: an image of 3.2 megapixels."""
+
 
 @dataclass
 class VisionOutput:
@@ -33,6 +36,36 @@ def features_of(core: VisionLanguageModel, pixel_values: Tensor, grid_thw: Tenso
     )
     levels = [output["pooler_output"], *(output.get("deepstack_features") or [])]
     return torch.stack([torch.cat(list(level)) for level in levels])
+
+
+def features_within(
+    core: VisionLanguageModel, pixel_values: Tensor, grid_thw: Tensor, device: torch.device
+) -> Tensor:
+    """The same, for patches anywhere and no gradient: images go to the tower in batches.
+
+    A batch holds at most `MAX_PATCHES` patches, or one image. Not for an update under ZeRO-3, where
+    all ranks must call the tower equally often.
+    """
+    sizes = grid_thw.prod(-1).tolist()
+    images = list(zip(pixel_values.split(sizes), grid_thw, strict=True))
+    found: list[Tensor] = []
+    for members in by_size(range(len(images)), sizes, MAX_PATCHES):
+        patches = torch.cat([images[i][0] for i in members]).to(device)
+        found.append(features_of(core, patches, torch.stack([images[i][1] for i in members])))
+    return torch.cat(found, 1)
+
+
+def by_size(rows: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Rows in batches whose sizes sum to at most `limit`, at least one row each."""
+    found: list[list[int]] = []
+    total = 0
+    for i in rows:
+        if not found or total + sizes[i] > limit:
+            found.append([])
+            total = 0
+        found[-1].append(i)
+        total += sizes[i]
+    return found
 
 
 def as_output(features: Tensor) -> VisionOutput:

@@ -76,7 +76,7 @@ def max_tokens(segments: Sequence[Segment]) -> int:
 
 
 class Grammar:
-    """The state of every row of a batch; see vlrl.policy.vision_language.decode.Rules."""
+    """The state of every row of a batch; see vlrl.policy.vision_language.answers.Rules."""
 
     def __init__(
         self, segments: Sequence[Segment], mesh: MeshTokens, stop_tokens: Tensor, num_rows: int
@@ -94,8 +94,12 @@ class Grammar:
         self.ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
         self.cut = torch.zeros(num_rows, dtype=torch.bool, device=device)
         """Rows that ended at a limit."""
-        self.history: list[tuple[Tensor, Tensor, Tensor]] = []
-        """(rows, kind, stage) of every step."""
+        shape = (num_rows, max_tokens(segments))
+        self.shown = torch.full(shape, FORCED, device=device)
+        """Kind of every token, [B, T]; arbitrary after a row's end."""
+        self.stage = torch.zeros(shape, dtype=torch.long, device=device)
+        """Stage of every token, likewise."""
+        self.column = torch.zeros(1, dtype=torch.long, device=device)
 
     def next(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Kinds and forced tokens of some rows, [R] each."""
@@ -107,7 +111,9 @@ class Grammar:
         full = (kind == WORDS) & (offset >= self.limits[segment])
         token = torch.where(full, self.mesh.start, token)
         shown = torch.where(token >= 0, FORCED, kind)
-        self.history.append((rows, shown, self.stages[segment]))
+        self.shown[rows, self.column] = shown
+        self.stage[rows, self.column] = self.stages[segment]
+        self.column.add_(1)
         return shown, token
 
     def take(self, rows: Tensor, tokens: Tensor) -> Tensor:
@@ -130,10 +136,4 @@ class Grammar:
 
     def table(self, num_tokens: int) -> tuple[Tensor, Tensor]:
         """Kind and stage of every token, [B, T] each, on CPU; arbitrary after a row's end."""
-        B = len(self.segment)
-        kinds = torch.full((B, num_tokens), FORCED)
-        stages = torch.zeros(B, num_tokens, dtype=torch.long)
-        for t, (rows, kind, stage) in enumerate(self.history[:num_tokens]):
-            kinds[rows.cpu(), t] = kind.cpu()
-            stages[rows.cpu(), t] = stage.cpu()
-        return kinds, stages
+        return self.shown[:, :num_tokens].cpu(), self.stage[:, :num_tokens].cpu()

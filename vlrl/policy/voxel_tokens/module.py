@@ -11,7 +11,7 @@ from vlrl.families.adapters import adapter_off
 from vlrl.policy.distribution import Sampling, log_probs
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.packed.plan import PackedGroups
-from vlrl.policy.voxel_tokens.grammar import CODES, FREE, WORDS, MeshTokens
+from vlrl.policy.voxel_tokens.grammar import CODES, FORCED, FREE, WORDS, MeshTokens
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,8 +24,8 @@ class VoxelTokenLogProbs(TokenLogProbs):
     The vision tower never runs: prompts hold no image, and its weights do not change.
     """
 
-    no_words: Tensor
-    no_codes: Tensor
+    banned: Tensor
+    """Tokens that each kind never has, bool [kinds, V]; what is forced needs no list."""
 
     def __init__(
         self,
@@ -46,8 +46,10 @@ class VoxelTokenLogProbs(TokenLogProbs):
         unused = ids > max(mesh.end, mesh.start, mesh.first + mesh.num_codes - 1)
         not_words = is_code | torch.isin(ids, special) | (ids == mesh.end) | unused
         not_words[mesh.start] = False
-        self.register_buffer("no_words", ids[not_words], persistent=False)
-        self.register_buffer("no_codes", ids[~is_code], persistent=False)
+        banned = torch.zeros(len((WORDS, CODES, FREE, FORCED)), size, dtype=torch.bool)
+        banned[WORDS], banned[CODES] = not_words, ~is_code
+        banned[FREE, forbidden] = True
+        self.register_buffer("banned", banned, persistent=False)
 
     def forward(  # type: ignore[override]
         self,
@@ -72,13 +74,4 @@ class VoxelTokenLogProbs(TokenLogProbs):
     ) -> Tensor:
         """[A, D] -> float32 [A, V], each row over the tokens that its kind allows."""
         assert kinds is not None
-        logits = self.logits(hidden)
-        banned = {WORDS: self.no_words, CODES: self.no_codes, FREE: self.forbidden}
-        found = torch.zeros(logits.shape, device=logits.device)
-        for kind, tokens in banned.items():
-            rows = (kinds == kind).nonzero()[:, 0]
-            if len(rows):
-                own = None if taken is None else taken[rows]
-                part = log_probs(logits[rows], self.sampling, tokens, own)
-                found = found.index_copy(0, rows, part)
-        return found
+        return log_probs(self.logits(hidden), self.sampling, self.banned[kinds], taken)
