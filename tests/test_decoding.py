@@ -29,7 +29,8 @@ def folder(checkpoints: dict[str, Path]) -> Path:
 def raise_logit(policy: VisionLanguagePolicy, token: int, by: float) -> None:
     bias = torch.zeros(policy.module.core.lm_head.out_features)
     bias[token] = by
-    policy.module.core.lm_head.register_forward_hook(lambda _m, _i, out: out + bias)
+    distribution = policy.module.distribution
+    policy.module.distribution = lambda logits, *rest: distribution(logits + bias, *rest)  # type: ignore[method-assign]
 
 
 def move(policy: VisionLanguagePolicy, size: float) -> None:
@@ -218,8 +219,8 @@ def test_tokens_that_left_the_top_p_set_keep_a_finite_log_prob(folder: Path, scr
     grads = [p.grad for p in policy.module.parameters() if p.grad is not None]
     assert all(grad.isfinite().all() for grad in grads)
     # The test is not vacuous: on the current support alone some have none.
-    plain = policy.module.log_probs
-    policy.module.log_probs = lambda hidden, kinds=None, taken=None: plain(hidden, kinds)  # type: ignore[method-assign]
+    plain = policy.module.distribution
+    policy.module.distribution = lambda logits, kinds=None, taken=None: plain(logits, kinds)  # type: ignore[method-assign]
     with torch.no_grad():
         assert policy.evaluate(traj).logp[traj.mask].isinf().any()
 

@@ -268,8 +268,33 @@ def test_plans_keep_to_the_budget_and_lose_no_row(
             for chunk in chunks:
                 build = layout.shared if share else layout.plain
                 part = traj.select(chunk)
-                units = len(set(part.group.tolist())) if share else len(part)
-                assert units == 1 or build(part, 0).num_tokens <= budget
+                assert len(part) == 1 or build(part, 0).num_tokens <= budget
+
+
+def test_a_group_above_the_budget_is_split_without_a_change(
+    checkpoints: dict[str, Path], screens: Path
+) -> None:
+    """Log-probs and gradients of the parts, each with the prompt, are those of the whole."""
+    policy = make_policy(checkpoints["qwen2_5_vl"])
+    _, traj = policy.sample(problems(screens, 2), 6, seed=1)
+    found = []
+    for budget in (10_000, layout.shared(traj.only_group(0), 0).num_tokens - 1):
+        policy.max_tokens_per_chunk = budget
+        chunks = policy.plan(traj, range(len(traj)))
+        policy.module.zero_grad()
+        logps = torch.zeros(traj.mask.shape)
+        for chunk in chunks:
+            logp = policy.evaluate(traj.select(chunk)).logp
+            width = logp.shape[1]
+            (logp * traj.mask[chunk][:, :width]).sum().backward()
+            logps[chunk, :width] = logp.detach()
+        grads = [p.grad.clone() for p in policy.module.parameters() if p.grad is not None]
+        found.append((len(chunks), logps, torch.cat([g.flatten() for g in grads])))
+    (one, logp, grad), (several, split_logp, split_grad) = found
+    assert one == 1
+    assert several >= 3
+    assert torch.allclose(split_logp, logp, atol=1e-5)
+    assert float((split_grad - grad).abs().max() / grad.abs().max()) < 1e-5
 
 
 def test_log_probs_equal_cross_entropy_and_categorical() -> None:

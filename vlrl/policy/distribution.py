@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+HEAD_CHUNK_TOKENS = 2048
+"""Actions whose distributions are in memory at a time in an update."""
+
 
 @dataclass(frozen=True)
 class Sampling:

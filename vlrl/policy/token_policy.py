@@ -12,11 +12,10 @@ from torch import Tensor
 from vlrl.algo.kl import KL_ESTIMATORS
 from vlrl.errors import ConfigError
 from vlrl.policy.batches import in_batches
+from vlrl.policy.distribution import HEAD_CHUNK_TOKENS
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.protocols import Evaluation, Policy, PolicySetup, Ready
 from vlrl.types import Rollout, Sample
-
-HEAD_CHUNK_TOKENS = 2048
 
 
 class TokenPolicy(Policy[TokenTrajectory]):

@@ -15,8 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from vlrl.families.adapters import adapter_off, base_model
 from vlrl.families.interfaces import VisionLanguageModel
-from vlrl.policy.distribution import Sampling, entropy, log_probs
+from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling, entropy, log_probs
 from vlrl.policy.vision_language.group_attention import SharedPrompts
+from vlrl.policy.vision_language.head import LanguageHead, Logits, use_in
 from vlrl.policy.vision_language.packed.plan import PackedGroups
 from vlrl.policy.vision_language.vision_features import as_outputs, features_of
 
@@ -40,6 +41,7 @@ class TokenLogProbs(nn.Module):
     ) -> None:
         """`keeps_features`: the tower is frozen, and prompts hold its features."""
         super().__init__()
+        use_in(base_model(model).lm_head)
         self.keeps_features = keeps_features
         self.model = model
         self.sampling = sampling
@@ -116,28 +118,49 @@ class TokenLogProbs(nn.Module):
         return state
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The language head, [A, D] -> [A, V]."""
+        """The language head, [A, D] -> float32 [A, V]."""
         return self.core.lm_head(hidden)
 
-    def log_probs(
-        self, hidden: Tensor, kinds: Tensor | None = None, taken: Tensor | None = None
+    def log_probs(self, hidden: Tensor, kinds: Tensor | None = None) -> Tensor:
+        """The sampling distribution, [A, D] -> float32 [A, V]."""
+        return self.distribution(self.logits(hidden), kinds)
+
+    def distribution(
+        self, logits: Tensor, kinds: Tensor | None = None, taken: Tensor | None = None
     ) -> Tensor:
-        """The sampling distribution, [A, D] -> float32 [A, V]; `taken` as in `distribution`.
+        """The sampling distribution of logits, [A, V] -> float32 [A, V]; `taken` as there.
 
         kinds: which tokens are allowed, [A]; a plain language model has one kind and ignores it.
         """
-        return log_probs(self.logits(hidden), self.sampling, self.forbidden, taken)
+        return log_probs(logits, self.sampling, self.forbidden, taken)
 
     def _score(
         self, hidden: Tensor, targets: Tensor, entropy_grad: bool, kinds: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies in chunks: [A, V] for all actions at once would not fit.
+        """Log-probs and entropies in chunks: [A, V] for all actions at once would not fit."""
+        head = self.core.lm_head
+        if isinstance(head, LanguageHead):
+            num = max(1, -(-len(targets) // HEAD_CHUNK_TOKENS))
 
-        The number of chunks is the same on every rank, for any A: under ZeRO-3 each call of the
-        head gathers its weight from all ranks.
-        """
-        logps, entropies = [], []
+            def over(hidden: Tensor, logits: Logits) -> tuple[Tensor, Tensor]:
+                return self._score_chunks(hidden, targets, entropy_grad, kinds, num, logits)
+
+            return head(hidden, over)
+        # An adapter inside the head: under ZeRO-3 each call gathers its weight from all ranks, so
+        # the number of calls must be the same on all, for any number of actions.
         num = self.num_head_chunks
+        return self._score_chunks(hidden, targets, entropy_grad, kinds, num, head)
+
+    def _score_chunks(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        entropy_grad: bool,
+        kinds: Tensor | None,
+        num: int,
+        logits: Logits,
+    ) -> tuple[Tensor, Tensor]:
+        logps, entropies = [], []
         of_kind = [None] * num if kinds is None else kinds.tensor_split(num)
         for rows, wanted, kind in zip(
             hidden.tensor_split(num), targets.tensor_split(num), of_kind, strict=True
@@ -145,18 +168,24 @@ class TokenLogProbs(nn.Module):
             if torch.is_grad_enabled() and rows.requires_grad:
                 # The logits of a chunk are recomputed in the backward pass, not stored.
                 logp, ent = checkpoint(
-                    self._score_chunk, rows, wanted, entropy_grad, kind, use_reentrant=False
-                )
+                    self._score_chunk, rows, wanted, entropy_grad, kind, logits,
+                    use_reentrant=False,
+                )  # fmt: skip
             else:
-                logp, ent = self._score_chunk(rows, wanted, entropy_grad, kind)
+                logp, ent = self._score_chunk(rows, wanted, entropy_grad, kind, logits)
             logps.append(logp)
             entropies.append(ent)
         return torch.cat(logps), torch.cat(entropies)
 
     def _score_chunk(
-        self, hidden: Tensor, targets: Tensor, entropy_grad: bool, kinds: Tensor | None
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        entropy_grad: bool,
+        kinds: Tensor | None,
+        logits: Logits,
     ) -> tuple[Tensor, Tensor]:
-        logp = self.log_probs(hidden, kinds, targets)
+        logp = self.distribution(logits(hidden), kinds, targets)
         chosen = logp.gather(-1, targets[:, None])[:, 0]
         with nullcontext() if entropy_grad else torch.no_grad():
             ent = entropy(logp)

@@ -151,9 +151,9 @@ class VisionLanguagePolicy(TokenPolicy):
     def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
         """Cut rows into chunks of one forward pass each, within the token budget.
 
-        With a shared prompt a group stays whole and a chunk costs the sum of its groups; without,
-        every row is padded to the longest prompt and the longest answer. A unit above the budget
-        is a chunk of its own.
+        With a shared prompt a chunk costs the sum of its groups, and a group above the budget is
+        cut into parts that each hold the prompt; without, every row is padded to the longest prompt
+        and the longest answer. One answer above the budget is a chunk of its own.
         """
         lengths = trajectory.num_tokens.tolist()
         prompt = [p.num_tokens for p in trajectory.prompts]
@@ -165,8 +165,10 @@ class VisionLanguagePolicy(TokenPolicy):
         if self.share_prompt:
             units = []
             for g in dict.fromkeys(groups[b] for b in rows):
-                members = [b for b in rows if groups[b] == g]
-                units.append((members, prompt[g], sum(lengths[b] for b in members)))
+                for members in self._within_budget(
+                    [b for b in rows if groups[b] == g], prompt[g], lengths
+                ):
+                    units.append((members, prompt[g], sum(lengths[b] for b in members)))
         # Similar lengths together: where rows are padded, little is wasted.
         units.sort(key=lambda unit: (unit[1] + unit[2], unit[0]))
         chunks: list[list[int]] = []
@@ -180,6 +182,28 @@ class VisionLanguagePolicy(TokenPolicy):
                 chunks.append(list(members))
                 sizes = grown[-1:]
         return chunks
+
+    def _within_budget(
+        self, members: Sequence[int], num_prompt_tokens: int, lengths: Sequence[int]
+    ) -> list[list[int]]:
+        """A group's rows in as few parts as fit the budget, of about equal size."""
+        total = num_prompt_tokens + sum(lengths[b] for b in members)
+        if total <= self.max_tokens_per_chunk:
+            return [list(members)]
+        room = max(1, self.max_tokens_per_chunk - num_prompt_tokens)
+        parts: list[list[int]] = []
+        left: list[int] = []
+        # Longest first, each to the emptiest part that it fits into; a new one where it fits none.
+        for b in sorted(members, key=lambda b: (-lengths[b], b)):
+            fitting = [i for i, used in enumerate(left) if used + lengths[b] <= room]
+            if not fitting:
+                parts.append([])
+                left.append(0)
+                fitting = [len(parts) - 1]
+            place = min(fitting, key=lambda i: (left[i], i))
+            parts[place].append(b)
+            left[place] += lengths[b]
+        return [sorted(part) for part in parts]
 
     def _cost(self, sizes: Sequence[tuple[int, int]]) -> int:
         """Tokens of a pass over units with these prompt and answer lengths, padding included."""

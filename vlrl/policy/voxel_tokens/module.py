@@ -69,9 +69,9 @@ class VoxelTokenLogProbs(TokenLogProbs):
             hidden = hidden[predictor[0], predictor[1]]
             return self._score(hidden, targets, entropy_grad, kinds)
 
-    def log_probs(
-        self, hidden: Tensor, kinds: Tensor | None = None, taken: Tensor | None = None
+    def distribution(
+        self, logits: Tensor, kinds: Tensor | None = None, taken: Tensor | None = None
     ) -> Tensor:
-        """[A, D] -> float32 [A, V], each row over the tokens that its kind allows."""
+        """[A, V] -> float32 [A, V], each row over the tokens that its kind allows."""
         assert kinds is not None
-        return log_probs(self.logits(hidden), self.sampling, self.banned[kinds], taken)
+        return log_probs(logits, self.sampling, self.banned[kinds], taken)
