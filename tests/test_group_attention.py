@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
+from vlrl.errors import ConfigError
 from vlrl.policy.vision_language import group_attention as registered
 from vlrl.policy.vision_language.group_attention import SharedPrompts, group_attention
 from vlrl.policy.vision_language.packed import choice, varlen
@@ -142,7 +143,7 @@ def test_the_calls_are_those_that_the_kernels_of_cuda_take() -> None:
 def test_the_trial_passes_where_kernels_are_right(dtype: torch.dtype) -> None:
     query, key = torch.zeros(1, 4, 1, 16, dtype=dtype), torch.zeros(1, 2, 1, 16, dtype=dtype)
     assert choice.agrees(query, key)
-    assert not choice.takes_varlen(query, key, plan_of([(4, [2])]))  # on CPU the masked calls
+    assert not choice.takes_varlen(query, key)  # on CPU the masked calls
 
 
 def test_the_trial_says_loudly_what_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
@@ -182,7 +183,7 @@ def test_the_faster_way_is_measured_and_named(caplog: pytest.LogCaptureFixture) 
         ):
             assert choice.is_faster(query, key, plan) == (wanted == "varlen")
         assert f"{slow} calls 1000.00 ms" in caplog.text
-        assert f"{wanted} from now on" in caplog.text
+        assert f"{wanted} are faster" in caplog.text
         caplog.clear()
 
 
@@ -290,23 +291,26 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.usefixtures("no_choice_yet")
-def test_the_choice_is_made_once_a_device_type_and_shape(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Every kind is timed, once, and the row that comes first decides for rows of any length."""
-    made: dict[str, bool] = {}
+def test_a_choice_holds_for_one_device_type_and_shape(caplog: pytest.LogCaptureFixture) -> None:
+    """What was said holds; else varlen calls are taken where they work. Nothing is timed here."""
+    wanted = {name: n % 2 == 0 for n, name in enumerate(KINDS)}
     with caplog.at_level(logging.INFO):
         for name, kind in KINDS.items():
-            caplog.clear()
-            made[name] = choice.takes_varlen(*of_kind(**kind), plan_of([(9, [3, 2])]))
-            assert caplog.text.count("from now on") == 1, name
-            assert ("varlen from now on" in caplog.text) == made[name]
+            choice.choose(*of_kind(**kind), varlen=wanted[name])
+        assert {name: choice.takes_varlen(*of_kind(**k)) for name, k in KINDS.items()} == wanted
+        choice._CHOSEN.clear()
+        assert all(choice.takes_varlen(*of_kind(**kind)) for kind in KINDS.values())
         assert len(choice._CHOSEN) == len(KINDS)
-        caplog.clear()
-        for name, kind in KINDS.items():
-            plan = plan_of([(5, [1, 1, 1]), (7, [4])])
-            assert choice.takes_varlen(*of_kind(**kind), plan) == made[name]
-        assert caplog.text == ""
+    assert caplog.text == ""
+
+
+@pytest.mark.usefixtures("no_choice_yet")
+def test_a_rank_that_cannot_take_the_runs_kernels_says_so() -> None:
+    for query, key in (of_kind(made=Tensor), of_kind(dtype=torch.float32)):
+        with pytest.raises(ConfigError, match="packed_attention: masked"):
+            choice.choose(query, key, varlen=True)
+        choice.choose(query, key, varlen=False)
+        assert not choice.takes_varlen(query, key)
 
 
 @pytest.mark.usefixtures("no_choice_yet")
@@ -314,23 +318,21 @@ def test_what_does_not_agree_is_neither_timed_nor_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Timed first, a missing kernel would end the run."""
-    plan = plan_of([(9, [3, 2])])
     with (
         caplog.at_level(logging.INFO),
         mock.patch.object(varlen, "_flash", side_effect=RuntimeError("no kernel")) as flash,
     ):
-        assert not choice.takes_varlen(*of_kind(), plan)
+        assert not choice.takes_varlen(*of_kind())
         assert flash.call_count == 1
-        assert not choice.takes_varlen(*of_kind(), plan)
+        assert not choice.takes_varlen(*of_kind())
         assert flash.call_count == 1
     assert caplog.text.count("masked calls instead") == 1
-    assert "from now on" not in caplog.text
+    assert "are faster" not in caplog.text
 
 
 @pytest.mark.usefixtures("no_choice_yet")
 def test_dropout_other_types_and_the_cpu_never_take_varlen() -> None:
     """Not even if a choice for such a row exists."""
-    plan = plan_of([(9, [3, 2])])
     refused: list[tuple[dict[str, Any], float]] = [
         ({"made": Tensor}, 0.0),
         ({"made": Tensor, "dtype": torch.float16}, 0.0),
@@ -340,13 +342,13 @@ def test_dropout_other_types_and_the_cpu_never_take_varlen() -> None:
     ]
     for kind, dropout in refused:
         query, key = of_kind(**kind)
-        assert not choice.takes_varlen(query, key, plan, dropout), kind
+        assert not choice.takes_varlen(query, key, dropout), kind
         assert not choice._CHOSEN, kind
         chosen = (query.device, query.dtype, query.shape[1], key.shape[1], query.shape[-1])
         with mock.patch.dict(choice._CHOSEN, {chosen: True}):
-            assert not choice.takes_varlen(query, key, plan, dropout), kind
+            assert not choice.takes_varlen(query, key, dropout), kind
             if dropout:
-                assert choice.takes_varlen(query, key, plan)
+                assert choice.takes_varlen(query, key)
 
 
 @pytest.mark.usefixtures("no_choice_yet")

@@ -237,6 +237,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     )
     if path is not None:
         trainer.resume(path)
+    trainer.settle_kernels()
     if world.is_main:
         # Only now: a resume that fails leaves the run's record as it was.
         if path is not None:

@@ -339,6 +339,16 @@ class Policy(ABC, Generic[T]):
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Called once, before the first sampling, with every sample that the run may ask for."""
 
+    def pick_kernels(self) -> Mapping[str, str]:
+        """Choices between kernels that differ in rounding, as the main rank's device would have it.
+
+        Asked once a run, when the weights are in place; checkpoints keep the answer.
+        """
+        return {}
+
+    def use_kernels(self, kernels: Mapping[str, str]) -> None:
+        """Take what was picked, on every rank; raises ConfigError where this one cannot."""
+
     def check_sample(self, sample: Sample) -> None:
         """Raise DataError where a sample cannot be made into a prompt: damaged, or too long."""
 

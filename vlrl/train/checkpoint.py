@@ -49,10 +49,19 @@ class TrainerState(BaseModel):
     precision: str | None = None
     fingerprint: str | None = None
     """Names and shapes of the trained weights; None where an earlier version saved it."""
+    kernels: Mapping[str, str] = {}
+    """What `Policy.pick_kernels` gave at the start."""
 
     @classmethod
     def of(
-        cls, engine: Engine, step: int, *, sampler: int = 0, version: int = 0, num_rewards: int = 0
+        cls,
+        engine: Engine,
+        step: int,
+        *,
+        sampler: int = 0,
+        version: int = 0,
+        num_rewards: int = 0,
+        kernels: Mapping[str, str] | None = None,
     ) -> TrainerState:
         """The state of a run on this engine."""
         return cls(
@@ -64,6 +73,7 @@ class TrainerState(BaseModel):
             zero=engine.stage,
             precision=engine.precision,
             fingerprint=engine.fingerprint(),
+            kernels=kernels or {},
         )
 
 

@@ -105,6 +105,7 @@ class Trainer(Generic[T]):
         self.unreadable = Unreadable(policy, world, folder)
         self.step = 0
         self.version = 0
+        self.kernels: dict[str, str] = {}
 
     def train(self) -> None:
         """Evaluate, train to the last step, evaluate again; resumes at `step`."""
@@ -323,6 +324,7 @@ class Trainer(Generic[T]):
             sampler=self.sampler.position,
             version=self.version,
             num_rewards=len(self.trainable),
+            kernels=self.kernels,
         )
         rewards = [node.state_dict() for node in self.trainable]
         self.checkpoints.save(self.engine, state, rewards, self.config_yaml)
@@ -333,6 +335,7 @@ class Trainer(Generic[T]):
         self.step = state.step
         self.sampler.position = state.sampler
         self.version = self.policy.version = state.version
+        self.kernels = dict(state.kernels)
         if len(rewards) != len(self.trainable):
             raise CheckpointError(
                 f"{path} holds {len(rewards)} learning rewards, this run has "
@@ -342,6 +345,12 @@ class Trainer(Generic[T]):
             node.load_state_dict(saved)
         if self.task.skips_unreadable(self.config.train_split):
             self._leave_out(self.unreadable.find_again(self.samples))
+
+    def settle_kernels(self) -> None:
+        """The same kernels on all ranks: a checkpoint's, or the main rank's choice."""
+        picked = self.kernels or (dict(self.policy.pick_kernels()) if self.world.is_main else {})
+        self.kernels = all_gather(picked, self.world)[0]
+        on_all(partial(self.policy.use_kernels, self.kernels), self.world)
 
     def _stop_where_asked(self, stop: StopRequest) -> None:
         """Save and raise StoppedError on all ranks where any of them was asked to stop."""

@@ -1,7 +1,7 @@
 """Attention in which the answers of a group share their prompt's keys and values.
 
     update    one row [ prompt | answer 1 | ... | answer G | next group's prompt | ... ]
-              masked calls (packed/masked.py), or on CUDA in half precision, where a trial finds
+              masked calls (packed/masked.py), or on CUDA in half precision, where a trial found
               them correct and faster, two flash calls without a mask (packed/varlen.py)
     decoding  G queries per group x its one prompt, and each query x its own answer so far: two
               fused calls (fused.py), merged by their log-sum-exps
@@ -81,7 +81,7 @@ def group_attention(
     if isinstance(groups, SharedPrompts):
         prompts = groups.layers[int(module.layer_idx)]  # type: ignore[arg-type]
         return _decode(query, key, value, prompts, groups, scaling).transpose(1, 2), None
-    if takes_varlen(query, key, groups, dropout):
+    if takes_varlen(query, key, dropout):
         out = varlen_attention(query, key, value, groups, scaling)
     else:
         out = masked_attention(query, key, value, groups, scaling, dropout)

@@ -27,6 +27,11 @@ class VisionLanguageConfig(PolicyOptions):
     min_pixels: PositiveInt | None = Field(None, description="None = the family's own")
     max_pixels: PositiveInt | None = Field(None, description="None = the family's own")
     share_prompt: Literal["auto", "on", "off"] = "auto"
+    packed_attention: Literal["auto", "varlen", "masked"] = Field(
+        "auto",
+        description="kernels of a shared prompt's update; auto = the faster on the main rank's "
+        "GPU, measured at the start and kept by checkpoints",
+    )
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
 
     def recipe(self) -> Mapping[str, Any]:

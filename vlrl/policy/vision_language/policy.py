@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -26,6 +27,7 @@ from vlrl.policy.vision_language.loading import (
 )
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.packed import choice
 from vlrl.policy.vision_language.prompts import PromptEncoder
 from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
@@ -75,6 +77,29 @@ class VisionLanguagePolicy(TokenPolicy):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.module.forbidden.device
+
+    def pick_kernels(self) -> Mapping[str, str]:
+        """Whether packed rows take varlen or masked calls, measured here unless options say it."""
+        way = self.options.packed_attention
+        if way == "auto":
+            way = "varlen" if choice.is_better(*self._one_query()) else "masked"
+        return {"packed_attention": way}
+
+    def use_kernels(self, kernels: Mapping[str, str]) -> None:
+        """Take the way that was picked for all ranks."""
+        query, key = self._one_query()
+        choice.choose(query, key, varlen=kernels.get("packed_attention") == "varlen")
+
+    def _one_query(self) -> tuple[Tensor, Tensor]:
+        """A query and a key of the text model's heads, type and device, [1, heads, 1, D] each."""
+        text = self.module.core.config.get_text_config()
+        width = text.head_dim if "head_dim" in text.to_dict() else None
+        width = width or text.hidden_size // text.num_attention_heads
+        make = partial(torch.zeros, dtype=self.module.core.lm_head.weight.dtype, device=self.device)
+        return (
+            make(1, text.num_attention_heads, 1, width),
+            make(1, text.num_key_value_heads, 1, width),
+        )
 
     def reference_module(self, dtype: torch.dtype) -> TokenLogProbs | None:
         """A frozen copy of the start, or None where switching the adapter off gives it."""

@@ -1,4 +1,8 @@
-"""Which of the two exact ways packed groups take on a device: tested, timed and logged."""
+"""Which of the two exact ways packed groups take on a device: tested, timed and logged.
+
+A run measures once, on its main rank; all ranks take what it found, and checkpoints keep it
+(`Policy.pick_kernels`). Ranks that chose by their own clocks would round differently.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from vlrl.errors import ConfigError
 from vlrl.policy.vision_language.packed.masked import masked_attention
 from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
 from vlrl.policy.vision_language.packed.varlen import varlen_attention
@@ -21,24 +26,55 @@ log = logging.getLogger(__name__)
 Attend = Callable[[Tensor, Tensor, Tensor, PackedGroups], Tensor]
 MAX_ERROR = 0.1
 """Of values and gradients of order 1 in half precision; a wrong sum is off by more."""
+TYPICAL = PackedGroups(
+    tuple(GroupSpan(start, 1024, (128,) * 8) for start in range(0, 4 * 2048, 2048))
+)
+"""What is timed: four groups of eight answers."""
 _CHOSEN: dict[tuple[Any, ...], bool] = {}
 
 
-def takes_varlen(query: Tensor, key: Tensor, plan: PackedGroups, dropout: float = 0.0) -> bool:
-    """Whether two varlen calls work here and beat masked ones; decided once per device and shape.
+def takes_varlen(query: Tensor, key: Tensor, dropout: float = 0.0) -> bool:
+    """Whether packed rows take two varlen calls here instead of masked ones.
 
-    query: [1, heads, L, D]; key: [1, key heads, L, D]. The first row decides for all later ones,
-    forward and backward pass together. Not on CPU, where it depends on the size
+    query: [1, heads, L, D]; key: [1, key heads, L, D]. As `choose` said; where nothing was said
+    (evaluation, judges), where they work. Not on CPU, where it depends on the size
     (benchmarks/answer_attention.py) and a resumed run must equal an uninterrupted one to the bit.
     """
-    if query.device.type != "cuda" or query.dtype not in (torch.float16, torch.bfloat16):
+    if dropout or not is_possible(query):
         return False
-    if dropout or query.shape[-1] % 8:
-        return False
-    kind = (query.device, query.dtype, query.shape[1], key.shape[1], query.shape[-1])
+    kind = _kind(query, key)
     if kind not in _CHOSEN:
-        _CHOSEN[kind] = agrees(query, key) and is_faster(query, key, plan)
+        _CHOSEN[kind] = agrees(query, key)
     return _CHOSEN[kind]
+
+
+def is_possible(query: Tensor) -> bool:
+    """Whether there could be varlen kernels for queries of this type and width, [..., D]."""
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    return query.device.type == "cuda" and half and not query.shape[-1] % 8
+
+
+def is_better(query: Tensor, key: Tensor) -> bool:
+    """Whether varlen calls work here and beat masked ones on a typical row."""
+    return is_possible(query) and agrees(query, key) and is_faster(query, key, TYPICAL)
+
+
+def choose(query: Tensor, key: Tensor, *, varlen: bool) -> None:
+    """Let all rows with these heads, of this type and on this device, take that way.
+
+    Raises ConfigError where varlen calls do not work here.
+    """
+    if varlen and not (is_possible(query) and agrees(query, key)):
+        raise ConfigError(
+            f"the run takes varlen attention, which does not work on this rank's {query.device}: "
+            "all ranks must have the same kind of GPU and of torch, or set "
+            "policy.packed_attention: masked"
+        )
+    _CHOSEN[_kind(query, key)] = varlen
+
+
+def _kind(query: Tensor, key: Tensor) -> tuple[Any, ...]:
+    return (query.device, query.dtype, query.shape[1], key.shape[1], query.shape[-1])
 
 
 def agrees(query: Tensor, key: Tensor) -> bool:
@@ -81,7 +117,7 @@ def is_faster(query: Tensor, key: Tensor, plan: PackedGroups, num_repeats: int =
     masked, varlen = (1000 * statistics.median(each[1:]) for each in seconds.values())
     log.info(
         "attention of %d groups, %d tokens, on %s: masked calls %.2f ms per layer, varlen calls "
-        "%.2f ms: %s from now on",
+        "%.2f ms: %s are faster",
         len(plan.spans), plan.num_tokens, query.device, masked, varlen,
         "varlen" if varlen < masked else "masked",
     )  # fmt: skip
