@@ -44,6 +44,9 @@ def host_device() -> torch.device:
     module.device_count = lambda: 1
     module.current_device = lambda: 0
     module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
+    # Asked by torch.manual_seed, which else warns.
+    module._is_in_bad_fork = lambda: False
+    module.manual_seed_all = lambda seed: None
     torch._register_device_module("host", module)
     torch.utils.generate_methods_for_privateuse1_backend()
     return torch.device("host", 0)

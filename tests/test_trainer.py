@@ -204,8 +204,8 @@ def test_what_is_not_finite_stops_before_the_step_and_names_samples(
     if where == "loss":
         batch.advantage[0] = math.nan
     else:
-        head = trainer.policy.module.logits
-        trainer.policy.module.logits = lambda hidden: _endless(head(hidden))
+        scaled = trainer.policy.module.distribution
+        trainer.policy.module.distribution = lambda logits, *rest: scaled(_endless(logits), *rest)
     before = [held(p).detach().clone() for p in trainer.policy.module.parameters()]
     with pytest.raises(NonFiniteError, match=r"s[0-9]"):
         update(trainer.policy, trainer.engine, batch, trainer.config.algo, trainer.world, Meter())

@@ -92,7 +92,7 @@ class AnswerCache(Cache):
         start = torch.zeros(1, dtype=torch.long, device=device)
         self.columns = Columns(start, FIRST_COLUMNS)
         self.own_layers = [AnswerLayer(self.columns) for _ in range(num_layers)]
-        super().__init__(layers=self.own_layers)
+        super().__init__(layers=[*self.own_layers])
 
     def reserve(self, num_columns: int) -> bool:
         """Make room for so many columns; returns whether anything moved."""

@@ -26,7 +26,7 @@ SLICE_ROWS = 8192
 class LanguageHead(nn.Linear):
     """A language head that also lets a caller compute with its logits while it has its weight."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, hidden: Tensor, over: Callable[[Tensor, Logits], Found] | None = None
     ) -> Tensor | Found:
         """Logits, [..., D] -> float32 [..., V]; or what `over` makes of hidden states and logits.

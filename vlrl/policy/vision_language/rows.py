@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.policy.vision_language import layout
@@ -225,6 +226,7 @@ def _kept_prompts(
 
     layers: list[tuple[Tensor, Tensor]] = []
     for layer in cache.layers:
+        assert isinstance(layer, DynamicLayer)
         assert layer.keys is not None
         assert layer.values is not None
         layers.append((apart(layer.keys), apart(layer.values)))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from vlrl.families.interfaces import Tokenizer
+
+class Decoder(Protocol):
+    """The part of a tokenizer that gives tokens' text."""
+
+    def decode(self, ids: Sequence[int], /, *, skip_special_tokens: bool) -> str:
+        """The text of some ids."""
 
 
 class StopStrings:
     """Finds the token that completes one of the strings."""
 
-    def __init__(self, tokenizer: Tokenizer, strings: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Decoder, strings: Sequence[str]) -> None:
         self.tokenizer, self.strings = tokenizer, tuple(strings)
         # A token is a byte at least; one more for a first one that holds part of the string.
         self.num_tokens = max(len(string.encode()) for string in self.strings) + 1
