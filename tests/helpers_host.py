@@ -58,7 +58,7 @@ class PlainEngine(nn.Module):
     def __init__(self, model: nn.Module, optimizer: Any, lr_scheduler: Any, clip: float) -> None:
         super().__init__()
         self.module, self.optimizer, self.schedule = model, optimizer, lr_scheduler
-        self.clip, self.norm = clip, float("nan")
+        self.clip, self.norm, self.skipped_steps = clip, float("nan"), 0
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
