@@ -48,7 +48,7 @@ class VoxelTokenLogProbs(TokenLogProbs):
         not_words[mesh.start] = False
         banned = torch.zeros(len((WORDS, CODES, FREE, FORCED)), size, dtype=torch.bool)
         banned[WORDS], banned[CODES] = not_words, ~is_code
-        banned[FREE, forbidden] = True
+        banned[FREE, forbidden.cpu()] = True
         self.register_buffer("banned", banned, persistent=False)
 
     def forward(  # type: ignore[override]
