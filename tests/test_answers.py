@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from vlrl.errors import ConfigError
 from vlrl.families.profiles import PROFILES, Profile, profile_named
 from vlrl.families.resize import smart_resize
+from vlrl.families.thinking import Thought, first_thought, strip_thinking
 from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.gui.answers import candidates, parse_answer, read_places, self_check
 from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
-from vlrl.gui.thinking import strip_thinking
 
 QWEN25 = (28, 3_136, 12_845_056)
 QWEN3 = (32, 65_536, 16_777_216)
@@ -181,6 +181,20 @@ def test_thinking_is_taken_off_whatever_its_case(marks):
     text = marks.format("at [9,9,9,9]")
     assert [place.values for place in read_places(f"{text}\n[1,2,3,4]")] == [B]
     assert strip_thinking("<THINK>never ends [9,9,9,9]") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "thought"),
+    [
+        ("<THINK>a</Think>b<think>c</think>", Thought("a", is_closed=True)),
+        ("</think><think>a<think>b</think>", Thought("a<think>b", is_closed=True)),
+        ("x<think>a", Thought("a", is_closed=False)),
+        ("a</think>b", None),
+        ("<think_bbox>a</think_bbox>", None),
+    ],
+)
+def test_the_first_thought(text, thought):
+    assert first_thought(text) == thought
 
 
 def test_what_profiles_take_from_released_code():

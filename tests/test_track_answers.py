@@ -157,6 +157,9 @@ def test_spans_of_seconds(answer, span):
         ("<think>5 to 6</think><answer>no</answer>", None),
         ("<think>5 to 6", None),  # thinking is no answer
         ("<think>5 to 6</think> 3 to 4", (3, 4)),
+        ("<THINK>It is 5 to 6", None),  # whatever the marks' case
+        ("<Think>5 to 6</THINK> 3 to 4", (3, 4)),
+        ("<think>5 to 6</think> 3 to 4 <think>7 to 8", (3, 4)),
         ("3 to 4", (3, 4)),
     ],
 )
@@ -186,11 +189,12 @@ BOX, OTHER = (10.0, 20.0, 30.0, 40.0), (1.0, 2.0, 3.0, 4.0)
     ],
 )
 def test_claims_of_open_o3(think, claims, times):
-    text = f"<think>{think}</think><answer>From <t>42.1</t>s to <t>43.4</t>s</answer>"
-    track = read_track(text, "open_o3")
-    assert track.spans == ((42.1, 43.4),)
-    assert list(track.claims) == claims
-    assert list(track.times) == times
+    for mark in ("think", "THINK", "Think"):
+        answer = "<answer>From <t>42.1</t>s to <t>43.4</t>s</answer>"
+        track = read_track(f"<{mark}>{think}</{mark}>{answer}", "open_o3")
+        assert track.spans == ((42.1, 43.4),)
+        assert list(track.claims) == claims
+        assert list(track.times) == times
     # Neither in the answer nor in thinking that never ends.
     for lost in (f"<think>t</think><answer>{think}</answer>", f"<think>{think}"):
         track = read_track(lost, "open_o3")

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from vlrl.errors import ConfigError
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import Profile
+from vlrl.families.thinking import strip_thinking
 from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.gui.actions import CALL, action_of, own_brackets
 from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
-from vlrl.gui.thinking import strip_thinking
 
 MAX_SIZE = 1e100
 """A larger number is not a coordinate: converted to another frame, it would overflow a float."""
