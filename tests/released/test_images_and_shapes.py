@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from helpers_released import compare
-from released.flow_grpo import image_of
+from released.flow_grpo import image_of, weight_after
 
 from vlrl.algo.advantages import advantages
 from vlrl.algo.flow import Step, dance_sde, flow_sde, log_density
+from vlrl.distributed.ema import WeightAverage
 from vlrl.image.adversarial_losses import LOSSES
 from vlrl.image.geneval import Found, judge, scene_of
 from vlrl.image.written import written_score
@@ -34,6 +35,19 @@ def test_flow_grpos_advantages() -> None:
 
     # Groups of equal rewards: a rounding error of theirs over 1e-4 stands against our 0.
     compare("flow_grpo_advantages", ours, 2e-6)
+
+
+def test_flow_grpos_running_average() -> None:
+    def ours(row: Any) -> Any:
+        decay, every, num_micro, num_steps, slope = row
+        weight = torch.nn.Parameter(torch.zeros(1))
+        average = WeightAverage([weight], decay, every, num_micro)
+        for step in range(1, num_steps + 1):
+            weight.data.fill_(weight_after(step, slope))
+            average.update()
+        return average.shadow[0].item()
+
+    compare("flow_grpo_average", ours, 1e-6)
 
 
 def _mean_and_logp(step: Step, latents: list[list[float]]) -> tuple[torch.Tensor, float]:
