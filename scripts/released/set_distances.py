@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from scipy import linalg
 
 from released.comparison import Answer, Comparison, Json
 from released.source import Source
@@ -47,6 +46,8 @@ def features_of(row: Json) -> tuple[np.ndarray, np.ndarray]:
 
 def fid(source: Source) -> Answer:
     """`calculate_frechet_distance` of means and covariances, as its statistics are."""
+    from scipy import linalg
+
     name = "calculate_frechet_distance"
     file = "src/pytorch_fid/fid_score.py"
     # SciPy once returned the root with its error.

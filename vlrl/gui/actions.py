@@ -30,7 +30,7 @@ _TOOL_CALL, _TOOL_CALL_END = "<tool_call>", "</tool_call>"
 
 
 def _after_action(text: str) -> str:
-    """The place that the action after the last `Action:` has, all of it where it is no call."""
+    """The place in the action after the last `Action:`; all of the action where it is no call."""
     lines = list(_ACTION_LINE.finditer(text))
     # One within a line may be part of what is typed.
     action = text[lines[-1].end() :] if lines else text.rpartition("Action:")[2]
