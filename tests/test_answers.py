@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from vlrl.errors import ConfigError
 from vlrl.families.profiles import PROFILES, Profile, profile_named
 from vlrl.families.resize import smart_resize
+from vlrl.families.thinking import Thought, first_thought, strip_thinking
 from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.gui.answers import candidates, parse_answer, read_places, self_check
 from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
-from vlrl.gui.thinking import strip_thinking
 
 QWEN25 = (28, 3_136, 12_845_056)
 QWEN3 = (32, 65_536, 16_777_216)
@@ -142,7 +142,34 @@ ACTIONS = [
     ),
     ("aguvis", "Action: Click (3,4).\npyautogui.click(x=0.25, y=0.5)", (0.25, 0.5)),
     ("aguvis", "Click (3,4).\npyautogui.click(0.25, 0.5)", (0.25, 0.5)),
+    ("ui_tars", "Action: wait()\n# at (3,4)", None),
+    ("ui_tars", "Action: finished()\n(3,4)", None),
+    ("ui_tars", "Action: wait()\n\nclick(start_box='(327,26)')", (327, 26)),
+    ("ui_tars", "Action: drag(end_box='(5,6)', start_box='(327,26)')", (327, 26)),
+    ("ui_tars", "Action: drag(end_point='(5,6)')", None),
+    ("doubao", "Action: drag(endpoint='<point>5 6</point>')", None),
+    ("doubao", """Action: type(content='see point="5,6" here')""", None),
+    ("doubao", """Action: type(content='it's (point="5,6") here')""", None),
+    ("doubao", """Action: type(content="it's, point='5,6' here")""", None),
+    ("doubao", """Action: type(content='Action: click(point="5,6")')""", None),
+    (
+        "doubao",
+        """Action: type(content='(point="5,6")', point='<point>327 26</point>')""",
+        (327, 26),
+    ),
+    ("doubao", "Action: click( point = '<point>327 26", (327, 26)),  # cut off
     ("aguvis", "pyautogui.write('(3,4)')", None),
+    ("aguvis", "pyautogui.write('x=0.5, y=0.25')", None),
+    ("aguvis", "pyautogui.write('pyautogui.click(0.5, 0.25)')", None),
+    ("aguvis", "pyautogui.hotkey(['a', 'b'])\npyautogui.click(x=0.25, y=0.5)", (0.25, 0.5)),
+    ("aguvis", "pyautogui.write('it\npyautogui.click(x=0.25, y=0.5)", (0.25, 0.5)),
+    ("aguvis", "pyautogui.click(y=0.5, x=0.25)", (0.25, 0.5)),
+    ("kimi_vl", "pyautogui.click(x=.25, y=.5)", (0.25, 0.5)),
+    ("kimi_vl", "pyautogui.click(x=-.25, clicks=2, button='left', y=1.)", (-0.25, 1)),
+    ("kimi_vl", "pyautogui.click(.25, y=.5)", (0.25, 0.5)),
+    ("kimi_vl", "pyautogui.click(x=0.2, x=0.3)", None),
+    ("kimi_vl", "pyautogui.click(x=0.2)\npyautogui.click(y=0.3)", None),
+    ("gui_g2", "click(y=26, x=327)", (327, 26)),
     (
         "kimi_vl",
         "## Action:\nAt (3,4)\n## Code:\npyautogui.click(x=0.25, y=0.5)",
@@ -181,6 +208,20 @@ def test_thinking_is_taken_off_whatever_its_case(marks):
     text = marks.format("at [9,9,9,9]")
     assert [place.values for place in read_places(f"{text}\n[1,2,3,4]")] == [B]
     assert strip_thinking("<THINK>never ends [9,9,9,9]") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "thought"),
+    [
+        ("<THINK>a</Think>b<think>c</think>", Thought("a", is_closed=True)),
+        ("</think><think>a<think>b</think>", Thought("a<think>b", is_closed=True)),
+        ("x<think>a", Thought("a", is_closed=False)),
+        ("a</think>b", None),
+        ("<think_bbox>a</think_bbox>", None),
+    ],
+)
+def test_the_first_thought(text, thought):
+    assert first_thought(text) == thought
 
 
 def test_what_profiles_take_from_released_code():

@@ -9,13 +9,13 @@ import pytest
 
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import PROFILES, profile_named
+from vlrl.families.thinking import first_thought, strip_thinking
 from vlrl.geometry.boxes import Frame
 from vlrl.gui.actions import action_of, own_brackets
 from vlrl.gui.answers import read_places
 from vlrl.gui.capture.names import clean_name, refuse_name
 from vlrl.gui.refusal import read_click
 from vlrl.gui.syntax import SYNTAXES, is_well_formed
-from vlrl.gui.thinking import strip_thinking
 from vlrl.judge.reasoned_answer import parse_judge_answer, swapped
 from vlrl.log.report.page import BETWEEN_TAGS
 from vlrl.mesh.parts import parts_in
@@ -41,6 +41,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "click": lambda text: read_click(text, profile_named("gui_g2"), FRAME, ("cannot find",)),
     "well formed": all_profiles,
     "thinking": strip_thinking,
+    "first thought": first_thought,
     "ends": strip_ends,
     "judge's answer": parse_judge_answer,
     "swapped": swapped,
@@ -57,7 +58,8 @@ RUNS = [
     "\U0001f600",
     "<think>", "</think>", "<answer>", "</answer>", "</think> ", "<answer> ", "<answer></answer>",
     "<think></think>", "< / THINK", "<TINK", "Action:", "point='", 'point="', "pyautogui.", "x=1,",
-    "pyautogui.a(", "point:", "\tpoint:", "\taction:", "<tool_call>", "</tool_call>",
+    "pyautogui.a(", "pyautogui.a('", "x=1,a=", "x=1,a='", "y=.5,x=", "(' ", "=\"\\\\", "('',",
+    "point:", "\tpoint:", "\taction:", "<tool_call>", "</tool_call>",
     "<box>", "<box>1 ", "<point>", "<|box_start|>", "<t>", "<time>",
     "<time>1 - ",
     "<think_bbox>", "<pred_bbox>1. ", "<pred bbox>", "<glue>", "<glue>[(1,", "<|im_end|>", "</s>",

@@ -208,6 +208,12 @@ def test_unified_reward_think_is_read():
     assert not answer.contradicts
 
 
+def test_scores_are_read_whatever_the_case_of_the_thinkings_marks():
+    answer = parse_judge_answer(GOOD.replace("think>", "THINK>"))
+    assert answer.scores == parse_judge_answer(GOOD).scores
+    assert not answer.well_formed
+
+
 def test_what_makes_an_answer_ill_formed():
     for text in (
         GOOD + " I am sure.",

@@ -135,6 +135,8 @@ THOUGHT = "<think>t</think><answer>{}</answer>"
         ("12.5 to 17.8 (5-6 seconds long)", (12.5, 17.8)),
         ("12.5 TO 17.8", (12.5, 17.8)),
         ("5. to 7.", (5, 7)),
+        (".5 to 2", (5, 2)),  # as in Time-R1, as the next one
+        ("1e1 to 20", (1, 20)),
         ("12 - 19", (12, 19)),
         ("[12.5, 17.8]", (12.5, 17.8)),
         ("[10, 20, 30, 40]", None),  # a box
@@ -157,6 +159,9 @@ def test_spans_of_seconds(answer, span):
         ("<think>5 to 6</think><answer>no</answer>", None),
         ("<think>5 to 6", None),  # thinking is no answer
         ("<think>5 to 6</think> 3 to 4", (3, 4)),
+        ("<THINK>It is 5 to 6", None),  # whatever the marks' case
+        ("<Think>5 to 6</THINK> 3 to 4", (3, 4)),
+        ("<think>5 to 6</think> 3 to 4 <think>7 to 8", (3, 4)),
         ("3 to 4", (3, 4)),
     ],
 )
@@ -186,11 +191,12 @@ BOX, OTHER = (10.0, 20.0, 30.0, 40.0), (1.0, 2.0, 3.0, 4.0)
     ],
 )
 def test_claims_of_open_o3(think, claims, times):
-    text = f"<think>{think}</think><answer>From <t>42.1</t>s to <t>43.4</t>s</answer>"
-    track = read_track(text, "open_o3")
-    assert track.spans == ((42.1, 43.4),)
-    assert list(track.claims) == claims
-    assert list(track.times) == times
+    for mark in ("think", "THINK", "Think"):
+        answer = "<answer>From <t>42.1</t>s to <t>43.4</t>s</answer>"
+        track = read_track(f"<{mark}>{think}</{mark}>{answer}", "open_o3")
+        assert track.spans == ((42.1, 43.4),)
+        assert list(track.claims) == claims
+        assert list(track.times) == times
     # Neither in the answer nor in thinking that never ends.
     for lost in (f"<think>t</think><answer>{think}</answer>", f"<think>{think}"):
         track = read_track(lost, "open_o3")

@@ -259,16 +259,17 @@ def test_the_average_takes_in_the_weights_once_an_optimizer_step(config: Any) ->
     engine.engine.destroy()
 
 
-@pytest.mark.parametrize(("decay", "every"), [(0.5, 1), (0.25, 3), (0.81, 8)])
-def test_the_average_takes_its_turn(decay: float, every: int) -> None:
+@pytest.mark.parametrize(("decay", "every", "repeats"), [(0.5, 1, 1), (0.25, 3, 1), (0.9, 8, 2)])
+def test_the_average_takes_its_turn(decay: float, every: int, repeats: int) -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
-    average, wanted = WeightAverage([weight], decay, every), 0.0
+    average, wanted = WeightAverage([weight], decay, every, repeats), 0.0
     for step in range(1, 100):
         weight.data.fill_(float(step))
         average.update()
-        if step % every == 0:
+        if (step + 1) % every == 0:
             now = min(decay, (1 + step) / (10 + step))
-            wanted = now * wanted + (1 - now) * step
+            for _ in range(repeats):
+                wanted = now * wanted + (1 - now) * step
         assert average.shadow[0].item() == pytest.approx(wanted, rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""flow_grpo's advantages, SDE step, OCR and JPEG rewards."""
+"""flow_grpo's advantages, SDE step, running average, OCR and JPEG rewards."""
 
 from __future__ import annotations
 
@@ -91,6 +91,44 @@ def released_step(source: Source) -> Answer:
     return answer
 
 
+def averages(rng: random.Random) -> list[Json]:
+    """[decay, every, micro-batches, optimizer steps, slope]; see `weight_after`."""
+    return [
+        [
+            rng.choice((0.9, 0.9, 0.5, 0.99)),
+            rng.choice((1, 3, 8, 8)),
+            rng.choice((1, 2, 6)),
+            rng.randrange(1, 130),
+            round(rng.uniform(0.01, 1), 3),
+        ]
+        for _ in range(220)
+    ]
+
+
+def weight_after(step: int, slope: float) -> float:
+    """A weight after an optimizer step, in [0, 1)."""
+    return step * slope % 1
+
+
+def released_average(source: Source) -> Answer:
+    """`EMAModuleWrapper` as its training loop calls it, up to the step that would come next."""
+    given = {"torch": torch, "Iterable": AnyType}
+    made = source.define("flow_grpo/ema.py", ["EMAModuleWrapper"], given)
+
+    def answer(row: Json) -> Json:
+        decay, every, num_micro, num_steps, slope = row
+        weight = torch.nn.Parameter(torch.zeros(1))
+        average = made["EMAModuleWrapper"]([weight], decay, every, "cpu")
+        for step in range(1, num_steps + 1):
+            # A step is taken in its last micro-batch; the next one's others see its weights.
+            weight.data.fill_(weight_after(step, slope))
+            for _ in range(num_micro):
+                average.step([weight], step)
+        return float(f"{average.ema_parameters[0].item():.8g}")
+
+    return answer
+
+
 WORDS = ("OPEN", "Hello World", "24/7", "café", "a", "New York", "STOP here", "x y z", "Grüße")
 
 
@@ -176,6 +214,7 @@ COMPARISONS = [
             steps,
             released_step,
         ),
+        ("flow_grpo_average", "flow_grpo/ema.py", averages, released_average),
         ("flow_grpo_ocr", "flow_grpo/ocr.py", readings, released_ocr),
         ("flow_grpo_jpeg", "flow_grpo/rewards.py", images, released_jpeg),
     )

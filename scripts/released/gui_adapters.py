@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from released.comparison import Answer, Comparison, Json
-from released.gui_inputs import Text, before, box, point, texts, texts_on_images, unit
+from released.gui_inputs import CODE_EDGES, Text, before, box, point, texts, texts_on_images, unit
 from released.gui_parsers import pyautogui, quiet, readme_function
 from released.source import Source
 
@@ -277,7 +277,8 @@ COMPARISONS = [
          texts(_code, lambda rng: f"◁think▷{before(rng)}◁/think▷{_code(rng)}",
                lambda rng: f"{before(rng)}{pyautogui(rng)}\n{pyautogui(rng)}",
                lambda rng: f"◁think▷x=0.5, y=0.5◁/think▷{pyautogui(rng)}",
-               lambda rng: rng.choice(("", "pyautogui.press('a')", "pyautogui.write('(3,4)')"))),
+               lambda rng: rng.choice(("", "pyautogui.press('a')", "pyautogui.write('(3,4)')")),
+               more=CODE_EDGES),
          adapter("kimivl.py", "KimiVL_VLLM_Model", "extract_thinking_and_summary")),
     Comparison(
         "gui_ui_venus", "inclusionAI/UI-Venus", "497e2cd9b0c131e4685de23598f51e2da4dd7562",

@@ -14,6 +14,18 @@ SIZES = (
     (960, 540), (5120, 2880), (390, 844), (1366, 768), (2234, 1692), (448, 364), (1440, 900),
 )  # fmt: skip
 NUM_ROWS = 210
+CODE_EDGES = (
+    "pyautogui.click(y=0.3, x=0.2)",
+    "pyautogui.click(x=.5, y=.25)",
+    "pyautogui.click(x=0.5, y=.25)",
+    "pyautogui.click(x=1., y=0.25)",
+    "pyautogui.click(x=0.2, clicks=2, y=0.3)",
+    "pyautogui.write('x=0.5, y=0.25')",
+    "pyautogui.write('x=0.5, y=0.25')\npyautogui.click(x=0.75, y=0.125)",
+    "pyautogui.hotkey(['ctrl', 'c'])\npyautogui.click(x=0.75, y=0.125)",
+    "pyautogui.click(x=0.2)\npyautogui.click(y=0.3)",
+)
+"""pyautogui calls: keyword order, short decimals, places in what is typed."""
 
 
 class Hint:
@@ -69,16 +81,21 @@ def before(rng: random.Random) -> str:
     )
 
 
-def texts(*ways: Text) -> Callable[[random.Random], Sequence[Json]]:
-    """`NUM_ROWS` answers, written in turn in these ways."""
-    return lambda rng: [ways[number % len(ways)](rng) for number in range(NUM_ROWS)]
+def texts(*ways: Text, more: Sequence[str] = ()) -> Callable[[random.Random], Sequence[Json]]:
+    """`NUM_ROWS` answers, written in turn in these ways, and `more`."""
+    return lambda rng: [*(ways[number % len(ways)](rng) for number in range(NUM_ROWS)), *more]
 
 
-def texts_on_images(*ways: Text) -> Callable[[random.Random], Sequence[Json]]:
+def texts_on_images(
+    *ways: Text, more: Sequence[str] = ()
+) -> Callable[[random.Random], Sequence[Json]]:
     """The same, each with an image's width and height."""
-    return lambda rng: [
-        [ways[number % len(ways)](rng), *rng.choice(SIZES)] for number in range(NUM_ROWS)
-    ]
+
+    def rows(rng: random.Random) -> Sequence[Json]:
+        written = [[ways[n % len(ways)](rng), *rng.choice(SIZES)] for n in range(NUM_ROWS)]
+        return [*written, *([text, *SIZES[0]] for text in more)]
+
+    return rows
 
 
 def true_box(rng: random.Random, width: int, height: int) -> list[int]:

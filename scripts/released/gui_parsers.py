@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from released.comparison import Answer, Comparison, Json
-from released.gui_inputs import NUM_ROWS, SIZES, Hint, before, box, point, texts, unit
+from released.gui_inputs import CODE_EDGES, NUM_ROWS, SIZES, Hint, before, box, point, texts, unit
 from released.source import Source
 
 CLAW = "d990d3e3f2390ced708771d9681d3c4f9a6cbef5"
@@ -303,6 +303,7 @@ COMPARISONS = [
             lambda rng: f"{before(rng)}{pyautogui(rng)}\n{pyautogui(rng)}",
             lambda rng: f"pyautogui.click({unit(rng)}, {unit(rng)})",
             lambda rng: rng.choice(("pyautogui.write('(3,4)')", "pyautogui.press('a')", "")),
+            more=CODE_EDGES,
         ),
         aguvis,
     ),

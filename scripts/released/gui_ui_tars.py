@@ -18,6 +18,24 @@ from released.source import Source
 UI_TARS = "582f3a7ea5d285ee8ed9e2e84048d1ab01453c49"
 
 
+EDGES = (
+    "Action: wait()\n# at (3,4)",
+    "Action: finished()\n(3,4)",
+    "Action: finished()",
+    """Action: type(content='see start_box="(5,6)" here')""",
+    """Action: type(content='see point="(5,6)" here')""",
+    """Action: type(content='at (point="(5,6)") here')""",
+    "Action: scroll(direction='down')",
+    "Action: scroll(direction='down', start_box='(327,26)')",
+    "Action: drag(end_box='(5,6)', start_box='(327,26)')",
+    "Action: drag(end_point='(5,6)', start_point='(327,26)')",
+    "Action: drag(end_point='(5,6)')",
+    "Action: click(endpoint='(5,6)')",
+    "Action: click( start_box = '(327,26)' )",
+)
+"""Actions without a place, with text that looks like one, and arguments in another order."""
+
+
 def tars_texts(call: Callable[[random.Random], str]) -> tuple[Callable[[random.Random], str], ...]:
     """UI-TARS's answers around one kind of call."""
     return (
@@ -100,15 +118,15 @@ def tars_resize(source: Source) -> Answer:
 COMPARISONS = [
     Comparison(
         "gui_ui_tars_1_5", "bytedance/UI-TARS", UI_TARS, "codes/ui_tars/action_parser.py",
-        texts_on_images(*tars_texts(_start_box)), ui_tars("qwen25vl"),
+        texts_on_images(*tars_texts(_start_box), more=EDGES), ui_tars("qwen25vl"),
     ),
     Comparison(
         "gui_ui_tars", "bytedance/UI-TARS", UI_TARS, "codes/ui_tars/action_parser.py",
-        texts_on_images(*tars_texts(_start_box)), ui_tars("qwen2vl"),
+        texts_on_images(*tars_texts(_start_box), more=EDGES), ui_tars("qwen2vl"),
     ),
     Comparison(
         "gui_doubao", "bytedance/UI-TARS", UI_TARS, "codes/ui_tars/action_parser.py",
-        texts_on_images(*tars_texts(_point_call)), ui_tars("doubao"),
+        texts_on_images(*tars_texts(_point_call), more=EDGES), ui_tars("doubao"),
     ),
     Comparison(
         "gui_ui_tars_sizes", "bytedance/UI-TARS", UI_TARS, "codes/ui_tars/action_parser.py",

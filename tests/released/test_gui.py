@@ -54,6 +54,12 @@ class Parser:
 
 NO_ACTION: Kinds = {"an answer without `Action:` is read too": lambda text: "Action:" not in text}
 NOTHING_READ = "the release clicks (0, 0) where it reads nothing"
+CALLS: Kinds = {
+    "keywords in any order and Python's other decimals are read too": lambda text: (
+        re.search(r"click\((?:y=|x=[^()]*clicks|x=1\.,|x=\.|x=[0-9.]*, y=\.)", text) is not None
+    ),
+    "quoted text holds no arguments": lambda text: "write('x=" in text,
+}
 WHOLE_BOX: Kinds = {
     "prose and nesting are read too; the release clicks (0, 0)": lambda text: (
         text.startswith("At ") or text == "[[1,2,3,4]]"
@@ -94,7 +100,8 @@ PARSERS = {
         "aguvis",
         {
             "positional arguments are read too": lambda text: "click(0." in text,
-            NOTHING_READ: lambda text: "x=" not in text,
+            **CALLS,
+            NOTHING_READ: lambda text: re.search(r"x=[0-9.]*, y=", text) is None,
         },
     ),
     "gui_holo2": Parser(
@@ -152,7 +159,7 @@ PARSERS = {
     "gui_pro_gpt": Parser("gpt"),
     "gui_pro_holo1_5": Parser("holo1_5"),
     "gui_pro_qwen2_5_vl_tool": Parser("qwen2_5_vl_tool", limits=(3_136, 99_999_999), before=GUIDE),
-    "gui_pro_kimi_vl": Parser("kimi_vl"),
+    "gui_pro_kimi_vl": Parser("kimi_vl", CALLS),
 }
 
 

@@ -119,6 +119,9 @@ class OptimConfig(Section):
         description="running average of the trained weights, for evaluation; 0 = off",
     )
     ema_every: PositiveInt = Field(1, description="optimizer steps between updates of the average")
+    ema_repeats: PositiveInt = Field(
+        1, description="times that each update is applied; flow_grpo: once per micro-batch"
+    )
 
 
 class DistConfig(Section):

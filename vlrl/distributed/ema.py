@@ -29,15 +29,18 @@ class Sharded(Protocol):
 
 
 class WeightAverage:
-    """float32 average of parameters; early steps weigh more, as decay = min(decay, (1+n)/(10+n)).
+    """float32 average of parameters: d^repeats of it are kept, d = min(decay, (1+n) / (10+n)).
 
-    Source of the ramp: flow_grpo's EMA, after TensorFlow's ExponentialMovingAverage. It is applied
-    once in `every` optimizer steps; flow_grpo applies it in every eighth step, once per
-    micro-batch: with k of them decay^k and every = 8 are the same.
+    n counts optimizer steps, and the weights after step n are added where n + 1 is a multiple of
+    `every`. Source: flow_grpo's EMA, whose ramp is that of TensorFlow's ExponentialMovingAverage;
+    it runs in each micro-batch, between which the weights stay as they are: `repeats` of them.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], decay: float, every: int = 1) -> None:
-        self.parameters, self.decay, self.every = list(parameters), decay, every
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], decay: float, every: int = 1, repeats: int = 1
+    ) -> None:
+        self.parameters = list(parameters)
+        self.decay, self.every, self.repeats = decay, every, repeats
         self.num_updates = 0
         """Optimizer steps so far."""
         self.shadow = [held(p).detach().float().clone() for p in self.parameters]
@@ -46,9 +49,9 @@ class WeightAverage:
     def update(self) -> None:
         """Called after each optimizer step: adds the current weights where it is their turn."""
         self.num_updates += 1
-        if self.num_updates % self.every:
+        if (self.num_updates + 1) % self.every:
             return
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates)) ** self.repeats
         for average, parameter in zip(self.shadow, self.parameters, strict=True):
             average.lerp_(held(parameter).float(), 1 - decay)
 

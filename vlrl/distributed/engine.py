@@ -118,8 +118,12 @@ class Engine:
         self.engine.checkpoint_engine = SafeCheckpointEngine()
         self.options, self.precision = config.optim, config.dist.precision
         optimizer.register_step_pre_hook(self._guard)
-        decay, every = config.optim.ema_decay, config.optim.ema_every
-        self.average = WeightAverage(trainable, decay, every) if decay else None
+        o = config.optim
+        self.average = (
+            WeightAverage(trainable, o.ema_decay, o.ema_every, o.ema_repeats)
+            if o.ema_decay
+            else None
+        )
 
     def load(self, folder: str, tag: str) -> bool:
         """Restore weights, optimizer and schedule; False where there is nothing to load.

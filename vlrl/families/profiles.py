@@ -176,7 +176,7 @@ _ALL = (
         "start_box",
         "point",
         *_TARS,
-        follows=f"{_UI_TARS}, model_type other than qwen25vl",
+        follows=f"{_UI_TARS}, model_type qwen2vl",
     ),
     Profile(
         "ui_tars_1_5",

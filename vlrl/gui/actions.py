@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from vlrl.gui.calls import code_point, place_argument
+
 _NUMBER = r"-?+[0-9]++(?:\.[0-9]++)?+"
-CALL = re.compile(rf"(?<![\w.])x\s*+=\s*+({_NUMBER})\s*+,\s*+y\s*+=\s*+({_NUMBER})(?![\w.%])")
-"""`x=1, y=2`, the arguments of a call."""
-_POSITIONAL = re.compile(rf"pyautogui\.\w++\(\s*+({_NUMBER}\s*+,\s*+{_NUMBER})(?![\w.%])")
-_ARGUMENT = re.compile(r"""(?:start_box|start_point|point)\s*+=\s*+(?:'([^']*+)|"([^"]*+))""")
-_KEYWORD_CALL = re.compile(r"\s*+\w++\(\s*+\w++\s*+=")
+_ACTION_LINE = re.compile(r"^[^\S\n]*+Action:", re.MULTILINE)
+_CALL_WITHOUT_PLACE = re.compile(r"\s*+\w++\(\s*+(?:\)|\w++\s*+=)")
 _FIELD = re.compile(r"(?:^|\t)[^\S\t]*+(action|point[^:\t\n]*+):([^\t]*+)")
 _LOOSE_FIELD = re.compile(r"(?<!\w)(point[0-9]?+)[^\S\n]*+:([^\t\n]*+)")
 _PAIR = re.compile(rf"\s*+({_NUMBER})[\s,]++({_NUMBER})(?![\w.%])")
@@ -31,25 +30,23 @@ _TOOL_CALL, _TOOL_CALL_END = "<tool_call>", "</tool_call>"
 
 
 def _after_action(text: str) -> str:
-    """What follows the last `Action:`; of a call, the place where it begins."""
-    text = text.rpartition("Action:")[2]
-    argument = _ARGUMENT.search(text)
-    if argument is not None:
-        return argument[1] or argument[2] or ""
-    return "" if _KEYWORD_CALL.match(text) is not None else text
+    """The place in the action after the last `Action:`; all of the action where it is no call."""
+    lines = list(_ACTION_LINE.finditer(text))
+    # One within a line may be part of what is typed.
+    action = text[lines[-1].end() :] if lines else text.rpartition("Action:")[2]
+    place = place_argument(action)
+    if place is not None:
+        return place
+    return "" if _CALL_WITHOUT_PLACE.match(action) is not None else action
 
 
 def _python_call(text: str) -> str:
     """The first pair of numbers that the code passes as x and y."""
     start = text.find("pyautogui.")
-    code = text[max(0, start) :]
-    call = CALL.search(code)
-    if call is not None:
-        return call[0]
-    if start < 0:
-        return text
-    positional = _POSITIONAL.search(code)
-    return "" if positional is None else f"({positional[1]})"
+    point = code_point(text[max(0, start) :])
+    if point is not None:
+        return f"x={point[0]}, y={point[1]}"
+    return text if start < 0 else ""
 
 
 def _point_field(text: str) -> str:

@@ -3,8 +3,8 @@
 Where a notation has an action, only that is read, and of brackets those that were asked for
 (`actions.py`). Strongest form first: tagged > JSON > bracket > call > bare; only the strongest form
 that occurs counts. Numbers are ASCII
-decimals, `-12` or `0.5`: no plus sign, exponent, percent or underscore. The frame comes from the
-profile, never from the size of a number.
+decimals, `-12` or `0.5`, in a call also `.5`: no plus sign, exponent, percent or underscore. The
+frame comes from the profile, never from the size of a number.
 
 Every pattern is linear: it starts with something that it cannot contain further on, and all its
 repeats are possessive, so no two attempts read the same text twice.
@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from vlrl.errors import ConfigError
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import Profile
+from vlrl.families.thinking import strip_thinking
 from vlrl.geometry.boxes import Box, Frame, Point
-from vlrl.gui.actions import CALL, action_of, own_brackets
+from vlrl.gui.actions import action_of, own_brackets
+from vlrl.gui.calls import keyword_points
 from vlrl.gui.syntax import SYNTAXES, is_well_formed, write_answer
-from vlrl.gui.thinking import strip_thinking
 
 MAX_SIZE = 1e100
 """A larger number is not a coordinate: converted to another frame, it would overflow a float."""
@@ -222,8 +223,8 @@ def _bracket(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
 
 
 def _call(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:
-    for pair in CALL.finditer(text):
-        yield (float(pair[1]), float(pair[2]))
+    for x, y in keyword_points(text):
+        yield (float(x), float(y))
 
 
 def _bare(text: str, join_pairs: bool) -> Iterator[tuple[float, ...]]:

@@ -12,9 +12,9 @@ import re
 from collections.abc import Sequence
 
 from vlrl.families.profiles import Profile
+from vlrl.families.thinking import strip_thinking
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.gui.answers import Candidate, candidates
-from vlrl.gui.thinking import strip_thinking
 from vlrl.gui.verdict import Answer, Refusal
 
 # Possessive throughout, so that no text makes them slow.

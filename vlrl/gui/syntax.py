@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import Profile
+from vlrl.families.thinking import strip_thinking
 from vlrl.geometry.boxes import Box, Frame
-from vlrl.gui.thinking import strip_thinking
 
 MAX_CHARS = 2_000
 """A well-formed answer is short; JSON of any size would be read in full otherwise."""

@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from vlrl.families.thinking import first_thought
+
 NOUNS = ("Image", "Video", "Answer", "Response", "Picture")
 """What is compared, as written before its number."""
 _NOUN = "(?:" + "|".join(NOUNS) + ")"
@@ -64,8 +66,9 @@ def parse_judge_answer(text: str) -> JudgeAnswer:
     answer = _last_block(text)
     found = None if answer is None else _VERDICT.fullmatch(answer.strip())
     verdict = int(found.group(1)) if found else None
-    think = text.partition("<think>")[2].partition("</think>")[0]
-    return JudgeAnswer(verdict, verdict is not None and _is_shaped(text), _scores(think))
+    thought = first_thought(text)
+    scores = {} if thought is None else _scores(thought.text)
+    return JudgeAnswer(verdict, verdict is not None and _is_shaped(text), scores)
 
 
 def _last_block(text: str) -> str | None:

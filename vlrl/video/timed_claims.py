@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 
+from vlrl.families.thinking import first_thought
 from vlrl.video.spans import Interval
 from vlrl.video.written_spans import span_alone
 from vlrl.video.written_text import NUMBER, TIME, answer_blocks, whole_blocks
@@ -36,9 +37,7 @@ def answered_span(text: str) -> tuple[Interval, ...]:
 
 def thinking_times(text: str) -> tuple[float, ...]:
     """All times of the thinking in seconds, with a box or without."""
-    think = whole_blocks(text, "think")
-    times = map(float, _TIME.findall(think[0])) if think else ()
-    return tuple(filter(math.isfinite, times))
+    return tuple(filter(math.isfinite, map(float, _TIME.findall(_closed_thought(text)))))
 
 
 def thinking_claims(text: str) -> tuple[Claim, ...]:
@@ -47,10 +46,15 @@ def thinking_claims(text: str) -> tuple[Claim, ...]:
     A box that is a list of other than four numbers leaves its claim without that box; one that is
     no list of numbers voids the claim.
     """
-    think = whole_blocks(text, "think")
-    if not think or not whole_blocks(text, "answer"):
+    if not whole_blocks(text, "answer"):
         return ()
-    return tuple(claim for claim in _claims(think[0]) if math.isfinite(claim[0]))
+    return tuple(claim for claim in _claims(_closed_thought(text)) if math.isfinite(claim[0]))
+
+
+def _closed_thought(text: str) -> str:
+    """The first thinking; empty where it never ends."""
+    thought = first_thought(text)
+    return thought.text if thought is not None and thought.is_closed else ""
 
 
 def _claims(think: str) -> list[Claim]:

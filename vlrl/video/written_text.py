@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from vlrl.families.thinking import strip_thinking
+
 DIGITS = r"[0-9]++(?:\.[0-9]++)?+"
 """A decimal without sign or exponent; any number of digits, or the rest would be another number."""
 # A search tries every place of a text: only at its first digit may it read a number to its end.
@@ -38,5 +40,4 @@ def answer_blocks(text: str) -> list[str]:
     _, tag, cut_off = text.rpartition("<answer>")
     if tag:
         return [cut_off]
-    _, tag, after = text.rpartition("</think>")
-    return [after if tag else text.partition("<think>")[0]]
+    return [strip_thinking(text)]

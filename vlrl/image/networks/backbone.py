@@ -130,16 +130,20 @@ class Backbone:
         rows_of: dict[tuple[int, ...], list[int]] = {}
         for row, image in enumerate(images):
             rows_of.setdefault(image.shape, []).append(row)
-        for shape, rows in rows_of.items():
+        for rows in rows_of.values():
             part = torch.from_numpy(np.stack([images[row] for row in rows])).to(self.device)
             part = part.permute(0, 3, 1, 2).float() / 255
-            if shape[:2] != (self.size_px, self.size_px):
-                size = (self.size_px, self.size_px)
-                part = functional.interpolate(part, size, mode="bicubic", antialias=self.antialias)
-                if self.antialias:  # bicubic overshoots at edges; released code leaves that
-                    part = part.clamp(0, 1)
-            out[rows] = part
+            out[rows] = squeezed(part, self.size_px, antialias=self.antialias)
         return (out - self._mean) / self._std
+
+
+def squeezed(images: Tensor, side_px: int, *, antialias: bool) -> Tensor:
+    """[N, 3, H, W] in [0, 1] -> [N, 3, S, S], bicubic; without antialiasing as Adv-GRPO does it."""
+    if images.shape[2:] == (side_px, side_px):
+        return images
+    small = functional.interpolate(images, (side_px, side_px), mode="bicubic", antialias=antialias)
+    # Bicubic overshoots at edges; released code leaves that.
+    return small.clamp(0, 1) if antialias else small
 
 
 def _side_by_side(tokens: Sequence[Tensor]) -> Tensor:

@@ -135,14 +135,17 @@ class OpenClip(ClipNetwork):
         facts = self.model.visual.preprocess_cfg
         size = facts["size"] if isinstance(facts["size"], int) else facts["size"][0]
         mean, std = (torch.tensor(facts[name])[:, None, None] for name in ("mean", "std"))
-        return torch.stack([(_fitted(image, size) - mean) / std for image in images])
+        return torch.stack([(fitted(image, size) - mean) / std for image in images])
 
     def _text(self, texts: Sequence[str]) -> Tensor:
         return self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
 
 
-def _fitted(image: np.ndarray, side_px: int) -> Tensor:
-    """The image with its longer side at `side_px`, in the middle of black, [3, S, S] in [0, 1]."""
+def fitted(image: np.ndarray, side_px: int) -> Tensor:
+    """uint8 [H, W, 3] -> [3, S, S]: its longer side at `side_px`, in the middle of black.
+
+    Source: HPS v2's code, under a torchvision whose default was no antialiasing.
+    """
     values = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
     scale = side_px / max(values.shape[1:])
     height, width = (round(side * scale) for side in values.shape[1:])
