@@ -349,6 +349,14 @@ class Policy(ABC, Generic[T]):
     def use_kernels(self, kernels: Mapping[str, str]) -> None:
         """Take what was picked, on every rank; raises ConfigError where this one cannot."""
 
+    def expect(self, samples: Sequence[Sample]) -> None:
+        """Told which samples come next, in order: their prompts may be prepared meanwhile."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that sampling has waited for prompts so far."""
+        return 0.0
+
     def check_sample(self, sample: Sample) -> None:
         """Raise DataError where a sample cannot be made into a prompt: damaged, or too long."""
 

@@ -32,6 +32,13 @@ class VisionLanguageConfig(PolicyOptions):
         description="kernels of a shared prompt's update; auto = the faster on the main rank's "
         "GPU, measured at the start and kept by checkpoints",
     )
+    num_prompt_threads: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="threads that encode the next prompts meanwhile; None = up to 4 of the cores "
+        "that a rank has to spare, 0 = none",
+    )
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
 
     def recipe(self) -> Mapping[str, Any]:
