@@ -230,10 +230,8 @@ class Trainer(Generic[T]):
         """This rank's part of the next prompts."""
         drawn = self.sampler.take(per_rank * self.world.size)
         mine = self._mine(drawn)
-        usual = self.config.algo.num_prompts
-        coming = (
-            self._mine(self.sampler.peek(usual)) if self.step + 1 < self.config.num_steps else []
-        )
+        is_last = self.step + 1 == self.config.num_steps
+        coming = [] if is_last else self._mine(self.sampler.peek(self.config.algo.num_prompts))
         self.policy.expect([self.samples[i] for i in (*mine, *coming)])
         before = drawn[: self.world.rank * per_rank]
         return [
