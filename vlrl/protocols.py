@@ -123,6 +123,10 @@ class Task(ABC):
             "one of its samples; add it to use this task's rewards in TRL"
         )
 
+    def models(self) -> Mapping[str, str]:
+        """Options that name a model, each a folder or a name of the model hub."""
+        return {}
+
     def recipe(self) -> Mapping[str, Any]:
         """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
         return {}

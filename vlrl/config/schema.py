@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from vlrl.config.section import Section
+from vlrl.config.section import MAX_WHOLE, Section
 
 
 class ClipConfig(Section):
@@ -133,7 +133,9 @@ class DistConfig(Section):
         description="budget of a forward of the update; share_prompt: off counts padding too",
     )
     gradient_checkpointing: bool = False
-    num_threads: int = Field(0, ge=0, description="CPU threads per rank; 0 = cores / ranks")
+    num_threads: int = Field(
+        0, ge=0, le=4096, description="CPU threads per rank; 0 = cores / ranks"
+    )
     timeout_s: PositiveInt = 1800
 
 
@@ -146,7 +148,7 @@ class EvalConfig(Section):
     batch_size: PositiveInt = 32
     before: bool = True
     after: bool = True
-    num_bootstrap: PositiveInt = 2000
+    num_bootstrap: int = Field(2000, ge=1, le=1_000_000)
 
 
 class CheckpointConfig(Section):
@@ -191,12 +193,16 @@ class LogConfig(Section):
     report: bool = True
 
 
+MAX_ROLLOUTS = 1_048_576
+"""Answers per step, over all ranks."""
+
+
 class RunConfig(Section):
     """A whole run. The resolved form is saved with every checkpoint and can be run again."""
 
     name: str = Field(min_length=1)
-    out: str = "runs"
-    seed: int = Field(0, ge=0)
+    out: str = Field("runs", min_length=1)
+    seed: int = Field(0, ge=0, le=MAX_WHOLE)
     num_steps: PositiveInt = 100
     task: dict[str, Any]
     policy: dict[str, Any]
@@ -231,6 +237,11 @@ class RunConfig(Section):
             raise ValueError(
                 "algo.kl_estimator: k1 has zero expected gradient as a loss; use k2 or k3"
             )
+        if algo.num_prompts * algo.group_size > MAX_ROLLOUTS:
+            raise ValueError(
+                f"algo.num_prompts ({algo.num_prompts}) times algo.group_size ({algo.group_size}) "
+                f"must be at most {MAX_ROLLOUTS:,} answers per step"
+            )
         strangers = [name for name in self.health.canaries if name not in self.metrics]
         if strangers:
             raise ValueError(f"health.canaries: {strangers[0]!r} is no name under `metrics`")
@@ -242,6 +253,11 @@ class RunConfig(Section):
         if algo.objective == "nft" and any(idle.values()):
             names = ", ".join(f"algo.{name}" for name, is_set in idle.items() if is_set)
             raise ValueError(f"{names}: no effect under algo.objective: nft, which has no ratio")
+        if algo.population_std and algo.advantage != "group_zscore":
+            raise ValueError(
+                "algo.population_std: no effect under algo.advantage: "
+                f"{algo.advantage}; leave it out, or use group_zscore"
+            )
         if algo.resample_rounds and not algo.drop_zero_variance:
             raise ValueError("algo.resample_rounds needs algo.drop_zero_variance: true")
         if "/" in self.name or self.name in (".", ".."):
