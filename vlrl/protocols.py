@@ -123,10 +123,6 @@ class Task(ABC):
             "one of its samples; add it to use this task's rewards in TRL"
         )
 
-    def models(self) -> Mapping[str, str]:
-        """Options that name a model, each a folder or a name of the model hub."""
-        return {}
-
     def recipe(self) -> Mapping[str, Any]:
         """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
         return {}
@@ -297,6 +293,10 @@ class PolicyOptions(Section):
     def unused_under(self, objective: str) -> list[str]:
         """Options that were set and would do nothing under an objective."""
         return []
+
+    def models(self) -> Mapping[str, str]:
+        """Options that name a model, each a folder or a name of the model hub."""
+        return {}
 
     def recipe(self) -> Mapping[str, Any]:
         """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""

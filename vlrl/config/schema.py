@@ -7,6 +7,7 @@ any weight is loaded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
@@ -197,6 +198,17 @@ MAX_ROLLOUTS = 1_048_576
 """Answers per step, over all ranks."""
 
 
+def _idle(algo: AlgoConfig) -> Iterator[tuple[str, str]]:
+    """Keys that are set and belong to what is not chosen, each with what is."""
+    if algo.population_std and algo.advantage != "group_zscore":
+        yield "population_std", f"advantage: {algo.advantage}"
+    if algo.nft != NftConfig() and algo.objective != "nft":
+        yield "nft", f"objective: {algo.objective}"
+    length = AlgoConfig.model_fields["constant_length"].default
+    if algo.constant_length != length and algo.aggregate != "constant":
+        yield "constant_length", f"aggregate: {algo.aggregate}"
+
+
 class RunConfig(Section):
     """A whole run. The resolved form is saved with every checkpoint and can be run again."""
 
@@ -253,11 +265,8 @@ class RunConfig(Section):
         if algo.objective == "nft" and any(idle.values()):
             names = ", ".join(f"algo.{name}" for name, is_set in idle.items() if is_set)
             raise ValueError(f"{names}: no effect under algo.objective: nft, which has no ratio")
-        if algo.population_std and algo.advantage != "group_zscore":
-            raise ValueError(
-                "algo.population_std: no effect under algo.advantage: "
-                f"{algo.advantage}; leave it out, or use group_zscore"
-            )
+        for name, place in _idle(algo):
+            raise ValueError(f"algo.{name}: no effect under algo.{place}; leave it out")
         if algo.resample_rounds and not algo.drop_zero_variance:
             raise ValueError("algo.resample_rounds needs algo.drop_zero_variance: true")
         if "/" in self.name or self.name in (".", ".."):
