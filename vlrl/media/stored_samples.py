@@ -45,7 +45,7 @@ def _png(image: PngImageFile) -> Image.Image:
     image.load()
     clear = image.info.get("transparency")
     most = (1 << depth) - 1
-    if low is not None:
+    if low is not None and isinstance(clear, tuple):
         return _over_white_16(image, low, clear)
     if image.mode == "L" and isinstance(clear, int):
         # Pillow scales the pixels to 8 bits, but not the transparent value.
@@ -82,7 +82,8 @@ def _tiff(image: TiffImageFile) -> Image.Image:
     if not image.mode.startswith("I;16"):
         return image
     # Greys of 8 bits and fewer are scaled and inverted by Pillow, those of 12 and 16 are not.
-    most = (1 << tags[TiffImagePlugin.BITSPERSAMPLE][0]) - 1
+    depths = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))
+    most = (1 << depths[0]) - 1
     values = np.asarray(image).astype(np.uint32)
     if photometric == 0:  # white is zero
         values = most - values
