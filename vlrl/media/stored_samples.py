@@ -82,8 +82,7 @@ def _tiff(image: TiffImageFile) -> Image.Image:
     if not image.mode.startswith("I;16"):
         return image
     # Greys of 8 bits and fewer are scaled and inverted by Pillow, those of 12 and 16 are not.
-    depths = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))
-    most = (1 << depths[0]) - 1
+    most = (1 << tags[TiffImagePlugin.BITSPERSAMPLE][0]) - 1
     values = np.asarray(image).astype(np.uint32)
     if photometric == 0:  # white is zero
         values = most - values
@@ -100,7 +99,9 @@ def _raw_ycbcr(image: TiffImageFile) -> Image.Image:
     if reference != _FULL_RANGE or not np.allclose(coefficients, _BT_601, atol=1e-3):
         raise ValueError("it is a TIFF with YCbCr of another range than JPEG's; save it as RGB")
     image.tile = [
-        tile._replace(args=("RGB", *tile.args[1:])) if tile.args[0] == "RGBX" else tile
+        tile._replace(args=("RGB", *tile.args[1:]))
+        if isinstance(tile.args, tuple) and tile.args[0] == "RGBX"
+        else tile
         for tile in image.tile
     ]
     image.load()
