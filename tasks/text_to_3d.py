@@ -113,6 +113,7 @@ class TextTo3D(Task):
 
     options: Options
     name = "text_to_3d"
+    names_splits = True
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Sampled answers": ("iou",),
         "": ("well_formed",),

@@ -69,6 +69,7 @@ class TextToImage(Task):
 
     options: Options
     name = "text_to_image"
+    names_splits = True
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Sampled images (mean)": ("brightness", "contrast", "saturation"),
     }

@@ -51,7 +51,8 @@ class RunParts:
 def read_parts(config: RunConfig) -> RunParts:
     """Check the sections that plug-ins own, build the rewards, and fill in defaults."""
     task_class, task_options = task_of(config)
-    _check_splits(config, task_options)
+    if task_class.names_splits:
+        _check_splits(config, dict(task_options)["data"])
     reward = _build_scored(config, config.reward, "reward", task_class)
     metrics = _build_metrics(config, task_class, reward)
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
@@ -162,11 +163,8 @@ def _placed(metrics: Mapping[str, Reward]) -> dict[str, Reward]:
     return {f"metrics.{name}": reward for name, reward in metrics.items()}
 
 
-def _check_splits(config: RunConfig, options: BaseModel) -> None:
-    """Refuse splits that `task.data` does not name; a task of the user's own may have no `data`."""
-    sources = dict(options).get("data")
-    if not isinstance(sources, Mapping):
-        return
+def _check_splits(config: RunConfig, sources: Mapping[str, object]) -> None:
+    """Refuse splits that `task.data` does not name."""
     if not sources:
         raise ConfigError("task.data: must name at least one split, with its source")
     wanted = {"train_split": (config.train_split,), "eval.splits": config.eval.splits}

@@ -62,6 +62,8 @@ class Task(ABC):
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Charts of metrics that are drawn together, by title; those under "" are not drawn."""
     drawing: ClassVar[Drawing] = Drawing()
+    names_splits: ClassVar[bool] = False
+    """Whether the options have `data`, which maps every split to what it is read from."""
     finds_stages: ClassVar[bool] = False
     """Whether `stage_starts` finds the stages of a written answer."""
 

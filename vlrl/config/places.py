@@ -34,7 +34,7 @@ def check_model(key: str, name: str) -> None:
 
 def check_folder(key: str, name: str) -> None:
     """Raise ConfigError, with the key, where no folder of this name can be made."""
-    path = Path(os.path.expanduser(name))
+    path = Path(name)
     for place in (path, *path.parents):
         if place.exists():
             if not place.is_dir():
