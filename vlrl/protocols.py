@@ -62,6 +62,8 @@ class Task(ABC):
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Charts of metrics that are drawn together, by title; those under "" are not drawn."""
     drawing: ClassVar[Drawing] = Drawing()
+    names_splits: ClassVar[bool] = False
+    """Whether the options have `data`, which maps every split to what it is read from."""
     finds_stages: ClassVar[bool] = False
     """Whether `stage_starts` finds the stages of a written answer."""
 
@@ -293,6 +295,10 @@ class PolicyOptions(Section):
     def unused_under(self, objective: str) -> list[str]:
         """Options that were set and would do nothing under an objective."""
         return []
+
+    def models(self) -> Mapping[str, str]:
+        """Options that name a model, each a folder or a name of the model hub."""
+        return {}
 
     def recipe(self) -> Mapping[str, Any]:
         """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
