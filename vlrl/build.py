@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -203,7 +204,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     import torch
 
     from vlrl.distributed import comm
-    from vlrl.distributed.engine import Engine, frozen_engine
+    from vlrl.distributed.engine import Engine, deepspeed_config, frozen_engine
+    from vlrl.distributed.sharded_loading import sharded_loading
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.lock import hold
@@ -233,6 +235,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
         checkpointing=config.dist.gradient_checkpointing,
         kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
         regression=config.algo.nft if config.algo.objective == "nft" else None,
+        loading=partial(sharded_loading, deepspeed_config(config)),
     )
     policy = build_policy(parts, setup)
     task.check_policy(policy.size_seen, config.train_split)

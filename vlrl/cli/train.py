@@ -45,8 +45,7 @@ def export(trainer: Trainer[Any]) -> None:
     from vlrl.train.finite import check_finite
     from vlrl.train.recipe import recipe_of, write_recipe
 
-    with trainer.engine.averaged():
-        weights = trainer.engine.weights()
+    with trainer.engine.averaged(), trainer.engine.weights(trainer.folder) as weights:
         check_finite(weights, trainer.world)
         if trainer.world.is_main:
             model = trainer.folder / "model"

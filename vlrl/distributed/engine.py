@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import deepspeed
@@ -19,6 +20,7 @@ from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.sharding import read_sharding
 from vlrl.distributed.comm import World, sum_in_place
 from vlrl.distributed.ema import WeightAverage, full_shape
+from vlrl.distributed.gathering import gathered_to_disk
 from vlrl.distributed.safe_load import SafeCheckpointEngine
 from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
@@ -205,15 +207,19 @@ class Engine:
         with self.average.swapped() if self.average is not None else nullcontext():
             yield
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The full weights, on CPU, on the main rank alone (a collective under ZeRO-3)."""
+    @contextmanager
+    def weights(self, folder: Path) -> Iterator[dict[str, torch.Tensor]]:
+        """The full weights, on CPU, on the main rank alone; all ranks enter and leave.
+
+        Under ZeRO-3 they are gathered piece by piece into files in `folder` and read from there as
+        they are needed, so that neither a GPU nor a host's memory has to hold the whole model.
+        """
         named = dict(self.engine.module.named_parameters())
         if self.stage < 3:
-            return {name: p.detach().cpu() for name, p in named.items() if self.world.is_main}
-        with deepspeed.zero.GatheredParameters(list(named.values())):
-            return {
-                name: p.detach().cpu().clone() for name, p in named.items() if self.world.is_main
-            }
+            yield {name: p.detach().cpu() for name, p in named.items() if self.world.is_main}
+            return
+        with gathered_to_disk(named, folder, self.world) as found:
+            yield found
 
 
 def _adamw(

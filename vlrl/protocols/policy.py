@@ -98,6 +98,8 @@ class PolicySetup:
     """`auto`, k1, k2, k3; None = no KL is needed."""
     regression: BaseModel | None = None
     """Options of an objective without log-probs; None = log-probs are needed."""
+    loading: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Wraps the reading of weights by `from_pretrained`: under ZeRO-3 it splits them over ranks."""
 
 
 class PolicyOptions(Section):

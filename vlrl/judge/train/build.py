@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import plain
@@ -94,11 +95,14 @@ def export(trainer: JudgeTrainer) -> Path:
 
     With a head also head.safetensors, for `use: preference_head`.
     """
-    weights = trainer.engine.weights()
     folder = trainer.folder / "model"
-    if not trainer.world.is_main:
-        return folder
-    config = trainer.config
+    with trainer.engine.weights(trainer.folder) as weights:
+        if trainer.world.is_main:
+            _write(trainer.config, weights, folder)
+    return folder
+
+
+def _write(config: JudgeTrainConfig, weights: Mapping[str, Tensor], folder: Path) -> None:
     module, processor = new_module(config)
     tied = {name for name, _ in module.named_parameters()} - weights.keys()
     if tied:
@@ -110,4 +114,3 @@ def export(trainer: JudgeTrainer) -> Path:
     write_template(folder, config.template, config.criteria)
     if module.head is not None:
         save_file(module.head.state_dict(), folder / HEAD_FILE)
-    return folder

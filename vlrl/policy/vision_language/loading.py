@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,14 @@ class Loaded:
     max_pixels: int
 
 
-def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bool) -> Loaded:
-    """Load a checkpoint from a folder or the hub.
+def load(
+    options: VisionLanguageConfig,
+    dtype: torch.dtype,
+    *,
+    checkpointing: bool,
+    loading: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Loaded:
+    """Load a checkpoint from a folder or the hub; `loading` wraps the reading of its weights.
 
     Raises ConfigError for any other kind of model, and for damaged files.
     """
@@ -47,7 +53,7 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
             "merge the "
             "adapter into its model first (peft's merge_and_unload)"
         )
-    model: PreTrainedModel | PeftModel = load_model(options, dtype)
+    model: PreTrainedModel | PeftModel = load_model(options, dtype, loading)
     family = family_of(model.config)
     with model_named(options.model):
         processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
@@ -64,7 +70,11 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
     return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
 
 
-def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(
+    options: VisionLanguageConfig,
+    dtype: torch.dtype,
+    loading: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> PreTrainedModel:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
     config = read_config(options.model, options.revision)
     attention: Any = options.attn_implementation
@@ -74,7 +84,11 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedM
     base = adapter_base(options.model)
     with model_named(options.model):
         model_class = transformers_class(family_of(config).model_class)
-        with attention_named(options.attn_implementation):
+        # Merging an adapter reads whole weights.
+        with (
+            attention_named(options.attn_implementation),
+            loading() if base is None else nullcontext(),
+        ):
             model, info = model_class.from_pretrained(
                 base or options.model,
                 revision=options.revision,
@@ -82,11 +96,22 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedM
                 attn_implementation=attention,
                 output_loading_info=True,
             )
+        _forget_unused_renamings(model)
         check_whole(base or options.model, info)
         if base is not None:
             model = with_adapter(model, options.model)
     vision_kernels.use_in(model.model.visual)
     return model
+
+
+def _forget_unused_renamings(model: PreTrainedModel) -> None:
+    """Keep only the changes of weights' names that this checkpoint needed when it was read.
+
+    An export undoes them. transformers keeps them all where it loads for ZeRO-3, and its export
+    would then put a prefix before every name that no checkpoint has.
+    """
+    used = [change for change in model._weight_conversions if change.was_used()]
+    model._weight_conversions = used
 
 
 def read_config(model: str, revision: str | None) -> PretrainedConfig:
