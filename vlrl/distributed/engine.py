@@ -141,6 +141,8 @@ class Engine:
                 "weight_decay": o.weight_decay,
             }
         self.schedule._last_lr = [lr] * len(self.schedule.base_lrs)
+        if self.stage:  # the optimizers of stages 1 and 2 take it from the checkpoint
+            self.engine.optimizer.clip_grad = o.grad_clip_norm
         return True
 
     def fingerprint(self) -> str:

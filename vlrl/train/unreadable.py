@@ -10,7 +10,7 @@ from typing import Any
 
 from vlrl.data.json_file import whole_lines
 from vlrl.distributed.comm import World, all_gather
-from vlrl.errors import DataError
+from vlrl.errors import DataError, writing
 from vlrl.protocols import Policy
 from vlrl.types import Sample
 
@@ -55,7 +55,8 @@ class Unreadable:
                 log.warning("left out from here on (on_bad_row: skip): %s", why)
             rows = [{"id": id_, "error": why} for id_, why in self.reasons.items()]
             lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-            self.file.write_text("".join(lines), encoding="utf-8")
+            with writing(self.file):
+                self.file.write_text("".join(lines), encoding="utf-8")
         return set(found)
 
     def find_again(self, samples: Sequence[Sample]) -> set[str]:
