@@ -102,7 +102,7 @@ class Trainer(Generic[T]):
         ]
         self.overlap = overlaps_sampling(reward, config.scoring.overlap_sampling, world.size)
         self.idle = IdleWatch(reward)
-        self.unreadable = Unreadable(policy, world, folder)
+        self.unreadable = Unreadable(policy.check_sample, world, folder)
         self.step = 0
         self.version = 0
 
