@@ -232,12 +232,7 @@ class JudgeTrainer:
                 rng.random() < singles and not pair.reasoning
             )
             items = items_of(
-                pair,
-                self.questions,
-                book,
-                both_orders=config.both_orders,
-                single=single,
-                rng=rng,
+                pair, self.questions, book, both_orders=config.both_orders, single=single, rng=rng
             )
             asked += [item.ask for item in items]
             said += [item.completion for item in items]
