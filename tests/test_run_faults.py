@@ -19,6 +19,7 @@ import torch
 from helpers_ranks import zero
 from helpers_runs import small_run
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from vlrl.build import build_trainer
 from vlrl.cli.checks import told
@@ -232,6 +233,21 @@ def test_another_set_up_is_refused(config: Any, saved: Path) -> None:
         trainer_of(config("run", policy__train_vision=False), "auto")
 
 
+def test_another_model_below_an_adapter_is_refused(config: Any, tmp_path: Path) -> None:
+    """Its weights are not in the checkpoint: the run would go on with other ones."""
+    over = {"policy__lora": {"rank": 2, "alpha": 4}, "policy__train_vision": False}
+    model = shutil.copytree(config("run")["policy"]["model"], tmp_path / "model")
+    trainer = trainer_of(config("run", policy__model=str(model), **over))
+    trainer.train_step()
+    trainer.save()
+    weights = load_file(model / "model.safetensors")
+    name = next(name for name in weights if "q_proj.weight" in name and "visual" not in name)
+    weights[name] *= 1.01
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="other frozen weights"):
+        trainer_of(config("run", policy__model=str(model), **over), "auto")
+
+
 def test_a_folder_is_one_processs(config: Any, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from vlrl.train.lock import RunLock\n"
@@ -407,7 +423,9 @@ def test_a_checkpoint_of_an_earlier_version_still_resumes(config: Any, saved: Pa
     path = saved / "trainer.json"
     state = json.loads(path.read_text())
     path.write_text(
-        json.dumps({k: v for k, v in state.items() if k not in ("precision", "fingerprint")})
+        json.dumps(
+            {k: v for k, v in state.items() if k not in ("precision", "fingerprint", "frozen")}
+        )
     )
     assert trainer_of(config("run"), "auto").step == 1
     shutil.rmtree(saved)

@@ -50,6 +50,8 @@ class TrainerState(BaseModel):
     precision: str | None = None
     fingerprint: str | None = None
     """Names and shapes of the trained weights; None where an earlier version saved it."""
+    frozen: str | None = None
+    """Of the weights that are not trained, which a checkpoint lacks; None as above."""
 
     @classmethod
     def of(
@@ -65,6 +67,7 @@ class TrainerState(BaseModel):
             zero=engine.stage,
             precision=engine.precision,
             fingerprint=engine.fingerprint(),
+            frozen=engine.frozen_fingerprint(),
         )
 
 
@@ -254,6 +257,12 @@ class Checkpoints:
                 f"{path} was saved with other trainable weights than this run has: another model, "
                 "policy.lora or policy.train_vision; set them back, or start a new run from the "
                 "exported weights"
+            )
+        if state.frozen is not None and state.frozen != engine.frozen_fingerprint():
+            raise CheckpointError(
+                f"{path} was saved with other frozen weights than this run has, which it does not "
+                "hold itself: policy.model is another model, or its files were replaced; set it "
+                "back"
             )
 
     def _point_at(self, name: str) -> None:
