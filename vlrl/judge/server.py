@@ -206,7 +206,7 @@ def _parts(messages: object, book: ImageBook) -> tuple[str | int, ...]:
     return tuple(parts)
 
 
-def _image(url: object, pixels_left: int) -> Image.Image:
+def _image(url: object, pixels_left: int = MAX_REQUEST_PIXELS) -> Image.Image:
     """The image in a data URL; nothing is fetched and no file is opened for a client.
 
     pixels_left: of the request; counted before anything is decoded.
