@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel
 
 from vlrl.config.changes import differences
@@ -21,7 +20,8 @@ from vlrl.config.places import check_folder, check_model
 from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RunConfig
 from vlrl.config.sharding import read_sharding
-from vlrl.errors import ConfigError, did_you_mean
+from vlrl.config.yaml_text import parse_yaml
+from vlrl.errors import ConfigError, did_you_mean, writing
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.parts import leaves
@@ -268,7 +268,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
         if path is not None:
             _say_changes(path, resolved)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
+        with writing(folder):
+            (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
         trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
     trainer.lock = lock
     return trainer
@@ -276,8 +277,14 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
 
 def _say_changes(path: Path, resolved: Mapping[str, Any]) -> None:
     """Warn of what the resumed run does otherwise than the one that was saved."""
-    saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    changes = differences(saved, yaml.safe_load(to_yaml(resolved)))
+    file = path / "config.yaml"
+    try:
+        saved = parse_yaml(file.read_text(encoding="utf-8", errors="replace"), str(file))
+    except (ConfigError, OSError) as error:
+        log.warning("what was changed since the run was saved is not known: %s", error)
+        return
+    now = parse_yaml(to_yaml(resolved), "the config")
+    changes = differences(saved if isinstance(saved, Mapping) else {}, now)
     if changes:
         log.warning("resumed with other settings than were saved: %s", "; ".join(changes))
 

@@ -18,8 +18,8 @@ from torch import nn
 
 from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.sharding import read_sharding
-from vlrl.distributed.comm import World, sum_in_place
-from vlrl.distributed.ema import WeightAverage, full_shape
+from vlrl.distributed.comm import World, all_gather, sum_in_place
+from vlrl.distributed.ema import WeightAverage, full_shape, own_values
 from vlrl.distributed.gathering import gathered_to_disk
 from vlrl.distributed.safe_load import SafeCheckpointEngine
 from vlrl.distributed.schedule import lr_factor
@@ -125,6 +125,8 @@ class Engine:
                 "weight_decay": o.weight_decay,
             }
         self.schedule._last_lr = [lr] * len(self.schedule.base_lrs)
+        if self.stage:  # the optimizers of stages 1 and 2 take it from the checkpoint
+            self.engine.optimizer.clip_grad = o.grad_clip_norm
         return True
 
     def fingerprint(self) -> str:
@@ -135,6 +137,20 @@ class Engine:
             if p.requires_grad
         ]
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+    def frozen_fingerprint(self) -> str:
+        """Names and some values of what is not trained; a checkpoint holds none of it.
+
+        The same on all ranks, which call this together.
+        """
+        digest = hashlib.sha256()
+        for name, parameter in self.engine.module.named_parameters():
+            if not parameter.requires_grad:
+                flat = own_values(parameter, self.world.rank)
+                some = flat[:: max(1, len(flat) // 64)][:64].float().cpu()
+                digest.update(name.encode() + some.numpy().tobytes())
+        parts = all_gather(digest.hexdigest(), self.world)
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.engine(*args, **kwargs)

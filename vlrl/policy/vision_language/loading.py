@@ -13,7 +13,13 @@ from transformers import AutoConfig, AutoProcessor, PretrainedConfig, PreTrained
 
 from vlrl.config.section import LoraSection
 from vlrl.errors import ConfigError, VlrlError, first_line, why_not_loaded
-from vlrl.families.adapters import adapter_base, base_model, lora_named, with_adapter
+from vlrl.families.adapters import (
+    adapter_base,
+    base_model,
+    lora_named,
+    refuse_second_adapter,
+    with_adapter,
+)
 from vlrl.families.classes import transformers_class
 from vlrl.families.family import Family, family_of
 from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
@@ -46,13 +52,7 @@ def load(
 
     Raises ConfigError for any other kind of model, and for damaged files.
     """
-    if options.lora is not None and adapter_base(options.model) is not None:
-        raise ConfigError(
-            f"policy.model {options.model!r} is a LoRA adapter, and policy.lora would train "
-            "another one on top of it, which could not be saved alone: leave policy.lora out, or "
-            "merge the "
-            "adapter into its model first (peft's merge_and_unload)"
-        )
+    refuse_second_adapter(options.model, options.lora)
     model: PreTrainedModel | PeftModel = load_model(options, dtype, loading)
     family = family_of(model.config)
     with model_named(options.model):
