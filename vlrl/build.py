@@ -58,6 +58,7 @@ def read_parts(config: RunConfig) -> RunParts:
     metrics = _build_metrics(config, task_class, reward)
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
     _check_policy(config, policy_options)
+    _check_dropout(config, policy_options)
     read_sharding(config.dist.deepspeed)
     check_folder("out", config.out)
     if not task_class.finds_stages:
@@ -189,6 +190,17 @@ def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
         raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
 
 
+def _check_dropout(config: RunConfig, options: PolicyOptions) -> None:
+    """Refuse dropout where a ratio compares two passes: it would not be 1 for equal weights."""
+    algo = config.algo
+    if options.has_dropout and (algo.num_steps_each > 1 or algo.old_logp == "rollout"):
+        raise ConfigError(
+            "policy.lora.dropout: ratios compare two passes with different dropout, so they are "
+            "not 1 for equal weights; set it to 0, or take one step a batch "
+            "(algo.num_epochs and algo.num_minibatches 1, algo.old_logp: recompute)"
+        )
+
+
 def _check_stages(where: str, reward: Reward, policy: str, options: PolicyOptions) -> None:
     asked = min_stages(reward)
     has = options.num_stages
@@ -204,7 +216,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     import torch
 
     from vlrl.distributed import comm
-    from vlrl.distributed.engine import Engine, deepspeed_config, frozen_engine
+    from vlrl.distributed.engine import Engine, deepspeed_config, frozen_engine, zero_stage
     from vlrl.distributed.sharded_loading import sharded_loading
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
@@ -229,13 +241,15 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     task = parts.task_class(parts.task_options)
     splits = (config.train_split, *config.eval.splits)
     samples = [sample for split in splits for sample in task.samples(split)]  # before the weights
+    settings = deepspeed_config(config)
     setup = PolicySetup(
         dtype=dtype,
         max_tokens_per_chunk=config.dist.max_tokens_per_chunk,
         checkpointing=config.dist.gradient_checkpointing,
         kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
         regression=config.algo.nft if config.algo.objective == "nft" else None,
-        loading=partial(sharded_loading, deepspeed_config(config)),
+        zero_stage=zero_stage(settings),
+        loading=partial(sharded_loading, settings),
     )
     policy = build_policy(parts, setup)
     task.check_policy(policy.size_seen, config.train_split)

@@ -57,7 +57,7 @@ def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
     }
 
 
-def _stage(settings: dict[str, Any]) -> int:
+def zero_stage(settings: dict[str, Any]) -> int:
     """The ZeRO stage; 0 = nothing is sharded."""
     return int(settings.get("zero_optimization", {}).get("stage", 0))
 
@@ -67,7 +67,7 @@ def _accumulation(sharding: dict[str, Any], precision: str) -> dict[str, Any]:
 
     Below stage 2 DeepSpeed cannot do so (stage 0) or switches to another optimizer (stage 1).
     """
-    if precision != "bf16" or _stage(sharding) < 2:
+    if precision != "bf16" or zero_stage(sharding) < 2:
         return {}
     return {"data_types": {"grad_accum_dtype": "fp32", **sharding.get("data_types", {})}}
 
@@ -80,7 +80,7 @@ class Engine:
         if not trainable:
             raise ConfigError("policy: no parameter is trainable")
         settings = deepspeed_config(config)
-        self.stage = _stage(settings)
+        self.stage = zero_stage(settings)
         optimizer = _adamw(trainable, config.optim, world)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(step, config.optim, config.num_steps_total)

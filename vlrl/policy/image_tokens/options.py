@@ -31,3 +31,8 @@ class ImageTokensConfig(PolicyOptions):
     def models(self) -> Mapping[str, str]:
         """The checkpoint."""
         return {"model": self.model}
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same rollouts with the same weights differ."""
+        return self.lora is not None and self.lora.dropout > 0

@@ -25,6 +25,7 @@ from vlrl.families.family import Family, family_of
 from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
 from vlrl.policy.vision_language import group_attention, vision_kernels
 from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.quantized import quantization
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -46,6 +47,7 @@ def load(
     dtype: torch.dtype,
     *,
     checkpointing: bool,
+    zero_stage: int = 0,
     loading: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Loaded:
     """Load a checkpoint from a folder or the hub; `loading` wraps the reading of its weights.
@@ -53,7 +55,7 @@ def load(
     Raises ConfigError for any other kind of model, and for damaged files.
     """
     refuse_second_adapter(options.model, options.lora)
-    model: PreTrainedModel | PeftModel = load_model(options, dtype, loading)
+    model: PreTrainedModel | PeftModel = load_model(options, dtype, loading, zero_stage)
     family = family_of(model.config)
     with model_named(options.model):
         processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
@@ -74,6 +76,7 @@ def load_model(
     options: VisionLanguageConfig,
     dtype: torch.dtype,
     loading: Callable[[], AbstractContextManager[None]] = nullcontext,
+    zero_stage: int = 0,
 ) -> PreTrainedModel:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
     config = read_config(options.model, options.revision)
@@ -82,6 +85,9 @@ def load_model(
         group_attention.register()
         attention = {"text_config": group_attention.NAME, "vision_config": attention}
     base = adapter_base(options.model)
+    packed: dict[str, Any] = {}
+    if options.quantize is not None:
+        packed["quantization_config"] = quantization(dtype, zero_stage)
     with model_named(options.model):
         model_class = transformers_class(family_of(config).model_class)
         # Merging an adapter reads whole weights.
@@ -95,6 +101,7 @@ def load_model(
                 dtype=dtype,
                 attn_implementation=attention,
                 output_loading_info=True,
+                **packed,
             )
         _forget_unused_renamings(model)
         check_whole(base or options.model, info)

@@ -55,7 +55,11 @@ class VisionLanguagePolicy(TokenPolicy):
         self.options = options
         self._loading = setup.loading
         loaded: Loaded = load(
-            options, setup.dtype, checkpointing=setup.checkpointing, loading=setup.loading
+            options,
+            setup.dtype,
+            checkpointing=setup.checkpointing,
+            zero_stage=setup.zero_stage,
+            loading=setup.loading,
         )
         self.processor, self.family = loaded.processor, loaded.family
         self.min_pixels, self.max_pixels = loaded.min_pixels, loaded.max_pixels

@@ -44,6 +44,11 @@ class VoxelCodecConfig(Section):
         """Latent numbers per code."""
         return self.latent_channels * self.group
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same rollouts with the same weights differ."""
+        return self.lora is not None and self.lora.dropout > 0
+
     @model_validator(mode="after")
     def _check(self) -> VoxelCodecConfig:
         if self.resolution % 2 ** (len(self.channels) - 1):
