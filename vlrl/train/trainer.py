@@ -232,14 +232,16 @@ class Trainer(Generic[T]):
         drawn = self.sampler.take(per_rank * self.world.size)
         mine = self._mine(drawn)
         is_last = self.step + 1 == self.config.num_steps
-        coming = [] if is_last else self._mine(self.sampler.peek(self.config.algo.num_prompts))
+        coming: list[int] = (
+            [] if is_last else self._mine(self.sampler.peek(self.config.algo.num_prompts))
+        )
         self.policy.expect([self.samples[i] for i in (*mine, *coming)])
         before = drawn[: self.world.rank * per_rank]
         return [
             replace(self.samples[i], draw=(before + mine[:n]).count(i)) for n, i in enumerate(mine)
         ]
 
-    def _mine(self, drawn: Sequence[int]) -> Sequence[int]:
+    def _mine(self, drawn: list[int]) -> list[int]:
         num = len(drawn) // self.world.size
         return drawn[self.world.rank * num : (self.world.rank + 1) * num]
 

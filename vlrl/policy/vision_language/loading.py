@@ -117,8 +117,8 @@ def _forget_unused_renamings(model: PreTrainedModel) -> None:
     An export undoes them. transformers keeps them all where it loads for ZeRO-3, and its export
     would then put a prefix before every name that no checkpoint has.
     """
-    used = [change for change in model._weight_conversions if change.was_used()]
-    model._weight_conversions = used
+    changes: Any = model._weight_conversions
+    changes[:] = [change for change in changes if change.was_used()]
 
 
 def read_config(model: str, revision: str | None) -> PretrainedConfig:

@@ -44,11 +44,6 @@ class VoxelCodecConfig(Section):
         """Latent numbers per code."""
         return self.latent_channels * self.group
 
-    @property
-    def has_dropout(self) -> bool:
-        """Whether two passes over the same rollouts with the same weights differ."""
-        return self.lora is not None and self.lora.dropout > 0
-
     @model_validator(mode="after")
     def _check(self) -> VoxelCodecConfig:
         if self.resolution % 2 ** (len(self.channels) - 1):
@@ -106,6 +101,11 @@ class VoxelTokensConfig(PolicyOptions):
     share_prompt: Literal["auto", "on", "off"] = "auto"
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
     decode_batch_size: PositiveInt = Field(16, description="objects decoded together")
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same rollouts with the same weights differ."""
+        return self.lora is not None and self.lora.dropout > 0
 
     def models(self) -> Mapping[str, str]:
         """The checkpoint."""
