@@ -232,9 +232,8 @@ class Trainer(Generic[T]):
         drawn = self.sampler.take(per_rank * self.world.size)
         mine = self._mine(drawn)
         is_last = self.step + 1 == self.config.num_steps
-        coming: list[int] = (
-            [] if is_last else self._mine(self.sampler.peek(self.config.algo.num_prompts))
-        )
+        num_coming = 0 if is_last else self.config.algo.num_prompts
+        coming = self._mine(self.sampler.peek(num_coming))
         self.policy.expect([self.samples[i] for i in (*mine, *coming)])
         before = drawn[: self.world.rank * per_rank]
         return [
