@@ -211,7 +211,9 @@ def test_a_whole_run_with_its_report(
     assert [json.loads(row)["id"] for row in rows] == [f"s{i}" for i in range(12)]
     last = json.loads((trainer.folder / "metrics.jsonl").read_text().splitlines()[-1])
     times = [k for k in last if k.startswith("time/")]
-    assert times == [f"time/{n}_s" for n in ("reference", "sampling", "scoring", "update")]
+    assert times == [
+        f"time/{n}_s" for n in ("prompts", "reference", "sampling", "scoring", "update")
+    ]
     with pytest.raises(DataError, match="is it the folder of a run"):
         write_report(tmp_path / "elsewhere")
     _half_written_files_are_left_out(trainer.folder, caplog)

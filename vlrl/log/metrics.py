@@ -7,6 +7,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
+from torch import Tensor
+
 from vlrl.distributed.comm import World, all_gather
 
 
@@ -16,6 +19,8 @@ class Meter:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
         self._maxima: dict[str, float] = {}
+        self._on_device: list[tuple[str, Tensor, float | None]] = []
+        """Numbers that are still there, with their counts; None: a maximum is wanted."""
 
     def add(self, name: str, values: Iterable[float]) -> None:
         """Values whose mean over all ranks is wanted."""
@@ -28,6 +33,14 @@ class Meter:
         """A sum and the number of its terms, for a mean over all ranks."""
         old_total, old_count = self._sums.get(name, (0.0, 0.0))
         self._sums[name] = (old_total + total, old_count + count)
+
+    def add_later(self, name: str, total: Tensor, count: float) -> None:
+        """The same for a sum on the device; `reduce` reads all of these at once."""
+        self._on_device.append((name, total.detach(), count))
+
+    def maximum_later(self, name: str, value: Tensor) -> None:
+        """`maximum` for a number on the device."""
+        self._on_device.append((name, value.detach(), None))
 
     def maximum(self, name: str, value: float) -> None:
         """A value whose largest over all ranks is wanted; nan wins."""
@@ -44,6 +57,7 @@ class Meter:
 
     def reduce(self, world: World) -> dict[str, float]:
         """One number a name, over all ranks; sorted by name."""
+        self._read()
         whole = Meter()
         for sums, maxima in all_gather((self._sums, self._maxima), world):
             for name, (total, count) in sums.items():
@@ -52,3 +66,15 @@ class Meter:
                 whole.maximum(name, value)
         means = {name: total / count for name, (total, count) in whole._sums.items() if count}
         return dict(sorted({**means, **whole._maxima}.items()))
+
+    def _read(self) -> None:
+        """Bring what is on the device here, in one go: each read waits for the device."""
+        if not self._on_device:
+            return
+        numbers = torch.stack([value.double() for _, value, _ in self._on_device]).tolist()
+        for (name, _, count), number in zip(self._on_device, numbers, strict=True):
+            if count is None:
+                self.maximum(name, number)
+            else:
+                self.add_sum(name, number, count)
+        self._on_device = []

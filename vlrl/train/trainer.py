@@ -252,7 +252,7 @@ class Trainer(Generic[T]):
                 sample = partial(self.policy.sample, samples, G, seed, ready=queue.add)
                 waited_s = self.policy.waited_s
                 rollouts, trajectory = on_all(sample, self.world)
-                meter.maximum("time/prompts", self.policy.waited_s - waited_s)
+                meter.maximum("time/prompts_s", self.policy.waited_s - waited_s)
             with meter.timed("scoring"):
                 on_all(queue.result, self.world)
         if self.overlap:

@@ -83,13 +83,22 @@ def _step(
     if not totals.any():
         meter.add("update/skipped", [1.0])
         return 0
-    broken: list[str] = []
-    for chunk, is_real in _chunks(policy, batch.trajectory, rows, world):
+    losses: list[Tensor] = []
+    chunks = _chunks(policy, batch.trajectory, rows, world)
+    for chunk, is_real in chunks:
         loss = _chunk_loss(policy, batch, chunk, old, algo, totals, meter if is_real else None)
-        if not torch.isfinite(loss):
-            broken += sorted({batch.sample_ids[b] for b in chunk})
+        losses.append(loss.detach())
         engine.backward(loss if is_real else loss * 0.0)
-        meter.add_sum("update/loss", float(loss.detach()) * is_real, 0.0)
+        if is_real:
+            meter.add_later("update/loss", loss, 0.0)
+    # Read once for all chunks: each value that is read waits for the device.
+    finite = torch.stack(losses).isfinite().tolist()
+    broken = [
+        name
+        for (chunk, _), is_finite in zip(chunks, finite, strict=True)
+        if not is_finite
+        for name in sorted({batch.sample_ids[b] for b in chunk})
+    ]
     broken = [name for part in all_gather(broken, world) for name in part]
     if broken:
         raise NonFiniteError(
@@ -170,21 +179,21 @@ def _regression_loss(
     if now.kl is not None:
         loss = loss + algo.kl_beta * now.kl
         if meter is not None:
-            meter.add_sum("update/kl", float(now.kl.detach().sum()), float(now.kl.numel()))
+            meter.add_later("update/kl", now.kl.sum(), float(now.kl.numel()))
     return loss
 
 
 def _record(
     meter: Meter, now: Evaluation, objective: Objective, part: Trajectory, mask: Tensor
 ) -> None:
-    count = float(mask.sum())
+    count = float(part.mask.sum())  # on the CPU
 
     def mean(name: str, values: Tensor) -> None:
-        meter.add_sum(name, float((values.detach() * mask).sum()), count)
+        meter.add_later(name, (values.detach() * mask).sum(), count)
 
     mean("update/ratio", objective.ratio)
     mean("update/clip_fraction", objective.clipped.float())
-    meter.maximum("update/ratio_max", float(objective.ratio[mask].max()) if count else 0.0)
+    meter.maximum_later("update/ratio_max", objective.ratio.detach().masked_fill(~mask, 0.0).max())
     if now.entropy is not None:
         mean("update/entropy", now.entropy)
     if now.kl is not None:

@@ -35,6 +35,8 @@ class Rows(ABC):
     ) -> None:
         self.rows = rows
         """Which answer each row is, an index into [B]."""
+        self.places = torch.arange(len(rows))
+        """The same on the CPU."""
         self.first = first
         """Hidden states that predict the first tokens, [R, D]."""
         self.start = start
@@ -91,9 +93,10 @@ class PlainRows(Rows):
 
     def drop(self, running: Tensor, at_most: float) -> bool:
         """Remove ended rows once the others are at most this share; returns whether it did."""
-        keep = running[self.rows.cpu()].nonzero()[:, 0]
+        keep = running[self.places].nonzero()[:, 0]
         if len(keep) > at_most * len(self.rows):
             return False
+        self.places = self.places[keep]
         keep = keep.to(self.rows.device)
         self.mask, self.rows, self.start = self.mask[keep], self.rows[keep], self.start[keep]
         self.cache.batch_select_indices(keep)
@@ -142,13 +145,15 @@ class SharedRows(Rows):
 
         All groups keep as many rows as the fullest one.
         """
-        table = running[self.rows.cpu()].view(-1, self.plan.num_each)
+        table = running[self.places].view(-1, self.plan.num_each)
         groups = table.any(1).nonzero()[:, 0]
         width = int(table.sum(1).max())
         if len(groups) * width > at_most * len(self.rows):
             return False
         first = (~table).int().argsort(dim=1, stable=True)[groups, :width]
-        keep = (groups[:, None] * self.plan.num_each + first).flatten().to(self.rows.device)
+        keep = (groups[:, None] * self.plan.num_each + first).flatten()
+        self.places = self.places[keep]
+        keep = keep.to(self.rows.device)
         self.plan = self.plan.select(groups.to(self.rows.device), width)
         self.rows, self.start = self.rows[keep], self.start[keep]
         self.cache.keep(keep)

@@ -11,17 +11,21 @@ its own in the batch.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AttentionInterface
 
 from vlrl.families.interfaces import VisionTower
 
 NAME = "vlrl_flash_windows"
 """transformers passes the windows' bounds if the name contains `flash`, and loops otherwise."""
+_SIZES: MutableMapping[Tensor, list[int]] = WeakIdKeyDictionary()
+"""Of the bounds of passes that are under way: all layers get the same tensors."""
 
 
 def window_attention(
@@ -43,7 +47,7 @@ def window_attention(
     assert attention_mask is None
     bounds = cu_seq_lens_q.long()
     lengths = bounds[1:] - bounds[:-1]
-    sizes = lengths.unique().tolist()
+    sizes = _sizes(cu_seq_lens_q)
     three = [x[0].transpose(0, 1) for x in (query, key, value)]  # [S, heads, D]
     if len(sizes) == 1:
         out = _attend(three, int(sizes[0]), dropout, scaling)
@@ -56,6 +60,13 @@ def window_attention(
         parts.append(_attend([x[order] for x in three], size, dropout, scaling))
     back = torch.cat(orders).argsort()
     return torch.cat(parts)[back][None], None
+
+
+def _sizes(bounds: Tensor) -> list[int]:
+    """Lengths of the windows, each once; read from the device for the first layer alone."""
+    if bounds not in _SIZES:
+        _SIZES[bounds] = (bounds[1:] - bounds[:-1]).unique().tolist()
+    return _SIZES[bounds]
 
 
 def _attend(three: list[Tensor], size: int, dropout: float, scaling: float | None) -> Tensor:
