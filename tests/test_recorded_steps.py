@@ -160,6 +160,33 @@ def test_looking_seldom_changes_no_answer(
     assert len(set(each_step.mask.sum(1).tolist())) > 3
 
 
+def test_a_budget_of_tokens_decodes_fewer_groups_at_a_time(
+    checkpoints: dict[str, Path], screens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlrl.policy.vision_language import policy as policy_file
+
+    samples = problems(screens, 5)
+    policy = make_policy(checkpoints["qwen2_5_vl"], max_new_tokens=6)
+    whole, traj = policy.sample(samples, 3, seed=1)
+    sizes = [p.num_tokens + 3 * 6 for p in traj.prompts]
+    together: list[int] = []
+    plain = policy_file.decode
+    monkeypatch.setattr(
+        policy_file,
+        "decode",
+        lambda m, p, *a, **k: (together.append(len(p)), plain(m, p, *a, **k))[1],
+    )
+    for limit, expected in ((sum(sizes[:3]), [3, 2]), (1, [1] * 5)):
+        together.clear()
+        policy = make_policy(checkpoints["qwen2_5_vl"], max_new_tokens=6, sample_batch_tokens=limit)
+        parts, split = policy.sample(samples, 3, seed=1)
+        assert together == expected
+        assert [r.output for r in parts] == [r.output for r in whole]
+        assert [r.group for r in parts] == [r.group for r in whole]
+        assert torch.equal(split.tokens, traj.tokens)
+        assert torch.equal(split.group, traj.group)
+
+
 def test_a_stop_string_is_found_at_its_last_token_by_the_last_few_alone(
     checkpoints: dict[str, Path],
 ) -> None:

@@ -43,6 +43,11 @@ class VisionLanguageConfig(PolicyOptions):
         "that a rank has to spare, 0 = none",
     )
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
+    sample_batch_tokens: PositiveInt | None = Field(
+        None,
+        description="tokens of prompts and longest answers whose keys and values are in memory "
+        "together, at least one group's; None = only sample_batch_size counts",
+    )
 
     def models(self) -> Mapping[str, str]:
         """The checkpoint."""

@@ -31,6 +31,7 @@ from vlrl.policy.vision_language.packed import choice
 from vlrl.policy.vision_language.prompt_queue import PromptQueue
 from vlrl.policy.vision_language.prompts import PromptEncoder
 from vlrl.policy.vision_language.stop_strings import StopStrings
+from vlrl.policy.vision_language.vision_features import by_size
 from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
 from vlrl.seeds import row_seed
 from vlrl.types import Rollout, Sample
@@ -130,6 +131,34 @@ class VisionLanguagePolicy(TokenPolicy):
         self, samples: Sequence[Sample], num_each: int, seed: int, greedy: bool, first: int
     ) -> tuple[list[Rollout], TokenTrajectory]:
         prompts = self.prompts.take(samples)
+        parts = self._within_memory([p.num_tokens for p in prompts], num_each)
+        made = [
+            self._sample_part(samples[a:b], prompts[a:b], num_each, seed, greedy, first + a)
+            for a, b in parts
+        ]
+        rollouts = [rollout for some, _ in made for rollout in some]
+        return rollouts, TokenTrajectory.join([trajectory for _, trajectory in made])
+
+    def _within_memory(
+        self, num_prompt_tokens: Sequence[int], num_each: int
+    ) -> list[tuple[int, int]]:
+        """First and last + 1 of the groups that are decoded together, by the budget of tokens."""
+        limit = self.options.sample_batch_tokens
+        if limit is None:
+            return [(0, len(num_prompt_tokens))]
+        sizes = [n + num_each * self.options.max_new_tokens for n in num_prompt_tokens]
+        return [(part[0], part[-1] + 1) for part in by_size(range(len(sizes)), sizes, limit)]
+
+    def _sample_part(
+        self,
+        samples: Sequence[Sample],
+        prompts: Sequence[EncodedPrompt],
+        num_each: int,
+        seed: int,
+        greedy: bool,
+        first: int,
+    ) -> tuple[list[Rollout], TokenTrajectory]:
+        """Groups that are decoded together; `first`: index of the first one."""
         decoded = decode(
             self.module,
             prompts,
