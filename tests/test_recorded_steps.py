@@ -166,7 +166,7 @@ def test_a_budget_of_tokens_decodes_fewer_groups_at_a_time(
     from vlrl.policy.vision_language import policy as policy_file
 
     samples = problems(screens, 5)
-    policy = make_policy(checkpoints["qwen2_5_vl"], max_new_tokens=6)
+    policy = make_policy(checkpoints["qwen2_5_vl"], max_new_tokens=6, sample_batch_size=64)
     whole, traj = policy.sample(samples, 3, seed=1)
     sizes = [p.num_tokens + 3 * 6 for p in traj.prompts]
     together: list[int] = []
@@ -178,7 +178,10 @@ def test_a_budget_of_tokens_decodes_fewer_groups_at_a_time(
     )
     for limit, expected in ((sum(sizes[:3]), [3, 2]), (1, [1] * 5)):
         together.clear()
-        policy = make_policy(checkpoints["qwen2_5_vl"], max_new_tokens=6, sample_batch_tokens=limit)
+        policy = make_policy(
+            checkpoints["qwen2_5_vl"], max_new_tokens=6, sample_batch_size=64,
+            sample_batch_tokens=limit,
+        )  # fmt: skip
         parts, split = policy.sample(samples, 3, seed=1)
         assert together == expected
         assert [r.output for r in parts] == [r.output for r in whole]
