@@ -7,6 +7,7 @@ to the run's config, and a JSON file that sets them is refused: two sources coul
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.sharding import read_sharding
 from vlrl.distributed.comm import World, all_gather, sum_in_place
 from vlrl.distributed.ema import WeightAverage, full_shape, own_values
-from vlrl.distributed.safe_load import SafeCheckpointEngine
+from vlrl.distributed.safe_load import Files, SafeCheckpointEngine
 from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
 
@@ -93,7 +94,8 @@ class Engine:
             lr_scheduler=self.schedule,
             config=settings,
         )
-        self.engine.checkpoint_engine = SafeCheckpointEngine()
+        self.files = SafeCheckpointEngine()
+        self.engine.checkpoint_engine = self.files
         self.options, self.precision = config.optim, config.dist.precision
         optimizer.register_step_pre_hook(self._guard)
         o = config.optim
@@ -102,6 +104,36 @@ class Engine:
             if o.ema_decay
             else None
         )
+
+    def save(self, folder: str, tag: str) -> None:
+        """Write weights, optimizer and schedule below a folder; all ranks call this.
+
+        Frozen weights are those that the run starts from anyway.
+        """
+        self.engine.save_checkpoint(
+            folder, tag=tag, save_latest=False, exclude_frozen_parameters=True
+        )
+
+    def copy_for_saving(self, folder: str, tag: str) -> Files:
+        """As `save`, but into the host's memory: calling each of these writes it."""
+        with self.files.later() as files:
+            self.save(folder, tag)
+        return files
+
+    def state_bytes(self) -> int:
+        """About what this rank writes into a checkpoint, without learning rewards."""
+        trained = [p for p in self.engine.module.parameters() if p.requires_grad]
+        num = sum(math.prod(full_shape(p)) for p in trained)
+        weights = sum(math.prod(full_shape(p)) * p.element_size() for p in trained)
+        is_sharded = self.stage > 0 or self.precision == "bf16"
+        # Float32 weights and Adam's two averages; unsharded, the weights are the model's own.
+        own = 12 * num // self.world.size if is_sharded else 0
+        average = 4 * num if self.average is not None else 0
+        if self.stage == 3:
+            return own + average // self.world.size
+        if self.world.is_main:
+            own += weights + average + (0 if is_sharded else 8 * num)
+        return own
 
     def load(self, folder: str, tag: str) -> bool:
         """Restore weights, optimizer and schedule; False where there is nothing to load.
