@@ -18,11 +18,14 @@ from torch import nn
 
 from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.sharding import read_sharding
-from vlrl.distributed.comm import World, all_gather, sum_in_place
-from vlrl.distributed.ema import WeightAverage, full_shape, own_values
-from vlrl.distributed.safe_load import Files, SafeCheckpointEngine
+from vlrl.distributed.comm import World, all_sum, sum_in_place
+from vlrl.distributed.ema import WeightAverage, full_shape, some_values
+from vlrl.distributed.safe_load import Files, SafeCheckpointEngine, safe_loading
 from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
+
+FROZEN = "values:"
+"""Begins a fingerprint of frozen weights; others are of a version that made it in another way."""
 
 
 class EngineConfig(Protocol):
@@ -135,14 +138,22 @@ class Engine:
             own += weights + average + (0 if is_sharded else 8 * num)
         return own
 
-    def load(self, folder: str, tag: str) -> bool:
+    def load(self, folder: str, tag: str, *, universal: bool = False) -> bool:
         """Restore weights, optimizer and schedule; False where there is nothing to load.
 
         What `optim` says now is in force afterwards, whatever it was when the state was saved.
+        universal: the folder is one that `vlrl/distributed/universal.py` has written.
         """
-        loaded, _ = self.engine.load_checkpoint(folder, tag=tag, load_module_strict=False)
+        with safe_loading():
+            self.engine._config.load_universal_checkpoint = universal
+            try:
+                loaded, _ = self.engine.load_checkpoint(folder, tag=tag, load_module_strict=False)
+            finally:
+                self.engine._config.load_universal_checkpoint = False
         if loaded is None:
             return False
+        if universal:
+            self._own_step_counts()
         o = self.options
         self.schedule.base_lrs = [o.lr] * len(self.schedule.base_lrs)
         lr = o.lr * lr_factor(self.schedule.last_epoch, o, self.num_steps_total)
@@ -159,6 +170,18 @@ class Engine:
             self.engine.optimizer.clip_grad = o.grad_clip_norm
         return True
 
+    def _own_step_counts(self) -> None:
+        """Give each flat weight its own count of Adam's steps, where Adam looks for it.
+
+        DeepSpeed loads one tensor for all of them, which every one of them would then advance.
+        """
+        optimizer = self.schedule.optimizer
+        on_device = any(group.get("fused") for group in optimizer.param_groups)
+        for parameter, state in optimizer.state.items():
+            if isinstance(state.get("step"), torch.Tensor):
+                device = parameter.device if on_device else torch.device("cpu")
+                state["step"] = state["step"].detach().to(device, copy=True)
+
     def fingerprint(self) -> str:
         """Names and shapes of what is trained; a checkpoint fits only where it is the same."""
         rows = [
@@ -171,16 +194,16 @@ class Engine:
     def frozen_fingerprint(self) -> str:
         """Names and some values of what is not trained; a checkpoint holds none of it.
 
-        The same on all ranks, which call this together.
+        The same on all ranks, which call this together, and for any number of them.
         """
-        digest = hashlib.sha256()
-        for name, parameter in self.engine.module.named_parameters():
-            if not parameter.requires_grad:
-                flat = own_values(parameter, self.world.rank)
-                some = flat[:: max(1, len(flat) // 64)][:64].float().cpu()
-                digest.update(name.encode() + some.numpy().tobytes())
-        parts = all_gather(digest.hexdigest(), self.world)
-        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+        named = self.engine.module.named_parameters()
+        frozen = [(name, p) for name, p in named if not p.requires_grad]
+        rows = [some_values(p, self.world.rank, 64) for _, p in frozen]
+        # Each value is held by one rank, and 0 on the others.
+        values = all_sum([value for row in rows for value in row], self.world)
+        digest = hashlib.sha256("\n".join(name for name, _ in frozen).encode())
+        digest.update(torch.tensor(values, dtype=torch.float64).numpy().tobytes())
+        return FROZEN + digest.hexdigest()[:16]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.engine(*args, **kwargs)

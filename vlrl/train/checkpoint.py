@@ -32,6 +32,7 @@ from vlrl.errors import CheckpointError, ConfigError, first_line
 from vlrl.train.beside import Writer, fits_in_memory
 from vlrl.train.checkpoint_state import TrainerState, read_state
 from vlrl.train.integrity import verify_checksums, write_checksums, write_known_checksums
+from vlrl.train.layout import MARK, check_fits, is_another_layout, universal
 from vlrl.train.room import Room
 
 log = logging.getLogger(__name__)
@@ -277,23 +278,32 @@ class Checkpoints:
             )
         return self.folder / name
 
-    def load(self, path: Path, engine: Engine) -> tuple[TrainerState, list[Mapping[str, Any]]]:
+    def load(
+        self, path: Path, engine: Engine
+    ) -> tuple[TrainerState, list[Sequence[Mapping[str, Any]]]]:
         """Restore engine and RNG; returns the trainer's state and the trainable rewards'.
 
+        Those are this rank's alone, or those of all ranks of a run on another number of them.
         Every file is checked against its checksum before anything is loaded, and no code in a file
         is run. Raises CheckpointError where the checkpoint is damaged or of another set-up.
         """
         state = read_state(path)
         verify_checksums(path, self.world)
-        self._check_fits(path, state, engine)
+        check_fits(path, state, engine)
+        # At stage 0 nothing is divided, and DeepSpeed's own files fit any number of ranks.
+        converts = is_another_layout(state, engine) and state.zero > 0
+        source = universal(path, self.folder, self.room, self.world) if converts else path
+        # Of another number of ranks, each goes on as one of them; further ones share theirs.
+        rank, num = self.world.rank % state.num_ranks, state.num_ranks
         try:
-            if not engine.load(str(path), ENGINE_TAG):
-                raise CheckpointError(f"DeepSpeed found nothing to load in {path}")
-            _set_rng_state(load_file(path / f"rng_rank{self.world.rank}.safetensors"))
-            if engine.average is not None:
-                engine.average.load_state_dict(load_file(self._saved_average(path, engine)))
-            mine = path / f"rewards_rank{self.world.rank}.pt"
-            rewards = torch.load(mine, map_location="cpu", weights_only=True)
+            if not engine.load(str(source), ENGINE_TAG, universal=converts):
+                raise CheckpointError(f"DeepSpeed found nothing to load in {source}")
+            _set_rng_state(load_file(path / f"rng_rank{rank}.safetensors"))
+            self._load_average(path, state, engine)
+            rewards = [
+                torch.load(path / f"rewards_rank{r}.pt", map_location="cpu", weights_only=True)
+                for r in ([rank] if num == self.world.size else range(num))
+            ]
         except (OSError, EOFError, KeyError, RuntimeError, ValueError, AssertionError,
                 UnpicklingError, SafetensorError) as error:  # fmt: skip
             raise CheckpointError(
@@ -304,42 +314,21 @@ class Checkpoints:
         self.room.measure(path)
         return state, rewards
 
-    def _saved_average(self, path: Path, engine: Engine) -> Path:
-        rank = self.world.rank if engine.stage == 3 else 0
-        saved = path / f"ema_rank{rank}.safetensors"
-        if not saved.is_file():
+    def _load_average(self, path: Path, state: TrainerState, engine: Engine) -> None:
+        if engine.average is None:
+            return
+        files = [path / f"ema_rank{r}.safetensors" for r in range(state.num_ranks)]
+        if not files[0].is_file():
             raise CheckpointError(
                 f"{path} holds no running average of the weights (optim.ema_decay)"
             )
-        return saved
-
-    def _check_fits(self, path: Path, state: TrainerState, engine: Engine) -> None:
-        layout = {"num_ranks": self.world.size, "zero": engine.stage}
-        for key, now in layout.items():
-            saved = state.model_dump()[key]
-            if saved != now:
-                raise CheckpointError(
-                    f"{path} was saved with {key} = {saved}, this run has {now}: "
-                    "optimizer states are sharded, so a run resumes as it was laid out; "
-                    "start a new run from the exported weights to change the layout"
-                )
-        if state.precision is not None and state.precision != engine.precision:
-            raise CheckpointError(
-                f"{path} was saved with dist.precision: {state.precision}, this run has "
-                f"{engine.precision}; set it back"
-            )
-        if state.fingerprint is not None and state.fingerprint != engine.fingerprint():
-            raise CheckpointError(
-                f"{path} was saved with other trainable weights than this run has: another model, "
-                "policy.lora or policy.train_vision; set them back, or start a new run from the "
-                "exported weights"
-            )
-        if state.frozen is not None and state.frozen != engine.frozen_fingerprint():
-            raise CheckpointError(
-                f"{path} was saved with other frozen weights than this run has, which it does not "
-                "hold itself: policy.model is another model, or its files were replaced; set it "
-                "back"
-            )
+        if engine.stage < 3:
+            engine.average.load_state_dict(load_file(files[0]))
+        elif state.num_ranks == self.world.size:
+            engine.average.load_state_dict(load_file(files[self.world.rank]))
+        else:
+            parts = [load_file(file) for file in files]
+            engine.average.load_sharded(parts, self.world.rank, self.world.size)
 
     def _point_at(self, name: str) -> None:
         aside = self.folder / ".latest"
@@ -356,7 +345,7 @@ class Checkpoints:
         whole = sorted(found, key=lambda path: (_step_of(path) <= reached, _step_of(path)))
         for old in whole[: -self.keep_last]:
             shutil.rmtree(old)
-        for left in self.folder.glob(".saving-*"):
+        for left in (*self.folder.glob(".saving-*"), *self.folder.glob(f"{MARK}*")):
             shutil.rmtree(left)
 
 

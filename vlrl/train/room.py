@@ -19,13 +19,12 @@ class Room:
     def __init__(self, folder: Path, keep_last: int, world: World) -> None:
         self.folder, self.keep_last, self.world = folder, keep_last, world
         self.measured: int | None = None
-        """Bytes of the last checkpoint that was written or read, on the main rank."""
+        """Bytes of the last checkpoint that was written or read."""
 
     def needed(self, engine: Engine) -> float:
         """Bytes of one checkpoint: the last one's, or what the engine's states will take."""
         estimate = all_sum([engine.state_bytes()], self.world)[0]
-        measured = all_gather(self.measured, self.world)[0]
-        return estimate if measured is None else float(measured)
+        return estimate if self.measured is None else float(self.measured)
 
     def free(self) -> int:
         """Bytes that every rank sees as free; folders may lie on disks of their own."""
@@ -46,6 +45,14 @@ class Room:
                 int(needed), self.keep_last + 1,
             )  # fmt: skip
 
+    def check_bytes(self, needed: float, what: str) -> None:
+        """CheckpointError on all ranks where something else does not fit into the folder."""
+        if needed > (free := self.free()):
+            raise CheckpointError(
+                f"{what} takes about {shown_bytes(needed)}, and {self.folder} has "
+                f"{shown_bytes(free)} free; free some"
+            )
+
     def check(self, engine: Engine, step: int) -> None:
         """Before writing: CheckpointError on all ranks where the next checkpoint does not fit."""
         needed, free = self.needed(engine), self.free()
@@ -58,9 +65,12 @@ class Room:
 
     def measure(self, checkpoint: Path) -> None:
         """Remember a checkpoint's size."""
-        if self.world.is_main:
-            files = [path for path in checkpoint.rglob("*") if path.is_file()]
-            self.measured = sum(path.stat().st_size for path in files)
+        self.measured = self.size_of(checkpoint)
+
+    def size_of(self, checkpoint: Path) -> int:
+        """Bytes of its files, as the main rank sees them; all ranks call this."""
+        files = checkpoint.rglob("*") if self.world.is_main else ()
+        return all_gather(sum(f.stat().st_size for f in files if f.is_file()), self.world)[0]
 
 
 def shown_bytes(num: float) -> str:

@@ -365,13 +365,16 @@ class Trainer(Generic[T]):
             self.sampler.position = self.sampler.next_epoch  # else some would not be drawn
         self.version = self.policy.version = state.version
         self.kernels = dict(state.kernels)
-        if len(rewards) != len(self.trainable):
+        if len(rewards[0]) != len(self.trainable):
             raise CheckpointError(
-                f"{path} holds {len(rewards)} learning rewards, this run has "
+                f"{path} holds {len(rewards[0])} learning rewards, this run has "
                 f"{len(self.trainable)}; resume with the reward that it was saved with"
             )
-        for node, saved in zip(self.trainable, rewards, strict=True):
-            node.load_state_dict(saved)
+        for node, saved in zip(self.trainable, zip(*rewards, strict=True), strict=True):
+            own = saved[0]
+            if state.num_ranks != self.world.size:
+                own = node.resharded(saved, self.world.rank, self.world.size)
+            node.load_state_dict(own)
         if self.task.skips_unreadable(self.config.train_split):
             self._leave_out(self.unreadable.find_again(self.samples))
 
