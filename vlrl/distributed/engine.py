@@ -144,7 +144,7 @@ class Engine:
         What `optim` says now is in force afterwards, whatever it was when the state was saved.
         universal: the folder is one that `vlrl/distributed/universal.py` has written.
         """
-        with safe_loading():
+        with safe_loading() if universal else nullcontext():
             self.engine._config.load_universal_checkpoint = universal
             try:
                 loaded, _ = self.engine.load_checkpoint(folder, tag=tag, load_module_strict=False)

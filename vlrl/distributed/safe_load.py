@@ -86,11 +86,12 @@ def safe_loading() -> Iterator[None]:
     plain = torch.load
 
     def load(file: Any, *args: Any, **kwargs: Any) -> Any:
-        return plain(file, map_location="cpu", weights_only=True)
+        # Here, since the inner one of two such contexts forgets what the outer one has named.
+        with torch.serialization.safe_globals(OWN_CLASSES):
+            return plain(file, map_location="cpu", weights_only=True)
 
     torch.load = load  # type: ignore[assignment]
     try:
-        with torch.serialization.safe_globals(OWN_CLASSES):
-            yield
+        yield
     finally:
         torch.load = plain
