@@ -20,6 +20,7 @@ from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.sharding import read_sharding
 from vlrl.distributed.comm import World, all_sum, sum_in_place
 from vlrl.distributed.ema import WeightAverage, full_shape, some_values
+from vlrl.distributed.plain_paths import plain_path
 from vlrl.distributed.safe_load import Files, SafeCheckpointEngine, safe_loading
 from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
@@ -144,10 +145,12 @@ class Engine:
         What `optim` says now is in force afterwards, whatever it was when the state was saved.
         universal: the folder is one that `vlrl/distributed/universal.py` has written.
         """
-        with safe_loading() if universal else nullcontext():
+        with plain_path(folder) as place, safe_loading() if universal else nullcontext():
             self.engine._config.load_universal_checkpoint = universal
             try:
-                loaded, _ = self.engine.load_checkpoint(folder, tag=tag, load_module_strict=False)
+                loaded, _ = self.engine.load_checkpoint(
+                    str(place), tag=tag, load_module_strict=False
+                )
             finally:
                 self.engine._config.load_universal_checkpoint = False
         if loaded is None:

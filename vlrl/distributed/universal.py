@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from vlrl.distributed.plain_paths import plain_path
 from vlrl.distributed.safe_load import safe_loading
 
 
@@ -20,11 +20,7 @@ def convert(sharded: Path, universal: Path) -> None:
     from deepspeed.checkpoint import ds_to_universal
 
     universal.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as plain, safe_loading(), _silent():
-        # The converter reads its paths as patterns too, and a run's name may hold any character.
-        source, target = Path(plain) / "sharded", Path(plain) / "universal"
-        source.symlink_to(sharded.resolve(), target_is_directory=True)
-        target.symlink_to(universal.resolve(), target_is_directory=True)
+    with plain_path(sharded) as source, plain_path(universal) as target, safe_loading(), _silent():
         ds_to_universal.main(
             argparse.Namespace(
                 input_folder=str(source),
