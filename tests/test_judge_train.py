@@ -182,8 +182,8 @@ def test_a_resumed_training_goes_on_in_its_log_and_ends_with_a_report(parts, tmp
     cut = build_trainer(config_of(parts, tmp_path, "cut", eval_every=2, save_every=2))
     save = cut.save
 
-    def save_then_lose_a_step() -> None:
-        save()
+    def save_then_lose_a_step(*, beside: bool = False) -> None:
+        save(beside=beside)
         if cut.step == 2:
             cut.write(cut.train_step())
             raise KeyboardInterrupt

@@ -91,6 +91,13 @@ def test_two_ranks_equal_one_at_every_stage(
         # One pass in each step, whose order outlives the sampling before it.
         assert max(steps[0].values()) > 1
         assert all(set(step.values()) == {1} for step in steps[1:])
+    # The last step once more on one rank: the states of two are joined.
+    fewer = config("fewer", 2)
+    run_job({"config": fewer, "resume": str(tmp_path / "cut2/checkpoints/step-000002")})
+    (alone,) = curve(fewer)
+    last = curve(double["zero2"])[-1]
+    for name in ("update/loss", "update/grad_norm", "reward/mean"):
+        assert alone[name] == pytest.approx(last[name], abs=1e-6), name
     for stage, job in cut.items():
         assert_same_curve(double[f"zero{stage}"], job, 0.0 if stage < 3 else 1e-6)
 

@@ -220,6 +220,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     from vlrl.distributed.sharded_loading import sharded_loading
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
+    from vlrl.train.finished import mark_unfinished
     from vlrl.train.lock import hold
     from vlrl.train.trainer import Trainer
 
@@ -232,7 +233,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
             f"ranks ({world.size}): a group never crosses a rank"
         )
     folder = Path(config.out) / config.name
-    checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep_last, world)
+    keep = config.checkpoint
+    checkpoints = Checkpoints(folder / "checkpoints", keep.keep_last, world, keep.beside_training)
     checkpoints.check_shared()  # before gigabytes are loaded
     lock = hold(folder, world)
     path = _resume_path(resume, checkpoints, folder)
@@ -282,10 +284,14 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
         if path is not None:
             _say_changes(path, resolved)
         folder.mkdir(parents=True, exist_ok=True)
+        mark_unfinished(folder)
         with writing(folder):
             (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
         trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
+    if keep.every or keep.every_minutes or keep.at_end:
+        checkpoints.room.warn(engine)
     trainer.lock = lock
+    trainer.saving.restart()
     return trainer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,13 +38,18 @@ class CheckpointError(VlrlError):
 
 
 class StoppedError(VlrlError):
-    """A run was asked to stop by a signal, and what it has learnt is saved."""
+    """A run was asked to stop by a signal, and what it has learnt is saved.
+
+    Its status is 0: the scheduler that asked for it takes a machine back, and nothing failed. After
+    Ctrl-C it is 130, as a shell expects.
+    """
 
     def __init__(self, number: int, step: int) -> None:
+        after = f"after step {step}, which is saved" if step else "before its first step"
         super().__init__(
-            f"stopped by signal {number} after step {step}, which is saved; go on with --resume"
+            f"stopped by signal {number} {after}; the run is not finished: go on with --resume"
         )
-        self.exit_status = 128 + number
+        self.exit_status = 128 + number if number == signal.SIGINT else 0
 
 
 class MissingExtraError(VlrlError):

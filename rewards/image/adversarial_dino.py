@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from vlrl.image.adversarial_reward import LearntOptions, LearntReward
+from vlrl.stats import evenly
 from vlrl.types import Rollout, Score
 
 if TYPE_CHECKING:
@@ -283,3 +284,17 @@ class AdversarialDino(LearntReward[Pair]):
         super().load_state_dict(state)
         if self.learner_key in state:
             self._replay = list(zip(state["replay_cls"], state["replay_patches"], strict=True))
+
+    def resharded(
+        self, states: Sequence[Mapping[str, Any]], rank: int, num_ranks: int
+    ) -> Mapping[str, Any]:
+        """Deals out the replays of all ranks; each keeps as many as before at most."""
+        own = super().resharded(states, rank, num_ranks)
+        if self.learner_key not in own:
+            return own
+        size = self.options.replay_size
+        dealt = {
+            name: evenly([one for state in states for one in state[name]][rank::num_ranks], size)
+            for name in ("replay_cls", "replay_patches")
+        }
+        return {**own, **(dealt if size else {})}

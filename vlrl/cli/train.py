@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from vlrl.build import build_trainer, check_plugins
 from vlrl.cli.options import add_config, add_launcher, launch
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import load_run_config, plain
+from vlrl.train.finished import mark_finished
+from vlrl.train.stopping import POLITE, StopRequest
 
 if TYPE_CHECKING:
     from vlrl.train.trainer import Trainer
@@ -34,9 +37,11 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(to_yaml(plain(check_plugins(config))), end="")
         return 0
-    trainer = build_trainer(config, args.resume)
-    trainer.train()
-    finish(trainer)
+    is_main = os.environ.get("RANK", "0") == "0"
+    with StopRequest(is_main=is_main, signals=POLITE) as start:
+        trainer = build_trainer(config, args.resume)
+        trainer.train(start)
+        finish(trainer)
     return 0
 
 
@@ -68,6 +73,8 @@ def finish(trainer: Trainer[Any]) -> None:
         export(trainer)
     if config.log.report and trainer.world.is_main:
         print(f"report: {write_report(trainer.folder)}", flush=True)
+    if trainer.world.is_main:
+        mark_finished(trainer.folder, trainer.step)
     barrier(trainer.world)
     shutdown()
 

@@ -163,7 +163,15 @@ class EvalConfig(Section):
 class CheckpointConfig(Section):
     """What is kept, and how often."""
 
-    every: int = Field(0, ge=0, description="steps between checkpoints; 0 = only at the end")
+    every: int = Field(0, ge=0, description="steps between checkpoints; 0 = by time only")
+    every_minutes: float = Field(
+        30.0, ge=0, description="minutes between checkpoints, at the end of a step; 0 = off"
+    )
+    beside_training: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="copy a checkpoint into the host's memory and write it while training goes "
+        "on; auto = on GPUs, where that memory has room for it",
+    )
     keep_last: PositiveInt = 2
     at_end: bool = True
     export: bool = Field(True, description="safetensors that from_pretrained loads, at the end")

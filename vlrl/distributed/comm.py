@@ -109,6 +109,15 @@ def all_max(value: float, world: World) -> float:
     return float(tensor[0])
 
 
+def each_max(values: Sequence[float], world: World) -> list[float]:
+    """The largest value of all ranks at each place, in one collective."""
+    if world.size == 1:
+        return [float(value) for value in values]
+    tensor = torch.tensor(list(values), dtype=torch.float64, device=world.device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor.tolist()
+
+
 def all_gather(value: T, world: World) -> list[T]:
     """Every rank's value, on every rank; plain data only, since it is pickled between ranks."""
     if world.size == 1:

@@ -5,6 +5,7 @@ Each rank averages what it holds: whole tensors, or its shard of them under ZeRO
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeGuard
@@ -90,6 +91,16 @@ class WeightAverage:
         for i, average in enumerate(self.shadow):
             average.copy_(state[f"{i:06d}"])
 
+    def load_sharded(self, states: Sequence[dict[str, Tensor]], rank: int, num_ranks: int) -> None:
+        """Restore the states of all ranks of a run on another number of them, under ZeRO-3."""
+        own: dict[str, Tensor] = {"num_updates": states[0]["num_updates"]}
+        for i, (average, parameter) in enumerate(zip(self.shadow, self.parameters, strict=True)):
+            name, total = f"{i:06d}", math.prod(full_shape(parameter))
+            whole = torch.zeros(len(average) * num_ranks)
+            whole[:total] = torch.cat([state[name].flatten() for state in states])[:total]
+            own[name] = whole[rank * len(average) :][: len(average)]
+        self.load_state_dict(own)
+
 
 def _is_sharded(parameter: nn.Parameter) -> TypeGuard[Sharded]:
     return is_zero_param(parameter)
@@ -100,12 +111,21 @@ def held(parameter: nn.Parameter) -> Tensor:
     return parameter.ds_tensor if _is_sharded(parameter) else parameter.data
 
 
-def own_values(parameter: nn.Parameter, rank: int) -> Tensor:
-    """The values of a parameter that a rank holds, flat, without the padding of the last shard."""
+def some_values(parameter: nn.Parameter, rank: int, num: int) -> list[float]:
+    """At most `num` values of a whole parameter, evenly spread: those that this rank holds, else 0.
+
+    Where nothing is sharded, rank 0 holds them all.
+    """
     flat = held(parameter).detach().flatten()
+    total = math.prod(full_shape(parameter))
+    places = torch.arange(0, total, max(1, total // num))[:num]
+    places = places - (rank * len(flat) if _is_sharded(parameter) else 0)
+    mine = (places >= 0) & (places < len(flat))
     if not _is_sharded(parameter):
-        return flat
-    return flat[: max(0, parameter.ds_shape.numel() - rank * len(flat))]
+        mine &= rank == 0
+    values = torch.zeros(len(places), dtype=torch.float64)
+    values[mine] = flat[places[mine].to(flat.device)].double().cpu()
+    return values.tolist()
 
 
 def full_shape(parameter: nn.Parameter) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ to the run's config, and a JSON file that sets them is refused: two sources coul
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,12 +19,16 @@ from torch import nn
 
 from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.sharding import read_sharding
-from vlrl.distributed.comm import World, all_gather, sum_in_place
-from vlrl.distributed.ema import WeightAverage, full_shape, own_values
+from vlrl.distributed.comm import World, all_sum, sum_in_place
+from vlrl.distributed.ema import WeightAverage, full_shape, some_values
 from vlrl.distributed.gathering import gathered_to_disk
-from vlrl.distributed.safe_load import SafeCheckpointEngine
+from vlrl.distributed.plain_paths import plain_path
+from vlrl.distributed.safe_load import Files, SafeCheckpointEngine, safe_loading
 from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
+
+FROZEN = "values:"
+"""Begins a fingerprint of frozen weights; others are of a version that made it in another way."""
 
 
 class EngineConfig(Protocol):
@@ -95,7 +100,8 @@ class Engine:
             lr_scheduler=self.schedule,
             config=settings,
         )
-        self.engine.checkpoint_engine = SafeCheckpointEngine()
+        self.files = SafeCheckpointEngine()
+        self.engine.checkpoint_engine = self.files
         self.options, self.precision = config.optim, config.dist.precision
         optimizer.register_step_pre_hook(self._guard)
         o = config.optim
@@ -105,14 +111,54 @@ class Engine:
             else None
         )
 
-    def load(self, folder: str, tag: str) -> bool:
+    def save(self, folder: str, tag: str) -> None:
+        """Write weights, optimizer and schedule below a folder; all ranks call this.
+
+        Frozen weights are those that the run starts from anyway.
+        """
+        self.engine.save_checkpoint(
+            folder, tag=tag, save_latest=False, exclude_frozen_parameters=True
+        )
+
+    def copy_for_saving(self, folder: str, tag: str) -> Files:
+        """As `save`, but into the host's memory: calling each of these writes it."""
+        with self.files.later() as files:
+            self.save(folder, tag)
+        return files
+
+    def state_bytes(self) -> int:
+        """About what this rank writes into a checkpoint, without learning rewards."""
+        trained = [p for p in self.engine.module.parameters() if p.requires_grad]
+        num = sum(math.prod(full_shape(p)) for p in trained)
+        weights = sum(math.prod(full_shape(p)) * p.element_size() for p in trained)
+        is_sharded = self.stage > 0 or self.precision == "bf16"
+        # Float32 weights and Adam's two averages; unsharded, the weights are the model's own.
+        own = 12 * num // self.world.size if is_sharded else 0
+        average = 4 * num if self.average is not None else 0
+        if self.stage == 3:
+            return own + average // self.world.size
+        if self.world.is_main:
+            own += weights + average + (0 if is_sharded else 8 * num)
+        return own
+
+    def load(self, folder: str, tag: str, *, universal: bool = False) -> bool:
         """Restore weights, optimizer and schedule; False where there is nothing to load.
 
         What `optim` says now is in force afterwards, whatever it was when the state was saved.
+        universal: the folder is one that `vlrl/distributed/universal.py` has written.
         """
-        loaded, _ = self.engine.load_checkpoint(folder, tag=tag, load_module_strict=False)
+        with plain_path(folder) as place, safe_loading() if universal else nullcontext():
+            self.engine._config.load_universal_checkpoint = universal
+            try:
+                loaded, _ = self.engine.load_checkpoint(
+                    str(place), tag=tag, load_module_strict=False
+                )
+            finally:
+                self.engine._config.load_universal_checkpoint = False
         if loaded is None:
             return False
+        if universal:
+            self._own_step_counts()
         o = self.options
         self.schedule.base_lrs = [o.lr] * len(self.schedule.base_lrs)
         lr = o.lr * lr_factor(self.schedule.last_epoch, o, self.num_steps_total)
@@ -129,6 +175,18 @@ class Engine:
             self.engine.optimizer.clip_grad = o.grad_clip_norm
         return True
 
+    def _own_step_counts(self) -> None:
+        """Give each flat weight its own count of Adam's steps, where Adam looks for it.
+
+        DeepSpeed loads one tensor for all of them, which every one of them would then advance.
+        """
+        optimizer = self.schedule.optimizer
+        on_device = any(group.get("fused") for group in optimizer.param_groups)
+        for parameter, state in optimizer.state.items():
+            if isinstance(state.get("step"), torch.Tensor):
+                device = parameter.device if on_device else torch.device("cpu")
+                state["step"] = state["step"].detach().to(device, copy=True)
+
     def fingerprint(self) -> str:
         """Names and shapes of what is trained; a checkpoint fits only where it is the same."""
         rows = [
@@ -141,16 +199,16 @@ class Engine:
     def frozen_fingerprint(self) -> str:
         """Names and some values of what is not trained; a checkpoint holds none of it.
 
-        The same on all ranks, which call this together.
+        The same on all ranks, which call this together, and for any number of them.
         """
-        digest = hashlib.sha256()
-        for name, parameter in self.engine.module.named_parameters():
-            if not parameter.requires_grad:
-                flat = own_values(parameter, self.world.rank)
-                some = flat[:: max(1, len(flat) // 64)][:64].float().cpu()
-                digest.update(name.encode() + some.numpy().tobytes())
-        parts = all_gather(digest.hexdigest(), self.world)
-        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+        named = self.engine.module.named_parameters()
+        frozen = [(name, p) for name, p in named if not p.requires_grad]
+        rows = [some_values(p, self.world.rank, 64) for _, p in frozen]
+        # Each value is held by one rank, and 0 on the others.
+        values = all_sum([value for row in rows for value in row], self.world)
+        digest = hashlib.sha256("\n".join(name for name, _ in frozen).encode())
+        digest.update(torch.tensor(values, dtype=torch.float64).numpy().tobytes())
+        return FROZEN + digest.hexdigest()[:16]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.engine(*args, **kwargs)

@@ -196,7 +196,16 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
                 f"options have changed since: {error}"
             ) from error
         self.optimizer.load_state_dict(state["optimizer"])
-        self._random.set_state(state["random"])
+        if "random" in state:
+            self._random.set_state(state["random"])
+
+    def resharded(
+        self, states: Sequence[Mapping[str, Any]], rank: int, num_ranks: int
+    ) -> Mapping[str, Any]:
+        """What all ranks hold alike, and a random state: further ranks begin one of their own."""
+        if rank < len(states):
+            return states[rank]
+        return {name: value for name, value in states[0].items() if name != "random"}
 
     def _load_once(self) -> None:
         if not self._loaded:

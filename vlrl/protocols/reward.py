@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from vlrl.errors import RewardError
 from vlrl.types import Rollout, Score
 
 if TYPE_CHECKING:
@@ -83,3 +84,30 @@ class TrainableReward(Reward):
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
+
+    def resharded(
+        self, states: Sequence[Mapping[str, Any]], rank: int, num_ranks: int
+    ) -> Mapping[str, Any]:
+        """The state of one rank of `num_ranks`, from those of all ranks of another number.
+
+        RewardError where ranks hold different states, which only the reward knows how to join.
+        """
+        if any(not _same(states[0], other) for other in states[1:]):
+            raise RewardError(
+                f"reward {self.name!r} has another state on each rank and does not say how "
+                f"{len(states)} of them are joined (`resharded`); resume with {len(states)} ranks"
+            )
+        return states[0]
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two saved states are equal, tensors and plain values alike."""
+    import torch
+
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)

@@ -7,89 +7,67 @@ checkpoints/latest                   the name of the newest whole one
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vlrl.data.fields import shown
 from vlrl.distributed.comm import World, all_gather
 from vlrl.distributed.engine import Engine
+from vlrl.distributed.safe_load import Files, copied
 from vlrl.errors import CheckpointError, ConfigError, first_line
-from vlrl.train.integrity import verify_checksums, write_checksums
+from vlrl.train.beside import Writer, fits_in_memory
+from vlrl.train.checkpoint_state import TrainerState, read_state
+from vlrl.train.integrity import verify_checksums, write_checksums, write_known_checksums
+from vlrl.train.layout import MARK, check_fits, is_another_layout, universal
+from vlrl.train.room import Room
 
+log = logging.getLogger(__name__)
+
+Beside = Literal["auto", "on", "off"]
 ENGINE_TAG = "deepspeed"
 _NAME = re.compile(r"step-[0-9]{6,12}")
 
 
-class TrainerState(BaseModel):
-    """Where a run stands, the same on all ranks; `trainer.json`."""
+@dataclass(frozen=True)
+class Pending:
+    """A checkpoint that is being written beside training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    step: int
+    writer: Writer
 
-    step: PositiveInt
-    sampler: NonNegativeInt = 0
-    """Draws of the prompt sampler so far."""
-    version: NonNegativeInt = 0
-    """Optimizer steps so far."""
-    trainable_rewards: NonNegativeInt = 0
-    num_ranks: PositiveInt
-    zero: NonNegativeInt
-    """ZeRO's stage."""
-    precision: str | None = None
-    fingerprint: str | None = None
-    """Names and shapes of the trained weights; None where an earlier version saved it."""
-    kernels: Mapping[str, str] = {}
-    """What `Policy.pick_kernels` gave at the start."""
-    frozen: str | None = None
-    """Of the weights that are not trained, which a checkpoint lacks; None as above."""
-
-    @classmethod
-    def of(
-        cls,
-        engine: Engine,
-        step: int,
-        *,
-        sampler: int = 0,
-        version: int = 0,
-        num_rewards: int = 0,
-        kernels: Mapping[str, str] | None = None,
-    ) -> TrainerState:
-        """The state of a run on this engine."""
-        return cls(
-            step=step,
-            sampler=sampler,
-            version=version,
-            trainable_rewards=num_rewards,
-            num_ranks=engine.world.size,
-            zero=engine.stage,
-            precision=engine.precision,
-            fingerprint=engine.fingerprint(),
-            kernels=kernels or {},
-            frozen=engine.frozen_fingerprint(),
-        )
+    def raise_problem(self) -> None:
+        """Raise what went wrong on this rank's thread."""
+        if self.writer.problem:
+            raise OSError(self.writer.problem)
 
 
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: Path, keep_last: int, world: World) -> None:
+    def __init__(self, folder: Path, keep_last: int, world: World, beside: Beside = "off") -> None:
         self.folder = folder
         self.keep_last = keep_last
         self.world = world
+        self.beside = beside
+        self.room = Room(folder, keep_last, world)
         self.newest_step: int | None = None
         """Of the newest checkpoint that this process has written or read."""
+        self._pending: Pending | None = None
+        self._fits_beside: bool | None = None
 
     def save(
         self,
@@ -97,21 +75,78 @@ class Checkpoints:
         state: TrainerState,
         rewards: Sequence[Mapping[str, Any]],
         config_yaml: str,
+        *,
+        beside: bool = False,
     ) -> Path:
         """Write everything that a resumed run needs; all ranks call this.
 
         rewards: states of this rank's trainable rewards, tensors and plain values only. Raises
         CheckpointError where it cannot be written; what was saved before stays whole.
+        beside: copy it and return, if `checkpoint.beside_training` has it so; `complete` follows.
         """
+        self.finish()
         name = f"step-{state.step:06d}"
         aside = self.folder / f".saving-{name}"
-        self._written(state.step, partial(self._begin, aside))
-        self._written(state.step, partial(self._write_state, aside, engine, rewards))
-        self._written(state.step, partial(self._write_texts, aside, state, config_yaml))
-        self._written(state.step, partial(write_checksums, aside, self.world))
-        self._written(state.step, partial(self._make_official, aside, self.folder / name))
-        self.newest_step = state.step
+        step = state.step
+        self._written(step, self._clear)
+        self.room.check(engine, step)
+        self._written(step, partial(self._begin, aside))
+        if beside and self._goes_beside(engine):
+            self._written(step, partial(self._start, aside, step, engine, rewards))
+            self._written(step, partial(self._write_texts, aside, state, config_yaml))
+            return self.folder / name
+        self._written(step, partial(self._write_state, aside, engine, rewards))
+        self._written(step, partial(self._write_texts, aside, state, config_yaml))
+        self._written(step, partial(write_checksums, aside, self.world))
+        self._written(step, partial(self._make_official, aside, self.folder / name))
+        self._is_saved(step)
         return self.folder / name
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether this rank still writes a checkpoint beside training."""
+        return self._pending is not None and self._pending.writer.is_writing
+
+    def complete(self) -> None:
+        """Make official what was written beside training; all ranks, none of them still writing.
+
+        Raises CheckpointError on all where one could not write it.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        step, aside = pending.step, pending.writer.folder
+        self._written(step, pending.raise_problem)
+        known: dict[str, str] = {}
+        for part in all_gather(pending.writer.digests, self.world):
+            known |= part
+        self._written(step, partial(self._list, aside, known))
+        final = self.folder / aside.name.removeprefix(".saving-")
+        self._written(step, partial(self._make_official, aside, final))
+        self._is_saved(step)
+
+    def finish(self) -> None:
+        """Wait for what is written beside training, and make it official; all ranks call this."""
+        if self._pending is not None:
+            self._pending.writer.wait()
+            self.complete()
+
+    def _is_saved(self, step: int) -> None:
+        self.newest_step = step
+        self.room.measure(self.folder / f"step-{step:06d}")
+
+    def _goes_beside(self, engine: Engine) -> bool:
+        if self._fits_beside is None:
+            is_on = self.beside == "on"
+            if self.beside == "auto" and engine.world.device.type != "cpu":
+                is_on = fits_in_memory(engine.state_bytes(), self.world)
+                if not is_on and self.world.is_main:
+                    log.warning(
+                        "checkpoints are written while training waits: the host has no memory to "
+                        "spare for a copy (checkpoint.beside_training)"
+                    )
+            self._fits_beside = is_on
+        return self._fits_beside
 
     def _written(self, step: int, work: Callable[[], None]) -> None:
         """A part of saving, done on all ranks; CheckpointError on all where one cannot write."""
@@ -122,22 +157,32 @@ class Checkpoints:
             # A full disk: torch says "unexpected pos", safetensors an error of its own.
             problem = f"{type(error).__name__}: {first_line(error)}"
         if told := [one for one in all_gather(problem, self.world) if one]:
-            for left in self.folder.glob(".saving-*") if self.world.is_main else ():
-                shutil.rmtree(left, ignore_errors=True)  # it would keep the disk full
+            if self._pending is not None:
+                self._pending.writer.wait()
+                self._pending = None
+            self._clear()  # it would keep the disk full
             raise CheckpointError(
                 f"the checkpoint of step {step} cannot be written to {self.folder} "
                 f"({told[0]}); is the disk full? Earlier checkpoints are whole"
             )
 
+    def _clear(self) -> None:
+        """Remove what a kill or a failure has left half written."""
+        for left in self.folder.glob(".saving-*") if self.world.is_main else ():
+            shutil.rmtree(left, ignore_errors=True)
+
     def _begin(self, aside: Path) -> None:
         if self.world.is_main:
-            shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
 
     def _write_texts(self, aside: Path, state: TrainerState, config_yaml: str) -> None:
         if self.world.is_main:
             (aside / "config.yaml").write_text(config_yaml, encoding="utf-8")
             (aside / "trainer.json").write_text(state.model_dump_json(indent=2), encoding="utf-8")
+
+    def _list(self, aside: Path, known: Mapping[str, str]) -> None:
+        if self.world.is_main:
+            write_known_checksums(aside, known)
 
     def _make_official(self, aside: Path, final: Path) -> None:
         if self.world.is_main:
@@ -150,14 +195,31 @@ class Checkpoints:
     def _write_state(
         self, aside: Path, engine: Engine, rewards: Sequence[Mapping[str, Any]]
     ) -> None:
-        # Frozen weights are those that the run starts from anyway.
-        engine.engine.save_checkpoint(
-            str(aside), tag=ENGINE_TAG, save_latest=False, exclude_frozen_parameters=True
-        )
-        save_file(_rng_state(), aside / f"rng_rank{self.world.rank}.safetensors")
-        if engine.average is not None:
-            save_file(engine.average.state_dict(), aside / f"ema_rank{self.world.rank}.safetensors")
-        torch.save(list(rewards), aside / f"rewards_rank{self.world.rank}.pt")
+        engine.save(str(aside), ENGINE_TAG)
+        for write in self._own_files(aside, engine, rewards).values():
+            write()
+
+    def _start(
+        self, aside: Path, step: int, engine: Engine, rewards: Sequence[Mapping[str, Any]]
+    ) -> None:
+        files = engine.copy_for_saving(str(aside), ENGINE_TAG)
+        files |= self._own_files(aside, engine, copied(list(rewards)))
+        self._pending = Pending(step, Writer(files, aside))
+
+    def _own_files(
+        self, aside: Path, engine: Engine, rewards: Sequence[Mapping[str, Any]]
+    ) -> Files:
+        """Of this rank: random state, average, rewards; to be written later or at once."""
+        rank = self.world.rank
+        files: Files = {}
+        rng = aside / f"rng_rank{rank}.safetensors"
+        files[rng] = partial(save_file, _rng_state(), rng)
+        if engine.average is not None and (engine.stage == 3 or self.world.is_main):
+            ema = aside / f"ema_rank{rank}.safetensors"  # below stage 3 all ranks hold the same
+            files[ema] = partial(save_file, copied(engine.average.state_dict()), ema)
+        learnt = aside / f"rewards_rank{rank}.pt"
+        files[learnt] = partial(torch.save, list(rewards), learnt)
+        return files
 
     def check_shared(self) -> None:
         """Raise ConfigError on all ranks where some do not see this folder: shards would be lost.
@@ -216,28 +278,32 @@ class Checkpoints:
             )
         return self.folder / name
 
-    def load(self, path: Path, engine: Engine) -> tuple[TrainerState, list[Mapping[str, Any]]]:
+    def load(
+        self, path: Path, engine: Engine
+    ) -> tuple[TrainerState, list[Sequence[Mapping[str, Any]]]]:
         """Restore engine and RNG; returns the trainer's state and the trainable rewards'.
 
+        Those are this rank's alone, or those of all ranks of a run on another number of them.
         Every file is checked against its checksum before anything is loaded, and no code in a file
         is run. Raises CheckpointError where the checkpoint is damaged or of another set-up.
         """
-        state = _read_state(path)
+        state = read_state(path)
         verify_checksums(path, self.world)
-        self._check_fits(path, state, engine)
+        check_fits(path, state, engine)
+        # At stage 0 nothing is divided, and DeepSpeed's own files fit any number of ranks.
+        converts = is_another_layout(state, engine) and state.zero > 0
+        source = universal(path, self.folder, self.room, self.world) if converts else path
+        # Of another number of ranks, each goes on as one of them; further ones share theirs.
+        rank, num = self.world.rank % state.num_ranks, state.num_ranks
         try:
-            if not engine.load(str(path), ENGINE_TAG):
-                raise CheckpointError(f"DeepSpeed found nothing to load in {path}")
-            _set_rng_state(load_file(path / f"rng_rank{self.world.rank}.safetensors"))
-            if engine.average is not None:
-                saved = path / f"ema_rank{self.world.rank}.safetensors"
-                if not saved.is_file():
-                    raise CheckpointError(
-                        f"{path} holds no running average of the weights (optim.ema_decay)"
-                    )
-                engine.average.load_state_dict(load_file(saved))
-            mine = path / f"rewards_rank{self.world.rank}.pt"
-            rewards = torch.load(mine, map_location="cpu", weights_only=True)
+            if not engine.load(str(source), ENGINE_TAG, universal=converts):
+                raise CheckpointError(f"DeepSpeed found nothing to load in {source}")
+            _set_rng_state(load_file(path / f"rng_rank{rank}.safetensors"))
+            self._load_average(path, state, engine)
+            rewards = [
+                torch.load(path / f"rewards_rank{r}.pt", map_location="cpu", weights_only=True)
+                for r in ([rank] if num == self.world.size else range(num))
+            ]
         except (OSError, EOFError, KeyError, RuntimeError, ValueError, AssertionError,
                 UnpicklingError, SafetensorError) as error:  # fmt: skip
             raise CheckpointError(
@@ -245,35 +311,24 @@ class Checkpoints:
                 "damaged, or was not written by this run; resume from another checkpoint"
             ) from error
         self.newest_step = state.step
+        self.room.measure(path)
         return state, rewards
 
-    def _check_fits(self, path: Path, state: TrainerState, engine: Engine) -> None:
-        layout = {"num_ranks": self.world.size, "zero": engine.stage}
-        for key, now in layout.items():
-            saved = state.model_dump()[key]
-            if saved != now:
-                raise CheckpointError(
-                    f"{path} was saved with {key} = {saved}, this run has {now}: "
-                    "optimizer states are sharded, so a run resumes as it was laid out; "
-                    "start a new run from the exported weights to change the layout"
-                )
-        if state.precision is not None and state.precision != engine.precision:
+    def _load_average(self, path: Path, state: TrainerState, engine: Engine) -> None:
+        if engine.average is None:
+            return
+        files = [path / f"ema_rank{r}.safetensors" for r in range(state.num_ranks)]
+        if not files[0].is_file():
             raise CheckpointError(
-                f"{path} was saved with dist.precision: {state.precision}, this run has "
-                f"{engine.precision}; set it back"
+                f"{path} holds no running average of the weights (optim.ema_decay)"
             )
-        if state.fingerprint is not None and state.fingerprint != engine.fingerprint():
-            raise CheckpointError(
-                f"{path} was saved with other trainable weights than this run has: another model, "
-                "policy.lora or policy.train_vision; set them back, or start a new run from the "
-                "exported weights"
-            )
-        if state.frozen is not None and state.frozen != engine.frozen_fingerprint():
-            raise CheckpointError(
-                f"{path} was saved with other frozen weights than this run has, which it does not "
-                "hold itself: policy.model is another model, or its files were replaced; set it "
-                "back"
-            )
+        if engine.stage < 3:
+            engine.average.load_state_dict(load_file(files[0]))
+        elif state.num_ranks == self.world.size:
+            engine.average.load_state_dict(load_file(files[self.world.rank]))
+        else:
+            parts = [load_file(file) for file in files]
+            engine.average.load_sharded(parts, self.world.rank, self.world.size)
 
     def _point_at(self, name: str) -> None:
         aside = self.folder / ".latest"
@@ -290,23 +345,12 @@ class Checkpoints:
         whole = sorted(found, key=lambda path: (_step_of(path) <= reached, _step_of(path)))
         for old in whole[: -self.keep_last]:
             shutil.rmtree(old)
-        for left in self.folder.glob(".saving-*"):
+        for left in (*self.folder.glob(".saving-*"), *self.folder.glob(f"{MARK}*")):
             shutil.rmtree(left)
 
 
 def _step_of(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
-
-
-def _read_state(path: Path) -> TrainerState:
-    """The trainer's state of a checkpoint; CheckpointError where it is damaged or nonsense."""
-    file = path / "trainer.json"
-    try:
-        return TrainerState.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise CheckpointError(
-            f"{file} is damaged or was edited ({first_line(error)}); resume from another checkpoint"
-        ) from error
 
 
 def _flush(folder: Path) -> None:

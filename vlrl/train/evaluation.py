@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World, all_gather
-from vlrl.errors import DataError
+from vlrl.errors import DataError, writing
+from vlrl.log.console import StepConsole
 from vlrl.protocols import Policy, Reward, Task
+from vlrl.stats import evenly
+from vlrl.train.evaluation_files import write_evaluation
 from vlrl.train.failures import on_all
-from vlrl.train.summary import rows_of
+from vlrl.train.summary import rows_of, summarise
 from vlrl.train.unreadable import Unreadable
 from vlrl.types import Rollout, Sample
 
@@ -55,6 +61,53 @@ def evaluate(
         progress(len(places))
     merged = [pair for part in all_gather(rows, world) for pair in part]
     return [row for _, row in sorted(merged, key=lambda pair: pair[0])], kept
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out splits of a run, and where their evaluations are written."""
+
+    config: RunConfig
+    task: Task
+    metrics: Mapping[str, Reward]
+    folder: Path
+    world: World
+    unreadable: Unreadable[Sample]
+
+    def evaluate(
+        self, policy: Policy, label: str, after_batch: Callable[[], None] | None = None
+    ) -> None:
+        """Every split, written to `evaluations/<label>/`; all ranks call this.
+
+        after_batch: called by all ranks together; what it raises ends the evaluation.
+        """
+        options, log = self.config.eval, self.config.log
+        for split in options.splits:
+            samples = evenly(self.task.samples(split), options.limit)
+            mine = -(-len(samples) // self.world.size)
+            title, show = f"evaluating {split} ({label})", self.world.is_main and log.console
+            with StepConsole(title, mine, 0, show=show, quiet=log.quiet) as console:
+
+                def advance(done: int, console: StepConsole = console) -> None:
+                    console.advance(done)
+                    if after_batch is not None:
+                        after_batch()
+
+                rows, rollouts = evaluate(
+                    policy,
+                    self.task,
+                    samples,
+                    self.world,
+                    options.batch_size,
+                    self.metrics,
+                    advance,
+                    self.unreadable if self.task.skips_unreadable(split) else None,
+                )
+            if self.world.is_main:
+                summary = summarise(rows, options.num_bootstrap)
+                folder = self.folder / "evaluations" / label
+                with writing(folder):
+                    write_evaluation(folder, split, rows, summary, self.task, rollouts)
 
 
 def _answers(

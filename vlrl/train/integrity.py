@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -23,9 +24,23 @@ def write_checksums(folder: Path, world: World) -> None:
     """Write the SHA-256 of every file below the folder; all ranks call this and share the work."""
     parts = all_gather(_digests(folder, _files(folder), world), world)
     if world.is_main:
-        merged = {name: digest for part in parts for name, digest in part.items()}
-        text = json.dumps(dict(sorted(merged.items())), indent=1)
-        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+        _write(folder, {name: digest for part in parts for name, digest in part.items()})
+
+
+def write_known_checksums(folder: Path, known: Mapping[str, str]) -> None:
+    """As above, on one rank alone; `known` are those of files that need not be read again."""
+    rest = {name: _digest(folder / name) for name in _files(folder) if name not in known}
+    _write(folder, {**known, **rest})
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file in hex; empty where it cannot be read."""
+    return _digest(path)
+
+
+def _write(folder: Path, digests: Mapping[str, str]) -> None:
+    text = json.dumps(dict(sorted(digests.items())), indent=1)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def verify_checksums(folder: Path, world: World) -> None:

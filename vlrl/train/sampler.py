@@ -51,6 +51,11 @@ class PromptSampler:
             self.position = position
 
     @property
+    def next_epoch(self) -> int:
+        """The position of the next start of an epoch; this one where it is at a start."""
+        return -(-self.position // self.num_samples) * self.num_samples
+
+    @property
     def epoch(self) -> float:
         """Passes over the data so far."""
         return self.position / self.num_samples

@@ -1,7 +1,8 @@
 """Stopping a run from outside: the step is finished, saved, and the run goes on with --resume.
 
-SIGTERM and SIGINT (Ctrl-C) ask for it; a second one ends the process at once. So does the death of
-the launcher: `deepspeed` does not pass a SIGTERM on, and its ranks would train on without it.
+SIGTERM, SIGUSR1 (what Slurm can send before it preempts a job) and SIGINT (Ctrl-C) ask for it; a
+second one ends the process at once. So does the death of the launcher: `deepspeed` does not pass a
+SIGTERM on, and its ranks would train on without it.
 """
 
 from __future__ import annotations
@@ -9,27 +10,47 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from vlrl.distributed.comm import World, all_max
+if TYPE_CHECKING:
+    from vlrl.distributed.comm import World
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+POLITE = (signal.SIGTERM, signal.SIGUSR1)
+"""After these the run ends with status 0: a scheduler takes its machine back."""
+SIGNALS = (*POLITE, signal.SIGINT)
+TWICE_S = 2.0
+"""A signal that follows another one within this time is the same request: a scheduler signals the
+whole job, and `torchrun` passes its own one on to its ranks as well."""
 
 
 class StopRequest:
-    """Whether this process was asked to stop; use it as a context around a training."""
+    """Whether this process was asked to stop; use it as a context around a training.
 
-    def __init__(self, *, is_main: bool) -> None:
-        self.is_main = is_main
-        self.number: int | None = None
+    Before the training, `signals` leaves Ctrl-C alone, which then ends the process at once; what
+    came until then is `earlier`.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_main: bool,
+        signals: Sequence[signal.Signals] = SIGNALS,
+        earlier: StopRequest | None = None,
+    ) -> None:
+        self.is_main, self.signals = is_main, signals
+        self.number: int | None = None if earlier is None else earlier.number
         """The signal that came; SIGTERM where the launcher has gone."""
+        self._came_s: float = 0.0 if earlier is None else earlier._came_s
         self._before: dict[int, signal.Handlers | int | None] = {}
-        self._ancestors = _ancestors()
+        self._ancestors: tuple[int, int] = _ancestors() if earlier is None else earlier._ancestors
 
     def __enter__(self) -> StopRequest:
         try:
-            for number in SIGNALS:
+            for number in self.signals:
                 self._before[number] = signal.signal(number, self._handle)  # type: ignore[assignment]
         except ValueError:
             pass  # not the main thread (a notebook's worker): signals are not ours to take
@@ -41,15 +62,16 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            if time.monotonic() - self._came_s > TWICE_S:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
             return
-        self.number = number
+        self.number, self._came_s = number, time.monotonic()
         if self.is_main:
-            print(
-                "stopping: this step is finished and saved first; once more to end at once",
-                file=sys.stderr,
-                flush=True,
+            # Not `print`: the signal may have come in the middle of one.
+            os.write(
+                sys.__stderr__.fileno() if sys.__stderr__ is not None else 2,
+                b"stopping: this step is finished and saved first; once more to end at once\n",
             )
 
     @property
@@ -59,10 +81,15 @@ class StopRequest:
             self.number = signal.SIGTERM
         return self.number is not None
 
-    def agreed(self, world: World) -> int:
-        """The signal for which to stop after this step, the same on all ranks; 0 = none."""
+    def agreed(self, world: World, *more: bool) -> tuple[int, ...]:
+        """The signal for which to stop, the same on all ranks, 0 = none; one collective.
+
+        more: answers that are 1 on all ranks where they are true on any; they share it.
+        """
+        from vlrl.distributed.comm import each_max
+
         own = self.number if self.is_asked and self.number is not None else 0
-        return int(all_max(own, world))
+        return tuple(int(value) for value in each_max([own, *more], world))
 
 
 def _ancestors() -> tuple[int, int]:

@@ -30,6 +30,7 @@ The trainer never asks what kind of policy, task or reward it has.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,7 +45,13 @@ from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World, all_gather, all_max
 from vlrl.distributed.engine import Engine
-from vlrl.errors import CheckpointError, DataError, RewardError, StoppedError, writing
+from vlrl.errors import (
+    CheckpointError,
+    DataError,
+    RewardError,
+    StoppedError,
+    writing,
+)
 from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
@@ -52,23 +59,25 @@ from vlrl.log.sinks import Sink
 from vlrl.protocols import Policy, Reward, T, Task, TrainableReward
 from vlrl.reward.parts import walk
 from vlrl.seeds import row_seed
-from vlrl.stats import evenly
-from vlrl.train.checkpoint import Checkpoints, TrainerState
+from vlrl.train.checkpoint import Checkpoints
+from vlrl.train.checkpoint_state import TrainerState, data_fingerprint
 from vlrl.train.credit import in_stages, stage_advantages
-from vlrl.train.evaluation import evaluate
-from vlrl.train.evaluation_files import is_evaluated, write_evaluation
+from vlrl.train.evaluation import HeldOut
+from vlrl.train.evaluation_files import is_evaluated
 from vlrl.train.experience import Experience, with_replaced, zero_variance_rows
 from vlrl.train.failures import Result, after_saving, on_all
 from vlrl.train.health import IdleWatch, record_canary, record_health
 from vlrl.train.lock import RunLock
 from vlrl.train.sampler import PromptSampler
+from vlrl.train.saving import Saving
 from vlrl.train.scoring import measured, record, stage_rewards
 from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
 from vlrl.train.stopping import StopRequest
-from vlrl.train.summary import summarise
 from vlrl.train.unreadable import Unreadable
 from vlrl.train.update import Batch, update, with_reference
 from vlrl.types import Finish, Rollout, Sample
+
+log = logging.getLogger(__name__)
 
 
 class Trainer(Generic[T]):
@@ -96,6 +105,7 @@ class Trainer(Generic[T]):
         self.sinks: Sequence[Sink] = ()
         """Set once the run is known to start: on the main rank."""
         self.samples = list(task.samples(config.train_split))
+        self.data = data_fingerprint(sample.id for sample in self.samples)
         self.sampler = PromptSampler(len(self.samples), config.seed)
         self.trainable: list[TrainableReward] = [
             node for node in walk(reward) if isinstance(node, TrainableReward)
@@ -106,40 +116,56 @@ class Trainer(Generic[T]):
         self.step = 0
         self.version = 0
         self.kernels: dict[str, str] = {}
+        self.saving = Saving(config.checkpoint.every_minutes, checkpoints, world, self.save)
 
-    def train(self) -> None:
-        """Evaluate, train to the last step, evaluate again; resumes at `step`."""
+    def train(self, earlier: StopRequest | None = None) -> None:
+        """Evaluate, train to the last step, evaluate again; resumes at `step`.
+
+        earlier: what the run was asked while it was built.
+        """
         config = self.config
-        if self.step == 0 and config.eval.before:
-            self.evaluate("before")
-        elif self.step and self._due(config.eval.every) and self._is_unevaluated():
-            self.evaluate(self._label())
+        if self.step >= config.num_steps:
+            log.warning("step %d of %d is done already: raise num_steps to train on",
+                        self.step, config.num_steps)  # fmt: skip
+        with StopRequest(is_main=self.world.is_main, earlier=earlier) as stop:
+            self.saving.check(stop, self.step)
+            if self.step == 0 and config.eval.before:
+                self.evaluate("before", stop)
+            elif self.step and self._due(config.eval.every) and self._is_unevaluated():
+                self.evaluate(self._label(), stop)
+            with self.saving.finishing():
+                self._train_steps(stop)
+            if config.checkpoint.at_end:
+                self.saving.save_step(self.step)
+            if config.eval.after:
+                # A run that has saved its last step may stop here: the resumed one evaluates.
+                self.evaluate("after", stop if config.checkpoint.at_end else None)
+        for sink in self.sinks:
+            sink.close()
+
+    def _train_steps(self, stop: StopRequest) -> None:
+        """Steps, evaluations and checkpoints, up to the last step."""
+        config = self.config
         show = self.world.is_main and config.log.console
-        with (
-            StepConsole(
-                config.name,
-                config.num_steps,
-                self.step,
-                show=show,
-                quiet=config.log.quiet,
-                columns=task_columns(type(self.task)),
-            ) as console,
-            StopRequest(is_main=self.world.is_main) as stop,
-        ):
+        with StepConsole(
+            config.name,
+            config.num_steps,
+            self.step,
+            show=show,
+            quiet=config.log.quiet,
+            columns=task_columns(type(self.task)),
+        ) as console:
             while self.step < config.num_steps:
                 metrics = self.train_step()
                 console.advance(1, metrics)
-                self._stop_where_asked(stop)
+                is_last = self.step == config.num_steps
+                is_due = self.saving.end_step(stop, self.step, stops=not is_last)
                 if self._due(config.eval.every):
-                    self._saved_if_failed(partial(self.evaluate, self._label()))
-                if self._due(config.checkpoint.every):
-                    self.save()
-        if config.checkpoint.at_end and self.checkpoints.newest_step != self.step:
-            self.save()
-        if config.eval.after:
-            self.evaluate("after")
-        for sink in self.sinks:
-            sink.close()
+                    self._saved_if_failed(partial(self.evaluate, self._label(), stop))
+                if is_due or self._due(config.checkpoint.every):
+                    self.save(beside=not is_last)
+                    # Which may have taken longer than a step.
+                    self.saving.end_step(stop, self.step, stops=not is_last)
 
     def train_step(self) -> dict[str, float]:
         """One step of the drawing above; returns its metrics, the same on all ranks."""
@@ -300,36 +326,24 @@ class Trainer(Generic[T]):
         sizes = torch.tensor([self.task.difficulty(r.sample) for r in rollouts])
         return difficulty_weight(sizes, **options.model_dump()).nan_to_num(1.0)
 
-    def evaluate(self, label: str) -> None:
-        """Greedy answers on every held-out split, written to `evaluations/<label>/`."""
-        options = self.config.eval
-        for split in options.splits:
-            samples = evenly(self.task.samples(split), options.limit)
-            show = self.world.is_main and self.config.log.console
-            mine = -(-len(samples) // self.world.size)
-            title = f"evaluating {split} ({label})"
-            with (
-                StepConsole(title, mine, 0, show=show, quiet=self.config.log.quiet) as console,
-                self.engine.averaged(),
-            ):
-                rows, rollouts = evaluate(
-                    self.policy,
-                    self.task,
-                    samples,
-                    self.world,
-                    options.batch_size,
-                    self.metrics,
-                    console.advance,
-                    self.unreadable if self.task.skips_unreadable(split) else None,
-                )
-            if self.world.is_main:
-                summary = summarise(rows, options.num_bootstrap)
-                folder = self.folder / "evaluations" / label
-                with writing(folder):
-                    write_evaluation(folder, split, rows, summary, self.task, rollouts)
+    def evaluate(self, label: str, stop: StopRequest | None = None) -> None:
+        """Greedy answers on every held-out split, written to `evaluations/<label>/`.
 
-    def save(self) -> None:
-        """Write a checkpoint; all ranks call this."""
+        Where the run is to stop meanwhile, the step is saved and StoppedError raised.
+        """
+        check = None if stop is None else partial(self.saving.check, stop, self.step)
+        held_out = HeldOut(
+            self.config, self.task, self.metrics, self.folder, self.world, self.unreadable
+        )
+        try:
+            with self.engine.averaged():
+                held_out.evaluate(self.policy, label, check)
+        except StoppedError:
+            self.saving.save_step(self.step)  # the weights are themselves again
+            raise
+
+    def save(self, *, beside: bool = False) -> None:
+        """Write a checkpoint; all ranks call this. beside: `checkpoint.beside_training` applies."""
         state = TrainerState.of(
             self.engine,
             self.step,
@@ -337,24 +351,31 @@ class Trainer(Generic[T]):
             version=self.version,
             num_rewards=len(self.trainable),
             kernels=self.kernels,
+            data=self.data,
         )
         rewards = [node.state_dict() for node in self.trainable]
-        self.checkpoints.save(self.engine, state, rewards, self.config_yaml)
+        self.checkpoints.save(self.engine, state, rewards, self.config_yaml, beside=beside)
+        self.saving.restart()
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint as if nothing had happened."""
         state, rewards = self.checkpoints.load(path, self.engine)
         self.step = state.step
         self.sampler.position = state.sampler
+        if not state.has_same_data(self.data, f"task.data.{self.config.train_split}"):
+            self.sampler.position = self.sampler.next_epoch  # else some would not be drawn
         self.version = self.policy.version = state.version
         self.kernels = dict(state.kernels)
-        if len(rewards) != len(self.trainable):
+        if len(rewards[0]) != len(self.trainable):
             raise CheckpointError(
-                f"{path} holds {len(rewards)} learning rewards, this run has "
+                f"{path} holds {len(rewards[0])} learning rewards, this run has "
                 f"{len(self.trainable)}; resume with the reward that it was saved with"
             )
-        for node, saved in zip(self.trainable, rewards, strict=True):
-            node.load_state_dict(saved)
+        for node, saved in zip(self.trainable, zip(*rewards, strict=True), strict=True):
+            own = saved[0]
+            if state.num_ranks != self.world.size:
+                own = node.resharded(saved, self.world.rank, self.world.size)
+            node.load_state_dict(own)
         if self.task.skips_unreadable(self.config.train_split):
             self._leave_out(self.unreadable.find_again(self.samples))
 
@@ -363,13 +384,6 @@ class Trainer(Generic[T]):
         picked = self.kernels or (dict(self.policy.pick_kernels()) if self.world.is_main else {})
         self.kernels = all_gather(picked, self.world)[0]
         on_all(partial(self.policy.use_kernels, self.kernels), self.world)
-
-    def _stop_where_asked(self, stop: StopRequest) -> None:
-        """Save and raise StoppedError on all ranks where any of them was asked to stop."""
-        number = stop.agreed(self.world)
-        if number and self.step < self.config.num_steps:
-            self.save()
-            raise StoppedError(number, self.step)
 
     def _label(self) -> str:
         return f"step-{self.step:06d}"

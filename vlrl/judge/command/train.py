@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from vlrl.cli.options import add_config, add_launcher, launch
@@ -11,6 +12,8 @@ from vlrl.config.places import check_folder, check_model
 from vlrl.config.resolve import check, plain
 from vlrl.config.sharding import read_sharding
 from vlrl.judge.train.config import JudgeTrainConfig
+from vlrl.train.finished import mark_finished
+from vlrl.train.stopping import POLITE, StopRequest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +37,14 @@ def run(args: argparse.Namespace) -> int:
     from vlrl.distributed.comm import shutdown
     from vlrl.judge.train.build import build_trainer, export
 
-    trainer = build_trainer(config, resume=args.resume)
-    trainer.train()
-    folder = export(trainer)
-    if trainer.world.is_main:
-        print(f"judge: {folder}", flush=True)
+    is_main = os.environ.get("RANK", "0") == "0"
+    with StopRequest(is_main=is_main, signals=POLITE) as start:
+        trainer = build_trainer(config, resume=args.resume)
+        trainer.train(start)
+        folder = export(trainer)
+        if trainer.world.is_main:
+            print(f"judge: {folder}", flush=True)
+            mark_finished(trainer.folder, trainer.step)
     shutdown()
     return 0
 

@@ -27,6 +27,7 @@ from vlrl.log.sinks import open_sinks
 from vlrl.policy.vision_language.loading import add_lora
 from vlrl.tensor_files import exporting
 from vlrl.train.checkpoint import Checkpoints
+from vlrl.train.finished import mark_unfinished
 from vlrl.train.finite import check_finite
 from vlrl.train.lock import hold
 
@@ -45,7 +46,7 @@ def build_trainer(
             f"({world.size})"
         )
     folder = Path(config.out) / config.name
-    checkpoints = Checkpoints(folder / "checkpoints", 2, world)
+    checkpoints = Checkpoints(folder / "checkpoints", 2, world, config.save_beside_training)
     checkpoints.check_shared()
     lock = hold(folder, world)
     latest = checkpoints.latest()
@@ -62,10 +63,13 @@ def build_trainer(
         trainer.resume(latest)
     if world.is_main:  # a resume that fails leaves the run's record as it was
         folder.mkdir(parents=True, exist_ok=True)
+        mark_unfinished(folder)
         with writing(folder):
             (folder / "config.yaml").write_text(text, encoding="utf-8")
         trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
+    checkpoints.room.warn(engine)
     trainer.lock = lock
+    trainer.saving.restart()
     return trainer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from vlrl.config.schema import DistConfig, LogConfig, OptimConfig
 from vlrl.config.section import MAX_WHOLE, LoraSection, Section
@@ -55,7 +55,13 @@ class JudgeTrainConfig(Section):
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     held_out: dict[str, HeldOutConfig] = Field({}, description="pairs for evaluation only, by name")
     eval_every: NonNegativeInt = Field(0, description="steps; 0 = only before and after")
-    save_every: NonNegativeInt = Field(0, description="steps; 0 = only at the end")
+    save_every: NonNegativeInt = Field(0, description="steps; 0 = by time, and at the end")
+    save_every_minutes: NonNegativeFloat = Field(
+        30.0, description="minutes between checkpoints; 0 = off"
+    )
+    save_beside_training: Literal["auto", "on", "off"] = Field(
+        "auto", description="as `checkpoint.beside_training` of a run"
+    )
     log_every: PositiveInt = Field(10, description="steps between lines of training metrics")
     log: LogConfig = LogConfig()
     optim: OptimConfig = OptimConfig(lr=1e-5)

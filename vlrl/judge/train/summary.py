@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from vlrl.data.json_file import whole_lines
 from vlrl.judge.agreement import Judgement, correct, order_consistency
 
 
@@ -19,3 +22,13 @@ def summary(judgements: Sequence[Judgement]) -> dict[str, float]:
     metrics = {name: sum(values) / len(values) for name, values in sorted(groups.items())}
     consistency = order_consistency(judgements)
     return {**metrics, **({"consistent": consistency["consistent"]} if consistency else {})}
+
+
+def has_summary(folder: Path, step: int, names: Iterable[str]) -> bool:
+    """Whether a run's metrics.jsonl holds the evaluation of a step on any of these sets."""
+    file = folder / "metrics.jsonl"
+    if not file.is_file():
+        return False
+    rows = [json.loads(line) for line in whole_lines(file)]
+    keys = {key for row in rows if row["step"] == step for key in row}
+    return any(key.startswith(f"{name}/") for key in keys for name in names)

@@ -7,7 +7,6 @@ stage ──> PairSampler ──> this rank's pairs ──> questions, images on
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import time
@@ -21,10 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vlrl.data.json_file import whole_lines
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
-from vlrl.errors import DataError, NonFiniteError, RewardError, StoppedError
+from vlrl.errors import DataError, NonFiniteError, RewardError
 from vlrl.judge.agreement import Judgement
 from vlrl.judge.data.preference import Preference
 from vlrl.judge.head import HeadJudge, gathered
@@ -36,16 +34,18 @@ from vlrl.judge.question import Ask, ImageBook, Questions
 from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.judge.train.items import encode_completion, items_of
 from vlrl.judge.train.pairs import Entry, PairSampler, entries_of
-from vlrl.judge.train.summary import summary
+from vlrl.judge.train.summary import has_summary, summary
 from vlrl.judge.verdicts import judged, judged_by_scores
 from vlrl.log.console import StepConsole
 from vlrl.log.metrics import Meter
 from vlrl.log.report.write import write_report
 from vlrl.log.sinks import Sink
 from vlrl.stats import one_a_stretch
-from vlrl.train.checkpoint import Checkpoints, TrainerState
+from vlrl.train.checkpoint import Checkpoints
+from vlrl.train.checkpoint_state import TrainerState, data_fingerprint
 from vlrl.train.failures import Result, after_saving, on_all
 from vlrl.train.lock import RunLock
+from vlrl.train.saving import Saving
 from vlrl.train.stopping import StopRequest
 from vlrl.train.unreadable import Unreadable
 
@@ -99,6 +99,7 @@ class JudgeTrainer:
         if config.kind == "yes_token":
             self.judge = LocalJudge(module.model, processor, config.template, **limits)
         self.data = [entries_of(stage.data) for stage in config.stages]
+        self.fingerprint = data_fingerprint(one.id for entries in self.data for one in entries)
         self.held_out = {
             name: one_a_stretch(entries_of([one.data]), one.limit)
             for name, one in config.held_out.items()
@@ -107,42 +108,52 @@ class JudgeTrainer:
         self.sinks: Sequence[Sink] = ()
         """Set on the main rank once the run is known to start."""
         self.step = 0
+        self.saving = Saving(config.save_every_minutes, checkpoints, world, self.save)
         self.lock: RunLock | None = None
         """Of the run's folder; held while the trainer lives."""
         self.started = time.monotonic()
         self.times = Meter()
         """Since the last line of metrics.jsonl."""
 
-    def train(self) -> None:
-        """Evaluate, train to the end, evaluate again; continues from `step`."""
+    def train(self, earlier: StopRequest | None = None) -> None:
+        """Evaluate, train to the end, evaluate again; continues from `step`.
+
+        earlier: what the run was asked while it was built.
+        """
         config, last = self.config, self.config.num_steps_total
         show = self.world.is_main and config.log.console
         with (
             StepConsole(
                 config.name, last, self.step, show=show, quiet=config.log.quiet, columns=COLUMNS
             ) as console,
-            StopRequest(is_main=self.world.is_main) as stop,
+            StopRequest(is_main=self.world.is_main, earlier=earlier) as stop,
         ):
+            self.saving.check(stop, self.step)
             if self.step == 0 or self._is_unevaluated():
                 console.note(self._saved_if_failed(self.evaluate))
-            while self.step < last:
-                metrics = self.train_step()
-                logged = self.step % config.log_every == 0 or self.step == last
-                if logged:
-                    self.write(metrics)
-                console.advance(1, metrics if logged else None)
-                if self._due(config.eval_every):
-                    console.note(self._saved_if_failed(self.evaluate))
-                # After the evaluation, so that a run that resumes here has its line already.
-                if self._due(config.save_every):
-                    self.save()
-                elif number := stop.agreed(self.world):
-                    self.save()
-                    raise StoppedError(number, self.step)
+            with self.saving.finishing():
+                self._train_steps(stop, console)
         for sink in self.sinks:
             sink.close()
         if config.log.report and self.world.is_main:
             print(f"report: {write_report(self.folder)}", flush=True)
+
+    def _train_steps(self, stop: StopRequest, console: StepConsole) -> None:
+        config, last = self.config, self.config.num_steps_total
+        while self.step < last:
+            metrics = self.train_step()
+            logged = self.step % config.log_every == 0 or self.step == last
+            if logged:
+                self.write(metrics)
+            console.advance(1, metrics if logged else None)
+            is_due = self.saving.end_step(stop, self.step, stops=self.step < last)
+            if has_evaluated := self._due(config.eval_every):
+                console.note(self._saved_if_failed(self.evaluate))
+            # After the evaluation, so that a run that resumes here has its line already.
+            if is_due := is_due or self._due(config.save_every):
+                self.save(beside=self.step < last)
+            if is_due or has_evaluated:  # which may have taken longer than a step
+                self.saving.end_step(stop, self.step, stops=self.step < last)
 
     def _due(self, every: int) -> bool:
         """Every so many steps, and after the last one."""
@@ -355,15 +366,17 @@ class JudgeTrainer:
         for sink in self.sinks:
             sink.write(self.step, line)
 
-    def save(self) -> None:
-        """Write a checkpoint; all ranks call this."""
-        state = TrainerState.of(self.engine, self.step, version=self.step)
-        self.checkpoints.save(self.engine, state, [], self.config_yaml)
+    def save(self, *, beside: bool = False) -> None:
+        """Write a checkpoint; all ranks call this. beside: `save_beside_training` applies."""
+        state = TrainerState.of(self.engine, self.step, version=self.step, data=self.fingerprint)
+        self.checkpoints.save(self.engine, state, [], self.config_yaml, beside=beside)
+        self.saving.restart()
 
     def resume(self, path: Path) -> None:
         """Continue as if never interrupted: what is drawn depends on the step alone."""
         state, _ = self.checkpoints.load(path, self.engine)
         self.step = state.step
+        state.has_same_data(self.fingerprint, "the data of `stages`")
         every = [one for entries in (*self.data, *self.held_out.values()) for one in entries]
         self.unreadable.find_again([one for one in every if one.skips])
 
@@ -371,12 +384,7 @@ class JudgeTrainer:
         """Whether this step's evaluation failed, so that its line is still to come."""
         if not (self.held_out and self._due(self.config.eval_every)):
             return False
-        found = False
-        file = self.folder / "metrics.jsonl"
-        if self.world.is_main and file.is_file():
-            rows = [json.loads(line) for line in whole_lines(file)]
-            keys = {key for row in rows if row["step"] == self.step for key in row}
-            found = any(key.startswith(f"{name}/") for key in keys for name in self.held_out)
+        found = self.world.is_main and has_summary(self.folder, self.step, self.held_out)
         return not all_gather(found, self.world)[0]
 
 
