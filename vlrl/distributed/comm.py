@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vlrl.distributed.memory import keep_freed_memory
+from vlrl.distributed.waiting import waiting
 
 T = TypeVar("T")
 
@@ -91,6 +92,7 @@ def _deepspeeds_own_group(timeout_s: int) -> None:
         groups._WORLD_GROUP = dist.new_group(ranks, timeout=timedelta(seconds=timeout_s))
 
 
+@waiting("all_sum")
 def all_sum(values: Sequence[float], world: World) -> list[float]:
     """Element-wise sum over all ranks, in float64."""
     if world.size == 1:
@@ -100,6 +102,7 @@ def all_sum(values: Sequence[float], world: World) -> list[float]:
     return tensor.tolist()
 
 
+@waiting("all_max")
 def all_max(value: float, world: World) -> float:
     """The largest value of all ranks."""
     if world.size == 1:
@@ -109,6 +112,7 @@ def all_max(value: float, world: World) -> float:
     return float(tensor[0])
 
 
+@waiting("all_gather")
 def all_gather(value: T, world: World) -> list[T]:
     """Every rank's value, on every rank; plain data only, since it is pickled between ranks."""
     if world.size == 1:
@@ -118,12 +122,14 @@ def all_gather(value: T, world: World) -> list[T]:
     return gathered
 
 
+@waiting("sum_in_place")
 def sum_in_place(tensor: Tensor, world: World) -> None:
     """Sum over all ranks, into the tensor itself."""
     if world.size > 1:
         dist.all_reduce(tensor)
 
 
+@waiting("sum_gradients")
 def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
     """Add up gradients over ranks, in place; a rank without gradient adds 0."""
     if world.size == 1:
@@ -134,6 +140,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
         dist.all_reduce(parameter.grad)
 
 
+@waiting("broadcast")
 @torch.no_grad()
 def broadcast(tensors: Iterable[Tensor], world: World, source: int = 0) -> None:
     """Overwrite the tensors with those of rank `source`."""
@@ -142,6 +149,7 @@ def broadcast(tensors: Iterable[Tensor], world: World, source: int = 0) -> None:
             dist.broadcast(tensor, source)
 
 
+@waiting("barrier")
 def barrier(world: World) -> None:
     """Wait for all ranks."""
     if world.size > 1:

@@ -23,6 +23,7 @@ from vlrl.distributed.ema import WeightAverage, full_shape, own_values
 from vlrl.distributed.gathering import gathered_to_disk
 from vlrl.distributed.safe_load import SafeCheckpointEngine
 from vlrl.distributed.schedule import lr_factor
+from vlrl.distributed.waiting import waiting
 from vlrl.errors import ConfigError, NonFiniteError
 
 
@@ -105,6 +106,7 @@ class Engine:
             else None
         )
 
+    @waiting("loading a checkpoint")
     def load(self, folder: str, tag: str) -> bool:
         """Restore weights, optimizer and schedule; False where there is nothing to load.
 
@@ -152,13 +154,16 @@ class Engine:
         parts = all_gather(digest.hexdigest(), self.world)
         return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
+    @waiting("a forward pass")
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.engine(*args, **kwargs)
 
+    @waiting("a backward pass")
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of `loss`; DeepSpeed averages over ranks, the caller wants the sum."""
         self.engine.backward(loss * self.world.size, scale_wrt_gas=False)
 
+    @waiting("the optimizer step")
     def step(self, suspects: list[str]) -> float:
         """Clip and update; returns the gradient norm before clipping.
 

@@ -44,6 +44,8 @@ from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World, all_gather, all_max
 from vlrl.distributed.engine import Engine
+from vlrl.distributed.waiting import waiting
+from vlrl.distributed.watchdog import Watchdog
 from vlrl.errors import CheckpointError, DataError, RewardError, StoppedError, writing
 from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
@@ -109,6 +111,13 @@ class Trainer(Generic[T]):
 
     def train(self) -> None:
         """Evaluate, train to the last step, evaluate again; resumes at `step`."""
+        dist, saved = self.config.dist, self.checkpoints
+        with Watchdog(self.world, dist, self.step, lambda: saved.newest_step) as watchdog:
+            self._train(watchdog)
+        for sink in self.sinks:
+            sink.close()
+
+    def _train(self, watchdog: Watchdog) -> None:
         config = self.config
         if self.step == 0 and config.eval.before:
             self.evaluate("before")
@@ -128,6 +137,7 @@ class Trainer(Generic[T]):
         ):
             while self.step < config.num_steps:
                 metrics = self.train_step()
+                watchdog.step_done(self.step)
                 console.advance(1, metrics)
                 self._stop_where_asked(stop)
                 if self._due(config.eval.every):
@@ -138,15 +148,13 @@ class Trainer(Generic[T]):
             self.save()
         if config.eval.after:
             self.evaluate("after")
-        for sink in self.sinks:
-            sink.close()
 
     def train_step(self) -> dict[str, float]:
         """One step of the drawing above; returns its metrics, the same on all ranks."""
         meter = Meter()
         experience = self._saved_if_failed(partial(self.collect, meter))
         batch = self.prepare(experience, meter)
-        with meter.timed("update"):
+        with meter.timed("update"), waiting("the update"):
             num_steps = update(self.policy, self.engine, batch, self.config.algo, self.world, meter)
         self.version += num_steps
         self.policy.version = self.version

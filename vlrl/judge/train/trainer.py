@@ -24,6 +24,7 @@ from torch.nn import functional
 from vlrl.data.json_file import whole_lines
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
+from vlrl.distributed.watchdog import Watchdog
 from vlrl.errors import DataError, NonFiniteError, RewardError, StoppedError
 from vlrl.judge.agreement import Judgement
 from vlrl.judge.data.preference import Preference
@@ -115,6 +116,15 @@ class JudgeTrainer:
 
     def train(self) -> None:
         """Evaluate, train to the end, evaluate again; continues from `step`."""
+        dist, saved = self.config.dist, self.checkpoints
+        with Watchdog(self.world, dist, self.step, lambda: saved.newest_step) as watchdog:
+            self._train(watchdog)
+        for sink in self.sinks:
+            sink.close()
+        if self.config.log.report and self.world.is_main:
+            print(f"report: {write_report(self.folder)}", flush=True)
+
+    def _train(self, watchdog: Watchdog) -> None:
         config, last = self.config, self.config.num_steps_total
         show = self.world.is_main and config.log.console
         with (
@@ -127,6 +137,7 @@ class JudgeTrainer:
                 console.note(self._saved_if_failed(self.evaluate))
             while self.step < last:
                 metrics = self.train_step()
+                watchdog.step_done(self.step)
                 logged = self.step % config.log_every == 0 or self.step == last
                 if logged:
                     self.write(metrics)
@@ -139,10 +150,6 @@ class JudgeTrainer:
                 elif number := stop.agreed(self.world):
                     self.save()
                     raise StoppedError(number, self.step)
-        for sink in self.sinks:
-            sink.close()
-        if config.log.report and self.world.is_main:
-            print(f"report: {write_report(self.folder)}", flush=True)
 
     def _due(self, every: int) -> bool:
         """Every so many steps, and after the last one."""
