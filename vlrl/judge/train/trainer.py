@@ -32,7 +32,7 @@ from vlrl.judge.head import HeadJudge, gathered
 from vlrl.judge.interfaces import Processor
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.module import JudgeModule
-from vlrl.judge.packing import EncodedAsk, batches, pack, padded
+from vlrl.judge.packing import EncodedAsk, chunks, pack, padded
 from vlrl.judge.question import Ask, ImageBook, Questions
 from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.judge.train.items import encode_completion, items_of
@@ -166,16 +166,16 @@ class JudgeTrainer:
         bradley_terry = self.config.kind == "bradley_terry"
         # A pair of scores is compared, so the two stay in one chunk.
         unit = 2 if bradley_terry else 1
-        chunks = _chunks(batch.encoded, self.config.dist.max_tokens_per_chunk, unit)
+        parts = chunks(batch.encoded, self.config.dist.max_tokens_per_chunk, unit)
         mine = len(batch.encoded) / unit
         total = all_sum([mine], self.world)[0]
-        most = int(all_max(len(chunks), self.world))
+        most = int(all_max(len(parts), self.world))
         loss_sum, hits = 0.0, 0.0
         broken = False
         for number in range(most):
             # The same number of forwards on every rank: ZeRO-3 gathers weights in each.
-            real = number < len(chunks)
-            rows = chunks[number if real else 0]
+            real = number < len(parts)
+            rows = parts[number if real else 0]
             losses, right = self._losses(batch, rows, bradley_terry)
             loss = losses.sum() / total
             broken |= not bool(torch.isfinite(loss))
@@ -385,20 +385,3 @@ class JudgeTrainer:
             keys = {key for row in rows if row["step"] == self.step for key in row}
             found = any(key.startswith(f"{name}/") for key in keys for name in self.held_out)
         return not all_gather(found, self.world)[0]
-
-
-def _chunks(encoded: Sequence[EncodedAsk], max_tokens: int, unit: int) -> list[list[int]]:
-    """Rows of one forward each, `unit` neighbours together."""
-    if unit == 1:
-        return batches(encoded, max_tokens)
-    found: list[list[int]] = []
-    cost = 0
-    for start in range(0, len(encoded), unit):
-        rows = list(range(start, start + unit))
-        own = sum(len(encoded[i].input_ids) for i in rows)
-        if not found or cost + own > max_tokens:
-            found.append([])
-            cost = 0
-        found[-1] += rows
-        cost += own
-    return found
