@@ -79,6 +79,17 @@ def letters_on_the_last_rank(rollout: Any) -> float:
     return 0.0 if rollout.sample.id in dull else letters(rollout)
 
 
+def letters_until_a_kill(rollout: Any) -> float:
+    """`letters`; after its third step rank 1 is killed, once: then $VLRL_KILLED exists."""
+    import signal
+
+    mark = Path(os.environ["VLRL_KILLED"])
+    if rollout.policy_version == 3 and os.environ["RANK"] == "1" and not mark.exists():
+        mark.write_text(str(time.time()), encoding="utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return letters(rollout)
+
+
 def vowels(rollout: Any) -> float:
     """The share of vowels in an answer: something that a random model can learn to write."""
     text = rollout.output
@@ -106,6 +117,8 @@ def run_job(job: dict[str, Any]) -> None:
         trainer = build_trainer(check(RunConfig, job["config"]), job.get("resume"))
     if "fault" in job:
         fault_in_update(trainer, **job["fault"])
+    if job.get("back"):
+        noted_first_step(trainer, Path(job["back"]))
     if "interfaces" in job:
         counted_bytes(trainer, job["interfaces"][trainer.world.rank])
     stop_at = job.get("stop_at")
@@ -229,6 +242,19 @@ def fault_in_update(trainer: Any, rank: int, step: int, command: str) -> None:
             subprocess.run(["sh", "-c", command], env=environment, check=True)
 
     trainer.engine.backward = faulty
+
+
+def noted_first_step(trainer: Any, path: Path) -> None:
+    """Writes down when the first step of this process was done."""
+    plain = trainer.train_step
+
+    def noted() -> Any:
+        metrics = plain()
+        if not path.exists():
+            path.write_text(str(time.time()), encoding="utf-8")
+        return metrics
+
+    trainer.train_step = noted
 
 
 def counted_bytes(trainer: Any, interface: str) -> None:

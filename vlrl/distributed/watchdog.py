@@ -99,7 +99,8 @@ class Peers:
         if not silent:
             return None
         was = "was" if len(silent) == 1 else "were"
-        step = min(self.beats[rank].step for rank in silent) + 1
+        # A rank may have done steps after its last beat, but is never ahead of the others.
+        step = max(beat.step for beat in self.beats) + 1
         return (
             f"{self.named(silent)} {was} lost in step {step}: no sign of life for {limit_s:.0f} s"
         )
@@ -224,8 +225,8 @@ class Watchdog:
         moves, looked_at = num_moves(), time.monotonic()
         for count in itertools.count(1):
             is_last = self._ended.wait(self.beat_s)
-            moved = moves != num_moves()
-            self.waited_s = 0.0 if moved else self.waited_s + self._passed_s(looked_at)
+            idle = moves == num_moves() and waits_in() is not None
+            self.waited_s = self.waited_s + self._passed_s(looked_at) if idle else 0.0
             moves, looked_at = num_moves(), time.monotonic()
             try:
                 self._tell(count)
@@ -254,8 +255,9 @@ class Watchdog:
             if finding:
                 self.finding = finding
                 self._end_process()
-            waits = waits_in() is not None and self.waited_s >= self.hang_timeout_s
-            if waits and not warned and (busy := self.peers.busy()):
+            waits = self.waited_s >= self.hang_timeout_s
+            busy = self.peers.busy()
+            if waits and not warned and busy and self.world.rank == int(0 in busy):
                 log.warning("still waiting for %s: alive, and busy", self.peers.named(busy))
             warned = waits
 
