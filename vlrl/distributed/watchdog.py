@@ -274,6 +274,8 @@ class Watchdog:
     def _whose_fault(self, error: BaseException) -> str:
         """Which ranks are gone, after a collective has failed: a closed connection tells none."""
         short_s = GRACE_BEATS * self.beat_s
+        # At once, since a launcher that has noticed ends this process any moment.
+        log.error("a collective of step %d failed: %s", self.step + 1, _reason(error))
         self._until(lambda: bool(self.peers.told()), GRACE_BEATS + 2)
         if told := self.peers.told():
             return told
