@@ -135,7 +135,7 @@ def test_a_stopped_rank_ends_the_run_with_its_name(
     assert "LostRankError: rank 1 (" in str(ended.value)
     assert "was lost in step 3: no sign of life for 5 s; step 2 is saved" in str(ended.value)
     at = float((tmp_path / "stopped/fault").read_text(encoding="utf-8"))
-    # What the launcher does a second later, at most; ending a stopped process takes it half a minute.
+    # What the launcher does within a second; ending a stopped process takes it half a minute.
     found = re.search(r"\[([-0-9]+ [:0-9]+),[0-9]+\].*Killing subprocess", str(ended.value))
     assert found, ended.value
     after_s = datetime.fromisoformat(found[1]).timestamp() - at

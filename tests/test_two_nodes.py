@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_torchrun_restarts_a_killed_worker_on_two_nodes(
     assert_same_curve(whole, config, 0.0)
     assert [row["step"] for row in curve(config)] == list(range(1, NUM_STEPS + 1))
     killed_at = float(mark.read_text(encoding="utf-8"))
-    assert "a collective of step 4 failed: Connection closed by peer [10.9.0.2]" in ends[0].said
+    assert re.search(r"a collective of step 4 failed: .*\[10\.9\.0\.2\]", ends[0].said)
     redone = tmp_path / "restarted/checkpoints/step-000004"
     after_s = redone.stat().st_mtime - killed_at
     print(f"node2's worker was killed: step 4 was done and saved {after_s:.1f} s later")
