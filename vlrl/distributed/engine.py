@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -215,7 +215,10 @@ class Engine:
         if self.stage < 3:
             yield
             return
-        with deepspeed.zero.GatheredParameters(list(self.engine.module.parameters())):
+        gathered = deepspeed.zero.GatheredParameters(list(self.engine.module.parameters()))
+        with ExitStack() as stack:
+            with waiting("gathering the weights"):
+                stack.enter_context(gathered)
             _remove_hooks(self.engine)
             try:
                 yield
