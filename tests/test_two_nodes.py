@@ -115,7 +115,11 @@ def test_torchrun_restarts_a_killed_worker_on_two_nodes(
         *("--rdzv-backend=c10d", f"--rdzv-endpoint=node1:{free_port()}", "--rdzv-id=7"),
         *(str(ROOT / "scripts/train_grpo.py"), "--config", str(file), "--resume"),
     ]
-    more = {"PYTHONPATH": f"{ROOT}:{ROOT}/tests", "VLRL_KILLED": str(mark)}
+    more = {
+        "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
+        "VLRL_KILLED": str(mark),
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
     logs = [tmp_path / f"torchrun{node}.log" for node in (1, 2)]
     ends = ended([nodes.start(node, command, logs[node], more) for node in (0, 1)], logs)
     assert [one.status for one in ends] == [0, 0], [one.said[-3000:] for one in ends]

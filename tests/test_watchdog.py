@@ -13,9 +13,10 @@ import pytest
 from helpers_nodes import Ended, ended, free_port
 from helpers_runs import ROOT
 
-from vlrl.distributed.comm import World, all_max, current
+from vlrl.distributed.comm import World, _check_restarts, all_max, current, init
 from vlrl.distributed.waiting import num_moves, waiting, waits_in
 from vlrl.distributed.watchdog import Beat, Peers, Watchdog
+from vlrl.errors import ConfigError
 
 HOST = platform.node()
 SAVED = "; step 2 is saved; go on with --resume"
@@ -91,6 +92,16 @@ def test_collectives_say_that_they_wait() -> None:
         assert waits_in() == "the update"
         assert num_moves() == moves + 3
     assert (waits_in(), num_moves()) == (None, moves + 4)
+
+
+def test_restarts_on_a_shared_store_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torchrun sets where TORCH_DISABLE_SHARE_RDZV_TCP_STORE is not 1."""
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    with pytest.raises(ConfigError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        init(60)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    _check_restarts()
 
 
 def test_alone_there_is_nothing_to_watch() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vlrl.distributed.memory import keep_freed_memory
 from vlrl.distributed.waiting import waiting
+from vlrl.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
     import deepspeed
     import deepspeed.ops
 
+    _check_restarts()
     # Only inference uses this operator, and compiling it costs minutes on a CPU machine; a rank
     # killed meanwhile leaves a lock behind, which blocks the next run.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -69,6 +71,21 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
         )
         _deepspeeds_own_group(timeout_s)
     return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def _check_restarts() -> None:
+    """Refuse restarts by torchrun that would find the addresses of processes that are gone.
+
+    torchrun keeps one store over its restarts; a process that comes back before the others reads
+    what their predecessors wrote into it (torch 2.12: "Connection refused", with NCCL a hang).
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise ConfigError(
+            "torchrun --max-restarts: restarted processes would read addresses of those before "
+            "them; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment and use "
+            "--rdzv-backend=c10d"
+        )
 
 
 def current() -> World:

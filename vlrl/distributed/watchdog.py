@@ -24,6 +24,7 @@ import json
 import logging
 import os
 import platform
+import secrets
 import sys
 import threading
 import time
@@ -44,7 +45,6 @@ log = logging.getLogger(__name__)
 GRACE_BEATS = 3
 """So many beats the ranks give each other to come to the same finding."""
 _NAMES_SHOWN = 4
-_runs = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ class Watchdog:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Watchdog:
-        number = next(_runs)
         if self.world.size == 1:
             return self
         self.peers = Peers(all_gather(platform.node(), self.world))
-        self.store = self._store(number)
+        # The store may outlive this run: torchrun's serves restarted processes as well.
+        self.store = self._store(all_gather(secrets.token_hex(8), self.world)[0])
         self._tell(0)
         all_gather(None, self.world)  # now there is a beat of everyone to read
         for work in (self._beat, self._watch):
@@ -200,7 +200,7 @@ class Watchdog:
         if lost_contact:
             raise LostRankError(self._with_what_is_saved()) from error
 
-    def _store(self, number: int) -> dist.Store:
+    def _store(self, name: str) -> dist.Store:
         """A connection of our own to the store where the ranks have met."""
         store = dist.TCPStore(
             os.environ["MASTER_ADDR"],
@@ -209,9 +209,7 @@ class Watchdog:
             wait_for_workers=False,
             timeout=timedelta(seconds=self.hang_timeout_s),
         )
-        # torchrun's outlives its workers: a restarted run must not read its predecessor's beats.
-        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        return dist.PrefixStore(f"vlrl_watchdog/{restart}/{number}", store)
+        return dist.PrefixStore(f"vlrl_watchdog/{name}", store)
 
     def _tell(self, count: int) -> None:
         beat = Beat(
