@@ -79,6 +79,17 @@ def letters_on_the_last_rank(rollout: Any) -> float:
     return 0.0 if rollout.sample.id in dull else letters(rollout)
 
 
+def letters_until_a_kill(rollout: Any) -> float:
+    """`letters`; after its third step rank 1 is killed, once: then $VLRL_KILLED exists."""
+    import signal
+
+    mark = Path(os.environ["VLRL_KILLED"])
+    if rollout.policy_version == 3 and os.environ["RANK"] == "1" and not mark.exists():
+        mark.write_text(str(time.time()), encoding="utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return letters(rollout)
+
+
 def vowels(rollout: Any) -> float:
     """The share of vowels in an answer: something that a random model can learn to write."""
     text = rollout.output
@@ -99,8 +110,17 @@ def run_job(job: dict[str, Any]) -> None:
     if "judge" in job:
         train_judge(job["judge"])
         return
+    if "refused" in job:
+        refused_job(job["config"], Path(job["refused"]))
+        return
     with noting_shards(job):
         trainer = build_trainer(check(RunConfig, job["config"]), job.get("resume"))
+    if "fault" in job:
+        fault_in_update(trainer, **job["fault"])
+    if job.get("back"):
+        noted_first_step(trainer, Path(job["back"]))
+    if "interfaces" in job:
+        counted_bytes(trainer, job["interfaces"][trainer.world.rank])
     stop_at = job.get("stop_at")
     if "die_at" in job:
         die_in_update(trainer, job["die_at"])
@@ -118,6 +138,22 @@ def run_job(job: dict[str, Any]) -> None:
             if trainer._due(trainer.config.checkpoint.every):
                 trainer.save()
     trainer.engine.engine.destroy()
+
+
+def refused_job(config: dict[str, Any], told: Path) -> None:
+    """A run that ends at its start; each rank writes down why, and on which host."""
+    import platform
+
+    from vlrl.build import build_trainer
+    from vlrl.config.resolve import check
+    from vlrl.config.schema import RunConfig
+    from vlrl.errors import ConfigError
+
+    try:
+        build_trainer(check(RunConfig, config), None)
+    except ConfigError as error:
+        text = f"{platform.node()}: {error}"
+        (told / f"refused{os.environ['RANK']}.txt").write_text(text, encoding="utf-8")
 
 
 def train_judge(config: dict[str, Any]) -> None:
@@ -190,6 +226,57 @@ def loaded_and_exported(trainer: Any) -> None:
         deepspeed.zero.GatheredParameters = plain
     path = trainer.folder / f"pieces{trainer.world.rank}.json"
     path.write_text(json.dumps(gathered), encoding="utf-8")
+
+
+def fault_in_update(trainer: Any, rank: int, step: int, command: str) -> None:
+    """Run a shell command on one rank after a backward pass; $PID is this process."""
+    import subprocess
+
+    backward = trainer.engine.backward
+
+    def faulty(loss: Any) -> None:
+        backward(loss)
+        if trainer.step == step and trainer.world.rank == rank:
+            (trainer.folder / "fault").write_text(str(time.time()), encoding="utf-8")
+            environment = {**os.environ, "PID": str(os.getpid())}
+            subprocess.run(["sh", "-c", command], env=environment, check=True)
+
+    trainer.engine.backward = faulty
+
+
+def noted_first_step(trainer: Any, path: Path) -> None:
+    """Writes down when the first step of this process was done."""
+    plain = trainer.train_step
+
+    def noted() -> Any:
+        metrics = plain()
+        if not path.exists():
+            path.write_text(str(time.time()), encoding="utf-8")
+        return metrics
+
+    trainer.train_step = noted
+
+
+def counted_bytes(trainer: Any, interface: str) -> None:
+    """Writes down what this rank sends and receives over an interface, per step."""
+    plain, steps = trainer.train_step, []
+
+    def counted() -> Any:
+        before = traffic(interface)
+        metrics = plain()
+        steps.append([b - a for a, b in zip(before, traffic(interface), strict=True)])
+        path = trainer.folder / f"bytes{trainer.world.rank}.json"
+        path.write_text(json.dumps(steps), encoding="utf-8")
+        return metrics
+
+    trainer.train_step = counted
+
+
+def traffic(interface: str) -> tuple[int, int]:
+    """Bytes sent and received so far."""
+    lines = Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()
+    (found,) = [line.split(":")[1].split() for line in lines if line.strip().startswith(interface)]
+    return int(found[8]), int(found[0])
 
 
 def counted_gathers(trainer: Any) -> None:
@@ -282,4 +369,10 @@ if __name__ == "__main__":
     if given.is_dir():
         serve(given)
     else:
-        run_jobs(given)
+        from vlrl.errors import VlrlError
+
+        try:
+            run_jobs(given)
+        except VlrlError as problem:
+            print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
+            sys.exit(problem.exit_status)

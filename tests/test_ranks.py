@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +131,24 @@ def test_ranks_that_fail_show_why_and_the_next_job_gets_new_ones(
         ranks.run([{"config": bad}])
     ranks.run([{"config": {**job, "name": "whole"}}])
     assert len(curve({**job, "name": "whole"})) == 1
+
+
+@pytest.mark.slow
+def test_a_stopped_rank_ends_the_run_with_its_name(
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path, ranks: Ranks
+) -> None:
+    """SIGSTOP in mid-step, as a process that hangs in a driver looks to the others."""
+    watched = {"dist__hang_timeout_s": 5, "checkpoint__every": 1}
+    job = small_run(checkpoints["qwen2_vl"], screens, tmp_path, "stopped", **watched)
+    fault = {"rank": 1, "step": 2, "command": "kill -STOP $PID"}
+    with pytest.raises(pytest.fail.Exception) as ended:
+        ranks.run([{"config": job, "fault": fault}])
+    assert "LostRankError: rank 1 (" in str(ended.value)
+    assert "was lost in step 3: no sign of life for 5 s; step 2 is saved" in str(ended.value)
+    at = float((tmp_path / "stopped/fault").read_text(encoding="utf-8"))
+    # What the launcher does within a second; ending a stopped process takes it half a minute.
+    found = re.search(r"\[([-0-9]+ [:0-9]+),[0-9]+\].*Killing subprocess", str(ended.value))
+    assert found, ended.value
+    after_s = datetime.fromisoformat(found[1]).timestamp() - at
+    print(f"rank 1 was stopped: rank 0 had ended after {after_s:.0f} s")
+    assert after_s < 15

@@ -52,6 +52,13 @@ class StoppedError(VlrlError):
         self.exit_status = 128 + number if number == signal.SIGINT else 0
 
 
+class LostRankError(VlrlError):
+    """Another rank is gone or all wait for each other; the run goes on from what it has saved."""
+
+    exit_status = 75
+    """EX_TEMPFAIL of sysexits.h: starting it again may well help."""
+
+
 class MissingExtraError(VlrlError):
     """An optional dependency is needed; says how to install it."""
 
@@ -65,7 +72,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names)}" if names else "nothing is known here"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message; libraries write whole pages."""
     return str(error).strip().partition("\n")[0]
 

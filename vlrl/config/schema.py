@@ -145,7 +145,15 @@ class DistConfig(Section):
     num_threads: int = Field(
         0, ge=0, le=4096, description="CPU threads per rank; 0 = cores / ranks"
     )
-    timeout_s: PositiveInt = 1800
+    timeout_s: PositiveInt = Field(
+        1800, description="longest wait for other ranks: at the start, and for one that is busy"
+    )
+    hang_timeout_s: int = Field(
+        240,
+        ge=5,
+        description="after the first step: a rank without a sign of life for so long, or all "
+        "waiting for each other, ends the run",
+    )
 
 
 class EvalConfig(Section):

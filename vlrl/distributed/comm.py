@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vlrl.distributed.memory import keep_freed_memory
+from vlrl.distributed.waiting import waiting
+from vlrl.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -36,6 +38,7 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
     import deepspeed
     import deepspeed.ops
 
+    _check_restarts()
     # Only inference uses this operator, and compiling it costs minutes on a CPU machine; a rank
     # killed meanwhile leaves a lock behind, which blocks the next run.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -70,6 +73,21 @@ def init(timeout_s: int, num_threads: int = 0) -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
+def _check_restarts() -> None:
+    """Refuse restarts by torchrun that would find the addresses of processes that are gone.
+
+    torchrun keeps one store over its restarts; a process that comes back before the others reads
+    what their predecessors wrote into it (torch 2.12: "Connection refused", with NCCL a hang).
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise ConfigError(
+            "torchrun --max-restarts: restarted processes would read addresses of those before "
+            "them; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment and use "
+            "--rdzv-backend=c10d"
+        )
+
+
 def current() -> World:
     """All ranks of the run that this process is in; itself alone where there is none."""
     if not dist.is_available() or not dist.is_initialized():
@@ -91,6 +109,7 @@ def _deepspeeds_own_group(timeout_s: int) -> None:
         groups._WORLD_GROUP = dist.new_group(ranks, timeout=timedelta(seconds=timeout_s))
 
 
+@waiting("all_sum")
 def all_sum(values: Sequence[float], world: World) -> list[float]:
     """Element-wise sum over all ranks, in float64."""
     if world.size == 1:
@@ -100,6 +119,7 @@ def all_sum(values: Sequence[float], world: World) -> list[float]:
     return tensor.tolist()
 
 
+@waiting("all_max")
 def all_max(value: float, world: World) -> float:
     """The largest value of all ranks."""
     if world.size == 1:
@@ -109,6 +129,7 @@ def all_max(value: float, world: World) -> float:
     return float(tensor[0])
 
 
+@waiting("each_max")
 def each_max(values: Sequence[float], world: World) -> list[float]:
     """The largest value of all ranks at each place, in one collective."""
     if world.size == 1:
@@ -118,6 +139,7 @@ def each_max(values: Sequence[float], world: World) -> list[float]:
     return tensor.tolist()
 
 
+@waiting("all_gather")
 def all_gather(value: T, world: World) -> list[T]:
     """Every rank's value, on every rank; plain data only, since it is pickled between ranks."""
     if world.size == 1:
@@ -127,12 +149,14 @@ def all_gather(value: T, world: World) -> list[T]:
     return gathered
 
 
+@waiting("sum_in_place")
 def sum_in_place(tensor: Tensor, world: World) -> None:
     """Sum over all ranks, into the tensor itself."""
     if world.size > 1:
         dist.all_reduce(tensor)
 
 
+@waiting("sum_gradients")
 def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
     """Add up gradients over ranks, in place; a rank without gradient adds 0."""
     if world.size == 1:
@@ -143,6 +167,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
         dist.all_reduce(parameter.grad)
 
 
+@waiting("broadcast")
 @torch.no_grad()
 def broadcast(tensors: Iterable[Tensor], world: World, source: int = 0) -> None:
     """Overwrite the tensors with those of rank `source`."""
@@ -151,6 +176,7 @@ def broadcast(tensors: Iterable[Tensor], world: World, source: int = 0) -> None:
             dist.broadcast(tensor, source)
 
 
+@waiting("barrier")
 def barrier(world: World) -> None:
     """Wait for all ranks."""
     if world.size > 1:

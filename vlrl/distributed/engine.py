@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from vlrl.distributed.gathering import gathered_to_disk
 from vlrl.distributed.plain_paths import plain_path
 from vlrl.distributed.safe_load import Files, SafeCheckpointEngine, safe_loading
 from vlrl.distributed.schedule import lr_factor
+from vlrl.distributed.waiting import waiting
 from vlrl.errors import ConfigError, NonFiniteError
 
 FROZEN = "values:"
@@ -111,6 +112,7 @@ class Engine:
             else None
         )
 
+    @waiting("saving a checkpoint")
     def save(self, folder: str, tag: str) -> None:
         """Write weights, optimizer and schedule below a folder; all ranks call this.
 
@@ -141,6 +143,7 @@ class Engine:
             own += weights + average + (0 if is_sharded else 8 * num)
         return own
 
+    @waiting("loading a checkpoint")
     def load(self, folder: str, tag: str, *, universal: bool = False) -> bool:
         """Restore weights, optimizer and schedule; False where there is nothing to load.
 
@@ -210,13 +213,16 @@ class Engine:
         digest.update(torch.tensor(values, dtype=torch.float64).numpy().tobytes())
         return FROZEN + digest.hexdigest()[:16]
 
+    @waiting("a forward pass")
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.engine(*args, **kwargs)
 
+    @waiting("a backward pass")
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of `loss`; DeepSpeed averages over ranks, the caller wants the sum."""
         self.engine.backward(loss * self.world.size, scale_wrt_gas=False)
 
+    @waiting("the optimizer step")
     def step(self, suspects: list[str]) -> float:
         """Clip and update; returns the gradient norm before clipping.
 
@@ -268,7 +274,10 @@ class Engine:
         if self.stage < 3:
             yield
             return
-        with deepspeed.zero.GatheredParameters(list(self.engine.module.parameters())):
+        gathered = deepspeed.zero.GatheredParameters(list(self.engine.module.parameters()))
+        with ExitStack() as stack:
+            with waiting("gathering the weights"):
+                stack.enter_context(gathered)
             _remove_hooks(self.engine)
             try:
                 yield

@@ -155,6 +155,23 @@ def batches(asks: Sequence[EncodedAsk], max_tokens: int) -> list[list[int]]:
     return found
 
 
+def chunks(encoded: Sequence[EncodedAsk], max_tokens: int, unit: int) -> list[list[int]]:
+    """Rows of one forward each, `unit` neighbours together."""
+    if unit == 1:
+        return batches(encoded, max_tokens)
+    found: list[list[int]] = []
+    cost = 0
+    for start in range(0, len(encoded), unit):
+        rows = list(range(start, start + unit))
+        own = sum(len(encoded[i].input_ids) for i in rows)
+        if not found or cost + own > max_tokens:
+            found.append([])
+            cost = 0
+        found[-1] += rows
+        cost += own
+    return found
+
+
 def _num_tokens(asks: Sequence[EncodedAsk], plan: Sequence[Sequence[int]]) -> int:
     total = 0
     for members in plan:

@@ -45,13 +45,9 @@ from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World, all_gather, all_max
 from vlrl.distributed.engine import Engine
-from vlrl.errors import (
-    CheckpointError,
-    DataError,
-    RewardError,
-    StoppedError,
-    writing,
-)
+from vlrl.distributed.waiting import waiting
+from vlrl.distributed.watchdog import Watchdog
+from vlrl.errors import CheckpointError, DataError, RewardError, StoppedError, writing
 from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
@@ -123,6 +119,13 @@ class Trainer(Generic[T]):
 
         earlier: what the run was asked while it was built.
         """
+        dist, saved = self.config.dist, self.checkpoints
+        with Watchdog(self.world, dist, self.step, lambda: saved.newest_step) as watchdog:
+            self._train(watchdog, earlier)
+        for sink in self.sinks:
+            sink.close()
+
+    def _train(self, watchdog: Watchdog, earlier: StopRequest | None) -> None:
         config = self.config
         if self.step >= config.num_steps:
             log.warning("step %d of %d is done already: raise num_steps to train on",
@@ -134,16 +137,14 @@ class Trainer(Generic[T]):
             elif self.step and self._due(config.eval.every) and self._is_unevaluated():
                 self.evaluate(self._label(), stop)
             with self.saving.finishing():
-                self._train_steps(stop)
+                self._train_steps(stop, watchdog)
             if config.checkpoint.at_end:
                 self.saving.save_step(self.step)
             if config.eval.after:
                 # A run that has saved its last step may stop here: the resumed one evaluates.
                 self.evaluate("after", stop if config.checkpoint.at_end else None)
-        for sink in self.sinks:
-            sink.close()
 
-    def _train_steps(self, stop: StopRequest) -> None:
+    def _train_steps(self, stop: StopRequest, watchdog: Watchdog) -> None:
         """Steps, evaluations and checkpoints, up to the last step."""
         config = self.config
         show = self.world.is_main and config.log.console
@@ -157,6 +158,7 @@ class Trainer(Generic[T]):
         ) as console:
             while self.step < config.num_steps:
                 metrics = self.train_step()
+                watchdog.step_done(self.step)
                 console.advance(1, metrics)
                 is_last = self.step == config.num_steps
                 is_due = self.saving.end_step(stop, self.step, stops=not is_last)
@@ -172,7 +174,7 @@ class Trainer(Generic[T]):
         meter = Meter()
         experience = self._saved_if_failed(partial(self.collect, meter))
         batch = self.prepare(experience, meter)
-        with meter.timed("update"):
+        with meter.timed("update"), waiting("the update"):
             num_steps = update(self.policy, self.engine, batch, self.config.algo, self.world, meter)
         self.version += num_steps
         self.policy.version = self.version

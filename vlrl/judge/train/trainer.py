@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
+from vlrl.distributed.watchdog import Watchdog
 from vlrl.errors import DataError, NonFiniteError, RewardError
 from vlrl.judge.agreement import Judgement
 from vlrl.judge.data.preference import Preference
@@ -29,7 +30,7 @@ from vlrl.judge.head import HeadJudge, gathered
 from vlrl.judge.interfaces import Processor
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.module import JudgeModule
-from vlrl.judge.packing import EncodedAsk, batches, pack, padded
+from vlrl.judge.packing import EncodedAsk, chunks, pack, padded
 from vlrl.judge.question import Ask, ImageBook, Questions
 from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.judge.train.items import encode_completion, items_of
@@ -120,6 +121,15 @@ class JudgeTrainer:
 
         earlier: what the run was asked while it was built.
         """
+        dist, saved = self.config.dist, self.checkpoints
+        with Watchdog(self.world, dist, self.step, lambda: saved.newest_step) as watchdog:
+            self._train(watchdog, earlier)
+        for sink in self.sinks:
+            sink.close()
+        if self.config.log.report and self.world.is_main:
+            print(f"report: {write_report(self.folder)}", flush=True)
+
+    def _train(self, watchdog: Watchdog, earlier: StopRequest | None) -> None:
         config, last = self.config, self.config.num_steps_total
         show = self.world.is_main and config.log.console
         with (
@@ -132,16 +142,13 @@ class JudgeTrainer:
             if self.step == 0 or self._is_unevaluated():
                 console.note(self._saved_if_failed(self.evaluate))
             with self.saving.finishing():
-                self._train_steps(stop, console)
-        for sink in self.sinks:
-            sink.close()
-        if config.log.report and self.world.is_main:
-            print(f"report: {write_report(self.folder)}", flush=True)
+                self._train_steps(stop, console, watchdog)
 
-    def _train_steps(self, stop: StopRequest, console: StepConsole) -> None:
+    def _train_steps(self, stop: StopRequest, console: StepConsole, watchdog: Watchdog) -> None:
         config, last = self.config, self.config.num_steps_total
         while self.step < last:
             metrics = self.train_step()
+            watchdog.step_done(self.step)
             logged = self.step % config.log_every == 0 or self.step == last
             if logged:
                 self.write(metrics)
@@ -170,16 +177,16 @@ class JudgeTrainer:
         bradley_terry = self.config.kind == "bradley_terry"
         # A pair of scores is compared, so the two stay in one chunk.
         unit = 2 if bradley_terry else 1
-        chunks = _chunks(batch.encoded, self.config.dist.max_tokens_per_chunk, unit)
+        parts = chunks(batch.encoded, self.config.dist.max_tokens_per_chunk, unit)
         mine = len(batch.encoded) / unit
         total = all_sum([mine], self.world)[0]
-        most = int(all_max(len(chunks), self.world))
+        most = int(all_max(len(parts), self.world))
         loss_sum, hits = 0.0, 0.0
         broken = False
         for number in range(most):
             # The same number of forwards on every rank: ZeRO-3 gathers weights in each.
-            real = number < len(chunks)
-            rows = chunks[number if real else 0]
+            real = number < len(parts)
+            rows = parts[number if real else 0]
             losses, right = self._losses(batch, rows, bradley_terry)
             loss = losses.sum() / total
             broken |= not bool(torch.isfinite(loss))
@@ -386,20 +393,3 @@ class JudgeTrainer:
             return False
         found = self.world.is_main and has_summary(self.folder, self.step, self.held_out)
         return not all_gather(found, self.world)[0]
-
-
-def _chunks(encoded: Sequence[EncodedAsk], max_tokens: int, unit: int) -> list[list[int]]:
-    """Rows of one forward each, `unit` neighbours together."""
-    if unit == 1:
-        return batches(encoded, max_tokens)
-    found: list[list[int]] = []
-    cost = 0
-    for start in range(0, len(encoded), unit):
-        rows = list(range(start, start + unit))
-        own = sum(len(encoded[i].input_ids) for i in rows)
-        if not found or cost + own > max_tokens:
-            found.append([])
-            cost = 0
-        found[-1] += rows
-        cost += own
-    return found
