@@ -28,6 +28,8 @@ from vlrl.reward.parts import leaves
 from vlrl.reward.tree import build_reward, min_stages
 
 if TYPE_CHECKING:
+    import torch
+
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.trainer import Trainer
 
@@ -216,8 +218,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     import torch
 
     from vlrl.distributed import comm
-    from vlrl.distributed.engine import Engine, deepspeed_config, frozen_engine, zero_stage
-    from vlrl.distributed.sharded_loading import sharded_loading
+    from vlrl.distributed.engine import Engine, frozen_engine
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.finished import mark_unfinished
@@ -243,17 +244,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     task = parts.task_class(parts.task_options)
     splits = (config.train_split, *config.eval.splits)
     samples = [sample for split in splits for sample in task.samples(split)]  # before the weights
-    settings = deepspeed_config(config)
-    setup = PolicySetup(
-        dtype=dtype,
-        max_tokens_per_chunk=config.dist.max_tokens_per_chunk,
-        checkpointing=config.dist.gradient_checkpointing,
-        kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
-        regression=config.algo.nft if config.algo.objective == "nft" else None,
-        zero_stage=zero_stage(settings),
-        loading=partial(sharded_loading, settings),
-    )
-    policy = build_policy(parts, setup)
+    policy = build_policy(parts, _setup(config, dtype))
     task.check_policy(policy.size_seen, config.train_split)
     engine = Engine(policy.module, config, world)
     policy.bind(engine, engine.serving)
@@ -293,6 +284,23 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     trainer.lock = lock
     trainer.saving.restart()
     return trainer
+
+
+def _setup(config: RunConfig, dtype: torch.dtype) -> PolicySetup:
+    """What the run tells its policy."""
+    from vlrl.distributed.engine import deepspeed_config, zero_stage
+    from vlrl.distributed.sharded_loading import sharded_loading
+
+    settings = deepspeed_config(config)
+    return PolicySetup(
+        dtype=dtype,
+        max_tokens_per_chunk=config.dist.max_tokens_per_chunk,
+        checkpointing=config.dist.gradient_checkpointing,
+        kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
+        regression=config.algo.nft if config.algo.objective == "nft" else None,
+        zero_stage=zero_stage(settings),
+        loading=partial(sharded_loading, settings),
+    )
 
 
 def _say_changes(path: Path, resolved: Mapping[str, Any]) -> None:
