@@ -52,6 +52,14 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
     with model_named(options.model):
         processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
         low, high = _pixel_bounds(processor)
+    model = as_trained(model, options, checkpointing=checkpointing)
+    return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
+
+
+def as_trained(
+    model: PreTrainedModel | PeftModel, options: VisionLanguageConfig, *, checkpointing: bool
+) -> PreTrainedModel | PeftModel:
+    """The model with its frozen parts, checkpointing and adapter."""
     if not options.train_vision:
         core: VisionLanguageModel = base_model(model)
         core.model.visual.requires_grad_(False)
@@ -61,16 +69,13 @@ def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bo
         model = add_lora(model, options.lora)
         if checkpointing:
             model.enable_input_require_grads()
-    return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
+    return model
 
 
 def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
     config = read_config(options.model, options.revision)
-    attention: Any = options.attn_implementation
-    if shares_prompt(options):
-        group_attention.register()
-        attention = {"text_config": group_attention.NAME, "vision_config": attention}
+    attention = attention_of(options)
     base = adapter_base(options.model)
     with model_named(options.model):
         model_class = transformers_class(family_of(config).model_class)
@@ -87,6 +92,14 @@ def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedM
             model = with_adapter(model, options.model)
     vision_kernels.use_in(model.model.visual)
     return model
+
+
+def attention_of(options: VisionLanguageConfig) -> Any:
+    """transformers' `attn_implementation` for these options."""
+    if not shares_prompt(options):
+        return options.attn_implementation
+    group_attention.register()
+    return {"text_config": group_attention.NAME, "vision_config": options.attn_implementation}
 
 
 def read_config(model: str, revision: str | None) -> PretrainedConfig:
