@@ -101,6 +101,7 @@ class GuiGrounding(Task):
 
     options: Options
     name = "gui_grounding"
+    names_splits = True
     main_metrics = ("hit",)
     metric_labels: ClassVar[Mapping[str, str]] = {"hit": "hit rate"}
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {

@@ -74,6 +74,7 @@ class PreferenceJudgement(Task):
 
     options: Options
     name = "preference_judgement"
+    names_splits = True
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("well_formed",)}
     drawing = Drawing("pairs")
     provides: ClassVar[Mapping[str, str]] = {

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError, DataError
@@ -100,9 +100,9 @@ class TextTo3D(Task):
 
         data: dict[str, OneOrMore[ShapeSource]]
         prompt_template: str = DEFAULT_PROMPT
-        num_views: PositiveInt = 6
+        num_views: int = Field(6, ge=1, le=1000)
         """Views around the object, evenly spaced, the front first."""
-        view_px: PositiveInt = Field(128, ge=16)
+        view_px: int = Field(128, ge=16, le=4096)
         """Side of a view."""
         elevation_deg: float = Field(20.0, gt=-90, lt=90)
         renderer: Literal["software", "egl", "auto"] = "software"
@@ -113,6 +113,7 @@ class TextTo3D(Task):
 
     options: Options
     name = "text_to_3d"
+    names_splits = True
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Sampled answers": ("iou",),
         "": ("well_formed",),

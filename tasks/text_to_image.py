@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
-from pydantic import PositiveInt
+from pydantic import Field
 
+from vlrl.config.section import MAX_SIDE_PX
 from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError, DataError
 from vlrl.image.data.caption_options import CaptionTaskOptions
@@ -60,14 +61,15 @@ class TextToImage(Task):
         """The `task:` part of a config; `data` maps split names to sources."""
 
         data: dict[str, OneOrMore[CaptionSource]]
-        width_px: PositiveInt
+        width_px: int = Field(ge=1, le=MAX_SIDE_PX)
         """Width of the generated images; the policy's must be the same."""
-        height_px: PositiveInt
+        height_px: int = Field(ge=1, le=MAX_SIDE_PX)
         quoted_text: bool = False
         """What should be written is the first text in double quotes in the caption."""
 
     options: Options
     name = "text_to_image"
+    names_splits = True
     metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Sampled images (mean)": ("brightness", "contrast", "saturation"),
     }

@@ -119,7 +119,7 @@ class VideoGrounding(Task):
         "answer",
         "; grey boxes: thinking; the bars below are time, truth first",
     )
-    finds_stages = True
+    names_splits = finds_stages = True
     provides: ClassVar[Mapping[str, str]] = {
         "spans": "target.spans and parsed.spans, (start, end) pairs; target.closed: whole frames",
         "track": "target.track, vlrl.video.tubes.Tube; parsed.think and .final, Track or None",

@@ -246,8 +246,11 @@ CORNERS = [
     '{"bbox_2d": [[1, 2]; [3, 4]]}',
     '{"bbox_2d": [1, 2], [3, 4]}',
     '{"bbox_2d": (1, 2) to (3, 4)}',
+    '{"bbox_2d": [[1, 2], "to", [3, 4]]}',
+    "{'bbox': [[1,2],'to',[3,4]]}",
+    '{"bbox_2d": [1, 2], to [3, 4]}',
 ]
-JOINTS = [", ", " ", "", " to ", "to", ";", " ; "]
+JOINTS = [", ", " ", "", " to ", "to", ";", " ; ", ', "to", ', ',"to",', ", to "]
 SEPARATE = [" or ", "\n", " and then ", ". ", " / "]
 
 
@@ -280,6 +283,26 @@ def test_bare_corners_are_a_box_for_a_box_model(joint):
 @pytest.mark.parametrize("joint", SEPARATE)
 def test_two_places_that_nothing_joins_stay_two(joint):
     assert [place.values for place in read_places(f"(1,2){joint}(3,4)")] == [P, (3.0, 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ('{"bbox_2d": {"x1": 1}, "label": "(3,4)"}', []),
+        ('{"label": "(3,4)", "bbox_2d": {"x1": 1}}', []),
+        ('[{"point_2d": null, "label": "<point>3 4</point>"}]', []),
+        ('{"arguments": {"coordinate": "none", "text": "3,4"}, "note": "at [3,4]"}', []),
+        ('{"bbox_2d": [' + "9" * 101 + ',2], "label": "(3,4)"}', []),
+        ('{"bbox_2d": {"x1": 1}, "label": "(3,4)', []),
+        # What is readable stays so: the key's own value, another object, text outside.
+        ('{"bbox_2d": "[1,2,3,4]", "label": "(3,4)"}', [B]),
+        ('{"coordinate": {"x": 1, "y": 2}, "label": "(3,4)"}', [P]),
+        ('[{"bbox_2d": null, "label": "(3,4)"}, {"bbox_2d": [1,2,3,4]}]', [B]),
+        ('As {"point_2d": [x, y]}: (1,2)', [P]),
+    ],
+)
+def test_a_label_beside_an_unreadable_place_is_no_click(text, places):
+    assert [place.values for place in read_places(text)] == places
 
 
 def test_more_than_two_pairs_in_json_are_points():

@@ -242,6 +242,32 @@ def test_exponents_without_a_point_are_numbers() -> None:
     assert parse_yaml("a: 1_000", "t") == {"a": 1000}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("10", 10), ("-10", -10), ("+5", 5), ("0", 0), ("-0", 0), ("0x1F", 31), ("00.5", 0.5),
+        ("1:30", "1:30"), ("1:30.5", "1:30.5"), ("190:20:30", "190:20:30"), ("0o10", "0o10"),
+        ("0b11", "0b11"), ("2026-01-31", "2026-01-31"), ("on", "on"),
+    ],
+)  # fmt: skip
+def test_a_number_is_decimal_or_hexadecimal_and_all_else_is_text(text: str, value: object) -> None:
+    assert parse_yaml(f"a: {text}", "t") == {"a": value}
+    assert type(parse_yaml(text, "t")) is type(value)
+
+
+@pytest.mark.parametrize("text", ["010", "-010", "08", "00", "0_1"])
+def test_a_leading_zero_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"file, line 2: -?0\w+ is octal in YAML 1\.1"):
+        parse_yaml(f"a: 1\nb: [{text}]\n", "file")
+    assert parse_yaml(f"a: '{text}'", "t") == {"a": text}
+    assert parse_yaml(to_yaml({"a": text}), "t") == {"a": text}
+
+
+def test_base_60_is_no_number_of_steps() -> None:
+    with pytest.raises(ConfigError, match=r"num_steps: .*integer"):
+        load_run_config([TINY], ["num_steps=1:30"])
+
+
 def test_a_key_given_twice_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"line 2.*is given twice"):
         parse_yaml("a: 1\na: 2\n", "file")
@@ -269,7 +295,18 @@ trees = st.recursive(
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), trees, max_size=4))
 @example({"a": "1e1"})
-@example({"a": 1e-6, "b": "1e-6", "c": "0x1", "d": "1_0", "e": ".5", "f": "1:30"})
+@example(
+    {
+        "a": 1e-6,
+        "b": "1e-6",
+        "c": "0x1",
+        "d": "1_0",
+        "e": ".5",
+        "f": "1:30",
+        "g": "08",
+        "h": "2026-01-31",
+    }
+)
 def test_a_resolved_config_reads_back_as_itself(tree: dict) -> None:
     assert parse_yaml(to_yaml(tree), "t") in (tree, tree if tree else None)
 

@@ -138,7 +138,9 @@ def test_damaged_records_are_config_errors(tmp_path: Path, name: str, content: b
         READERS[name](tmp_path)
 
 
-@pytest.mark.parametrize("value", ["!!timestamp x", "!!int ''", "!!float ''", "2001-99-99"])
+@pytest.mark.parametrize(
+    "value", ["!!timestamp x", "!!int ''", "!!float ''", "!!timestamp 2001-99-99"]
+)
 def test_tags_without_their_value_are_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError, match="here"):
         parse_yaml(f"a: {value}", "here")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlrl.errors import ConfigError
 from vlrl.policy.distribution import Sampling, draw, entropy, log_probs
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy, layout
@@ -252,6 +253,12 @@ def test_lora_switched_off_is_the_start(checkpoints: dict[str, Path], screens: P
     trained = [n for n, p in policy.module.named_parameters() if p.requires_grad]
     assert trained
     assert all("lora_" in name and "visual" not in name for name in trained)
+
+
+def test_lora_on_layers_that_are_not_there_is_refused(checkpoints: dict[str, Path]) -> None:
+    lora = {"rank": 2, "alpha": 4, "target_modules": "nothing"}
+    with pytest.raises(ConfigError, match=r"lora\.target_modules: .*nothing"):
+        make_policy(checkpoints["qwen2_5_vl"], lora=lora)
 
 
 def test_plans_keep_to_the_budget_and_lose_no_row(

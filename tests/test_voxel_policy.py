@@ -184,7 +184,7 @@ def test_chunks_add_up(folder: Path) -> None:
     whole = policy.evaluate(trajectory).logp.detach()
     policy.max_tokens_per_chunk = 1
     chunks = policy.plan(trajectory, range(len(trajectory)))
-    assert len(chunks) == 3
+    assert len(chunks) == 12, "one answer each, with its prompt"
     for chunk in chunks:
         part = policy.evaluate(trajectory.select(chunk)).logp.detach()
         assert torch.allclose(part, whole[chunk], atol=1e-5)

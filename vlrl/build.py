@@ -16,9 +16,11 @@ from pydantic import BaseModel
 
 from vlrl.config.changes import differences
 from vlrl.config.loader import to_yaml
+from vlrl.config.places import check_folder, check_model
 from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RunConfig
-from vlrl.errors import ConfigError
+from vlrl.config.sharding import read_sharding
+from vlrl.errors import ConfigError, did_you_mean
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.parts import leaves
@@ -49,10 +51,14 @@ class RunParts:
 def read_parts(config: RunConfig) -> RunParts:
     """Check the sections that plug-ins own, build the rewards, and fill in defaults."""
     task_class, task_options = task_of(config)
+    if task_class.names_splits:
+        _check_splits(config, dict(task_options)["data"])
     reward = _build_scored(config, config.reward, "reward", task_class)
     metrics = _build_metrics(config, task_class, reward)
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
     _check_policy(config, policy_options)
+    read_sharding(config.dist.deepspeed)
+    check_folder("out", config.out)
     if not task_class.finds_stages:
         for where, one in {"reward": reward, **_placed(metrics)}.items():
             _check_stages(where, one, config.policy["use"], policy_options)
@@ -157,8 +163,24 @@ def _placed(metrics: Mapping[str, Reward]) -> dict[str, Reward]:
     return {f"metrics.{name}": reward for name, reward in metrics.items()}
 
 
+def _check_splits(config: RunConfig, sources: Mapping[str, object]) -> None:
+    """Refuse splits that `task.data` does not name."""
+    if not sources:
+        raise ConfigError("task.data: must name at least one split, with its source")
+    wanted = {"train_split": (config.train_split,), "eval.splits": config.eval.splits}
+    for key, splits in wanted.items():
+        for split in splits:
+            if split not in sources:
+                hint = did_you_mean(split, sources)
+                raise ConfigError(f"{key}: task.data has no split {split!r}; {hint}")
+            if sources[split] == []:
+                raise ConfigError(f"task.data.{split}: must name at least one source")
+
+
 def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
-    """Refuse options that would do nothing under the run's objective."""
+    """Refuse models that are not there, and options that do nothing under the run's objective."""
+    for name, model in options.models().items():
+        check_model(f"policy.{name}", model)
     objective = config.algo.objective
     unused = options.unused_under(objective)
     if unused:

@@ -7,11 +7,12 @@ any weight is loaded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from vlrl.config.section import Section
+from vlrl.config.section import MAX_WHOLE, Section
 
 
 class ClipConfig(Section):
@@ -136,7 +137,9 @@ class DistConfig(Section):
         description="budget of a forward of the update; share_prompt: off counts padding too",
     )
     gradient_checkpointing: bool = False
-    num_threads: int = Field(0, ge=0, description="CPU threads per rank; 0 = cores / ranks")
+    num_threads: int = Field(
+        0, ge=0, le=4096, description="CPU threads per rank; 0 = cores / ranks"
+    )
     timeout_s: PositiveInt = 1800
 
 
@@ -149,7 +152,7 @@ class EvalConfig(Section):
     batch_size: PositiveInt = 32
     before: bool = True
     after: bool = True
-    num_bootstrap: PositiveInt = 2000
+    num_bootstrap: int = Field(2000, ge=1, le=1_000_000)
 
 
 class CheckpointConfig(Section):
@@ -194,12 +197,27 @@ class LogConfig(Section):
     report: bool = True
 
 
+MAX_ROLLOUTS = 1_048_576
+"""Answers per step, over all ranks."""
+
+
+def _idle(algo: AlgoConfig) -> Iterator[tuple[str, str]]:
+    """Keys that are set and belong to what is not chosen, each with what is."""
+    if algo.population_std and algo.advantage != "group_zscore":
+        yield "population_std", f"advantage: {algo.advantage}"
+    if algo.nft != NftConfig() and algo.objective != "nft":
+        yield "nft", f"objective: {algo.objective}"
+    length = AlgoConfig.model_fields["constant_length"].default
+    if algo.constant_length != length and algo.aggregate != "constant":
+        yield "constant_length", f"aggregate: {algo.aggregate}"
+
+
 class RunConfig(Section):
     """A whole run. The resolved form is saved with every checkpoint and can be run again."""
 
     name: str = Field(min_length=1)
-    out: str = "runs"
-    seed: int = Field(0, ge=0)
+    out: str = Field("runs", min_length=1)
+    seed: int = Field(0, ge=0, le=MAX_WHOLE)
     num_steps: PositiveInt = 100
     task: dict[str, Any]
     policy: dict[str, Any]
@@ -234,6 +252,11 @@ class RunConfig(Section):
             raise ValueError(
                 "algo.kl_estimator: k1 has zero expected gradient as a loss; use k2 or k3"
             )
+        if algo.num_prompts * algo.group_size > MAX_ROLLOUTS:
+            raise ValueError(
+                f"algo.num_prompts ({algo.num_prompts}) times algo.group_size ({algo.group_size}) "
+                f"must be at most {MAX_ROLLOUTS:,} answers per step"
+            )
         strangers = [name for name in self.health.canaries if name not in self.metrics]
         if strangers:
             raise ValueError(f"health.canaries: {strangers[0]!r} is no name under `metrics`")
@@ -245,6 +268,8 @@ class RunConfig(Section):
         if algo.objective == "nft" and any(idle.values()):
             names = ", ".join(f"algo.{name}" for name, is_set in idle.items() if is_set)
             raise ValueError(f"{names}: no effect under algo.objective: nft, which has no ratio")
+        for name, place in _idle(algo):
+            raise ValueError(f"algo.{name}: no effect under algo.{place}; leave it out")
         if algo.resample_rounds and not algo.drop_zero_variance:
             raise ValueError("algo.resample_rounds needs algo.drop_zero_variance: true")
         if "/" in self.name or self.name in (".", ".."):

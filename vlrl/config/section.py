@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from types import NoneType, UnionType
 from typing import Annotated, Union, get_args, get_origin
 
@@ -13,6 +15,12 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+
+MAX_WHOLE = 2**32 - 1
+"""Largest whole number of an option: numpy's seeds end here, and seeds derived from one stay in 64
+bits."""
+SIZES = (1e-30, 1e30)
+"""Least and largest size of a number other than 0; it is computed with in 32 bits."""
 
 
 class Section(BaseModel):
@@ -36,6 +44,23 @@ class Section(BaseModel):
             raise ValueError(f"takes a number, not {str(value).lower()}")
         return value
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _numbers_of_usable_size(cls, value: object) -> object:
+        """Beyond these sizes libraries fail, or compute with 0 and infinity."""
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, int | float):
+                check_size(number)
+        return value
+
+
+def check_size(number: float) -> None:
+    """ValueError for numbers that nothing can be computed with in 32 bits."""
+    if isinstance(number, int) and abs(number) > MAX_WHOLE:
+        raise ValueError(f"must be at most {MAX_WHOLE} in size")
+    if number and math.isfinite(number) and not SIZES[0] <= abs(number) <= SIZES[1]:
+        raise ValueError(f"must be 0 or from {SIZES[0]:g} to {SIZES[1]:g} in size, not {number:g}")
+
 
 def is_number(annotation: object) -> bool:
     """Whether a field takes an int or a float, or None, and nothing else."""
@@ -52,15 +77,38 @@ def check_limits(min_pixels: int | None, max_pixels: int | None) -> None:
         raise ValueError(f"min_pixels ({min_pixels}) is larger than max_pixels ({max_pixels})")
 
 
+MAX_RANK = 65_536
+"""Of a LoRA adapter; no layer is as wide."""
+MAX_SIDE_PX = 16_384
+"""Of generated images."""
+MAX_NEW_TOKENS = 1_000_000
+"""Of an answer; random numbers and masks are made for each."""
+Temperature = Annotated[float, Field(ge=0.001, le=1000)]
+"""Of sampling; beyond these it is greedy or uniform, and logits overflow."""
+
+
 class LoraSection(Section):
     """A low-rank adapter; the reference policy is then the adapter switched off."""
 
-    rank: PositiveInt = 64
+    rank: int = Field(64, ge=1, le=MAX_RANK)
     alpha: PositiveInt = 128
     dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: tuple[str, ...] | str = (
-        r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    target_modules: tuple[str, ...] | str = Field(
+        r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
+        description="a list of ends of names, or a regular expression for whole names",
     )
+
+    @field_validator("target_modules")
+    @classmethod
+    def _names_something(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        if not value or not all(value):
+            raise ValueError("must name the layers that get an adapter")
+        if isinstance(value, str):
+            try:
+                re.compile(value)
+            except (re.error, RecursionError, OverflowError) as error:
+                raise ValueError(f"must be a regular expression, not {value!r}: {error}") from error
+        return value
 
 
 class AddressSection(Section):

@@ -1,8 +1,8 @@
 """YAML text to plain data and back, without YAML's traps and within limits.
 
-`1e-6` is a number; `on`, `off`, `yes` and `no` are text, as in YAML 1.2; a key given twice is an
-error; a key next to a merge (`<<`) overrides it. Files nested or repeated without bounds are
-refused.
+As in YAML 1.2 `1e-6` is a number, and `on`, `off`, `yes`, `no`, `1:30` and `2026-01-31` are text.
+`010`, which is 8 in YAML 1.1, is an error, and so is a key given twice; a key next to a merge
+(`<<`) overrides it. Files nested or repeated without bounds are refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ MAX_DEPTH = 64
 MAX_VALUES = 200_000
 """Of a file, aliases expanded."""
 MERGE_TAG = "tag:yaml.org,2002:merge"
+INT_TAG = "tag:yaml.org,2002:int"
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,21 +35,42 @@ _FLOAT = re.compile(
     r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
     r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
+_INT = re.compile(r"^[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+)$")
+_LEADING_ZERO = re.compile(r"^[-+]?0[0-9_]+$")
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 
 
-def _replace_resolver(side: Any, kind: str, pattern: re.Pattern[str], first: str) -> None:
+def _drop_resolver(side: Any, kind: str) -> None:
     tag = f"tag:yaml.org,2002:{kind}"
     side.yaml_implicit_resolvers = {
         key: [pair for pair in pairs if pair[0] != tag]
         for key, pairs in side.yaml_implicit_resolvers.items()
     }
-    side.add_implicit_resolver(tag, pattern, list(first))
+
+
+def _replace_resolver(side: Any, kind: str, pattern: re.Pattern[str], first: str) -> None:
+    _drop_resolver(side, kind)
+    side.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", pattern, list(first))
 
 
 _replace_resolver(_Loader, "float", _FLOAT, "-+0123456789.")
 _replace_resolver(_Dumper, "float", _FLOAT, "-+0123456789.")
 _replace_resolver(_Loader, "bool", _BOOL, "tTfF")
+_replace_resolver(_Loader, "int", _INT, "-+0123456789")
+_drop_resolver(_Loader, "timestamp")
+# Beside the rules of YAML 1.1, by which `010` and `1:30` are quoted already.
+_Dumper.add_implicit_resolver(INT_TAG, _LEADING_ZERO, list("-+0"))
+
+
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = node.value
+    if _LEADING_ZERO.match(text):
+        where = f"{node.start_mark.name}, line {node.start_mark.line + 1}"
+        raise ConfigError(
+            f"{where}: {text} is octal in YAML 1.1 and decimal in YAML 1.2; write a number without "
+            "the leading zero, and a text in quotes"
+        )
+    return loader.construct_yaml_int(node)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -70,6 +92,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(INT_TAG, _whole)
 
 
 def parse_yaml(text: str, name: str) -> Any:

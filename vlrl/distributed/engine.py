@@ -7,7 +7,6 @@ to the run's config, and a JSON file that sets them is refused: two sources coul
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
@@ -17,24 +16,12 @@ import torch
 from torch import nn
 
 from vlrl.config.schema import DistConfig, OptimConfig
-from vlrl.config.shipped import sharding_file
+from vlrl.config.sharding import read_sharding
 from vlrl.distributed.comm import World, sum_in_place
 from vlrl.distributed.ema import WeightAverage, full_shape
 from vlrl.distributed.safe_load import SafeCheckpointEngine
 from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
-
-OWNED = {
-    "train_batch_size": "algo.num_prompts",
-    "train_micro_batch_size_per_gpu": "dist.max_tokens_per_chunk",
-    "gradient_accumulation_steps": "dist.max_tokens_per_chunk",
-    "managed_gradient_accumulation": "dist.max_tokens_per_chunk",
-    "gradient_clipping": "optim.grad_clip_norm",
-    "optimizer": "optim",
-    "scheduler": "optim.schedule",
-    "bf16": "dist.precision",
-    "fp16": "dist.precision (fp32 or bf16)",
-}
 
 
 class EngineConfig(Protocol):
@@ -52,16 +39,7 @@ class EngineConfig(Protocol):
 
 def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
     """The sharding file merged with what the run config owns; ConfigError on a conflict."""
-    path = sharding_file(config.dist.deepspeed)
-    try:
-        sharding = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(sharding, dict):
-        raise ConfigError(f"{path}: must be an object, not {type(sharding).__name__}")
-    for key in sharding:
-        if key in OWNED:
-            raise ConfigError(f"{path}: {key!r} is owned by the run config; set {OWNED[key]} there")
+    sharding = read_sharding(config.dist.deepspeed)
     return {
         **sharding,
         "train_micro_batch_size_per_gpu": 1,

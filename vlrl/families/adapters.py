@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlrl.errors import ConfigError
+from vlrl.errors import ConfigError, first_line
 from vlrl.families.interfaces import Adapted
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ def with_adapter(model: nn.Module, folder: str) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, folder).merge_and_unload()
+
+
+@contextmanager
+def lora_named() -> Iterator[None]:
+    """Turn what peft says of layers that it cannot adapt into a ConfigError with the key."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"lora.target_modules: {first_line(error)}") from error
 
 
 def base_model(model: nn.Module) -> Any:

@@ -36,7 +36,9 @@ _GROUP = re.compile(rf"[\[(]\s*+({_NUMBER}(?:{_COMMA}{_NUMBER}){{1,3}}+)\s*+[\])
 _NUMBERS = re.compile(_NUMBER)
 _TAG = re.compile(r"<\|box_(?:start|end)\|>|</?(?:box|point)>")
 _OPENING_TAGS = ("<|box_start|>", "<box>", "<point>")
-_TAG_CONTENT = re.compile(rf"[\s\[\](),;]*+(?:{_NUMBER}(?![\w.%+])(?:[\s\[\](),;]|\bto\b)*+)++")
+_TO = r"""["']?+\bto\b["']?+"""
+"""Between corners; in a JSON list it is in quotes."""
+_TAG_CONTENT = re.compile(rf"[\s\[\](),;]*+(?:{_NUMBER}(?![\w.%+])(?:[\s\[\](),;]|{_TO})*+)++")
 _KEY = re.compile(r"""["'](bbox_2d|point_2d|bbox|point|coordinate|coordinates)["']\s*+:\s*+""")
 _XY = re.compile(
     rf"""["']x["']\s*+:\s*+({_NUMBER}){_COMMA}["']y["']\s*+:\s*+({_NUMBER})\s*+[,}}]"""
@@ -44,8 +46,10 @@ _XY = re.compile(
 _BARE = re.compile(rf"(?<![\w.%+-]){_NUMBER}(?:{_COMMA}{_NUMBER})++")
 _OPEN = re.compile(r"[\[(]\s*+")
 _BETWEEN = re.compile(_COMMA)
-_JOINT = re.compile(r"\s*+(?:[,;]|to)\s*+|[ \t]*+")
+_JOINT = re.compile(rf"\s*+(?:,?+\s*+{_TO}\s*+,?+|to|[,;])\s*+|[ \t]*+")
 """What may be between the two corners of one box."""
+_BRACE = re.compile(r"[{}]")
+_END_OF_VALUE = re.compile(r"""\}|,\s*+["']\w++["']\s*+:""")
 _BOX_KEYS = frozenset({"bbox", "bbox_2d"})
 _PLACE_KEYS = frozenset({"coordinate", "coordinates"})
 """Of a box or a point, as the profile says."""
@@ -76,17 +80,65 @@ def read_places(text: str, join_pairs: bool = True, syntax: str = "") -> list[Ca
     length.
     """
     text = action_of(_answer_part(strip_thinking(text)), syntax)
-    for form, read in _READERS.items():
+    text = _without_unreadable(text, join_pairs)
+    for form in _READERS:
         if form == "bracket":
             text = own_brackets(text, syntax)
-        found = [
-            Candidate(values, form)
-            for values in read(text, join_pairs)
-            if all(abs(value) <= MAX_SIZE for value in values)
-        ]
+        found = _found(form, text, join_pairs)
         if found:
             return found
     return []
+
+
+def _found(form: str, text: str, join_pairs: bool) -> list[Candidate]:
+    return [
+        Candidate(values, form)
+        for values in _READERS[form](text, join_pairs)
+        if all(abs(value) <= MAX_SIZE for value in values)
+    ]
+
+
+def _without_unreadable(text: str, join_pairs: bool) -> str:
+    """The text without JSON objects that have a place's key and no place; the key's value stays.
+
+    What such an object says beside it, a label for example, is no place.
+    """
+    keys = list(_KEY.finditer(text))
+    if not keys or _found("json", text, join_pairs):
+        return text
+    ends = [key.start() for key in keys[1:]] + [len(text)]
+    parts, done, number = [], 0, 0
+    for start, end in _objects(text):
+        values = []
+        while number < len(keys) and keys[number].start() < end:
+            if keys[number].start() > start:
+                values.append(_value(text, keys[number].end(), min(end, ends[number])))
+            number += 1
+        if values:
+            parts += [text[done:start], *values]
+            done = end
+    return "\n".join([*parts, text[done:]])
+
+
+def _objects(text: str) -> Iterator[tuple[int, int]]:
+    """Where the outermost objects begin and end; one that is not closed ends with the text."""
+    depth = start = 0
+    for brace in _BRACE.finditer(text):
+        if brace.group() == "{":
+            start = start if depth else brace.start()
+            depth += 1
+        elif depth:
+            depth -= 1
+            if not depth:
+                yield start, brace.end()
+    if depth:
+        yield start, len(text)
+
+
+def _value(text: str, start: int, end: int) -> str:
+    """The value that begins at a position, up to the next key or the end of the object."""
+    found = _END_OF_VALUE.search(text, start, end)
+    return text[start : end if found is None else found.start()]
 
 
 def parse_answer(text: str, profile: Profile, resized: Frame) -> list[Box | Point]:

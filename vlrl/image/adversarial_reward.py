@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
+from vlrl.config.schema import Beta
+from vlrl.config.section import MAX_WHOLE
 from vlrl.errors import RewardError
 from vlrl.protocols import TrainableReward
 from vlrl.reward.image_reward import ImageReward, ModelOptions, image_of
@@ -34,7 +36,7 @@ MAX_REMEMBERED = 4096
 class LearntOptions(ModelOptions):
     """How it learns, and when the policy may learn from it."""
 
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[Beta, Beta] = (0.5, 0.999)
     """Adam's, as published."""
     policy_every: PositiveInt = 1
     """The policy learns from every n-th batch of rollouts; the reward learns from all.
@@ -43,7 +45,7 @@ class LearntOptions(ModelOptions):
     """First batches of rollouts that only the reward learns from."""
     learn_rounds: PositiveInt | None = None
     """Number of first rounds in which it learns, after which it is fixed; None = always learns."""
-    seed: NonNegativeInt = 0
+    seed: int = Field(0, ge=0, le=MAX_WHOLE)
 
 
 class LearntReward(ImageReward, TrainableReward, Generic[Seen]):

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image
 from PIL.ImageFile import ImageFile
 
 from vlrl.errors import DataError
+from vlrl.media.stored_samples import load_samples
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What is read; of animations and pages the first. PostScript would run a program."""
@@ -71,7 +72,7 @@ def whole_format(data: bytes, *, formats: Sequence[str] = FORMATS) -> str:
     with _opened(data, formats, MAX_PIXELS) as image:
         image.verify()
     with _opened(data, formats, MAX_PIXELS) as image:
-        image.load()
+        load_samples(image)
         # Cameras' JPEGs with a preview behind them.
         return "JPEG" if image.format == "MPO" else str(image.format)
 
@@ -91,7 +92,7 @@ def _checked(path: str, num_bytes: int, changed_ns: int) -> tuple[int, int]:
     with _opened(path, FORMATS, MAX_PIXELS) as image:
         size = _upright_size(image)
         if num_bytes <= SMALL_BYTES or not _has_end(image.fp, image.format, num_bytes):
-            image.load()
+            load_samples(image)
     return size
 
 
@@ -162,10 +163,10 @@ def _stream(source: Source) -> Iterator[IO[bytes]]:
 
 def _rgb_of(image: ImageFile) -> Image.Image:
     """The first frame, upright, as RGB."""
-    image.load()
+    loaded = load_samples(image)
     # A TIFF is turned by Pillow when it is loaded.
     orientation = 1 if image.format == "TIFF" else _orientation(image)
-    rgb = as_rgb(image)
+    rgb = as_rgb(loaded)
     method = _UPRIGHT.get(orientation)
     return rgb if method is None else rgb.transpose(method)
 

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from vlrl.config.section import Section
 from vlrl.data.collect import Rows, collect
 from vlrl.data.fields import check_length, shown
 from vlrl.data.json_file import read_json, read_json_rows, read_text
@@ -20,7 +21,7 @@ from vlrl.data.paths import path_below
 from vlrl.errors import ConfigError, DataError
 
 
-class ShapeSource(BaseModel):
+class ShapeSource(Section):
     """One split's captions; the file's ending says how it is read.
 
     - `.jsonl`, `.json`: rows with `caption` (or `prompt`) and maybe `id`, `reference`;
@@ -28,8 +29,6 @@ class ShapeSource(BaseModel):
       short, is indexed by `caption_index` (TRELLIS' and 3DGen-R1's metadata);
     - `.txt`: one caption per line.
     """
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     references_root: str | None = None

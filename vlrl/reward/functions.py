@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model
 
+from vlrl.config.section import Section
 from vlrl.errors import ConfigError, did_you_mean
 from vlrl.protocols import Reward
 from vlrl.types import Rollout, Score
@@ -80,8 +81,7 @@ class RewardSpec:
                 continue
             annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
             fields[parameter.name] = (annotation, ... if required else parameter.default)
-        config = ConfigDict(extra="forbid", strict=False)
-        return create_model(f"{self.function.__name__}_options", __config__=config, **fields)
+        return create_model(f"{self.function.__name__}_options", __base__=Section, **fields)
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ConfigDict, ValidationError, WithJsonSchema
 
 from vlrl.config.resolve import explain
-from vlrl.config.section import Section
+from vlrl.config.section import Section, check_size
 from vlrl.errors import ConfigError
 from vlrl.protocols import Reward
 
@@ -96,7 +96,13 @@ def reject_weight(node: object, where: str) -> None:
 def weight_of(node: Mapping[str, Any], where: str = "reward") -> float:
     """The node's weight; 1 where none is written. Raises ConfigError if it is no number."""
     weight = node.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not isfinite(weight):
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise ConfigError(f"{where}: `weight` is a finite number, not {weight!r}")
+    try:
+        check_size(weight)
+    except ValueError as error:
+        raise ConfigError(f"{where}: `weight` {error}") from error
+    if not isfinite(weight):
         raise ConfigError(f"{where}: `weight` is a finite number, not {weight!r}")
     return float(weight)
 

@@ -41,6 +41,8 @@ def evaluate(
         places = mine[number * batch_size : (number + 1) * batch_size]
         # A rank that has run out answers its last sample again and throws the answer away.
         batch = [samples[i] for i in places] or [samples[mine[-1] if mine else 0]]
+        coming = mine[(number + 1) * batch_size : (number + 2) * batch_size]
+        policy.expect([*batch, *(samples[i] for i in coming)])
         rollouts = _answers(policy, batch, samples, world, unreadable)
         for rollout in rollouts:
             rollout.parsed = task.parse(rollout.sample, rollout.output)

@@ -42,6 +42,14 @@ class PromptSampler:
             self.position += 1
         return drawn
 
+    def peek(self, count: int) -> list[int]:
+        """What `take` would give, without taking it."""
+        position = self.position
+        try:
+            return self.take(count)
+        finally:
+            self.position = position
+
     @property
     def epoch(self) -> float:
         """Passes over the data so far."""

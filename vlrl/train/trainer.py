@@ -229,11 +229,18 @@ class Trainer(Generic[T]):
     def _drawn(self, per_rank: int) -> list[Sample]:
         """This rank's part of the next prompts."""
         drawn = self.sampler.take(per_rank * self.world.size)
-        mine = drawn[self.world.rank * per_rank : (self.world.rank + 1) * per_rank]
+        mine = self._mine(drawn)
+        is_last = self.step + 1 == self.config.num_steps
+        coming = [] if is_last else self._mine(self.sampler.peek(self.config.algo.num_prompts))
+        self.policy.expect([self.samples[i] for i in (*mine, *coming)])
         before = drawn[: self.world.rank * per_rank]
         return [
             replace(self.samples[i], draw=(before + mine[:n]).count(i)) for n, i in enumerate(mine)
         ]
+
+    def _mine(self, drawn: Sequence[int]) -> Sequence[int]:
+        num = len(drawn) // self.world.size
+        return drawn[self.world.rank * num : (self.world.rank + 1) * num]
 
     def _sampled(self, samples: Sequence[Sample], meter: Meter) -> Experience[T]:
         seed = row_seed(self.config.seed, "rollout", self.sampler.position)
@@ -241,7 +248,9 @@ class Trainer(Generic[T]):
         with ScoringQueue(self.task, self.reward, G, overlap=self.overlap) as queue:
             with meter.timed("sampling"):
                 sample = partial(self.policy.sample, samples, G, seed, ready=queue.add)
+                waited_s = self.policy.waited_s
                 rollouts, trajectory = on_all(sample, self.world)
+                meter.maximum("time/prompts", self.policy.waited_s - waited_s)
             with meter.timed("scoring"):
                 on_all(queue.result, self.world)
         if self.overlap:

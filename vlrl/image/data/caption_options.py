@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 
+from vlrl.config.section import Section
 from vlrl.families.literal import literal
 
 MARK = "{caption}"
 
 
-class CaptionTaskOptions(BaseModel):
+class CaptionTaskOptions(Section):
     """The prompt that a caption becomes, what reports group by, and how bad rows are handled."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     prompt_template: str = MARK
     """The policy's prompt, e.g. "{caption}, flat emoji style"; rewards see the caption."""

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from vlrl.config.section import Section
 from vlrl.data.collect import Rows, collect
 from vlrl.data.fields import check_length, field_of, shown
 from vlrl.data.json_file import read_json, read_json_rows, read_text
@@ -24,7 +25,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 """Endings of files that a folder of references is made of."""
 
 
-class CaptionSource(BaseModel):
+class CaptionSource(Section):
     """One split's prompts; the file's ending and its rows say how it is read.
 
     - `.jsonl`, `.json` with a list: rows with `caption` (or else `prompt`) and maybe `id`,
@@ -33,8 +34,6 @@ class CaptionSource(BaseModel):
     - `.json` with an object: Adv-GRPO's {prompt: [files of reference images]}.
     - `.txt`: one prompt per line, as in Flow-GRPO.
     """
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
     path: str
     references: str | None = None

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from vlrl.cli.options import add_config, add_launcher, launch
 from vlrl.config.loader import compose, to_yaml
+from vlrl.config.places import check_folder, check_model
 from vlrl.config.resolve import check, plain
+from vlrl.config.sharding import read_sharding
 from vlrl.judge.train.config import JudgeTrainConfig
 
 
@@ -23,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the end and export, or print the resolved config with --dry-run."""
     config = check(JudgeTrainConfig, compose(args.config, args.overrides))
+    check_model("model", config.model)
+    read_sharding(config.dist.deepspeed)
+    check_folder("out", config.out)
     if args.dry_run:
         print(to_yaml(plain(config)), end="")
         return 0

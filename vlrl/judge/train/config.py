@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from vlrl.config.schema import DistConfig, LogConfig, OptimConfig
-from vlrl.config.section import LoraSection, Section
+from vlrl.config.section import MAX_WHOLE, LoraSection, Section
 from vlrl.judge.data.preference import PreferenceSource
 from vlrl.judge.question import DEFAULT_CRITERIA, Example, JudgeTemplate
 
@@ -34,8 +34,8 @@ class JudgeTrainConfig(Section):
     """A judge's training, in stages (RewardDance: broad preferences, then targeted ones)."""
 
     name: str = Field(min_length=1)
-    out: str = "runs"
-    seed: NonNegativeInt = 0
+    out: str = Field("runs", min_length=1)
+    seed: int = Field(0, ge=0, le=MAX_WHOLE)
     model: str
     kind: Literal["yes_token", "bradley_terry"] = Field(
         "yes_token", description="bradley_terry: a regression head on single images, the baseline"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vlrl.errors import ConfigError, VlrlError, why_not_loaded
+from vlrl.families.adapters import lora_named
 from vlrl.families.classes import diffusers_class
 from vlrl.families.interfaces import FlowPipeline
 from vlrl.policy.flow.families import FlowFamily, flow_family
@@ -142,17 +143,15 @@ def _add_lora(transformer: ModelMixin, options: FlowConfig, family: FlowFamily) 
 
     assert options.lora is not None
     transformer.requires_grad_(False)
-    return get_peft_model(
-        transformer,
-        LoraConfig(
-            r=options.lora.rank,
-            lora_alpha=options.lora.alpha,
-            init_lora_weights="gaussian",
-            target_modules=list(options.lora.target_modules or family.lora_targets),
-        ),
-        # Adapters in another dtype than the model's break ZeRO's flat buffers.
-        autocast_adapter_dtype=False,
+    settings = LoraConfig(
+        r=options.lora.rank,
+        lora_alpha=options.lora.alpha,
+        init_lora_weights="gaussian",
+        target_modules=list(options.lora.target_modules or family.lora_targets),
     )
+    with lora_named():
+        # Adapters in another dtype than the model's break ZeRO's flat buffers.
+        return get_peft_model(transformer, settings, autocast_adapter_dtype=False)
 
 
 def _check_guidance(options: FlowConfig, transformer: Mapping[str, Any]) -> None:

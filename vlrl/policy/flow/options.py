@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from vlrl.config.section import Section
+from vlrl.config.section import MAX_RANK, MAX_SIDE_PX, Section
 from vlrl.protocols import PolicyOptions
+
+MAX_STEPS = 10_000
+"""Denoising steps of an image."""
 
 
 class FlowLoraConfig(Section):
     """A low-rank adapter on the transformer; the reference policy is the adapter switched off."""
 
-    rank: PositiveInt = 32
+    rank: int = Field(32, ge=1, le=MAX_RANK)
     alpha: PositiveInt = 64
     target_modules: tuple[str, ...] = Field((), description="empty = the family's own")
 
@@ -41,11 +45,13 @@ class FlowConfig(PolicyOptions):
 
     model: str = Field(description="a pipeline's folder or hub name")
     revision: str | None = None
-    width_px: PositiveInt
-    height_px: PositiveInt
+    width_px: int = Field(ge=1, le=MAX_SIDE_PX)
+    height_px: int = Field(ge=1, le=MAX_SIDE_PX)
     lora: FlowLoraConfig | None = None
-    num_steps: PositiveInt = Field(10, description="denoising steps of a rollout")
-    num_eval_steps: PositiveInt = Field(40, description="of an evaluation, along the ODE")
+    num_steps: int = Field(10, ge=1, le=MAX_STEPS, description="denoising steps of a rollout")
+    num_eval_steps: int = Field(
+        40, ge=1, le=MAX_STEPS, description="of an evaluation, along the ODE"
+    )
     guidance: Literal["cfg", "off", "distilled"] = Field(
         "cfg", description="distilled: the model takes the scale as an input (FLUX.1-dev)"
     )
@@ -72,12 +78,16 @@ class FlowConfig(PolicyOptions):
     )
     same_noise: bool = Field(False, description="all images of a group start from the same noise")
     stack_steps: bool = Field(True, description="all trained steps of a chunk in one forward pass")
-    max_prompt_tokens: PositiveInt = Field(128, description="T5's part of the prompt")
+    max_prompt_tokens: int = Field(128, ge=1, le=8192, description="T5's part of the prompt")
     prompt_cache: str | None = Field(
         None, description="folder of encoded prompts, kept between runs; None = in memory"
     )
     sample_batch_size: PositiveInt = Field(32, description="images denoised together")
     decode_batch_size: PositiveInt = Field(8, description="images decoded together")
+
+    def models(self) -> Mapping[str, str]:
+        """The checkpoint."""
+        return {"model": self.model}
 
     def unused_under(self, objective: str) -> list[str]:
         """Options that are set but have no effect under an objective.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field, PositiveInt
 
-from vlrl.config.section import LoraSection
+from vlrl.config.section import LoraSection, Temperature
 from vlrl.protocols import PolicyOptions
 
 
@@ -15,7 +17,7 @@ class ImageTokensConfig(PolicyOptions):
     revision: str | None = None
     attn_implementation: str = Field("sdpa", description="sdpa, flash_attention_2, eager")
     lora: LoraSection | None = None
-    temperature: float = Field(1.0, gt=0)
+    temperature: Temperature = 1.0
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 = off")
     guidance_scale: float = Field(
@@ -25,3 +27,7 @@ class ImageTokensConfig(PolicyOptions):
         32, description="images sampled together; guidance takes two rows per image"
     )
     decode_batch_size: PositiveInt = Field(8, description="images decoded together")
+
+    def models(self) -> Mapping[str, str]:
+        """The checkpoint."""
+        return {"model": self.model}

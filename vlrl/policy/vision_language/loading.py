@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoProcessor, PretrainedConfig, PreTrained
 
 from vlrl.config.section import LoraSection
 from vlrl.errors import ConfigError, VlrlError, first_line, why_not_loaded
-from vlrl.families.adapters import adapter_base, base_model, with_adapter
+from vlrl.families.adapters import adapter_base, base_model, lora_named, with_adapter
 from vlrl.families.classes import transformers_class
 from vlrl.families.family import Family, family_of
 from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
@@ -171,22 +171,23 @@ def tower_is_frozen(model: nn.Module) -> bool:
 
 
 def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
-    """A low-rank adapter on the named linear layers; all other weights are frozen."""
+    """A low-rank adapter on the named linear layers; all other weights are frozen.
+
+    Raises ConfigError where no layer has such a name, or a layer takes no adapter.
+    """
     from peft import LoraConfig, get_peft_model
 
     target = lora.target_modules
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=target if isinstance(target, str) else list(target),
-            bias="none",
-        ),
-        # Adapters in another dtype than the model's break ZeRO's flat buffers.
-        autocast_adapter_dtype=False,
+    settings = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=target if isinstance(target, str) else list(target),
+        bias="none",
     )
+    with lora_named():
+        # Adapters in another dtype than the model's break ZeRO's flat buffers.
+        return get_peft_model(model, settings, autocast_adapter_dtype=False)
 
 
 def _pixel_bounds(processor: VisionProcessor) -> tuple[int, int]:

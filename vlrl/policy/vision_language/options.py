@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from vlrl.config.section import LoraSection, check_limits
+from vlrl.config.section import MAX_NEW_TOKENS, LoraSection, Temperature, check_limits
 from vlrl.protocols import PolicyOptions
 
 
@@ -19,8 +19,8 @@ class VisionLanguageConfig(PolicyOptions):
     attn_implementation: str = Field("sdpa", description="sdpa, flash_attention_2, eager")
     train_vision: bool = True
     lora: LoraSection | None = None
-    max_new_tokens: PositiveInt = 64
-    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: int = Field(64, ge=1, le=MAX_NEW_TOKENS)
+    temperature: Temperature = 1.0
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 = off")
     stop: tuple[str, ...] = ()
@@ -32,7 +32,18 @@ class VisionLanguageConfig(PolicyOptions):
         description="kernels of a shared prompt's update; auto = the faster on the main rank's "
         "GPU, measured at the start and kept by checkpoints",
     )
+    num_prompt_threads: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="threads that encode the next prompts meanwhile; None = up to 4 of the cores "
+        "that a rank has to spare, 0 = none",
+    )
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
+
+    def models(self) -> Mapping[str, str]:
+        """The checkpoint."""
+        return {"model": self.model}
 
     def recipe(self) -> Mapping[str, Any]:
         """Pixel bounds and the length of answers."""

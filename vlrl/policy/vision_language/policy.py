@@ -28,6 +28,7 @@ from vlrl.policy.vision_language.loading import (
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.packed import choice
+from vlrl.policy.vision_language.prompt_queue import PromptQueue
 from vlrl.policy.vision_language.prompts import PromptEncoder
 from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
@@ -69,6 +70,7 @@ class VisionLanguagePolicy(TokenPolicy):
             self.max_pixels,
             loaded.model.config.get_text_config().max_position_embeddings,
         )
+        self.prompts = PromptQueue(self.encoder, options.num_prompt_threads)
         self.share_prompt = shares_prompt(options)
         self.stops = StopStrings(tokenizer, options.stop) if options.stop else None
         super().__init__(module, setup, options.sample_batch_size)
@@ -117,7 +119,7 @@ class VisionLanguagePolicy(TokenPolicy):
     def _sample_batch(
         self, samples: Sequence[Sample], num_each: int, seed: int, greedy: bool, first: int
     ) -> tuple[list[Rollout], TokenTrajectory]:
-        prompts = [self.encoder.encode(sample) for sample in samples]
+        prompts = self.prompts.take(samples)
         decoded = decode(
             self.module,
             prompts,
@@ -157,6 +159,15 @@ class VisionLanguagePolicy(TokenPolicy):
     ) -> TokenTrajectory:
         """The trajectory with the stage of every token; `starts` finds them in an answer's text."""
         return with_stages(trajectory, self.processor.tokenizer, starts)
+
+    def expect(self, samples: Sequence[Sample]) -> None:
+        """Encode the prompts of these samples on threads meanwhile."""
+        self.prompts.expect(samples)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that sampling has waited for prompts so far."""
+        return self.prompts.waited_s
 
     def check_sample(self, sample: Sample) -> None:
         """Raise DataError where an image, a video or the length of a prompt cannot be read."""

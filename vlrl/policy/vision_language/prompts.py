@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,17 @@ class PromptEncoder:
         self.max_pixels = max_pixels
         self.context_tokens = context_tokens
         self.control_tokens = tuple(control_tokens)
+
+    def copied(self) -> PromptEncoder:
+        """The same with a processor of its own, for another thread."""
+        return PromptEncoder(
+            copy.deepcopy(self.processor),
+            self.rope_index,
+            self.min_pixels,
+            self.max_pixels,
+            self.context_tokens,
+            self.control_tokens,
+        )
 
     def encode(self, sample: Sample) -> EncodedPrompt:
         """Tensors of one prompt; DataError with the sample's id where an image is unreadable."""

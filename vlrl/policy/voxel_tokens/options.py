@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from vlrl.config.section import LoraSection, Section
+from vlrl.config.section import MAX_NEW_TOKENS, LoraSection, Section, Temperature
 from vlrl.protocols import PolicyOptions
 
 
@@ -16,7 +17,7 @@ class VoxelCodecConfig(Section):
     Tokens per object: (resolution / 2^(levels - 1))^3 / group, 1,024 by default.
     """
 
-    resolution: PositiveInt = Field(64, description="voxels per side, 16 to 64")
+    resolution: int = Field(64, ge=1, le=256, description="voxels per side, 16 to 64")
     channels: tuple[PositiveInt, ...] = Field(
         (32, 128, 512), description="of each level; the grid is halved from one to the next"
     )
@@ -68,7 +69,7 @@ class RefineConfig(Section):
         "Now describe the details: colour, parts and their number. Then build it again.",
         description="a further user turn, after the first object",
     )
-    max_plan_tokens: NonNegativeInt = 64
+    max_plan_tokens: int = Field(64, ge=0, le=MAX_NEW_TOKENS)
 
 
 class VoxelTokensConfig(PolicyOptions):
@@ -84,19 +85,26 @@ class VoxelTokensConfig(PolicyOptions):
     )
     attn_implementation: str = Field("sdpa", description="sdpa, flash_attention_2, eager")
     lora: LoraSection | None = None
-    max_plan_tokens: NonNegativeInt = Field(
-        64, description="tokens of text before the first object; 0 = only codes"
+    max_plan_tokens: int = Field(
+        64,
+        ge=0,
+        le=MAX_NEW_TOKENS,
+        description="tokens of text before the first object; 0 = only codes",
     )
     refine: RefineConfig | None = Field(None, description="the second stage; None = one object")
     constrained: bool = Field(
         True, description="only codes inside an object, exactly as many as it has; else any token"
     )
-    temperature: float = Field(1.0, gt=0)
+    temperature: Temperature = 1.0
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 = off")
     share_prompt: Literal["auto", "on", "off"] = "auto"
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
     decode_batch_size: PositiveInt = Field(16, description="objects decoded together")
+
+    def models(self) -> Mapping[str, str]:
+        """The checkpoint."""
+        return {"model": self.model}
 
     @property
     def num_stages(self) -> int:

@@ -101,7 +101,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
                     f"sample {sample.id!r}: the prompt holds an image; policy voxel_tokens reads "
                     "only text"
                 )
-        prompts = [self.encoder.encode(sample) for sample in samples]
+        prompts = self.prompts.take(samples)
         device = self.module.forbidden.device
         stop_tokens = self.stop_tokens.to(device)
         grammar = Grammar(self.segments, self.mesh, stop_tokens, len(samples) * num_each)

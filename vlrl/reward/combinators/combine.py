@@ -52,7 +52,14 @@ class Joined(Combinator):
             )
         super().__init__(children)
         self._check_weights()
-        self.range = self.joint_range([child.range for child in self.children])
+        ranges = [child.range for child in self.children]
+        self.range = self.joint_range(ranges)
+        known = all(math.isfinite(end) for one in ranges for end in one)
+        if known and not all(math.isfinite(end) for end in self.range):
+            raise ConfigError(
+                f"{self.name}: weights and ranges are so large that their {self.name} overflows; "
+                "make the weights smaller"
+            )
 
     @classmethod
     def from_config(cls, value: object, where: str, build: Build) -> Self:

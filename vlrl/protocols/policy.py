@@ -1,209 +1,27 @@
-"""The four interfaces that plug-ins implement: Task, Reward, Policy and its Trajectory.
-
-Everything that the trainer, the evaluation and the reports ask of a plug-in is declared here.
-What has a default may be left out; nothing else is ever looked for.
-"""
+"""What a policy is: it takes actions with log-probs; and what it keeps of its rollouts."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from vlrl.config.section import Section
 from vlrl.errors import ConfigError
-from vlrl.types import Rollout, Sample, Score
+from vlrl.protocols.task import StageStarts
+from vlrl.types import Rollout, Sample
 
 if TYPE_CHECKING:
     from typing import Self
 
-    import numpy as np
     import torch
-    from PIL.Image import Image
     from pydantic import BaseModel
     from torch import Tensor, nn
 
 Ready = Callable[[Sequence[Rollout]], None]
 """Takes whole groups of rollouts while others are still being sampled."""
-
-StageStarts = Sequence[tuple[int, int]]
-"""(first character, stage), in the order of the text; the text before the first one is stage 0."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How reports speak of what `Task.draw` draws."""
-
-    title: str = "answers"
-    """Plural, e.g. "screens"."""
-    truth: str = ""
-    """What the truth's marks are."""
-    answer: str = ""
-    """What an answer's marks are."""
-    note: str = ""
-
-
-class Task(ABC):
-    """Data, the reading of answers, and the metrics that say how good they are."""
-
-    Options: ClassVar[type[BaseModel]]
-    """The `task:` section of a config."""
-    name: ClassVar[str]
-    provides: ClassVar[Mapping[str, str]]
-    """What rewards may ask for by name (`Reward.needs`), each with where it is found."""
-    main_metrics: ClassVar[tuple[str, ...]] = ()
-    """The metrics that a report shows first; of those that a run has."""
-    metric_labels: ClassVar[Mapping[str, str]] = {}
-    """How reports write a metric's name, where it differs."""
-    metric_charts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Charts of metrics that are drawn together, by title; those under "" are not drawn."""
-    drawing: ClassVar[Drawing] = Drawing()
-    finds_stages: ClassVar[bool] = False
-    """Whether `stage_starts` finds the stages of a written answer."""
-
-    def __init__(self, options: BaseModel) -> None:
-        self.options = options
-
-    @abstractmethod
-    def samples(self, split: str) -> Sequence[Sample]:
-        """All samples of a split, in a fixed order; raises ConfigError, DataError."""
-
-    @abstractmethod
-    def parse(self, sample: Sample, output: object) -> Any:
-        """The one parsed value that rewards and metrics both read; None if unreadable."""
-
-    @abstractmethod
-    def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
-        """Named metrics, one value per rollout; nan where one does not apply."""
-
-    def strata(self, sample: Sample) -> Mapping[str, str]:
-        """The groups that a sample is reported in, e.g. {"kind": "icon", "app": "inbox"}."""
-        return {}
-
-    def skips_unreadable(self, split: str) -> bool:
-        """Whether a sample that turns out to be unreadable in mid-run is left out."""
-        return False
-
-    def difficulty(self, sample: Sample) -> float:
-        """Size of the target relative to the whole, in (0, 1]; nan where there is none."""
-        return math.nan
-
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
-        """Raise ConfigError where task and policy see the data differently.
-
-        size_seen: `Policy.size_seen`.
-        """
-
-    def draw(self, sample: Sample, rollouts: Sequence[Rollout]) -> Image | None:
-        """The sample with its truth and the answers drawn in; None = nothing to see."""
-        return None
-
-    def answer_image(self, rollout: Rollout) -> np.ndarray | None:
-        """An answer that is an image of its own, uint8 [H, W, 3]; None where it is none."""
-        return None
-
-    def save_files(self, rollout: Rollout, folder: Path) -> None:
-        """Write an evaluated answer as files for other programs, where there is such a form."""
-
-    def stage_starts(self, text: str, num_stages: int) -> StageStarts:
-        """Where the stages of a written answer begin; only called where `finds_stages`."""
-        raise ConfigError(f"task {self.name!r}: its answers have no stages in their text")
-
-    def sample_from_columns(self, row: Mapping[str, Any], where: str) -> Sample:
-        """A problem from a table's row, for rewards that run in another trainer.
-
-        Raises ConfigError where the task cannot do that, DataError that names `where`.
-        """
-        raise ConfigError(
-            f"{type(self).__name__} has no `sample_from_columns`, so a table's row cannot become "
-            "one of its samples; add it to use this task's rewards in TRL"
-        )
-
-    def recipe(self) -> Mapping[str, Any]:
-        """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
-        return {}
-
-    @classmethod
-    def report_sections(cls, run_folder: Path) -> Sequence[str]:
-        """Further sections of a run's report, HTML, made from the files that `save_files` wrote."""
-        return ()
-
-
-class Reward(ABC):
-    """Scores rollouts; sees only whole groups and never changes them."""
-
-    Options: ClassVar[type[BaseModel]]
-    """The options of a node `{use: name, ...}`; rewards built in another way have none."""
-    formula: str = ""
-    units: str = "none"
-    source: str = ""
-
-    options: BaseModel | None = None
-    name: str
-    """How logs and errors call it; unique among the leaves of a tree."""
-    first_name: str = ""
-    """Its name before a tree made names unique."""
-    range: tuple[float, float]
-    """Closed interval that every value lies in."""
-    needs: frozenset[str] = frozenset()
-    """What a task has to provide."""
-    children: tuple[Reward, ...] = ()
-    """The rewards that a node joins, in order; none = a leaf."""
-    label: str | None = None
-    """A combinator's name in the logs, where the config gives it one."""
-    waits: bool = False
-    """It mostly waits for another machine: called while other groups are still being sampled."""
-    num_stages: int = 1
-    """Stages of an answer with rewards of their own, one advantage each."""
-
-    @abstractmethod
-    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score per rollout, in order."""
-
-    @property
-    def policy_learns(self) -> bool:
-        """False in rounds in which it leaves answers unscored on purpose."""
-        return True
-
-    @property
-    def min_stages(self) -> int:
-        """Stages that an answer must have to be scored."""
-        return self.num_stages
-
-    def check_weight(self, weight: float, others: Sequence[tuple[float, Reward]]) -> None:
-        """Raise ConfigError for a weight in a sum at which it can be farmed.
-
-        others: weights and rewards of the same sum.
-        """
-
-    def macro_group(self, rollout: Rollout) -> str | None:
-        """The part of a benchmark that a rollout counts for, where each part counts once."""
-        return None
-
-    def same_as(self, other: Reward) -> bool:
-        """Whether both give every rollout the same score, so that one model serves both."""
-        has_options = self.options is not None
-        return has_options and type(self) is type(other) and self.options == other.options
-
-
-class TrainableReward(Reward):
-    """A reward that learns on the same rollouts, after the policy step."""
-
-    @abstractmethod
-    def update(self, rollouts: Sequence[Rollout]) -> Mapping[str, float]:
-        """One round of learning; returns its metrics."""
-
-    @abstractmethod
-    def state_dict(self) -> Mapping[str, Any]:
-        """All that a resumed run needs, as torch saves it."""
-
-    @abstractmethod
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
 
 
 class Trajectory(Protocol):
@@ -294,6 +112,10 @@ class PolicyOptions(Section):
         """Options that were set and would do nothing under an objective."""
         return []
 
+    def models(self) -> Mapping[str, str]:
+        """Options that name a model, each a folder or a name of the model hub."""
+        return {}
+
     def recipe(self) -> Mapping[str, Any]:
         """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
         return {}
@@ -348,6 +170,14 @@ class Policy(ABC, Generic[T]):
 
     def use_kernels(self, kernels: Mapping[str, str]) -> None:
         """Take what was picked, on every rank; raises ConfigError where this one cannot."""
+
+    def expect(self, samples: Sequence[Sample]) -> None:
+        """Told which samples come next, in order: their prompts may be prepared meanwhile."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that sampling has waited for prompts so far."""
+        return 0.0
 
     def check_sample(self, sample: Sample) -> None:
         """Raise DataError where a sample cannot be made into a prompt: damaged, or too long."""

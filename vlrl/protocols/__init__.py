@@ -1,0 +1,34 @@
+"""The four interfaces that plug-ins implement: Task, Reward, Policy and its Trajectory.
+
+Everything that the trainer, the evaluation and the reports ask of a plug-in is declared here.
+What has a default may be left out; nothing else is ever looked for.
+"""
+
+from vlrl.protocols.policy import (
+    Evaluation,
+    Policy,
+    PolicyOptions,
+    PolicySetup,
+    Ready,
+    Regression,
+    T,
+    Trajectory,
+)
+from vlrl.protocols.reward import Reward, TrainableReward
+from vlrl.protocols.task import Drawing, StageStarts, Task
+
+__all__ = [
+    "Drawing",
+    "Evaluation",
+    "Policy",
+    "PolicyOptions",
+    "PolicySetup",
+    "Ready",
+    "Regression",
+    "Reward",
+    "StageStarts",
+    "T",
+    "Task",
+    "TrainableReward",
+    "Trajectory",
+]
