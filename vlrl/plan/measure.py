@@ -22,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
+from vlrl.protocols.planned import Pass
+
 aten = torch.ops.aten
 META = torch.device("meta")
 VIEWS = {
@@ -87,6 +89,12 @@ class Meter(TorchDispatchMode):
             if count is not None:
                 self.flops += count(*args, **kwargs, out_val=out)
         return out
+
+    def begin(self) -> None:
+        """Count anew; what is alive stays so."""
+        self.peak = self.now
+        self.flops = self.moved = 0.0
+        self.num_kernels = self.num_calls = 0
 
     def fused(self, flops: float, tensors: Sequence[Tensor]) -> None:
         """Count one kernel that is no operation of torch's here."""
@@ -227,14 +235,27 @@ def training_cost(modules: Sequence[nn.Module], forward: Callable[[], Tensor]) -
 
 @torch.no_grad()
 def inference_cost(modules: Sequence[nn.Module], run: Callable[[], object]) -> Cost:
-    """Of a pass without gradient; what it returns counts as kept."""
+    """Of a pass without gradient."""
     modules[0].eval()
     meter = Meter(modules)
     with fused_attention(meter), meter:
-        kept = run()
-        cost = _cost(meter)
-    del kept
-    return cost
+        run()
+    return _cost(meter)
+
+
+@torch.no_grad()
+def sampling_costs(modules: Sequence[nn.Module], passes: Sequence[Pass]) -> list[Cost]:
+    """Of passes without gradient, one after another; what they return stays in memory."""
+    modules[0].eval()
+    meter = Meter(modules)
+    kept: list[object] = []
+    costs = []
+    with fused_attention(meter), meter:
+        for one in passes:
+            kept.append(one.run())
+            costs.append(_cost(meter))
+            meter.begin()
+    return costs
 
 
 def _drop(parameter: Tensor) -> None:

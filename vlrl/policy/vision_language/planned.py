@@ -1,4 +1,4 @@
-"""This policy without its weights, for a plan of memory and time (vlrl/planned.py)."""
+"""This policy without its weights, for a plan of memory and time (vlrl/protocols/planned.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlrl.config.architectures import read_json, shipped_architecture
 from vlrl.families.adapters import adapter_base, base_model
 from vlrl.families.classes import transformers_class
 from vlrl.families.family import family_of
-from vlrl.planned import Chunk, Pass, PlannedPolicy, PlannedRun
+from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
 from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling
 from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
 from vlrl.policy.vision_language import layout, vision_kernels
@@ -79,7 +79,7 @@ class PlannedVisionLanguage(PlannedPolicy):
         return run.mean_prompt_tokens or longest, run.mean_answer_tokens or self.max_new_tokens
 
     @property
-    def num_step_tokens(self) -> float:  # type: ignore[override]
+    def num_step_tokens(self) -> float:
         """Tokens that a rank's rows of a step count in an update."""
         prompt, answer = self.prompt_and_answer(largest=False)
         rows = self.run.num_rows

@@ -70,12 +70,19 @@ class PlannedPolicy(ABC):
     """Further models that are whole on each GPU, such as decoders of images."""
     has_reference_copy: bool = False
     """Whether a KL term needs a frozen copy; an adapter is switched off instead."""
+    run: PlannedRun
     num_rows_at_once: int
     """Rows that are sampled together, as options and the rank's share have it."""
-    batch_key: str | None = "policy.sample_batch_size"
-    """The option that sets it; None where there is none."""
-    num_step_tokens: float
-    """Tokens that a rank's rows of a step count in an update, at typical lengths."""
+
+    @property
+    def num_row_batches(self) -> int:
+        """Batches of a rank and step."""
+        return -(-self.run.num_rows // self.num_rows_at_once)
+
+    @property
+    @abstractmethod
+    def num_step_tokens(self) -> float:
+        """Tokens that a rank's rows of a step count in an update, at typical lengths."""
 
     @abstractmethod
     def chunk(self, num_tokens: int, *, largest: bool) -> Chunk:
