@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from vlrl.build import build_trainer, check_plugins
+from vlrl.build import build_trainer, read_parts
+from vlrl.cli.checks import whole
 from vlrl.cli.options import add_config, add_launcher, launch
+from vlrl.cli.plan import plan_of
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import load_run_config, plain
+from vlrl.config.schema import RunConfig
 
 if TYPE_CHECKING:
     from vlrl.train.trainer import Trainer
@@ -22,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", nargs="?", const="auto", metavar="CHECKPOINT", help="go on; default: the latest"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="print memory and time on the GPUs of `plan:` and stop; needs no GPU, no weights",
+    )
+    parser.add_argument("--gpu", metavar="KIND", help="plan for this kind, e.g. h200_141gb")
+    parser.add_argument("--gpus", type=whole(1), metavar="N", help="plan for so many GPUs")
     parser.add_argument("--quiet", action="store_true", help="plain lines, no bars")
     add_launcher(parser)
     parser.set_defaults(run=run)
@@ -31,13 +41,32 @@ def run(args: argparse.Namespace) -> int:
     """Train, or print the resolved config with --dry-run."""
     overrides = [*args.overrides, "log.quiet=true"] if args.quiet else args.overrides
     config = load_run_config(args.config, overrides, args.reward)
-    if args.dry_run:
-        print(to_yaml(plain(check_plugins(config))), end="")
+    if args.dry_run or args.plan:
+        prepare(config, args)
         return 0
     trainer = build_trainer(config, args.resume)
     trainer.train()
     finish(trainer)
     return 0
+
+
+def prepare(config: RunConfig, args: argparse.Namespace) -> None:
+    """Print the resolved config, the plan, or both; ConfigError where the run would not fit.
+
+    In a dry run the plan stands in comments, so that the whole is still a config.
+    """
+    parts = read_parts(config)
+    if args.dry_run:
+        print(to_yaml(plain(parts.config)), end="")
+    if not args.plan and parts.config.plan.gpu is None:
+        return
+    from vlrl.plan.plan import check_fits
+    from vlrl.plan.text import plan_text
+
+    plan = plan_of(parts, args.gpu, args.gpus)
+    mark = "# " if args.dry_run else ""
+    print("".join(f"{mark}{line}\n" for line in plan_text(plan).splitlines()), end="", flush=True)
+    check_fits(plan, parts.config)
 
 
 def export(trainer: Trainer[Any]) -> None:

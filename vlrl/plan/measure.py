@@ -28,8 +28,8 @@ aten = torch.ops.aten
 META = torch.device("meta")
 VIEWS = {
     "view", "t", "transpose", "unsqueeze", "expand", "slice", "_unsafe_view", "select", "split",
-    "split_with_sizes", "detach", "alias", "permute", "squeeze", "empty", "empty_like", "as_strided",
-    "unbind", "new_empty", "unfold", "empty_strided", "new_empty_strided", "view_as_real", "lift_fresh",
+    "split_with_sizes", "detach", "alias", "permute", "squeeze", "as_strided", "unbind", "unfold",
+    "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "lift_fresh",
 }  # fmt: skip
 """Operations that launch no kernel."""
 
@@ -263,6 +263,4 @@ def _drop(parameter: Tensor) -> None:
 
 
 def _cost(meter: Meter) -> Cost:
-    return Cost(
-        meter.peak, meter.now, meter.flops, meter.moved, meter.num_kernels, meter.num_calls
-    )
+    return Cost(meter.peak, meter.now, meter.flops, meter.moved, meter.num_kernels, meter.num_calls)

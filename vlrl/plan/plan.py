@@ -49,7 +49,9 @@ class Line:
 
     def largest(self, num_bytes: float) -> float:
         """The largest setting within so many bytes; below 0 where none is."""
-        return (num_bytes - self.start) / max(self.slope, 1e-9)
+        if self.slope <= 0:
+            return math.inf if self.start <= num_bytes else 0.0
+        return (num_bytes - self.start) / self.slope
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,10 @@ class Plan:
     num_chunks: int
     """Chunks of a rank and step."""
     rows_at_once: int
-    chunk_line: Line
-    rows_line: Line
+    largest_chunk: int
+    """The largest `dist.max_tokens_per_chunk` that fits; 0: none."""
+    largest_batch: int
+    """The most of a rank's rows that can be sampled together; 0: none."""
 
     def phases(self) -> dict[str, float]:
         """Bytes of each phase."""
@@ -93,21 +97,6 @@ class Plan:
     def fits(self) -> bool:
         """Whether every phase does."""
         return self.peak <= self.usable
-
-    @property
-    def largest_chunk(self) -> int:
-        """The largest `dist.max_tokens_per_chunk` that fits; 0: none."""
-        fixed = sum(self.always.values()) + sum(
-            size for name, size in self.update.items() if name != ACTIVATIONS
-        )
-        tokens = int(self.chunk_line.largest(self.usable - fixed))
-        return max(0, tokens - tokens % ROUND_TOKENS if tokens > ROUND_TOKENS else tokens)
-
-    @property
-    def largest_batch(self) -> int:
-        """The most rows that can be sampled together; 0: none."""
-        fixed = sum(self.always.values()) + self.sampling.get(GATHERED, 0.0)
-        return max(0, int(self.rows_line.largest(self.usable - fixed)))
 
 
 WEIGHTS = "weights"
@@ -160,35 +149,40 @@ def weights_of(module: nn.Module) -> Weights:
 def _plan(config: RunConfig, policy: PlannedPolicy, gpu: str, num_gpus: int) -> Plan:
     kind, sharding = GPUS[gpu], Sharding.read(config.dist.deepspeed)
     size = HALF if config.dist.precision == "bf16" else FULL
-    weights = weights_of(policy.module)
-    budget = config.dist.max_tokens_per_chunk
-    chunk, chunk_line, training = _chunk_memory(policy, budget)
-    rows = policy.num_rows_at_once
-    peak, kept, rows_line = _sampling_memory(policy, rows, config.algo.group_size)
-    num_chunks = max(1, math.ceil(policy.num_step_tokens / budget))
+    weights, room = weights_of(policy.module), usable_bytes(kind)
+    always = always_bytes(config, policy, weights, sharding, size, num_gpus)
+    room_left = room - sum(always.values())
+    update = {
+        "gathered layers": live_bytes(weights, sharding, size),
+        "gradient buckets": bucket_bytes(weights, sharding, size),
+    }
+    memory = update_memory(policy, config.dist.max_tokens_per_chunk)
+    largest_chunk = int(memory.line.largest(room_left - sum(update.values())))
+    gathered = gathered_bytes(weights, sharding, size, num_gpus)
+    rows = sampling_memory(policy, config.algo.group_size)
+    found = _Costs(
+        training=None if policy.has_typical_lengths else memory.cost,
+        sampling=None if policy.has_typical_lengths else rows.costs,
+    )
     return Plan(
         gpu=gpu,
         num_gpus=num_gpus,
-        usable=usable_bytes(kind),
+        usable=room,
         weights=weights,
-        always=always_bytes(config, policy, weights, sharding, size, num_gpus),
-        sampling={
-            GATHERED: gathered_bytes(weights, sharding, size, num_gpus),
-            "caches": kept,
-            "working memory": peak - kept,
-        },
-        update={
-            "gathered weights of a few layers": live_bytes(weights, sharding, size),
-            "gradients on their way": bucket_bytes(weights, sharding, size),
-            ACTIVATIONS: training.peak_bytes,
-        },
-        seconds=_seconds(config, policy, kind, sharding, weights, num_gpus),
-        chunk_tokens=chunk,
-        num_chunks=num_chunks,
-        rows_at_once=rows,
-        chunk_line=chunk_line,
-        rows_line=rows_line,
+        always=always,
+        sampling={GATHERED: gathered, "caches": rows.kept, "sampling's passes": rows.working},
+        update={**update, ACTIVATIONS: memory.cost.peak_bytes},
+        seconds=_seconds(config, policy, kind, sharding, weights, num_gpus, found),
+        chunk_tokens=memory.num_tokens,
+        num_chunks=max(1, math.ceil(policy.num_step_tokens / memory.num_tokens)),
+        rows_at_once=policy.num_rows_at_once,
+        largest_chunk=max(0, _rounded(largest_chunk)),
+        largest_batch=rows.largest(room_left - gathered, policy.run.num_rows),
     )
+
+
+def _rounded(tokens: int) -> int:
+    return tokens - tokens % ROUND_TOKENS if tokens > ROUND_TOKENS else tokens
 
 
 def always_bytes(
@@ -219,29 +213,77 @@ def _modules(policy: PlannedPolicy) -> list[nn.Module]:
     return [policy.module, *policy.others]
 
 
-def _chunk_memory(policy: PlannedPolicy, budget: int) -> tuple[int, Line, Cost]:
-    """Tokens of the fullest chunk, how its memory grows with the budget, and what it costs."""
-    points = []
+@dataclass(frozen=True)
+class UpdateMemory:
+    """The fullest chunk of an update."""
+
+    num_tokens: int
+    cost: Cost
+    line: Line
+    """Bytes by `dist.max_tokens_per_chunk`."""
+
+
+def update_memory(policy: PlannedPolicy, budget: int) -> UpdateMemory:
+    """Two chunks of the longest prompts and answers: the budget's, and one of half as many."""
+    points: list[tuple[int, Cost]] = []
     for num_tokens in (budget // 2, budget):
         chunk = policy.chunk(num_tokens, largest=True)
-        cost = training_cost(_modules(policy), chunk.forward)
-        points.append((chunk.num_tokens, cost))
-    (small, less), (large, more) = points
+        if not points or chunk.num_tokens > points[0][0]:
+            points.append((chunk.num_tokens, training_cost(_modules(policy), chunk.forward)))
+    (small, less), (large, more) = points[0], points[-1]
     line = Line.through((small, less.peak_bytes), (large, more.peak_bytes))
-    return large, line, more
+    return UpdateMemory(large, more, line)
 
 
-def _sampling_memory(policy: PlannedPolicy, rows: int, group: int) -> tuple[float, float, Line]:
-    """Peak of a batch's passes, what of it is caches, and how the peak grows with the rows."""
+@dataclass(frozen=True)
+class SamplingMemory:
+    """The fullest batch of sampling."""
 
-    def peak(num_rows: int) -> tuple[float, float]:
-        costs = sampling_costs(_modules(policy), policy.sampling(num_rows, largest=True))
-        return max(c.peak_bytes for c in costs), max(c.kept_bytes for c in costs)
+    costs: Sequence[Cost]
+    lines: Sequence[Line]
+    """Bytes by rows, of each pass."""
 
-    top, kept = peak(rows)
+    @property
+    def kept(self) -> float:
+        """Caches."""
+        return max(cost.kept_bytes for cost in self.costs)
+
+    @property
+    def working(self) -> float:
+        """What passes need beside them."""
+        return max(cost.peak_bytes for cost in self.costs) - self.kept
+
+    def largest(self, num_bytes: float, num_rows: int) -> int:
+        """The most rows within so many bytes, of so many that a rank has."""
+        return max(0, int(min(num_rows, *(line.largest(num_bytes) for line in self.lines))))
+
+
+def sampling_memory(policy: PlannedPolicy, group: int) -> SamplingMemory:
+    """Two batches of the longest prompts and answers: the options', and a larger or smaller one."""
+    rows = policy.num_rows_at_once
     other = rows + group if rows <= group else group
-    points = sorted([(float(rows), top), (float(other), peak(other)[0])])
-    return top, kept, Line.through(points[0], points[1])
+    costs = {
+        num: sampling_costs(_modules(policy), policy.sampling(num, largest=True))
+        for num in (rows, other)
+    }
+    small, large = sorted(costs)
+    lines = [
+        Line.through((small, less.peak_bytes), (large, more.peak_bytes))
+        for less, more in zip(costs[small], costs[large], strict=True)
+    ]
+    return SamplingMemory(costs[rows], lines)
+
+
+def _modules(policy: PlannedPolicy) -> list[nn.Module]:
+    return [policy.module, *policy.others]
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What was measured already, where typical lengths are the longest ones."""
+
+    training: Cost | None
+    sampling: Sequence[Cost] | None
 
 
 def _seconds(
@@ -251,13 +293,14 @@ def _seconds(
     sharding: Sharding,
     weights: Weights,
     num_gpus: int,
+    known: _Costs,
 ) -> dict[str, float]:
     """Seconds of a step by part; each pass is as slow as its arithmetic, traffic or launches."""
     algo, rows = config.algo, policy.num_rows_at_once
     size = HALF if config.dist.precision == "bf16" else FULL
     batches = policy.num_row_batches
     passes = policy.sampling(rows, largest=False)
-    costs = sampling_costs(_modules(policy), passes)
+    costs = known.sampling or sampling_costs(_modules(policy), passes)
     sampling = batches * sum(
         one.times * pass_seconds(cost, gpu, recorded=one.is_recorded)
         for one, cost in zip(passes, costs, strict=True)
@@ -266,7 +309,7 @@ def _seconds(
     chunk = policy.chunk(budget, largest=False)
     share = policy.num_step_tokens / chunk.num_tokens
     forward = pass_seconds(inference_cost(_modules(policy), chunk.forward), gpu)
-    both = pass_seconds(training_cost(_modules(policy), chunk.forward), gpu)
+    both = pass_seconds(known.training or training_cost(_modules(policy), chunk.forward), gpu)
     gather = 0.0
     if sharding.stage == 3:
         gather = weights.num * size * (1 - 1 / num_gpus) / (gpu.link * kinds.SUSTAINED_LINK)
@@ -311,8 +354,8 @@ def check_fits(plan: Plan, config: RunConfig) -> None:
         if size > room:
             hints = ", or ".join(_hints(plan, config, phase))
             lines.append(
-                f"plan: {phase} takes {size / 2**30:.1f} GiB of the {room / 2**30:.1f} that tensors "
-                f"can take on one {plan.gpu} ({plan.num_gpus} of them); {hints}"
+                f"plan: {phase} takes {size / 2**30:.1f} GiB, of {room / 2**30:.1f} that tensors "
+                f"can take on each {plan.gpu} ({plan.num_gpus} of them); {hints}"
             )
     raise ConfigError("\n".join(lines))
 

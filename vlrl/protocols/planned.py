@@ -75,6 +75,11 @@ class PlannedPolicy(ABC):
     """Rows that are sampled together, as options and the rank's share have it."""
 
     @property
+    def has_typical_lengths(self) -> bool:
+        """Whether typical prompts or answers differ from the longest ones."""
+        return bool(self.run.mean_prompt_tokens or self.run.mean_answer_tokens)
+
+    @property
     def num_row_batches(self) -> int:
         """Batches of a rank and step."""
         return -(-self.run.num_rows // self.num_rows_at_once)

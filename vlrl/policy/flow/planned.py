@@ -17,9 +17,8 @@ from vlrl.policy.flow.loading import as_trained, described
 from vlrl.policy.flow.module import Velocity
 from vlrl.policy.flow.options import FlowConfig
 from vlrl.policy.flow.saving import flow_base
+from vlrl.policy.planned import DTYPES, cast, rows_at_once
 from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
-
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 class PlannedFlow(PlannedPolicy):
@@ -31,11 +30,10 @@ class PlannedFlow(PlannedPolicy):
         self.family = family
         with torch.device("meta"):
             self.config = parts["transformer"]
-            transformer = _empty(self.config).to(DTYPES[run.precision])
+            transformer = _empty(self.config)
             self.vae = _empty(parts["vae"]).float().requires_grad_(False)
-            transformer = as_trained(
-                transformer, options, family, checkpointing=run.checkpointing
-            )
+            transformer = as_trained(transformer, options, family, checkpointing=run.checkpointing)
+            transformer = cast(transformer, DTYPES[run.precision])
         self.module: Velocity = Velocity(
             transformer,
             family,
@@ -45,8 +43,7 @@ class PlannedFlow(PlannedPolicy):
         )
         self.others = (self.vae,)
         self.has_reference_copy = options.lora is None
-        groups = max(1, options.sample_batch_size // run.group_size)
-        self.num_rows_at_once = min(run.num_rows, groups * run.group_size)
+        self.num_rows_at_once = rows_at_once(run, options.sample_batch_size)
         shrinks = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.latent = (
             family.num_channels(self.config),
@@ -88,7 +85,9 @@ class PlannedFlow(PlannedPolicy):
         negative = (make(1, *text), make(1, pooled)) if self.module.cfg_scale is not None else ()
         x = make(num_rows, *self.latent)
         sigma = make(num_rows)
-        out: Tensor = self.module(x, sigma, make(num_rows, *text), make(num_rows, pooled), *negative)
+        out: Tensor = self.module(
+            x, sigma, make(num_rows, *text), make(num_rows, pooled), *negative
+        )
         return out.sum()
 
     def sampling(self, num_rows: int, *, largest: bool) -> Sequence[Pass]:

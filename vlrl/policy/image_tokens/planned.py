@@ -16,10 +16,10 @@ from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling
 from vlrl.policy.image_tokens.loading import MODEL_CLASSES, Special, as_trained, take_out
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
 from vlrl.policy.image_tokens.options import ImageTokensConfig
+from vlrl.policy.planned import DTYPES, cast, rows_at_once
 from vlrl.policy.vision_language.loading import read_config
 from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 PROMPT_TOKENS = 64
 """Of a caption in its chat template, where the run does not say it."""
 
@@ -44,6 +44,7 @@ class PlannedImageTokens(PlannedPolicy):
             self.decoder, _ = take_out(model)
             self.decoder.float()
             model = as_trained(model, options, checkpointing=run.checkpointing)
+            model = cast(model, DTYPES[run.precision])
         self.module: ImageTokenLogProbs = ImageTokenLogProbs(
             model,
             Sampling(options.temperature, options.top_p, options.top_k),
@@ -53,8 +54,7 @@ class PlannedImageTokens(PlannedPolicy):
         )
         self.others = (self.decoder,)
         self.has_reference_copy = options.lora is None
-        groups = max(1, options.sample_batch_size // run.group_size)
-        self.num_rows_at_once = min(run.num_rows, groups * run.group_size)
+        self.num_rows_at_once = rows_at_once(run, options.sample_batch_size)
 
     def _prompt(self, *, largest: bool) -> int:
         longest = self.run.max_prompt_tokens or PROMPT_TOKENS

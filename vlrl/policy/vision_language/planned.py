@@ -15,8 +15,8 @@ from vlrl.config.architectures import read_json, shipped_architecture
 from vlrl.families.adapters import adapter_base, base_model
 from vlrl.families.classes import transformers_class
 from vlrl.families.family import family_of
-from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
 from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling
+from vlrl.policy.planned import DTYPES, cast, rows_at_once
 from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
 from vlrl.policy.vision_language import layout, vision_kernels
 from vlrl.policy.vision_language.answers import Answers
@@ -31,10 +31,10 @@ from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.packed import choice
 from vlrl.policy.vision_language.rows import Rows, prefill
+from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
 
 TEXT_TOKENS = 128
 """Of a prompt: its words and the chat template."""
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 A_WORD = 1
 """Id of the token that stands for all text."""
 
@@ -54,6 +54,7 @@ class PlannedVisionLanguage(PlannedPolicy):
             )
             vision_kernels.use_in(model.model.visual)
             model = as_trained(model, options, checkpointing=run.checkpointing)
+            model = cast(model, dtype)
         self.module: TokenLogProbs = TokenLogProbs(
             model,
             Sampling(options.temperature, options.top_p, options.top_k),
@@ -62,7 +63,7 @@ class PlannedVisionLanguage(PlannedPolicy):
             keeps_features=tower_is_frozen(model),
         )
         self.has_reference_copy = options.lora is None
-        self.num_rows_at_once = min(run.num_rows, self._whole_groups(options.sample_batch_size))
+        self.num_rows_at_once = rows_at_once(run, options.sample_batch_size)
         self._choose_kernels(varlen=run.flash and options.packed_attention != "masked")
 
     @property
@@ -206,9 +207,6 @@ class PlannedVisionLanguage(PlannedPolicy):
         vision = self.config.vision_config
         side = vision.patch_size * vision.spatial_merge_size
         return self.max_pixels // side**2 + TEXT_TOKENS
-
-    def _whole_groups(self, num_rows: int) -> int:
-        return max(1, num_rows // self.run.group_size) * self.run.group_size
 
     def _choose_kernels(self, *, varlen: bool) -> None:
         text = base_model(self.module.model).config.get_text_config()

@@ -90,5 +90,3 @@ def _codec_shape(options: VoxelTokensConfig) -> VoxelCodecConfig:
     if (folder / CONFIG).is_file():
         return check(VoxelCodecConfig, read_json(folder / CONFIG))
     return options.codec_shape or VoxelCodecConfig()
-
-
