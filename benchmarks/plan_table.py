@@ -1,0 +1,70 @@
+"""What every long recipe takes of the GPUs that it states, as the table of docs/gpus.md.
+
+python benchmarks/plan_table.py              # the shipped recipes, about three minutes
+python benchmarks/plan_table.py --sizes      # larger models on 8 x 80 GB
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from vlrl.build import read_parts
+from vlrl.cli.checks import run_program
+from vlrl.cli.plan import plan_of
+from vlrl.config.loader import compose
+from vlrl.config.resolve import load_run_config
+from vlrl.config.shipped import shipped_files
+from vlrl.errors import ConfigError
+from vlrl.plan.text import HEADER, table_row
+
+MERGED = (
+    ("gui_grounding/gui_g2_qwen2_5_vl_7b", "gui_grounding/lora"),
+    ("image_generation/sd3_5_medium_ocr", "image_generation/fast"),
+    ("image_generation/flux_1_dev_ocr", "image_generation/flux_fast"),
+)
+"""Recipes with another merged over them."""
+G2 = ("gui_grounding/gui_g2_qwen2_5_vl_7b",)
+LORA = (*G2, "gui_grounding/lora", "dist.deepspeed=zero3")
+SIZES = {
+    "7B, all weights": G2,
+    "7B, adapters": LORA,
+    "32B, all weights": (*G2, "policy.model=Qwen/Qwen2.5-VL-32B-Instruct"),
+    "32B, adapters": (*LORA, "policy.model=Qwen/Qwen2.5-VL-32B-Instruct"),
+    "72B, adapters": (*LORA, "policy.model=Qwen/Qwen2.5-VL-72B-Instruct"),
+}
+"""The GUI-G2 recipe with other models."""
+
+
+def long_recipes() -> list[tuple[str, ...]]:
+    """The shipped recipes that state their GPUs, and the merged ones."""
+    names = [name for name in shipped_files("configs") if not name.startswith("architectures/")]
+    stated = [(name,) for name in names if (compose([name]).get("plan") or {}).get("gpu")]
+    return [*stated, *MERGED]
+
+
+def row(label: str, words: tuple[str, ...], gpu: str | None = None) -> str:
+    """The table's line of some recipes and overrides."""
+    files = [word for word in words if "=" not in word]
+    overrides = [word for word in words if "=" in word]
+    return table_row(label, plan_of(read_parts(load_run_config(files, overrides)), gpu))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", action="store_true", help="larger models instead")
+    args = parser.parse_args()
+    print(HEADER)
+    if args.sizes:
+        for label, words in SIZES.items():
+            for gpu in ("h100_80gb", "h200_141gb"):
+                print(row(label, words, gpu), flush=True)
+        return
+    for words in long_recipes():
+        try:
+            print(row(" ".join(words), words), flush=True)
+        except ConfigError as error:
+            print(f"{words}: {error}", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_program(main))
