@@ -58,8 +58,9 @@ def run_case(words: Sequence[str], out: Path) -> Measured:
     from vlrl.config.resolve import load_run_config
     from vlrl.log.metrics import Meter
     from vlrl.plan.measure import training_cost
-    from vlrl.plan.plan import WEIGHTS, always_bytes, planned_run, weights_of
-    from vlrl.plan.sharding import FULL, HALF, Sharding, bucket_bytes, live_bytes
+    from vlrl.plan.memory import always_bytes, modules_of, weights_of
+    from vlrl.plan.plan import planned_run
+    from vlrl.plan.sharding import FULL, HALF, Sharding, bucket_bytes
     from vlrl.train.update import update
 
     stage = 3 if "zero3" in words else 2
@@ -91,12 +92,11 @@ def run_case(words: Sequence[str], out: Path) -> Measured:
     size = HALF if config.dist.precision == "bf16" else FULL
     always = always_bytes(told.config, planned, weights, sharding, size, 1)
     gradients = always.pop("gradients")
-    chunk = planned.chunk(config.dist.max_tokens_per_chunk, largest=False)
-    cost = training_cost([planned.module, *planned.others], chunk.forward)
+    total = planned.num_step_tokens(largest=False)
+    chunk = planned.chunk(min(total, config.dist.max_tokens_per_chunk), largest=False)
+    cost = training_cost(modules_of(planned), chunk.forward)
+    # On one rank a shard is all of a weight, so that gathered layers are no copies.
     passing = cost.peak_bytes + bucket_bytes(weights, sharding, size)
-    assert WEIGHTS in always
-    # One rank's shard is all of the weights: gathered layers are no copies.
-    _ = live_bytes
     return Measured((sum(always.values()), lasting), (gradients + passing, peak))
 
 
@@ -131,7 +131,6 @@ def _present(trajectory: Any) -> Any:
 
 def _lasting_bytes(trainer: Any) -> float:
     """Bytes of the tensors that a run holds between updates, each storage once."""
-    import torch
     from torch import Tensor, nn
 
     found: dict[int, int] = {}
@@ -157,7 +156,6 @@ def _lasting_bytes(trainer: Any) -> float:
     see(list(engine.schedule.optimizer.state.values()))
     see([] if engine.average is None else engine.average.shadow)
     see([vars(policy).get(name) for name in ("_reference", "vae", "decoder", "codec")])
-    assert torch.is_tensor(next(engine.engine.module.parameters()))
     return float(sum(found.values()))
 
 

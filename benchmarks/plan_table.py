@@ -14,7 +14,6 @@ from vlrl.cli.plan import plan_of
 from vlrl.config.loader import compose
 from vlrl.config.resolve import load_run_config
 from vlrl.config.shipped import shipped_files
-from vlrl.errors import ConfigError
 from vlrl.plan.text import HEADER, table_row
 
 MERGED = (
@@ -46,7 +45,9 @@ def row(label: str, words: tuple[str, ...], gpu: str | None = None) -> str:
     """The table's line of some recipes and overrides."""
     files = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
-    return table_row(label, plan_of(read_parts(load_run_config(files, overrides)), gpu))
+    plan = plan_of(read_parts(load_run_config(files, overrides)), gpu)
+    assert plan is not None
+    return table_row(label, plan)
 
 
 def main() -> None:
@@ -60,10 +61,7 @@ def main() -> None:
                 print(row(label, words, gpu), flush=True)
         return
     for words in long_recipes():
-        try:
-            print(row(" ".join(words), words), flush=True)
-        except ConfigError as error:
-            print(f"{words}: {error}", flush=True)
+        print(row(" + ".join(words), words), flush=True)
 
 
 if __name__ == "__main__":

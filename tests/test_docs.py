@@ -233,6 +233,8 @@ def test_trainings_are_accepted(shown: Shown, monkeypatch: pytest.MonkeyPatch, c
     if missing == ["reward.yaml"]:
         pytest.skip("by choice: the example of CONTRIBUTING.md, which test_contributing.py runs")
     arguments = [word for word in shown.arguments if word not in ("--resume", "--dry-run")]
+    if "train" in (*command, arguments[0]):
+        arguments.append("plan.gpu=null")  # test_plan.py plans; here it would take minutes
     status = main([*command, *arguments, "--dry-run"])
     assert status == 0, capsys.readouterr().err
 

@@ -12,11 +12,14 @@ from vlrl.build import RunParts
 from vlrl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vlrl.plan.plan import Plan
+    from vlrl.plan.fit import Plan
 
 
-def plan_of(parts: RunParts, gpu: str | None = None, num_gpus: int | None = None) -> Plan:
-    """The plan on the GPUs that the config states, or on others."""
+def plan_of(parts: RunParts, gpu: str | None = None, num_gpus: int | None = None) -> Plan | None:
+    """The plan on the GPUs that the config states, or on others; None for an unknown policy.
+
+    Raises ConfigError where neither states a kind of GPU.
+    """
     stated = parts.config.plan
     kind = gpu or stated.gpu
     if kind is None:
@@ -24,13 +27,19 @@ def plan_of(parts: RunParts, gpu: str | None = None, num_gpus: int | None = None
     with _quiet():
         from vlrl.plan.plan import plan_run
 
-        plan = plan_run(parts.config, parts.policy_options, kind, num_gpus or stated.num_gpus)
+        return plan_run(parts.config, parts.policy_options, kind, num_gpus or stated.num_gpus)
+
+
+def planned_text(parts: RunParts, plan: Plan | None) -> str:
+    """The plan for people, or why there is none."""
     if plan is None:
-        raise ConfigError(
-            f"policy {parts.config.policy['use']!r} does not say what it takes; its options need "
-            "a method `planned` (vlrl/protocols/planned.py)"
+        return (
+            f"no plan: policy {parts.config.policy['use']!r} does not say what it takes; its "
+            "options need a method `planned` (vlrl/protocols/planned.py)"
         )
-    return plan
+    from vlrl.plan.text import plan_text
+
+    return plan_text(plan)
 
 
 @contextlib.contextmanager

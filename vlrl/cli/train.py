@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vlrl.build import build_trainer, read_parts
 from vlrl.cli.checks import whole
 from vlrl.cli.options import add_config, add_launcher, launch
-from vlrl.cli.plan import plan_of
+from vlrl.cli.plan import plan_of, planned_text
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import load_run_config, plain
 from vlrl.config.schema import RunConfig
@@ -60,13 +60,12 @@ def prepare(config: RunConfig, args: argparse.Namespace) -> None:
         print(to_yaml(plain(parts.config)), end="")
     if not args.plan and parts.config.plan.gpu is None:
         return
-    from vlrl.plan.plan import check_fits
-    from vlrl.plan.text import plan_text
-
     plan = plan_of(parts, args.gpu, args.gpus)
     mark = "# " if args.dry_run else ""
-    print("".join(f"{mark}{line}\n" for line in plan_text(plan).splitlines()), end="", flush=True)
-    check_fits(plan, parts.config)
+    for line in planned_text(parts, plan).splitlines():
+        print(mark + line, flush=True)
+    if plan is not None:
+        plan.check(parts.config)
 
 
 def export(trainer: Trainer[Any]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vlrl.plan.fit import Plan
 from vlrl.plan.gpus import GIB
-from vlrl.plan.plan import Plan
 
 WIDTH = 36
 

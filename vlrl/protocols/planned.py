@@ -84,10 +84,9 @@ class PlannedPolicy(ABC):
         """Batches of a rank and step."""
         return -(-self.run.num_rows // self.num_rows_at_once)
 
-    @property
     @abstractmethod
-    def num_step_tokens(self) -> float:
-        """Tokens that a rank's rows of a step count in an update, at typical lengths."""
+    def num_step_tokens(self, *, largest: bool) -> int:
+        """Tokens that a rank's rows of a step count in an update; `largest` as in `chunk`."""
 
     @abstractmethod
     def chunk(self, num_tokens: int, *, largest: bool) -> Chunk:

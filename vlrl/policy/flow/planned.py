@@ -66,8 +66,7 @@ class PlannedFlow(PlannedPolicy):
         passes = 2 if self.options.guidance == "cfg" else 1
         return (image + self.num_text_tokens) * passes * self.num_trained_steps
 
-    @property
-    def num_step_tokens(self) -> float:
+    def num_step_tokens(self, *, largest: bool) -> int:
         """Tokens that a rank's rows of a step count in an update."""
         return self.run.num_rows * self.num_row_tokens
 

@@ -63,10 +63,9 @@ class PlannedImageTokens(PlannedPolicy):
     def _row_tokens(self, *, largest: bool) -> int:
         return self.module.passes * (self._prompt(largest=largest) + self.num_image_tokens)
 
-    @property
-    def num_step_tokens(self) -> float:
+    def num_step_tokens(self, *, largest: bool) -> int:
         """Tokens that a rank's rows of a step count in an update."""
-        return self.run.num_rows * self._row_tokens(largest=False)
+        return self.run.num_rows * self._row_tokens(largest=largest)
 
     def chunk(self, num_tokens: int, *, largest: bool) -> Chunk:
         """As many images as fit."""

@@ -79,12 +79,11 @@ class PlannedVisionLanguage(PlannedPolicy):
             return longest, self.max_new_tokens
         return run.mean_prompt_tokens or longest, run.mean_answer_tokens or self.max_new_tokens
 
-    @property
-    def num_step_tokens(self) -> float:
+    def num_step_tokens(self, *, largest: bool) -> int:
         """Tokens that a rank's rows of a step count in an update."""
-        prompt, answer = self.prompt_and_answer(largest=False)
+        prompt, answer = self.prompt_and_answer(largest=largest)
         rows = self.run.num_rows
-        return (rows / self.run.group_size if self.share else rows) * prompt + rows * answer
+        return (rows // self.run.group_size if self.share else rows) * prompt + rows * answer
 
     def chunk(self, num_tokens: int, *, largest: bool) -> Chunk:
         """Whole groups, then a part of one; a row is never cut."""
