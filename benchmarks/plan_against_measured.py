@@ -173,7 +173,8 @@ class _allocations:  # noqa: N801, used as a function
         self.profile.__exit__(*error)
 
     def __iter__(self) -> Iterator[int]:
-        events = self.profile.profiler.kineto_results.events()
+        profiler: Any = self.profile.profiler
+        events: list[Any] = profiler.kineto_results.events()
         memory = [event for event in events if event.name() == "[memory]"]
         return (event.nbytes() for event in sorted(memory, key=lambda event: event.start_ns()))
 

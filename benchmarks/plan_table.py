@@ -23,13 +23,19 @@ MERGED = (
 )
 """Recipes with another merged over them."""
 G2 = ("gui_grounding/gui_g2_qwen2_5_vl_7b",)
-LORA = (*G2, "gui_grounding/lora", "dist.deepspeed=zero3")
+LORA = (*G2, "gui_grounding/lora")
+SHARDED = (*LORA, "dist.deepspeed=zero3")
+LARGER = "policy.model=Qwen/Qwen2.5-VL-{}-Instruct"
+SMALL = ("policy.max_pixels=2359296", "dist.max_tokens_per_chunk=4096")
+"""Screens of 1080p, 3,009 visual tokens."""
 SIZES = {
-    "7B, all weights": G2,
-    "7B, adapters": LORA,
-    "32B, all weights": (*G2, "policy.model=Qwen/Qwen2.5-VL-32B-Instruct"),
-    "32B, adapters": (*LORA, "policy.model=Qwen/Qwen2.5-VL-32B-Instruct"),
-    "72B, adapters": (*LORA, "policy.model=Qwen/Qwen2.5-VL-72B-Instruct"),
+    "7B, all weights, ZeRO-3": (*G2,),
+    "7B, adapter, ZeRO-2": LORA,
+    "32B, all weights, ZeRO-3": (*G2, LARGER.format("32B")),
+    "32B, adapter, ZeRO-3": (*SHARDED, LARGER.format("32B")),
+    "32B, adapter, ZeRO-2, 1080p": (*LORA, LARGER.format("32B"), *SMALL),
+    "72B, adapter, ZeRO-3": (*SHARDED, LARGER.format("72B")),
+    "72B, adapter, ZeRO-3, 1080p": (*SHARDED, LARGER.format("72B"), *SMALL),
 }
 """The GUI-G2 recipe with other models."""
 
@@ -57,8 +63,7 @@ def main() -> None:
     print(HEADER)
     if args.sizes:
         for label, words in SIZES.items():
-            for gpu in ("h100_80gb", "h200_141gb"):
-                print(row(label, words, gpu), flush=True)
+            print(row(label, words), flush=True)
         return
     for words in long_recipes():
         print(row(" + ".join(words), words), flush=True)
