@@ -34,6 +34,8 @@ IMAGES = (
     "algo.num_prompts=2",
     "reward={use: image_class, model: assets/models/judge_style, class_name: noto}",
 )
+TOKENS = ("janus", "dist.max_tokens_per_chunk=2048")
+"""The Janus of tests/helpers_janus.py."""
 LORA = "policy.lora={rank: 8, alpha: 16}"
 CASES: dict[str, tuple[str, ...]] = {
     "screens, frozen tower": SCREENS,
@@ -41,6 +43,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "screens, adapter, checkpointing": (*SCREENS, LORA, "dist.gradient_checkpointing=true"),
     "images, all weights": IMAGES,
     "images, adapter, guidance": (*IMAGES, LORA, "policy.guidance=cfg"),
+    "image tokens, all weights": TOKENS,
     "voxels, ZeRO-3": ("text_to_3d/tiny", "algo.num_prompts=4", "zero3"),
 }
 
@@ -72,6 +75,8 @@ def run_case(words: Sequence[str], out: Path) -> Measured:
     overrides = [word for word in words if "=" in word]
     if IMAGES[0] in files:
         overrides.append(f"task.data={{train: {{path: {_captions(out)}}}}}")
+    if files == [TOKENS[0]]:
+        files = [_janus(out)]
     config = load_run_config(
         files, [*overrides, *QUIET, f"out={out}", f"dist.deepspeed={sharding_file}"]
     )
@@ -98,6 +103,20 @@ def run_case(words: Sequence[str], out: Path) -> Measured:
     # On one rank a shard is all of a weight, so that gathered layers are no copies.
     passing = cost.peak_bytes + bucket_bytes(weights, sharding, size)
     return Measured((sum(always.values()), lasting), (gradients + passing, peak))
+
+
+def _janus(out: Path) -> str:
+    """A run's config on a Janus of the tests, in YAML."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from helpers_janus import janus_run, save_janus, write_captions
+
+    from vlrl.config.loader import to_yaml
+
+    data = write_captions(out / "data")
+    config = janus_run(save_janus(out / "janus"), data, out, "janus")
+    file = out / "janus.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    return str(file)
 
 
 def _captions(out: Path) -> Path:

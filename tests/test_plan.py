@@ -346,6 +346,7 @@ def test_a_shipped_recipe_fits_its_gpus(name: str) -> None:
         "screens, adapter, checkpointing",
         "images, all weights",
         "images, adapter, guidance",
+        "image tokens, all weights",
         "voxels, ZeRO-3",
     ],
 )
