@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in order of dependence; about ten minutes on an H200.
-# Usage: benchmarks/gpu_checks.sh OUT [STEP...]   (steps: tests attention tower step devices flow)
+# Usage: benchmarks/gpu_checks.sh OUT [STEP...]   (steps: tests attention decode tower step devices flow)
 # Each step has its own time limit and writes OUT/STEP.log; table rows are printed at once.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -20,11 +20,13 @@ step() { # NAME LIMIT_S COMMAND...
   echo "=== $name: exit $code, $(($(date +%s) - started)) s since the start"
 }
 
-[ $# -gt 0 ] || set -- tests attention tower step devices flow
+[ $# -gt 0 ] || set -- tests attention decode tower step devices flow
 for one in "$@"; do
   case $one in
-    tests) step tests 150 "$python" -m pytest -q -m slow -p no:cacheprovider -n 4 tests/test_cuda.py ;;
+    tests) step tests 180 "$python" -m pytest -q -m slow -p no:cacheprovider -n 4 tests/test_cuda.py ;;
     attention) step attention 90 "$python" benchmarks/answer_attention.py --device cuda --flex ;;
+    decode) step decode 90 "$python" benchmarks/decode_step.py --device cuda --hidden 3584 \
+      --prompt 1024 --group 64 --tokens 128 ;;
     tower) step tower 60 "$python" benchmarks/vision_tower.py --device cuda ;;
     step) step step 240 "$python" benchmarks/grpo_step_gpu.py --repeats 2 ;;
     devices) VLRL_SECOND_DEVICE=cuda step devices 150 "$python" -m pytest -q -m slow \

@@ -2,6 +2,7 @@
 
     python benchmarks/grpo_step.py                        # P = 256, 1024, 4096; G = 4, 8, 16
     python benchmarks/grpo_step.py --lengths 1024 --groups 8 --repeats 5 --plain
+    python benchmarks/grpo_step.py --lengths 256 --groups 8 --answers 32 256 1024
 
 Both run in one process and take turns: sampling, scoring, reference log-probs, update and
 optimizer, float32 on the CPU. The model is the embedded Qwen2.5-VL (5.9 million parameters), the
@@ -18,6 +19,7 @@ import contextlib
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -154,17 +156,17 @@ def compare(case: Case, model: Path, repeats: int, plain: bool, rate: float) -> 
         if name == "on":
             least = least_seconds(case, trainer, rate)
             whole = times.median("step")
-            print(f"|  |  | limit | | | | {least:.2f} | {least / whole:.0%} of vlrl's | | |")
+            print(f"|  |  |  | limit | | | | {least:.2f} | {least / whole:.0%} of vlrl's | | |")
     sys.stdout.flush()
     return {"TRL": theirs, **{f"vlrl, {name}": times for name, (_, times) in ours.items()}}
 
 
-def draw(results: dict[tuple[int, int], dict[str, Times]], path: Path) -> None:
+def draw(results: dict[tuple[int, int, int], dict[str, Times]], path: Path) -> None:
     """Seconds per step against G as an SVG file, one line per trainer and prompt length."""
     from vlrl.log.report.charts import COLOURS, WIDTH, line_chart
 
     lines: dict[str, list[tuple[float, float]]] = {}
-    for (length, group), found in results.items():
+    for (length, group, _), found in results.items():
         for name, times in found.items():
             point = (float(group), times.median("step"))
             lines.setdefault(f"{name}, P = {length}", []).append(point)
@@ -195,7 +197,8 @@ def print_row(case: Case, name: str, times: Times, peer: Times) -> None:
     memory = times.peak_bytes / 2**20
     share = times.peak_bytes / max(1, peer.peak_bytes)
     print(
-        f"| {case.num_visual} | {case.group_size} | {name} | {' | '.join(cells)} "
+        f"| {case.num_visual} | {case.group_size} | {case.num_tokens} | {name} "
+        f"| {' | '.join(cells)} "
         f"| {faster:.2f}x | {memory:.0f} | {share:.2f} |"
     )
 
@@ -205,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[256, 1024, 4096])
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 8, 16])
-    parser.add_argument("--answer", type=int, default=32, help="tokens per answer")
+    parser.add_argument("--answers", type=int, nargs="+", default=[32], help="tokens per answer")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--plain", action="store_true", help="also share_prompt: off")
     parser.add_argument("--svg", type=Path, help="write a plot of seconds against G")
@@ -215,20 +218,27 @@ def main() -> None:
         folder = Path(scratch)
         model = checkpoint(folder)
         if not args.skip_check:
-            print(check_equal(Case(256, 4, args.answer, folder), model))
+            print(check_equal(Case(256, 4, args.answers[0], folder), model))
         rate = matmul_rate("cpu", torch.float32, 1024)
         threads = torch.get_num_threads()
         print(f"{rate / 1e9:.0f} GFLOP/s in plain matrix products, {threads} threads\n")
-        heads = ("P", "G", "trainer", *(f"{p} s" for p in PHASES), "faster", "kept MiB", "share")
+        heads = (
+            "P",
+            "G",
+            "T",
+            "trainer",
+            *(f"{p} s" for p in PHASES),
+            "faster",
+            "kept MiB",
+            "share",
+        )
         print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-        results: dict[tuple[int, int], dict[str, Times]] = {}
-        for length in args.lengths:
-            for group in args.groups:
-                case = Case(length, group, args.answer, folder)
-                found = compare(case, model, args.repeats, args.plain, rate)
-                results[length, group] = found
-                for path in folder.glob("ours-*"):
-                    path.rename(folder / f"old-{path.name}-{time.time_ns()}")
+        results: dict[tuple[int, int, int], dict[str, Times]] = {}
+        for sizes in product(args.lengths, args.groups, args.answers):
+            case = Case(*sizes, folder)
+            results[sizes] = compare(case, model, args.repeats, args.plain, rate)
+            for path in folder.glob("ours-*"):
+                path.rename(folder / f"old-{path.name}-{time.time_ns()}")
         if args.svg is not None:
             draw(results, args.svg)
 

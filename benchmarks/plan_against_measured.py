@@ -93,7 +93,7 @@ def run_case(words: Sequence[str], out: Path) -> Measured:
     told = read_parts(_with_lengths(config, batch.trajectory))
     planned = told.policy_options.planned(planned_run(told.config, 1, flash=False))
     assert planned is not None
-    sharding, weights = Sharding.read(str(sharding_file)), weights_of(planned.module)
+    sharding, weights = Sharding.read(str(sharding_file)), weights_of(planned)
     size = HALF if config.dist.precision == "bf16" else FULL
     always = always_bytes(told.config, planned, weights, sharding, size, 1)
     gradients = always.pop("gradients")

@@ -26,6 +26,7 @@ G2 = ("gui_grounding/gui_g2_qwen2_5_vl_7b",)
 LORA = (*G2, "gui_grounding/lora")
 SHARDED = (*LORA, "dist.deepspeed=zero3")
 LARGER = "policy.model=Qwen/Qwen2.5-VL-{}-Instruct"
+PACKED = "policy.quantize=nf4"
 SMALL = ("policy.max_pixels=2359296", "dist.max_tokens_per_chunk=4096")
 """Screens of 1080p, 3,009 visual tokens."""
 SIZES = {
@@ -34,8 +35,9 @@ SIZES = {
     "32B, all weights, ZeRO-3": (*G2, LARGER.format("32B")),
     "32B, adapter, ZeRO-3": (*SHARDED, LARGER.format("32B")),
     "32B, adapter, ZeRO-2, 1080p": (*LORA, LARGER.format("32B"), *SMALL),
+    "32B, adapter, NF4, ZeRO-2": (*LORA, LARGER.format("32B"), PACKED),
+    "72B, adapter, NF4, ZeRO-2, 1080p": (*LORA, LARGER.format("72B"), PACKED, *SMALL),
     "72B, adapter, ZeRO-3": (*SHARDED, LARGER.format("72B")),
-    "72B, adapter, ZeRO-3, 1080p": (*SHARDED, LARGER.format("72B"), *SMALL),
 }
 """The GUI-G2 recipe with other models."""
 

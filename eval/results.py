@@ -7,19 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlrl.errors import writing
+
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """JSON lines, one per row; the folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    with writing(path), path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_summary(out: Path, summary: Mapping[str, Any], text: str, lines: str) -> None:
     """summary.json and summary.md, which is also printed; `lines`: the file written before."""
     whole = json.dumps(summary, indent=2, ensure_ascii=False)
-    (out / "summary.json").write_text(whole, encoding="utf-8")
-    (out / "summary.md").write_text(text, encoding="utf-8")
+    with writing(out):
+        (out / "summary.json").write_text(whole, encoding="utf-8")
+        (out / "summary.md").write_text(text, encoding="utf-8")
     print(text)
     print(f"written: {out}/summary.json, summary.md, {lines}")
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from vlrl.data.fields import shown
 from vlrl.data.json_file import read_json, read_json_rows
-from vlrl.errors import ConfigError, DataError, first_line
+from vlrl.errors import ConfigError, DataError, first_line, writing
 
 SHARDS = "answers.rank*.jsonl"
 AGAIN = "remove the line, and its item is asked again"
@@ -28,8 +28,14 @@ class Store:
         self.path = folder / f"answers.rank{rank}.jsonl"
 
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Start, or resume with the same settings; ConfigError names one that differs."""
+        """Start, or resume with the same settings; ConfigError names one that differs.
+
+        From here on no other process may write to the folder; ConfigError where one does.
+        """
+        from vlrl.train.lock import RunLock  # imports torch
+
         self.folder.mkdir(parents=True, exist_ok=True)
+        RunLock(self.folder).acquire()
         file = self.folder / "run.json"
         # Through JSON, so that tuples and paths compare as they will be read.
         now = json.loads(json.dumps(settings, default=str))
@@ -45,7 +51,8 @@ class Store:
                     )
             return
         partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(now, indent=2, ensure_ascii=False), encoding="utf-8")
+        with writing(partial):
+            partial.write_text(json.dumps(now, indent=2, ensure_ascii=False), encoding="utf-8")
         partial.replace(file)
 
     def drop_cut_lines(self) -> int:
@@ -56,7 +63,8 @@ class Store:
             if data and not data.endswith(b"\n"):
                 whole = data[: data.rfind(b"\n") + 1]
                 partial = path.with_suffix(".partial")
-                partial.write_bytes(whole)
+                with writing(partial):
+                    partial.write_bytes(whole)
                 partial.replace(path)
                 cut += 1
         return cut
@@ -86,5 +94,5 @@ class Store:
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add lines and flush them, so that a kill loses none of them."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -10,10 +10,12 @@ the same processes, since importing costs more than a small run. A job: {"config
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +99,14 @@ def run_job(job: dict[str, Any]) -> None:
     if "judge" in job:
         train_judge(job["judge"])
         return
-    trainer = build_trainer(check(RunConfig, job["config"]), job.get("resume"))
+    with noting_shards(job):
+        trainer = build_trainer(check(RunConfig, job["config"]), job.get("resume"))
     stop_at = job.get("stop_at")
     if "die_at" in job:
         die_in_update(trainer, job["die_at"])
-    if job.get("gathers"):
+    if job.get("shards"):
+        loaded_and_exported(trainer)
+    elif job.get("gathers"):
         counted_gathers(trainer)
     elif job.get("poison"):
         poisoned_step(trainer)
@@ -138,6 +143,53 @@ def die_in_update(trainer: Any, step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     trainer.engine.backward = deadly
+
+
+@contextlib.contextmanager
+def noting_shards(job: dict[str, Any]) -> Iterator[None]:
+    """Writes down the elements of each weight that a rank holds when its policy has been loaded."""
+    from vlrl import build
+
+    plain = build.build_policy
+
+    def noted(*args: Any) -> Any:
+        policy = plain(*args)
+        held = {name: p.numel() for name, p in policy.module.named_parameters()}
+        folder = Path(job["config"]["out"]) / job["config"]["name"]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"held{os.environ['RANK']}.json").write_text(json.dumps(held), encoding="utf-8")
+        return policy
+
+    if job.get("shards"):
+        build.build_policy = noted
+    try:
+        yield
+    finally:
+        build.build_policy = plain
+
+
+def loaded_and_exported(trainer: Any) -> None:
+    """Exports before any step, in pieces of a few kilobytes; notes how large the largest was."""
+    import deepspeed
+
+    from vlrl.cli.train import export
+    from vlrl.distributed import gathering
+
+    gathering.PIECE_BYTES = 40_000
+    gathered: list[int] = []
+    plain = deepspeed.zero.GatheredParameters
+
+    def noted(parameters: Any, *args: Any, **kwargs: Any) -> Any:
+        gathered.append(sum(p.ds_numel * p.element_size() for p in parameters))
+        return plain(parameters, *args, **kwargs)
+
+    deepspeed.zero.GatheredParameters = noted
+    try:
+        export(trainer)
+    finally:
+        deepspeed.zero.GatheredParameters = plain
+    path = trainer.folder / f"pieces{trainer.world.rank}.json"
+    path.write_text(json.dumps(gathered), encoding="utf-8")
 
 
 def counted_gathers(trainer: Any) -> None:

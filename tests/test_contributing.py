@@ -154,7 +154,8 @@ def test_the_policy_learns_the_task(work: Workplace, kl_beta: float) -> None:
     assert steps[0]["rollout/right"] < 0.7
     assert steps[-1]["rollout/right"] > 0.8
     assert not kl_beta or steps[-1]["update/kl"] > 0
-    trainer.policy.save_pretrained(str(work.folder / "model"), trainer.engine.weights())
+    with trainer.engine.weights(work.folder) as weights:
+        trainer.policy.save_pretrained(str(work.folder / "model"), weights)
     assert (work.folder / "model/table.safetensors").is_file()
 
 

@@ -15,12 +15,17 @@ from typing import Any
 import pytest
 import torch
 from helpers_runs import ROOT, curve, run_job, small_run
+from test_decoding import move, raise_logit
 from test_group_attention import WAYS, dense_mask, plan_of
+from test_half_precision import drawn
 from test_policy import FAMILIES, gradients, make_policy, problems
+from test_recorded_steps import assert_same, written_by
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from vlrl.policy.vision_language.group_attention import SharedPrompts, group_attention
 from vlrl.policy.vision_language.packed import choice
+from vlrl.policy.vision_language.recorded import GraphRecorder, Recorder
 
 pytestmark = [
     pytest.mark.slow,
@@ -95,6 +100,39 @@ def test_varlen_calls_are_as_near_as_masked_ones(dtype: torch.dtype) -> None:
     for ours, masked in zip(errors["varlen"], errors["masked"], strict=True):
         assert ours < 1.5 * masked, errors
         assert ours < 0.01, errors
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recorded_steps_write_what_plain_steps_write(
+    family: str, checkpoints: dict[str, Path], screens: Path
+) -> None:
+    """CUDA graphs, recorded anew when rows leave, columns are added or weights have changed."""
+    policy = make_policy(checkpoints[family])
+    policy.module.to("cuda")
+    raise_logit(policy, policy.processor.tokenizer.eos_token_id, 2.5)
+    for _ in range(2):
+        graphs = GraphRecorder()
+        found = written_by(policy, screens, num_tokens=80, recorder=graphs)
+        assert graphs.graph is not None
+        assert_same(found, written_by(policy, screens, num_tokens=80, recorder=Recorder()))
+        move(policy, 0.05)
+
+
+def test_fused_decoding_in_half_precision_is_that_of_the_cpu() -> None:
+    """Both calls of a decoding step with masks, and their merging."""
+    query, prompts, own = drawn(1.0)
+    padding = torch.zeros(len(prompts[0]), 1, 1, prompts[0].shape[2], dtype=query.dtype)
+    padding[1, ..., 120:] = -torch.inf
+    found = {}
+    for device in ("cpu", "cuda"):
+        kept = tuple(x.to(device) for x in prompts)
+        plan = SharedPrompts([kept], padding.to(device), len(query) // len(padding))
+        plan = plan.reading(torch.tensor([40], device=device), own[0].shape[2], query.dtype)
+        layer = torch.nn.Module()
+        layer.layer_idx = 0
+        rows = (x.to(device) for x in (query, *own))
+        found[device], _ = group_attention(layer, *rows, None, groups=plan)
+    assert torch.allclose(found["cuda"].cpu(), found["cpu"], atol=1e-2)
 
 
 @pytest.mark.parametrize("share", ["on", "off"])

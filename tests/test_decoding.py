@@ -27,7 +27,7 @@ def folder(checkpoints: dict[str, Path]) -> Path:
 
 
 def raise_logit(policy: VisionLanguagePolicy, token: int, by: float) -> None:
-    bias = torch.zeros(policy.module.core.lm_head.out_features)
+    bias = torch.zeros(policy.module.core.lm_head.out_features, device=policy.device)
     bias[token] = by
     distribution = policy.module.distribution
     policy.module.distribution = lambda logits, *rest: distribution(logits + bias, *rest)  # type: ignore[method-assign]
@@ -39,7 +39,8 @@ def move(policy: VisionLanguagePolicy, size: float) -> None:
     with torch.no_grad():
         for parameter in policy.module.parameters():
             if parameter.dim() > 1:
-                parameter += size * torch.randn(parameter.shape, generator=make)
+                noise = torch.randn(parameter.shape, generator=make)
+                parameter += size * noise.to(parameter.device)
 
 
 def test_the_stop_token_is_an_action_and_no_text(folder: Path, screens: Path) -> None:

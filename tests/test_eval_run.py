@@ -191,6 +191,22 @@ def test_a_killed_run_goes_on_without_repeating_an_item(
         ask_all(job, model, Store(folder), {"a": 2}, ALONE)
 
 
+def test_two_evaluations_do_not_mix_their_answers(tmp_path: Path) -> None:
+    code = (
+        "import time; from pathlib import Path; from vlrl.eval.store import Store\n"
+        f"Store(Path({str(tmp_path)!r})).open({{}}); print('open', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        try:
+            with pytest.raises(ConfigError, match=rf"in use by process {other.pid} on "):
+                Store(tmp_path).open({})
+        finally:
+            other.kill()
+    Store(tmp_path).open({})
+
+
 def test_ranks_share_the_items_and_another_number_of_ranks_goes_on(
     tmp_path: Path, screens: Path, model: LocalModel
 ) -> None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from helpers_runs import ROOT
+from helpers_runs import ROOT, small_run
+from pydantic import ValidationError
 from test_policy import make_policy, problems
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from vlrl.policy.vision_language import head
+from vlrl.build import check_plugins
+from vlrl.config.resolve import check
+from vlrl.config.schema import RunConfig
+from vlrl.config.section import LoraSection
+from vlrl.errors import ConfigError
+from vlrl.policy.vision_language import head, quantized
 from vlrl.policy.vision_language.fused import _plain, attend, merged
 from vlrl.policy.vision_language.group_attention import SharedPrompts, group_attention
 from vlrl.policy.vision_language.head import LanguageHead
+from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.policy import VisionLanguagePolicy
+from vlrl.protocols import PolicySetup
 
 P, G, HEADS, KEY_HEADS, L, T, D = 2, 4, 14, 2, 200, 60, 64
 
@@ -139,3 +150,55 @@ def test_the_heads_chunks_follow_the_number_of_actions(
     assert sum(sizes) == int(traj.mask.sum())
     assert len(sizes) == -(-sum(sizes) // 50)
     assert max(sizes) <= 50
+
+
+def test_scorers_alone_may_use_tf32_and_on_the_main_thread_alone() -> None:
+    """The switch is the process's: a scoring thread must not move the policy's positions."""
+    from vlrl.reward.tf32 import tf32_products
+
+    matmul = torch.backends.cuda.matmul
+    assert not matmul.allow_tf32
+
+    def inside() -> bool:
+        with tf32_products():
+            return matmul.allow_tf32
+
+    assert inside()
+    assert not matmul.allow_tf32
+    with ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(inside).result()
+
+
+@pytest.mark.parametrize(
+    "steps", [{"num_epochs": 2}, {"num_minibatches": 2}, {"old_logp": "rollout"}]
+)
+def test_dropout_is_refused_where_a_ratio_compares_two_passes(
+    steps: dict[str, Any], checkpoints: dict[str, Path], screens: Path, tmp_path: Path
+) -> None:
+    lora = {"rank": 2, "alpha": 4, "dropout": 0.1}
+    over = {"policy__lora": lora, "policy__train_vision": False}
+    job = small_run(checkpoints["qwen2_5_vl"], screens, tmp_path, "drop", **over)
+    job["algo"] = {**job["algo"], "num_minibatches": 1}
+    check_plugins(check(RunConfig, job))
+    job["algo"] |= steps
+    with pytest.raises(ConfigError, match="dropout"):
+        check_plugins(check(RunConfig, job))
+
+
+def test_four_bits_are_refused_where_they_cannot_work(
+    checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = LoraSection(rank=2, alpha=4)
+    model = str(checkpoints["qwen2_5_vl"])
+    for lacking in ({"train_vision": False}, {"lora": lora}):
+        with pytest.raises(ValidationError, match="add lora, and train_vision: false"):
+            VisionLanguageConfig(model=model, quantize="nf4", **lacking)
+    options = VisionLanguageConfig(model=model, quantize="nf4", lora=lora, train_vision=False)
+    with pytest.raises(ConfigError, match="needs the package bitsandbytes"):
+        VisionLanguagePolicy(options, PolicySetup(torch.bfloat16, 64))
+    monkeypatch.setattr(quantized, "find_spec", lambda name: object())
+    with pytest.raises(ConfigError, match="needs a CUDA device"):
+        VisionLanguagePolicy(options, PolicySetup(torch.bfloat16, 64))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match="does not work under ZeRO-3"):
+        VisionLanguagePolicy(options, PolicySetup(torch.bfloat16, 64, zero_stage=3))

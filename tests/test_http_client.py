@@ -107,3 +107,13 @@ def test_this_machine_is_reached_without_the_environments_proxy(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     script.answers = [(200, {}, b"direct")]
     assert client(script.url, []).call("GET", "/").content == b"direct"
+
+
+@pytest.mark.parametrize("charset", ["zlib", "base64", "idna", "undefined", "rot13", "utf-7", "x"])
+def test_a_servers_charset_is_not_believed(script: Script, charset: str) -> None:
+    """Python has codecs by these names, which decode no text or raise."""
+    kind = {"Content-Type": f"text/plain; charset={charset}"}
+    script.answers = [(400, kind, b"no \xc3\xa4"), (200, kind, b'{"a": "\xc3\xa4"}')]
+    with pytest.raises(CallError, match="HTTP 400: no ä"):
+        client(script.url, []).call("GET", "/a")
+    assert client(script.url, []).call("GET", "/a").json() == {"a": "ä"}

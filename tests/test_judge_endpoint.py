@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import logging
 import math
@@ -24,6 +25,7 @@ import torch
 from helpers_flow import flow_run, save_sd3, write_captions
 from helpers_judge import group, noise_image, with_words
 from helpers_runs import ROOT, curve
+from PIL import Image
 
 from vlrl.build import build_trainer
 from vlrl.config.resolve import check
@@ -185,6 +187,24 @@ def test_images_that_cannot_be_opened_are_refused(server, width, cut, said):
     answer = httpx2.post(f"{server.url}/chat/completions", json=body)
     assert answer.status_code == 400
     assert said in answer.json()["error"]["message"]
+
+
+def test_what_few_bytes_unpack_to_is_limited_for_a_request_as_a_whole(server):
+    file = io.BytesIO()
+    Image.new("RGB", (4096, 4096)).save(file, format="PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    content = [{"type": "image_url", "image_url": {"url": url}}] * 5
+    body = {"messages": [{"role": "user", "content": content}]}
+    answer = httpx2.post(f"{server.url}/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 413
+    assert "67,108,864 pixels together" in answer.json()["error"]["message"]
+
+
+def test_an_answer_ends_within_the_models_context(server):
+    body = {"messages": [{"role": "user", "content": "yes?"}], "max_tokens": 2048}
+    answer = httpx2.post(f"{server.url}/chat/completions", json=body)
+    assert answer.status_code == 400
+    assert "at most 1024 together" in answer.json()["error"]["message"]
 
 
 def test_a_key_is_asked_for(folder, monkeypatch):

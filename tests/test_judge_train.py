@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from torch.nn import functional
 
 from vlrl.cli.main import main
 from vlrl.config.resolve import check
-from vlrl.errors import ConfigError, DataError, RewardError
+from vlrl.errors import ConfigError, DataError, NonFiniteError, RewardError
 from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import ImageBook, JudgeTemplate, Questions, template_of
 from vlrl.judge.train.build import build_trainer, export
 from vlrl.judge.train.config import JudgeTrainConfig
-from vlrl.judge.train.items import PairSampler, items_of
+from vlrl.judge.train.items import items_of
+from vlrl.judge.train.pairs import PairSampler
 from vlrl.reward.tree import build_reward
 from vlrl.stats import one_a_stretch
 
@@ -205,7 +207,7 @@ def test_what_was_learnt_is_saved_before_an_image_that_cannot_be_read(parts, tmp
     trainer = build_trainer(config_of(parts, tmp_path, "run"))
     trainer.train_step()
     batch = PairSampler(len(trainer.data[0]), "0/0").at(4, 4)
-    image = Path(trainer.data[0][batch[0]].first)
+    image = Path(trainer.data[0][batch[0]].pair.first)
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
     try:
@@ -214,6 +216,80 @@ def test_what_was_learnt_is_saved_before_an_image_that_cannot_be_read(parts, tmp
     finally:
         image.write_bytes(whole)
     assert (tmp_path / "run/checkpoints/step-000001/trainer.json").is_file()
+
+
+@pytest.fixture
+def damaged(parts) -> Iterator[Path]:
+    """The pairs; the image of the sixth is found to be damaged only when it is opened."""
+    image = parts["root"] / "5b.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    yield parts["root"] / "train.jsonl"
+    image.write_bytes(whole)
+
+
+@pytest.mark.parametrize("kind", ["yes_token", "bradley_terry"])
+def test_a_pair_that_cannot_be_read_is_left_out_where_asked(parts, damaged, tmp_path, kind):
+    source = {"path": str(damaged), "check_images": False, "on_bad_row": "skip"}
+    over: dict[str, Any] = {
+        "kind": kind,
+        "stages": [{"name": "a", "num_steps": 6, "data": [source]}],
+        # Found by the evaluation before the first step, or else when it is drawn.
+        "held_out": {"test": {"data": source}} if kind == "bradley_terry" else {},
+    }
+    drawn = [PairSampler(18, "0/0").at(4 * step, 4) for step in range(6)]
+    assert any(5 in batch for batch in drawn[3:])  # found before the stop, met again after it
+    whole = build_trainer(config_of(parts, tmp_path, "whole", **over))
+    whole.train()
+    rows = (tmp_path / "whole/unreadable.jsonl").read_text().splitlines()
+    assert [json.loads(row)["id"].rpartition("/")[2] for row in rows] == ["train.jsonl, row 6: p5"]
+    assert "5b.png" in json.loads(rows[0])["error"]
+    assert lines(tmp_path, "whole")[-2]["data/unreadable"] == 1
+    cut = build_trainer(config_of(parts, tmp_path, "cut", **over))
+    cut.evaluate()
+    for _ in range(3):
+        cut.train_step()
+    cut.save()
+    again = build_trainer(config_of(parts, tmp_path, "cut", **over), resume=True)
+    again.train()
+    for name, weight in whole.module.named_parameters():
+        assert torch.equal(weight, dict(again.module.named_parameters())[name]), name
+
+
+def test_an_evaluation_that_fails_costs_no_step_and_is_made_after_a_resume(parts, tmp_path):
+    config = config_of(parts, tmp_path, "run", eval_every=2)
+    trainer = build_trainer(config)
+    trainer.evaluate()
+    trainer.train_step()
+    image = parts["root"] / "20b.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    try:
+        with pytest.raises(DataError, match=r"20b\.png.*after step 2, which is saved"):
+            trainer.train()
+    finally:
+        image.write_bytes(whole)
+    build_trainer(config, resume=True).train()
+    measured = [row["step"] for row in lines(tmp_path, "run") if "test/accuracy" in row]
+    assert measured == [0, 2, 3]
+
+
+def test_nothing_readable_is_an_error_and_the_other_pairs_stay():
+    left_out = frozenset({0, 2})
+    walk, whole = PairSampler(4, "s", left_out).at(0, 40), PairSampler(4, "s").at(0, 40)
+    assert set(walk) == {1, 3}
+    assert all(a == b for a, b in zip(walk, whole, strict=True) if b not in left_out)
+    with pytest.raises(DataError, match="none of the 2 pairs"):
+        PairSampler(2, "s", frozenset({0, 1})).at(0, 1)
+
+
+def test_a_judge_whose_weights_are_not_finite_is_not_exported(parts, tmp_path):
+    trainer = build_trainer(config_of(parts, tmp_path, "run"))
+    with torch.no_grad():
+        next(trainer.module.parameters()).view(-1)[0] = float("nan")
+    with pytest.raises(NonFiniteError, match="no model is exported"):
+        export(trainer)
+    assert not (tmp_path / "run/model").exists()
 
 
 def test_lora_trains_the_adapter_alone_and_is_merged(parts, tmp_path):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_flow import make_flow, samples, save_sd3
+from helpers_janus import make_janus, save_janus
+from helpers_janus import samples as captions
 from test_policy import make_policy, problems
 
 from vlrl.errors import ConfigError
@@ -33,9 +35,11 @@ def test_an_exported_language_adapter_is_a_model(
     weights = {n: p.detach() for n, p in policy.module.named_parameters()}
     policy.save_pretrained(str(tmp_path / "model"), weights)
     again = VisionLanguagePolicy(
-        VisionLanguageConfig(model=str(tmp_path / "model"), max_new_tokens=6),
+        VisionLanguageConfig(model=str(tmp_path / "model"), max_new_tokens=6, train_vision=False),
         PolicySetup(dtype=torch.float32, max_tokens_per_chunk=4096),
     )
+    trainable = {n for n, p in again.module.named_parameters() if p.requires_grad}
+    assert trainable == {n for n, _ in again.module.named_parameters() if ".visual." not in n}
     asked = problems(screens, 2)
     _, trajectory = policy.sample(asked, 2, seed=3)
     there, here = policy.evaluate(trajectory).logp, again.evaluate(trajectory).logp
@@ -68,6 +72,7 @@ def test_an_exported_flow_adapter_is_a_model(tmp_path: Path) -> None:
     weights = {n: p.detach() for n, p in policy.module.named_parameters()}
     policy.save_pretrained(str(tmp_path / "model"), weights)
     again = make_flow(tmp_path / "model")
+    assert all(p.requires_grad for p in again.module.parameters())
     asked = samples()
     one, _ = policy.sample(asked, 1, seed=1, greedy=True)
     two, _ = again.sample(asked, 1, seed=1, greedy=True)
@@ -75,3 +80,21 @@ def test_an_exported_flow_adapter_is_a_model(tmp_path: Path) -> None:
         assert abs(a.output.astype(int) - b.output.astype(int)).max() <= 2
     with pytest.raises(ConfigError, match="is a LoRA adapter"):
         make_flow(tmp_path / "model", lora={"rank": 4, "alpha": 8})
+
+
+def test_an_exported_image_token_adapter_is_a_model(tmp_path: Path) -> None:
+    base = save_janus(tmp_path / "base")
+    policy = make_janus(base, lora={"rank": 4, "alpha": 8})
+    trained(policy.module)
+    weights = {n: p.detach() for n, p in policy.module.named_parameters()}
+    policy.save_pretrained(str(tmp_path / "model"), weights)
+    again = make_janus(tmp_path / "model")
+    assert any(p.requires_grad for p in again.module.parameters())
+    asked = captions("a red cup")
+    _, trajectory = policy.sample(asked, 2, seed=3)
+    there, here = policy.evaluate(trajectory).logp, again.evaluate(trajectory).logp
+    plain = make_janus(base).evaluate(trajectory).logp
+    torch.testing.assert_close(there, here, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(plain, here, atol=1e-3)
+    with pytest.raises(ConfigError, match="is a LoRA adapter"):
+        make_janus(tmp_path / "model", lora={"rank": 4, "alpha": 8})

@@ -96,3 +96,25 @@ def test_an_unknown_column_and_a_missing_convention(tmp_path: Path) -> None:
         )
     with pytest.raises(ConfigError, match="box"):
         read_rows_of(SourceOptions(path=str(folder), format="rows", columns=COLUMNS))
+
+
+@pytest.mark.parametrize("layout", ["rows", "screens"])
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [("a", "a"), (7, "7"), (0, "0"), (2.0, "2.0"), (None, "data/1"), ("", None), (" ", None),
+     (True, None), ([1], None), ({"a": 1}, None)],
+)  # fmt: skip
+def test_an_id_is_a_text_or_a_number(
+    tmp_path: Path, layout: Any, own: object, wanted: str | None
+) -> None:
+    PILImage.new("RGB", (60, 60)).save(tmp_path / "a.png")
+    row = {"image": "a.png", "image_size": [60, 60], "instruction": "it", "bbox": [1, 1, 9, 9]}
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"id": own, **row}) + "\n")
+    box: Any = {"box": "xyxy_px"} if layout == "rows" else {}
+    options = SourceOptions(path=str(path), format=layout, **box)
+    if wanted is None:
+        with pytest.raises(DataError, match=r"data\.jsonl, row 1: field 'id' must be"):
+            read_rows_of(options)
+    elif own is not None or layout == "rows":
+        assert read_rows_of(options).good[0].id == wanted

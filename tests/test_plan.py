@@ -194,7 +194,7 @@ def test_a_planned_policy_has_the_weights_of_its_checkpoint(
     stored = sum(torch.Size(shape).numel() for shape in shapes)
     names = {name for name, _ in policy.module.named_parameters(remove_duplicate=False)}
     kept = [x for name, x in policy.module.state_dict().items() if name not in names]
-    assert weights_of(policy.module).num + sum(x.numel() for x in kept) == stored
+    assert weights_of(policy).num + sum(x.numel() for x in kept) == stored
     assert all(p.is_meta for p in policy.module.parameters())
 
 
@@ -221,8 +221,18 @@ def test_an_adapter_has_the_type_of_its_model(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(ROOT)
     _, policy = planned("gui_grounding/tiny", "policy.lora={rank: 4, alpha: 8}")
     assert {p.dtype for p in policy.module.parameters()} == {torch.bfloat16}
-    weights = weights_of(policy.module)
+    weights = weights_of(policy)
     assert 0 < weights.num_trained < weights.num_frozen
+
+
+def test_a_quantised_base_takes_four_bits_a_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    lora = ("gui_grounding/tiny", "policy.lora={rank: 4, alpha: 8}")
+    _, policy = planned(*lora, "policy.quantize=nf4")
+    weights, plain = weights_of(policy), weights_of(planned(*lora)[1])
+    assert 0 < weights.num_packed < weights.num_frozen == plain.num_frozen
+    saved = plain.bytes(2) - weights.bytes(2)
+    assert saved == pytest.approx(weights.num_packed * (16 - 4.127) / 8, rel=1e-3)
 
 
 def test_chunks_keep_to_the_budget_and_never_cut_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +260,7 @@ def test_models_that_are_not_here_have_their_sizes_at_hand() -> None:
     }
     for model, billions in known.items():
         _, policy = planned(recipes[model.partition("/")[0]], f"policy.model={model}")
-        weights = weights_of(policy.module)
+        weights = weights_of(policy)
         base = weights.num_frozen if weights.num_frozen else weights.num_trained
         assert base / 1e9 == pytest.approx(billions, rel=0.01), model
     for name in LONG:

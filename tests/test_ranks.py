@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers_ranks import Ranks, assert_same_curve, zero
 from helpers_runs import curve, run_job, small_run
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.ranks
 
@@ -60,8 +62,11 @@ def test_two_ranks_equal_one_at_every_stage(
     jobs += [{"config": job, "poison": True} for job in poisoned.values()]
     counted = config("gathers", 3, algo__kl_beta=0.0)
     jobs.append({"config": counted, "gathers": True})
+    shards = config("shards", 3)
+    jobs.append({"config": shards, "shards": True})
     ranks.run(jobs)
 
+    assert_loaded_and_exported_in_pieces(tmp_path / "shards", model)
     for name in ("zero0", "zero1", "zero2", "zero3", "zero3_chunks"):
         assert_same_curve(single["one"], double[name], 1e-5)
     assert_same_curve(single["one_lora"], double["zero2_lora"], 1e-5)
@@ -84,6 +89,23 @@ def test_two_ranks_equal_one_at_every_stage(
         assert all(set(step.values()) == {1} for step in steps[1:])
     for stage, job in cut.items():
         assert_same_curve(double[f"zero{stage}"], job, 0.0 if stage < 3 else 1e-6)
+
+
+def assert_loaded_and_exported_in_pieces(folder: Path, model: Path) -> None:
+    """No rank held a whole weight once it was loaded, nor the whole model to export it."""
+    whole = load_file(model / "model.safetensors")
+    for rank in (0, 1):
+        held = json.loads((folder / f"held{rank}.json").read_text())
+        assert held
+        assert not any(held.values())
+    pieces = json.loads((folder / "pieces0.json").read_text())
+    sizes = [x.numel() * x.element_size() for x in whole.values()]
+    assert len(pieces) > 5
+    assert max(pieces) <= max(40_000, *sizes)
+    exported = load_file(folder / "model" / "model.safetensors")
+    assert exported.keys() == whole.keys()
+    assert all(torch.equal(exported[name], whole[name]) for name in whole)
+    assert not list(folder.glob(".weights-*"))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -15,9 +16,13 @@ from typing import Any
 
 import pytest
 import torch
+from helpers_ranks import zero
 from helpers_runs import small_run
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from vlrl.build import build_trainer
+from vlrl.cli.checks import told
 from vlrl.cli.main import main
 from vlrl.cli.train import export
 from vlrl.cli.train import main as train_main
@@ -33,6 +38,7 @@ from vlrl.errors import (
     StoppedError,
 )
 from vlrl.protocols import Reward
+from vlrl.tensor_files import exporting
 from vlrl.train.lock import RunLock
 
 SENT: list[int] = []
@@ -187,11 +193,59 @@ def test_what_optim_says_is_in_force_after_a_resume(config: Any, saved: Path) ->
         assert (group["betas"], group["weight_decay"]) == ((0.5, 0.6), 0.1)
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_another_clip_norm_is_in_force_after_a_resume(config: Any, stage: int) -> None:
+    over = {"dist__deepspeed": zero(stage)}
+    trainer = trainer_of(config("run", **over))
+    trainer.train_step()
+    trainer.save()
+    again = trainer_of(config("run", optim__grad_clip_norm=0.25, **over), "auto")
+    assert again.engine.engine.optimizer.clip_grad == 0.25
+
+
+def test_a_course_resumed_from_an_earlier_step_keeps_its_own_checkpoints(
+    config: Any, saved: Path, tmp_path: Path
+) -> None:
+    early = shutil.copytree(saved, tmp_path / "early")
+    over = {"checkpoint__every": 1, "checkpoint__keep_last": 1}
+    trainer_of(config("run", **over), "auto").train()
+    assert [path.name for path in saved.parent.glob("step-*")] == ["step-000003"]
+    again = trainer_of(config("run", **over), str(early))
+    again.train_step()
+    again.save()
+    assert [path.name for path in saved.parent.glob("step-*")] == ["step-000002"]
+    assert trainer_of(config("run", **over), "auto").step == 2
+
+
+@pytest.mark.parametrize("text", ["{[", "- 1", "[" * 5000, "\udc00"])
+def test_a_damaged_config_of_an_old_checkpoint_stops_no_resume(
+    config: Any, saved: Path, text: str
+) -> None:
+    (saved / "checksums.json").unlink()
+    (saved / "config.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert trainer_of(config("run"), "auto").step == 1
+
+
 def test_another_set_up_is_refused(config: Any, saved: Path) -> None:
     with pytest.raises(CheckpointError, match=r"dist\.precision: fp32.*bf16"):
         trainer_of(config("run", dist__precision="bf16"), "auto")
     with pytest.raises(CheckpointError, match="other trainable weights"):
         trainer_of(config("run", policy__train_vision=False), "auto")
+
+
+def test_another_model_below_an_adapter_is_refused(config: Any, tmp_path: Path) -> None:
+    """Its weights are not in the checkpoint: the run would go on with other ones."""
+    over = {"policy__lora": {"rank": 2, "alpha": 4}, "policy__train_vision": False}
+    model = shutil.copytree(config("run")["policy"]["model"], tmp_path / "model")
+    trainer = trainer_of(config("run", policy__model=str(model), **over))
+    trainer.train_step()
+    trainer.save()
+    weights = load_file(model / "model.safetensors")
+    name = next(name for name in weights if "q_proj.weight" in name and "visual" not in name)
+    weights[name] *= 1.01
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="other frozen weights"):
+        trainer_of(config("run", policy__model=str(model), **over), "auto")
 
 
 def test_a_folder_is_one_processs(config: Any, tmp_path: Path) -> None:
@@ -298,14 +352,54 @@ def test_a_full_disk_is_one_message_and_leaves_the_earlier_checkpoint(
     trainer = trainer_of(config("run"), "auto")
     trainer.train_step()
 
-    def full(*args: Any, **kwargs: Any) -> None:
+    def torch_full(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("[enforce fail at inline_container.cc] . unexpected pos 7104 vs 7000")
 
-    monkeypatch.setattr("vlrl.train.checkpoint.save_file", full)
+    monkeypatch.setattr("vlrl.train.checkpoint.save_file", torch_full)
     with pytest.raises(CheckpointError, match="is the disk full"):
         trainer.save()
     assert saved.is_dir()
     assert (saved.parent / "latest").read_text().strip() == "step-000001"
+
+
+def full(*args: Any, **kwargs: Any) -> None:
+    """Stands for a write to a full disk, whose error names no file."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("part", ["_digest", "_flush", "_rng_state"])
+def test_a_disk_that_is_full_at_any_moment_leaves_the_earlier_checkpoint(
+    config: Any, saved: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    trainer = trainer_of(config("run"), "auto")
+    trainer.train_step()
+    module = "integrity" if part == "_digest" else "checkpoint"
+    monkeypatch.setattr(f"vlrl.train.{module}.{part}", full)
+    with pytest.raises(CheckpointError, match=r"step 2 cannot be written.*No space left"):
+        trainer.save()
+    assert not list(saved.parent.glob(".saving-*"))  # what would keep it full
+    monkeypatch.undo()
+    assert trainer_of(config("run"), "auto").step == 1
+
+
+def test_a_write_to_a_full_disk_names_the_file(
+    config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(config("run"))
+    with monkeypatch.context() as patch:
+        patch.setattr("vlrl.log.sinks.json.dumps", full)
+        with pytest.raises(OSError, match="No space left") as error:
+            trainer.train_step()
+    assert (
+        told(error.value) == f"OSError: {tmp_path / 'run/metrics.jsonl'}: No space left on device"
+    )
+    monkeypatch.setattr(trainer.policy, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        export(trainer)
+    assert str(tmp_path / "run/model") in told(error.value)
+    with pytest.raises(OSError, match="I/O error") as error, exporting(tmp_path):
+        raise SafetensorError("I/O error")  # how safetensors says it
+    assert told(error.value) == f"OSError: {tmp_path}: I/O error; is the disk full?"
 
 
 def test_tensorboard_shows_no_step_twice_after_a_resume(config: Any, tmp_path: Path) -> None:
@@ -329,7 +423,9 @@ def test_a_checkpoint_of_an_earlier_version_still_resumes(config: Any, saved: Pa
     path = saved / "trainer.json"
     state = json.loads(path.read_text())
     path.write_text(
-        json.dumps({k: v for k, v in state.items() if k not in ("precision", "fingerprint")})
+        json.dumps(
+            {k: v for k, v in state.items() if k not in ("precision", "fingerprint", "frozen")}
+        )
     )
     assert trainer_of(config("run"), "auto").step == 1
     shutil.rmtree(saved)

@@ -321,7 +321,8 @@ def test_export_loads_with_from_pretrained(config: Any) -> None:
     trainer = trainer_of(config("export", num_steps=1))
     trainer.train()
     folder = trainer.folder / "model"
-    trainer.policy.save_pretrained(str(folder), trainer.engine.weights())
+    with trainer.engine.weights(folder.parent) as weights:
+        trainer.policy.save_pretrained(str(folder), weights)
     assert list(folder.glob("*.safetensors"))
     assert not list(folder.glob("*.bin"))
     model = AutoModelForImageTextToText.from_pretrained(folder)

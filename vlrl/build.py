@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel
 
 from vlrl.config.changes import differences
@@ -20,7 +20,8 @@ from vlrl.config.places import check_folder, check_model
 from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RunConfig
 from vlrl.config.sharding import read_sharding
-from vlrl.errors import ConfigError, did_you_mean
+from vlrl.config.yaml_text import parse_yaml
+from vlrl.errors import ConfigError, did_you_mean, writing
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.parts import leaves
@@ -57,6 +58,7 @@ def read_parts(config: RunConfig) -> RunParts:
     metrics = _build_metrics(config, task_class, reward)
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
     _check_policy(config, policy_options)
+    _check_dropout(config, policy_options)
     read_sharding(config.dist.deepspeed)
     check_folder("out", config.out)
     if not task_class.finds_stages:
@@ -188,6 +190,17 @@ def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
         raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
 
 
+def _check_dropout(config: RunConfig, options: PolicyOptions) -> None:
+    """Refuse dropout where a ratio compares two passes: it would not be 1 for equal weights."""
+    algo = config.algo
+    if options.has_dropout and (algo.num_steps_each > 1 or algo.old_logp == "rollout"):
+        raise ConfigError(
+            "policy.lora.dropout: ratios compare two passes with different dropout, so they are "
+            "not 1 for equal weights; set it to 0, or take one step a batch "
+            "(algo.num_epochs and algo.num_minibatches 1, algo.old_logp: recompute)"
+        )
+
+
 def _check_stages(where: str, reward: Reward, policy: str, options: PolicyOptions) -> None:
     asked = min_stages(reward)
     has = options.num_stages
@@ -203,7 +216,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     import torch
 
     from vlrl.distributed import comm
-    from vlrl.distributed.engine import Engine, frozen_engine
+    from vlrl.distributed.engine import Engine, deepspeed_config, frozen_engine, zero_stage
+    from vlrl.distributed.sharded_loading import sharded_loading
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.lock import hold
@@ -227,12 +241,15 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     task = parts.task_class(parts.task_options)
     splits = (config.train_split, *config.eval.splits)
     samples = [sample for split in splits for sample in task.samples(split)]  # before the weights
+    settings = deepspeed_config(config)
     setup = PolicySetup(
         dtype=dtype,
         max_tokens_per_chunk=config.dist.max_tokens_per_chunk,
         checkpointing=config.dist.gradient_checkpointing,
         kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
         regression=config.algo.nft if config.algo.objective == "nft" else None,
+        zero_stage=zero_stage(settings),
+        loading=partial(sharded_loading, settings),
     )
     policy = build_policy(parts, setup)
     task.check_policy(policy.size_seen, config.train_split)
@@ -265,7 +282,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
         if path is not None:
             _say_changes(path, resolved)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
+        with writing(folder):
+            (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
         trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
     trainer.lock = lock
     return trainer
@@ -273,8 +291,14 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
 
 def _say_changes(path: Path, resolved: Mapping[str, Any]) -> None:
     """Warn of what the resumed run does otherwise than the one that was saved."""
-    saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    changes = differences(saved, yaml.safe_load(to_yaml(resolved)))
+    file = path / "config.yaml"
+    try:
+        saved = parse_yaml(file.read_text(encoding="utf-8", errors="replace"), str(file))
+    except (ConfigError, OSError) as error:
+        log.warning("what was changed since the run was saved is not known: %s", error)
+        return
+    now = parse_yaml(to_yaml(resolved), "the config")
+    changes = differences(saved if isinstance(saved, Mapping) else {}, now)
     if changes:
         log.warning("resumed with other settings than were saved: %s", "; ".join(changes))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -61,6 +62,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def first_line(error: Exception) -> str:
     """The first line of an error's message; libraries write whole pages."""
     return str(error).strip().partition("\n")[0]
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Around a write: an OSError without a place, as of a full disk, gets this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def why_not_loaded(name: str, error: Exception) -> str:

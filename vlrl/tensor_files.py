@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from vlrl.errors import first_line, writing
 
 _KEY = "sha256"
 
@@ -23,6 +27,16 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     aside = file.with_suffix(f".{secrets.token_hex(4)}")
     save_file(whole, aside, metadata={_KEY: _digest(whole)})
     os.replace(aside, file)
+
+
+@contextmanager
+def exporting(folder: str | Path) -> Iterator[None]:
+    """Around the writing of a model: what fails in it is an OSError that names the folder."""
+    try:
+        with writing(folder):
+            yield
+    except SafetensorError as error:
+        raise OSError(errno.EIO, f"{first_line(error)}; is the disk full?", str(folder)) from error
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -42,6 +42,7 @@ class PreferenceHead(ImageReward):
     Options = PreferenceHeadOptions
     options: PreferenceHeadOptions
     needs = frozenset({"image", "caption"})
+    in_tf32 = False
     range = (-20.0, 20.0)
     formula = "w . h + b, h the last hidden state after caption and image"
     units = "logits of preference"

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from vlrl.errors import ConfigError, VlrlError
+from vlrl.errors import ConfigError, VlrlError, first_line
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -69,7 +69,7 @@ def out_folder(out: Path) -> Path:
 def told(error: VlrlError | OSError) -> str:
     """A user's mistake, or what the system refused with its path, as one message."""
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{type(error).__name__}: {error.filename}: {error.strerror}"
+        return f"{type(error).__name__}: {error.filename}: {error.strerror or first_line(error)}"
     return f"{type(error).__name__}: {error}"
 
 

@@ -70,19 +70,20 @@ def prepare(config: RunConfig, args: argparse.Namespace) -> None:
 
 def export(trainer: Trainer[Any]) -> None:
     """Write `model/`: the weights, averaged where an average is kept; all ranks call this."""
+    from vlrl.tensor_files import exporting
     from vlrl.train.finite import check_finite
     from vlrl.train.recipe import recipe_of, write_recipe
 
-    with trainer.engine.averaged():
-        weights = trainer.engine.weights()
+    with trainer.engine.averaged(), trainer.engine.weights(trainer.folder) as weights:
         check_finite(weights, trainer.world)
         if trainer.world.is_main:
             model = trainer.folder / "model"
-            trainer.policy.save_pretrained(str(model), weights)
             precision = trainer.config.dist.precision
             recipe = recipe_of(trainer.task, trainer.policy.options, precision)
-            if recipe is not None:
-                write_recipe(model, recipe)
+            with exporting(model):
+                trainer.policy.save_pretrained(str(model), weights)
+                if recipe is not None:
+                    write_recipe(model, recipe)
 
 
 def finish(trainer: Trainer[Any]) -> None:

@@ -98,6 +98,11 @@ class AlgoConfig(Section):
     )
     difficulty: DifficultyConfig | None = None
 
+    @property
+    def num_steps_each(self) -> int:
+        """Optimizer steps on each batch of rollouts."""
+        return self.num_epochs * self.num_minibatches
+
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -266,7 +271,7 @@ class RunConfig(Section):
     @property
     def num_steps_total(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.num_steps * self.algo.num_epochs * self.algo.num_minibatches
+        return self.num_steps * self.algo.num_steps_each
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:

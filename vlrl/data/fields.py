@@ -61,3 +61,13 @@ def field_of(row: object, name: str, where: str) -> Any:
     if name not in fields:
         raise DataError(f"{where}: field {name!r} is missing; the row has {sorted(fields)}")
     return fields[name]
+
+
+def id_of(value: object, where: str) -> str:
+    """An id as text, of a text or a number; raises DataError for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number and not (isinstance(value, str) and value.strip()):
+        raise DataError(
+            f"{where}: field 'id' must be a non-empty text or a number, not {shown(value)}"
+        )
+    return check_length(str(value), "id", where)

@@ -100,6 +100,14 @@ def held(parameter: nn.Parameter) -> Tensor:
     return parameter.ds_tensor if _is_sharded(parameter) else parameter.data
 
 
+def own_values(parameter: nn.Parameter, rank: int) -> Tensor:
+    """The values of a parameter that a rank holds, flat, without the padding of the last shard."""
+    flat = held(parameter).detach().flatten()
+    if not _is_sharded(parameter):
+        return flat
+    return flat[: max(0, parameter.ds_shape.numel() - rank * len(flat))]
+
+
 def full_shape(parameter: nn.Parameter) -> tuple[int, ...]:
     """The shape of a whole parameter, under ZeRO-3 too, where a rank holds a shard."""
     return tuple(parameter.ds_shape if _is_sharded(parameter) else parameter.shape)

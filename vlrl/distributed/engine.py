@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import deepspeed
@@ -17,8 +18,9 @@ from torch import nn
 
 from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.sharding import read_sharding
-from vlrl.distributed.comm import World, sum_in_place
-from vlrl.distributed.ema import WeightAverage, full_shape
+from vlrl.distributed.comm import World, all_gather, sum_in_place
+from vlrl.distributed.ema import WeightAverage, full_shape, own_values
+from vlrl.distributed.gathering import gathered_to_disk
 from vlrl.distributed.safe_load import SafeCheckpointEngine
 from vlrl.distributed.schedule import lr_factor
 from vlrl.errors import ConfigError, NonFiniteError
@@ -55,7 +57,7 @@ def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
     }
 
 
-def _stage(settings: dict[str, Any]) -> int:
+def zero_stage(settings: dict[str, Any]) -> int:
     """The ZeRO stage; 0 = nothing is sharded."""
     return int(settings.get("zero_optimization", {}).get("stage", 0))
 
@@ -65,7 +67,7 @@ def _accumulation(sharding: dict[str, Any], precision: str) -> dict[str, Any]:
 
     Below stage 2 DeepSpeed cannot do so (stage 0) or switches to another optimizer (stage 1).
     """
-    if precision != "bf16" or _stage(sharding) < 2:
+    if precision != "bf16" or zero_stage(sharding) < 2:
         return {}
     return {"data_types": {"grad_accum_dtype": "fp32", **sharding.get("data_types", {})}}
 
@@ -78,7 +80,7 @@ class Engine:
         if not trainable:
             raise ConfigError("policy: no parameter is trainable")
         settings = deepspeed_config(config)
-        self.stage = _stage(settings)
+        self.stage = zero_stage(settings)
         optimizer = _adamw(trainable, config.optim, world)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(step, config.optim, config.num_steps_total)
@@ -123,6 +125,8 @@ class Engine:
                 "weight_decay": o.weight_decay,
             }
         self.schedule._last_lr = [lr] * len(self.schedule.base_lrs)
+        if self.stage:  # the optimizers of stages 1 and 2 take it from the checkpoint
+            self.engine.optimizer.clip_grad = o.grad_clip_norm
         return True
 
     def fingerprint(self) -> str:
@@ -133,6 +137,20 @@ class Engine:
             if p.requires_grad
         ]
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+    def frozen_fingerprint(self) -> str:
+        """Names and some values of what is not trained; a checkpoint holds none of it.
+
+        The same on all ranks, which call this together.
+        """
+        digest = hashlib.sha256()
+        for name, parameter in self.engine.module.named_parameters():
+            if not parameter.requires_grad:
+                flat = own_values(parameter, self.world.rank)
+                some = flat[:: max(1, len(flat) // 64)][:64].float().cpu()
+                digest.update(name.encode() + some.numpy().tobytes())
+        parts = all_gather(digest.hexdigest(), self.world)
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.engine(*args, **kwargs)
@@ -205,15 +223,19 @@ class Engine:
         with self.average.swapped() if self.average is not None else nullcontext():
             yield
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The full weights, on CPU, on the main rank alone (a collective under ZeRO-3)."""
+    @contextmanager
+    def weights(self, folder: Path) -> Iterator[dict[str, torch.Tensor]]:
+        """The full weights, on CPU, on the main rank alone; all ranks enter and leave.
+
+        Under ZeRO-3 they are gathered piece by piece into files in `folder` and read from there as
+        they are needed, so that neither a GPU nor a host's memory has to hold the whole model.
+        """
         named = dict(self.engine.module.named_parameters())
         if self.stage < 3:
-            return {name: p.detach().cpu() for name, p in named.items() if self.world.is_main}
-        with deepspeed.zero.GatheredParameters(list(named.values())):
-            return {
-                name: p.detach().cpu().clone() for name, p in named.items() if self.world.is_main
-            }
+            yield {name: p.detach().cpu() for name, p in named.items() if self.world.is_main}
+            return
+        with gathered_to_disk(named, folder, self.world) as found:
+            yield found
 
 
 def _adamw(

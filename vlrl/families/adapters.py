@@ -39,10 +39,21 @@ def adapter_base(name: str) -> str | None:
 
 
 def with_adapter(model: nn.Module, folder: str) -> Any:
-    """The model with the weights of a folder's LoRA adapter merged in."""
+    """The model with the weights of a folder's LoRA adapter merged in, trainable like any other."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    # peft has frozen the weights below the adapter.
+    return PeftModel.from_pretrained(model, folder).merge_and_unload().requires_grad_(True)
+
+
+def refuse_second_adapter(model: str, lora: object) -> None:
+    """Raise ConfigError where a run's `policy.lora` would lie on the adapter in `model`."""
+    if lora is not None and adapter_base(model) is not None:
+        raise ConfigError(
+            f"policy.model {model!r} is a LoRA adapter, and policy.lora would train another one on "
+            "top of it, which could not be saved alone: leave policy.lora out, or merge the "
+            "adapter into its model first (peft's merge_and_unload)"
+        )
 
 
 @contextmanager

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 
 def shown(url: str) -> str:
-    """The address for messages: what comes before the last `@` is masked, and the query."""
+    """The address for messages: what comes before the last `@` is masked, and the query.
+
+    Also where it is no address, as without a scheme: a password in it is still one.
+    """
     scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
     head, at, tail = rest.rpartition("@")
-    place, asked, query = tail.partition("?")
-    return f"{scheme}{mark}{'***@' if at and head else ''}{place}{'?***' if query else asked}"
+    place, secret = tail, ""
+    for sign in "?#":
+        before, found, _ = place.partition(sign)
+        place, secret = before, f"{sign}***" if found else secret
+    return f"{scheme}{mark}{'***@' if at and head else ''}{place}{secret}"
 
 
 def check_address_text(url: str) -> str:

@@ -186,8 +186,10 @@ class Client:
         if is_good and len(body) > limit:
             text = f"the answer has more than {limit} bytes"
             raise _FailedTryError(Problem(text, True))
-        # As bytes: a server may send what is no ASCII.
-        kept = [(k, v) for k, v in answer.headers.raw if k.lower() != b"content-encoding"]
+        # As bytes: a server may send what is no ASCII. Its charset is not believed: Python has
+        # codecs by that name that decode no text, such as zlib, and all our servers speak UTF-8.
+        left_out = (b"content-encoding", b"content-type")
+        kept = [(k, v) for k, v in answer.headers.raw if k.lower() not in left_out]
         return httpx2.Response(
             answer.status_code, headers=kept, content=bytes(body[:limit]), request=answer.request
         )

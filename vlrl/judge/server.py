@@ -35,10 +35,12 @@ from vlrl.judge.interfaces import Tokenizer
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.packing import EncodedAsk, pack
 from vlrl.judge.question import Ask, ImageBook
-from vlrl.media.images import open_image
+from vlrl.media.images import image_size, open_image
 
 MAX_BODY_BYTES = 64 << 20
 MAX_PIXELS = 16_777_216
+MAX_REQUEST_PIXELS = 4 * MAX_PIXELS
+"""Of all images of one request; a few kilobytes can unpack to fifty megabytes."""
 MAX_NEW_TOKENS = 2048
 MAX_TOP_LOGPROBS = 1024
 MAX_CHARS_PER_TOKEN = 16
@@ -57,7 +59,9 @@ class JudgeApp:
         hosts: Sequence[str] = (),
         max_tokens: int = 16_384,
     ) -> None:
-        self.judge, self.name, self.max_tokens = judge, name, max_tokens
+        self.judge, self.name = judge, name
+        context = judge.encoder.context_tokens
+        self.max_tokens = max_tokens if context is None else min(max_tokens, context)
         self._lock = threading.Lock()
         self.shell = Shell(token, MAX_BODY_BYTES, _described, hosts=hosts)
         self.app = Starlette(
@@ -188,23 +192,34 @@ def _parts(messages: object, book: ImageBook) -> tuple[str | int, ...]:
     if not isinstance(content, list) or not content:
         raise RequestError("a message's content must be a string or a list of parts")
     parts: list[str | int] = []
+    num_pixels = 0
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "text" and isinstance(part.get("text"), str):
             parts.append(literal(clean_text(part["text"])))
         elif kind == "image_url" and isinstance(part.get("image_url"), Mapping):
-            parts.append(book.add(_image(part["image_url"].get("url"))))
+            image = _image(part["image_url"].get("url"), MAX_REQUEST_PIXELS - num_pixels)
+            num_pixels += image.width * image.height
+            parts.append(book.add(image))
         else:
             raise RequestError("a part must be {type: text, text} or {type: image_url, image_url}")
     return tuple(parts)
 
 
-def _image(url: object) -> Image.Image:
-    """The image in a data URL; nothing is fetched and no file is opened for a client."""
+def _image(url: object, pixels_left: int = MAX_REQUEST_PIXELS) -> Image.Image:
+    """The image in a data URL; nothing is fetched and no file is opened for a client.
+
+    pixels_left: of the request; counted before anything is decoded.
+    """
     if not isinstance(url, str) or not url.startswith("data:image/") or ";base64," not in url:
         raise RequestError("an image must be a data URL: data:image/png;base64,...")
     try:
         raw = base64.b64decode(url.partition(";base64,")[2], validate=True)
+        width, height = image_size(raw, max_pixels=MAX_PIXELS)
+        if width * height > pixels_left:
+            raise RequestError(
+                f"the images have more than {MAX_REQUEST_PIXELS:,} pixels together", 413
+            )
         image = open_image(raw, max_pixels=MAX_PIXELS)
     except (binascii.Error, ValueError, DataError) as error:
         raise RequestError(f"an image cannot be read: {error}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vlrl.config.schema import LogConfig
-from vlrl.errors import ConfigError, MissingExtraError, first_line
+from vlrl.errors import ConfigError, MissingExtraError, first_line, writing
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,14 @@ class JsonLines:
                 elif step is not None and step <= resume_step:
                     kept.append(line)
         self.path = path
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with writing(path):
+            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one step; nan and inf, which JSON lacks, become null."""
         clean = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
         # Opened for each line: a run that fails half-way leaves no open file.
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **clean}) + "\n")
 
     def close(self) -> None:

@@ -43,11 +43,12 @@ class Line:
         return (num_bytes - self.start) / self.slope
 
 
-def weights_of(module: nn.Module) -> Weights:
-    """Numbers of a module's parameters."""
-    own = list(module.parameters())
+def weights_of(policy: PlannedPolicy) -> Weights:
+    """Numbers of a policy's parameters."""
+    own = list(policy.module.parameters())
     trained = sum(p.numel() for p in own if p.requires_grad)
-    return Weights(trained, sum(p.numel() for p in own) - trained, max(p.numel() for p in own))
+    frozen = sum(p.numel() for p in own) - trained
+    return Weights(trained, frozen, max(p.numel() for p in own), policy.num_packed)
 
 
 def always_bytes(
@@ -62,7 +63,7 @@ def always_bytes(
     shared = num_gpus if sharding.stage == 3 else 1
     average = weights.num_trained * FULL / shared if config.optim.ema_decay else 0.0
     copy = config.algo.kl_beta > 0 and policy.has_reference_copy
-    reference = weights.num * size / shared if copy else 0.0
+    reference = weights.bytes(size) / shared if copy else 0.0
     others = sum(p.numel() * p.element_size() for m in policy.others for p in m.parameters())
     return {
         "weights": weight_bytes(weights, sharding, size, num_gpus),

@@ -56,7 +56,7 @@ def planned_run(config: RunConfig, num_gpus: int, *, flash: bool) -> PlannedRun:
 def _plan(config: RunConfig, policy: PlannedPolicy, gpu: str, num_gpus: int) -> Plan:
     kind, sharding = GPUS[gpu], Sharding.read(config.dist.deepspeed)
     size = HALF if config.dist.precision == "bf16" else FULL
-    weights, room = weights_of(policy.module), usable_bytes(kind)
+    weights, room = weights_of(policy), usable_bytes(kind)
     always = always_bytes(config, policy, weights, sharding, size, num_gpus)
     room_left = room - sum(always.values())
     update = {

@@ -11,6 +11,9 @@ from vlrl.config.shipped import sharding_file
 
 HALF, FULL = 2, 4
 """Bytes of a number in bf16 and in fp32."""
+PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Bytes in NF4: four bits, and scales of 64 in eight bits, of which 256 share one in fp32
+(QLoRA, arXiv 2305.14314)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class Weights:
     num_frozen: int
     largest: int
     """Of the largest one."""
+    num_packed: int = 0
+    """Of the frozen ones, those in four bits."""
+
+    def bytes(self, size: int) -> float:
+        """Of all, where a number takes `size` bytes."""
+        return (self.num - self.num_packed) * size + self.num_packed * PACKED
 
     @property
     def num(self) -> int:
@@ -59,8 +68,8 @@ class Weights:
 def weight_bytes(weights: Weights, sharding: Sharding, size: int, num_gpus: int) -> float:
     """A W bytes; stage 3 shards them, A W / n. size: W, bytes of a number."""
     if sharding.stage < 3:
-        return float(weights.num * size)
-    return 0.0 if sharding.offloads_weights else weights.num * size / num_gpus
+        return weights.bytes(size)
+    return 0.0 if sharding.offloads_weights else weights.bytes(size) / num_gpus
 
 
 def optimizer_bytes(weights: Weights, sharding: Sharding, size: int, num_gpus: int) -> float:
@@ -101,4 +110,4 @@ def live_bytes(weights: Weights, sharding: Sharding, size: int) -> float:
 
 def gathered_bytes(weights: Weights, sharding: Sharding, size: int, num_gpus: int) -> float:
     """Stage 3: all weights beside the shards, while sampling."""
-    return float(weights.num * size) if sharding.stage == 3 else 0.0
+    return weights.bytes(size) if sharding.stage == 3 else 0.0

@@ -66,6 +66,8 @@ class PlannedPolicy(ABC):
 
     module: nn.Module
     """What DeepSpeed would wrap, on the meta device, frozen and trained as in the run."""
+    num_packed: int = 0
+    """Weights of it that are kept in four bits."""
     others: Sequence[nn.Module] = ()
     """Further models that are whole on each GPU, such as decoders of images."""
     has_reference_copy: bool = False

@@ -100,6 +100,10 @@ class PolicySetup:
     """`auto`, k1, k2, k3; None = no KL is needed."""
     regression: BaseModel | None = None
     """Options of an objective without log-probs; None = log-probs are needed."""
+    zero_stage: int = 0
+    """Of the optimizer that the policy will have."""
+    loading: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Wraps the reading of weights by `from_pretrained`: under ZeRO-3 it splits them over ranks."""
 
 
 class PolicyOptions(Section):
@@ -117,6 +121,11 @@ class PolicyOptions(Section):
     def models(self) -> Mapping[str, str]:
         """Options that name a model, each a folder or a name of the model hub."""
         return {}
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same rollouts with the same weights differ."""
+        return False
 
     def recipe(self) -> Mapping[str, Any]:
         """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from pydantic import BaseModel, PositiveInt
 from vlrl.config.section import Section
 from vlrl.errors import RewardError
 from vlrl.protocols import Reward
+from vlrl.reward.tf32 import tf32_products
 from vlrl.types import Rollout, Score
 
 
@@ -40,6 +42,8 @@ class ImageReward(Reward):
     Options: ClassVar[type[BaseModel]] = ImageOptions
     options: ImageOptions
     needs = frozenset({"image"})
+    in_tf32: ClassVar[bool] = True
+    """Whether its model's matrix products may be in TF32; not those of text models."""
 
     def __init__(self, options: ImageOptions) -> None:
         self.options = options
@@ -78,7 +82,9 @@ class ImageReward(Reward):
         for start in range(0, len(rows), self.options.batch_size):
             part = rows[start : start + self.options.batch_size]
             chosen = [rollouts[i] for i in part]
-            values = self.values([image_of(rollout) for rollout in chosen], chosen)
+            has_model = isinstance(self.options, ModelOptions)
+            with tf32_products() if self.in_tf32 and has_model else nullcontext():
+                values = self.values([image_of(rollout) for rollout in chosen], chosen)
             for i, value in zip(part, values, strict=True):
                 found[i] = value
         return [self._score(*pair) for pair in zip(rollouts, found, strict=True)]

@@ -12,7 +12,8 @@ import platform
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vlrl.data.fields import shown
-from vlrl.distributed.comm import World, all_gather, barrier
+from vlrl.distributed.comm import World, all_gather
 from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, ConfigError, first_line
 from vlrl.train.integrity import verify_checksums, write_checksums
@@ -51,6 +52,8 @@ class TrainerState(BaseModel):
     """Names and shapes of the trained weights; None where an earlier version saved it."""
     kernels: Mapping[str, str] = {}
     """What `Policy.pick_kernels` gave at the start."""
+    frozen: str | None = None
+    """Of the weights that are not trained, which a checkpoint lacks; None as above."""
 
     @classmethod
     def of(
@@ -74,6 +77,7 @@ class TrainerState(BaseModel):
             precision=engine.precision,
             fingerprint=engine.fingerprint(),
             kernels=kernels or {},
+            frozen=engine.frozen_fingerprint(),
         )
 
 
@@ -100,36 +104,48 @@ class Checkpoints:
         CheckpointError where it cannot be written; what was saved before stays whole.
         """
         name = f"step-{state.step:06d}"
-        aside, final = self.folder / f".saving-{name}", self.folder / name
-        if self.world.is_main:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-        barrier(self.world)
+        aside = self.folder / f".saving-{name}"
+        self._written(state.step, partial(self._begin, aside))
+        self._written(state.step, partial(self._write_state, aside, engine, rewards))
+        self._written(state.step, partial(self._write_texts, aside, state, config_yaml))
+        self._written(state.step, partial(write_checksums, aside, self.world))
+        self._written(state.step, partial(self._make_official, aside, self.folder / name))
+        self.newest_step = state.step
+        return self.folder / name
+
+    def _written(self, step: int, work: Callable[[], None]) -> None:
+        """A part of saving, done on all ranks; CheckpointError on all where one cannot write."""
         problem = None
         try:
-            self._write_state(aside, engine, rewards)
+            work()
         except (OSError, RuntimeError, SafetensorError) as error:
             # A full disk: torch says "unexpected pos", safetensors an error of its own.
             problem = f"{type(error).__name__}: {first_line(error)}"
         if told := [one for one in all_gather(problem, self.world) if one]:
+            for left in self.folder.glob(".saving-*") if self.world.is_main else ():
+                shutil.rmtree(left, ignore_errors=True)  # it would keep the disk full
             raise CheckpointError(
-                f"the checkpoint of step {state.step} cannot be written to {self.folder} "
+                f"the checkpoint of step {step} cannot be written to {self.folder} "
                 f"({told[0]}); is the disk full? Earlier checkpoints are whole"
             )
+
+    def _begin(self, aside: Path) -> None:
+        if self.world.is_main:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+
+    def _write_texts(self, aside: Path, state: TrainerState, config_yaml: str) -> None:
         if self.world.is_main:
             (aside / "config.yaml").write_text(config_yaml, encoding="utf-8")
             (aside / "trainer.json").write_text(state.model_dump_json(indent=2), encoding="utf-8")
-        barrier(self.world)
-        write_checksums(aside, self.world)
+
+    def _make_official(self, aside: Path, final: Path) -> None:
         if self.world.is_main:
             _flush(aside)
             shutil.rmtree(final, ignore_errors=True)
             os.rename(aside, final)
-            self._point_at(name)
-            self._prune()
-        barrier(self.world)
-        self.newest_step = state.step
-        return final
+            self._point_at(final.name)
+            self._prune(final)
 
     def _write_state(
         self, aside: Path, engine: Engine, rewards: Sequence[Mapping[str, Any]]
@@ -173,8 +189,15 @@ class Checkpoints:
 
     def latest(self) -> Path | None:
         """The newest whole checkpoint as rank 0 sees it; None in a fresh run."""
-        found = self._latest() if self.world.is_main else None
-        return all_gather(found, self.world)[0]
+        found, problem = None, None
+        try:
+            found = self._latest() if self.world.is_main else None
+        except (CheckpointError, OSError) as error:
+            problem = str(error)
+        found, problem = all_gather((found, problem), self.world)[0]
+        if problem:
+            raise CheckpointError(problem)
+        return found
 
     def _latest(self) -> Path | None:
         pointer = self.folder / "latest"
@@ -245,18 +268,34 @@ class Checkpoints:
                 "policy.lora or policy.train_vision; set them back, or start a new run from the "
                 "exported weights"
             )
+        if state.frozen is not None and state.frozen != engine.frozen_fingerprint():
+            raise CheckpointError(
+                f"{path} was saved with other frozen weights than this run has, which it does not "
+                "hold itself: policy.model is another model, or its files were replaced; set it "
+                "back"
+            )
 
     def _point_at(self, name: str) -> None:
         aside = self.folder / ".latest"
         aside.write_text(name + "\n", encoding="utf-8")
         os.replace(aside, self.folder / "latest")
 
-    def _prune(self) -> None:
-        whole = sorted(self.folder.glob("step-*"))
+    def _prune(self, newest: Path) -> None:
+        """Remove all but the last ones, counted back from the one that was just written.
+
+        Those of later steps are of a course that was left by resuming from an earlier checkpoint.
+        """
+        reached = _step_of(newest)
+        found = [path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name)]
+        whole = sorted(found, key=lambda path: (_step_of(path) <= reached, _step_of(path)))
         for old in whole[: -self.keep_last]:
             shutil.rmtree(old)
         for left in self.folder.glob(".saving-*"):
             shutil.rmtree(left)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _read_state(path: Path) -> TrainerState:

@@ -23,7 +23,7 @@ def evaluate(
     batch_size: int,
     metrics: Mapping[str, Reward],
     progress: Callable[[int], None] = lambda done: None,
-    unreadable: Unreadable | None = None,
+    unreadable: Unreadable[Sample] | None = None,
 ) -> tuple[list[dict[str, Any]], list[Rollout]]:
     """One greedy answer per sample -> one row each, in the order of the samples, on every rank.
 
@@ -62,7 +62,7 @@ def _answers(
     batch: Sequence[Sample],
     samples: Sequence[Sample],
     world: World,
-    unreadable: Unreadable | None,
+    unreadable: Unreadable[Sample] | None,
 ) -> list[Rollout]:
     """Greedy answers to the samples of a batch that can be read; all ranks call this.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import platform
 import weakref
@@ -11,6 +12,8 @@ from typing import TextIO
 
 from vlrl.distributed.comm import World, all_gather
 from vlrl.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 FILE = ".lock"
 _HELD: dict[Path, RunLock] = {}
@@ -45,7 +48,7 @@ class RunLock:
         file = self.path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
@@ -53,6 +56,10 @@ class RunLock:
                 f"{self.path.parent} is in use by {holder}; wait for it, stop it, or set another "
                 "`name` or `out`"
             ) from None
+        except OSError as error:
+            # A file system without locks, as some that are mounted over a network.
+            log.warning("%s cannot be locked (%s): see to it that only one run writes there",
+                        self.path.parent, error)  # fmt: skip
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()

@@ -44,7 +44,7 @@ from vlrl.algo.stages import carry_back, to_actions
 from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World, all_gather, all_max
 from vlrl.distributed.engine import Engine
-from vlrl.errors import CheckpointError, DataError, RewardError, StoppedError
+from vlrl.errors import CheckpointError, DataError, RewardError, StoppedError, writing
 from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
@@ -102,7 +102,7 @@ class Trainer(Generic[T]):
         ]
         self.overlap = overlaps_sampling(reward, config.scoring.overlap_sampling, world.size)
         self.idle = IdleWatch(reward)
-        self.unreadable = Unreadable(policy, world, folder)
+        self.unreadable = Unreadable(policy.check_sample, world, folder)
         self.step = 0
         self.version = 0
         self.kernels: dict[str, str] = {}
@@ -158,7 +158,8 @@ class Trainer(Generic[T]):
         every = self.config.log.rollouts_every
         if every and (self.step == 1 or self.step % every == 0) and self.world.is_main:
             limit = self.config.log.num_rollout_groups
-            record_groups(self.folder, self.step, self.task, experience.rollouts, limit)
+            with writing(self.folder / "rollouts"):
+                record_groups(self.folder, self.step, self.task, experience.rollouts, limit)
         metrics = meter.reduce(self.world)
         metrics["progress/epoch"] = self.sampler.epoch
         for sink in self.sinks:
@@ -231,14 +232,15 @@ class Trainer(Generic[T]):
         drawn = self.sampler.take(per_rank * self.world.size)
         mine = self._mine(drawn)
         is_last = self.step + 1 == self.config.num_steps
-        coming = [] if is_last else self._mine(self.sampler.peek(self.config.algo.num_prompts))
+        num_coming = 0 if is_last else self.config.algo.num_prompts
+        coming = self._mine(self.sampler.peek(num_coming))
         self.policy.expect([self.samples[i] for i in (*mine, *coming)])
         before = drawn[: self.world.rank * per_rank]
         return [
             replace(self.samples[i], draw=(before + mine[:n]).count(i)) for n, i in enumerate(mine)
         ]
 
-    def _mine(self, drawn: Sequence[int]) -> Sequence[int]:
+    def _mine(self, drawn: list[int]) -> list[int]:
         num = len(drawn) // self.world.size
         return drawn[self.world.rank * num : (self.world.rank + 1) * num]
 
@@ -323,7 +325,8 @@ class Trainer(Generic[T]):
             if self.world.is_main:
                 summary = summarise(rows, options.num_bootstrap)
                 folder = self.folder / "evaluations" / label
-                write_evaluation(folder, split, rows, summary, self.task, rollouts)
+                with writing(folder):
+                    write_evaluation(folder, split, rows, summary, self.task, rollouts)
 
     def save(self) -> None:
         """Write a checkpoint; all ranks call this."""

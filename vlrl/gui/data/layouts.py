@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from vlrl.data.fields import Row, field_of, row_of, shown
+from vlrl.data.fields import Row, field_of, id_of, row_of, shown
 from vlrl.errors import DataError
 from vlrl.gui.data.rows import Convention, RawRow
 
@@ -59,9 +59,9 @@ class Layout:
 
     def _id(self, row: Row, where: str, stem: str) -> str:
         number = where.rpartition(" ")[2]
-        if self.id == "place" or (self.id == "own or place" and "id" not in row):
+        if self.id == "place" or (self.id == "own or place" and row.get("id") is None):
             return f"{stem}/{number}"
-        return str(field_of(row, "id", where))
+        return id_of(field_of(row, "id", where), where)
 
     def _size(self, row: Row, where: str) -> Any:
         if isinstance(self.size, tuple):

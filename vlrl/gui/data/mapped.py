@@ -8,10 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from vlrl.data.fields import field_of, row_of, shown
+from vlrl.data.fields import field_of, id_of, row_of, shown
 from vlrl.data.json_file import read_json_rows
 from vlrl.data.table import load_table
-from vlrl.errors import ConfigError, DataError, did_you_mean
+from vlrl.errors import ConfigError, DataError, did_you_mean, writing
 from vlrl.gui.data.options import SourceOptions
 from vlrl.gui.data.rows import RawRow
 
@@ -59,10 +59,10 @@ def row_reader(options: SourceOptions) -> Callable[[object, str, str], RawRow]:
         row = row_of(value, where)
         image = field_of(row, names["image"], where)
         optional = {ours: row[name] for ours, name in names.items() if name in row}
-        number = where.rpartition(" ")[2]
+        number, own = where.rpartition(" ")[2], optional.get("id")
         return RawRow(
             where=where,
-            id=str(optional.get("id", f"{stem}/{number}")),
+            id=f"{stem}/{number}" if own is None else id_of(own, where),
             image=image_path_of(image, where),
             image_size=optional.get("image_size"),
             instruction=field_of(row, names["instruction"], where),
@@ -106,6 +106,7 @@ def _stored(data: bytes) -> str:
     file = folder / sha256(data).hexdigest()
     if not file.is_file():
         partial = file.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(data)
+        with writing(partial):
+            partial.write_bytes(data)
         partial.replace(file)  # atomic, also when two ranks write it
     return str(file)

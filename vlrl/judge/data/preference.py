@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import Field
 from vlrl.config.section import Section
 from vlrl.data.fields import Row, check_length, shown
 from vlrl.data.paths import path_below
-from vlrl.errors import DataError
+from vlrl.errors import DataError, writing
 from vlrl.families.resize import why_unfit
 from vlrl.media.images import checked_size
 
@@ -174,7 +175,10 @@ class Reader:
         path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.img"
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            partial = path.with_suffix(f".{os.getpid()}.partial")
+            with writing(partial):
+                partial.write_bytes(content)
+            partial.replace(path)  # at once: after a kill, and with several ranks, too
         return path
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import plain
 from vlrl.distributed import comm
 from vlrl.distributed.engine import Engine
-from vlrl.errors import ConfigError, VlrlError, why_not_loaded
+from vlrl.errors import ConfigError, VlrlError, why_not_loaded, writing
 from vlrl.families.adapters import merged
 from vlrl.judge.head import HEAD_FILE
 from vlrl.judge.interfaces import Processor
@@ -24,7 +25,9 @@ from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.judge.train.trainer import JudgeTrainer
 from vlrl.log.sinks import open_sinks
 from vlrl.policy.vision_language.loading import add_lora
+from vlrl.tensor_files import exporting
 from vlrl.train.checkpoint import Checkpoints
+from vlrl.train.finite import check_finite
 from vlrl.train.lock import hold
 
 
@@ -59,7 +62,8 @@ def build_trainer(
         trainer.resume(latest)
     if world.is_main:  # a resume that fails leaves the run's record as it was
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        with writing(folder):
+            (folder / "config.yaml").write_text(text, encoding="utf-8")
         trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
     trainer.lock = lock
     return trainer
@@ -94,20 +98,24 @@ def export(trainer: JudgeTrainer) -> Path:
 
     With a head also head.safetensors, for `use: preference_head`.
     """
-    weights = trainer.engine.weights()
     folder = trainer.folder / "model"
-    if not trainer.world.is_main:
-        return folder
-    config = trainer.config
+    with trainer.engine.weights(trainer.folder) as weights:
+        check_finite(weights, trainer.world)
+        if trainer.world.is_main:
+            _write(trainer.config, weights, folder)
+    return folder
+
+
+def _write(config: JudgeTrainConfig, weights: Mapping[str, Tensor], folder: Path) -> None:
     module, processor = new_module(config)
     tied = {name for name, _ in module.named_parameters()} - weights.keys()
     if tied:
         raise ConfigError(f"the trained module lacks {sorted(tied)[:3]}")
     module.load_state_dict(weights, strict=False)
     core = merged(module.model)
-    core.save_pretrained(folder, safe_serialization=True)
-    processor.save_pretrained(folder)
-    write_template(folder, config.template, config.criteria)
-    if module.head is not None:
-        save_file(module.head.state_dict(), folder / HEAD_FILE)
-    return folder
+    with exporting(folder):
+        core.save_pretrained(folder, safe_serialization=True)
+        processor.save_pretrained(folder)
+        write_template(folder, config.template, config.criteria)
+        if module.head is not None:
+            save_file(module.head.state_dict(), folder / HEAD_FILE)

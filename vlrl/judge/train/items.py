@@ -60,29 +60,6 @@ def items_of(
     return orders if both_orders else [rng.choice(orders)]
 
 
-class PairSampler:
-    """A shuffled walk over pairs; the same on all ranks, and its whole state is one number."""
-
-    def __init__(self, num: int, seed: str) -> None:
-        self.num, self.seed = num, seed
-        self._epoch = -1
-        self._kept: list[int] = []
-
-    def at(self, position: int, count: int) -> list[int]:
-        """The pairs at `position` to `position + count` of the endless walk."""
-        drawn = []
-        for place in range(position, position + count):
-            epoch, i = divmod(place, self.num)
-            drawn.append(self._order(epoch)[i])
-        return drawn
-
-    def _order(self, epoch: int) -> list[int]:
-        if self._epoch != epoch:
-            self._epoch, self._kept = epoch, list(range(self.num))
-            random.Random(f"{self.seed}/{epoch}").shuffle(self._kept)
-        return self._kept
-
-
 def encode_completion(tokenizer: Tokenizer, text: str) -> list[int]:
     """Tokens of a target answer; with an end token where it is more than one token."""
     tokens = tokenizer.encode(text, add_special_tokens=False)

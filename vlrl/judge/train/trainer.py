@@ -7,11 +7,13 @@ stage ──> PairSampler ──> this rank's pairs ──> questions, images on
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +21,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vlrl.data.json_file import whole_lines
 from vlrl.distributed.comm import World, all_gather, all_max, all_sum
 from vlrl.distributed.engine import Engine
 from vlrl.errors import DataError, NonFiniteError, RewardError, StoppedError
-from vlrl.judge.agreement import Judgement, correct, order_consistency
+from vlrl.judge.agreement import Judgement
 from vlrl.judge.data.preference import Preference
-from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.head import HeadJudge, gathered
 from vlrl.judge.interfaces import Processor
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.module import JudgeModule
 from vlrl.judge.packing import EncodedAsk, batches, pack, padded
-from vlrl.judge.question import ImageBook, Questions
-from vlrl.judge.train.config import JudgeTrainConfig, StageConfig
-from vlrl.judge.train.items import PairSampler, encode_completion, items_of
+from vlrl.judge.question import Ask, ImageBook, Questions
+from vlrl.judge.train.config import JudgeTrainConfig
+from vlrl.judge.train.items import encode_completion, items_of
+from vlrl.judge.train.pairs import Entry, PairSampler, entries_of
+from vlrl.judge.train.summary import summary
 from vlrl.judge.verdicts import judged, judged_by_scores
 from vlrl.log.console import StepConsole
 from vlrl.log.metrics import Meter
@@ -40,9 +44,10 @@ from vlrl.log.report.write import write_report
 from vlrl.log.sinks import Sink
 from vlrl.stats import one_a_stretch
 from vlrl.train.checkpoint import Checkpoints, TrainerState
-from vlrl.train.failures import after_saving, on_all
+from vlrl.train.failures import Result, after_saving, on_all
 from vlrl.train.lock import RunLock
 from vlrl.train.stopping import StopRequest
+from vlrl.train.unreadable import Unreadable
 
 Patches = Sequence[tuple[Tensor, Tensor]]
 
@@ -93,11 +98,12 @@ class JudgeTrainer:
         self.judge: LocalJudge | None = None
         if config.kind == "yes_token":
             self.judge = LocalJudge(module.model, processor, config.template, **limits)
-        self.data = [_pairs_of(stage) for stage in config.stages]
+        self.data = [entries_of(stage.data) for stage in config.stages]
         self.held_out = {
-            name: one_a_stretch(read_preferences(one.data).good, one.limit)
+            name: one_a_stretch(entries_of([one.data]), one.limit)
             for name, one in config.held_out.items()
         }
+        self.unreadable: Unreadable[Entry] = Unreadable(self._check_pair, world, folder)
         self.sinks: Sequence[Sink] = ()
         """Set on the main rank once the run is known to start."""
         self.step = 0
@@ -117,8 +123,8 @@ class JudgeTrainer:
             ) as console,
             StopRequest(is_main=self.world.is_main) as stop,
         ):
-            if self.step == 0:
-                console.note(self.evaluate())
+            if self.step == 0 or self._is_unevaluated():
+                console.note(self._saved_if_failed(self.evaluate))
             while self.step < last:
                 metrics = self.train_step()
                 logged = self.step % config.log_every == 0 or self.step == last
@@ -126,7 +132,7 @@ class JudgeTrainer:
                     self.write(metrics)
                 console.advance(1, metrics if logged else None)
                 if self._due(config.eval_every):
-                    console.note(self.evaluate())
+                    console.note(self._saved_if_failed(self.evaluate))
                 # After the evaluation, so that a run that resumes here has its line already.
                 if self._due(config.save_every):
                     self.save()
@@ -149,7 +155,7 @@ class JudgeTrainer:
 
     def _train_step(self) -> dict[str, float]:
         meter = Meter()
-        batch = self._drawn_or_saved()
+        batch = self._saved_if_failed(self._drawn)
         bradley_terry = self.config.kind == "bradley_terry"
         # A pair of scores is compared, so the two stay in one chunk.
         unit = 2 if bradley_terry else 1
@@ -176,14 +182,16 @@ class JudgeTrainer:
         self.step += 1
         meter.add_sum("loss", loss_sum, mine)
         meter.add_sum("accuracy", hits, mine)
+        if self.unreadable.reasons:
+            meter.maximum("data/unreadable", len(self.unreadable.reasons))
         if not math.isnan(norm):  # DeepSpeed reports no norm where it shards nothing
             meter.maximum("grad_norm", norm)
         return meter.reduce(self.world)
 
-    def _drawn_or_saved(self) -> Batch:
-        """The next pairs; where one cannot be read, what was learnt is saved first."""
+    def _saved_if_failed(self, work: Callable[[], Result]) -> Result:
+        """Some work; where a pair cannot be read in it, what was learnt is saved first."""
         try:
-            return on_all(self.draw, self.world)
+            return work()
         except (DataError, RewardError) as error:
             problem = DataError(str(error))  # a RewardError: of what a judge is shown
             if not self.step:
@@ -192,39 +200,72 @@ class JudgeTrainer:
                 self.save()
             raise after_saving(problem, self.step) from error
 
+    def _drawn(self) -> Batch:
+        """The next pairs; where one cannot be read and may be skipped, others in its place."""
+        while True:
+            try:
+                return on_all(self.draw, self.world)
+            except (DataError, RewardError):
+                entries, mine = self._next()
+                if not self.unreadable.find([entries[i] for i in mine if entries[i].skips]):
+                    raise
+
+    def _next(self) -> tuple[list[Entry], list[int]]:
+        """The pairs of the stage, and the places of this rank's share of the next ones."""
+        size = self.config.batch_size
+        stage, done = self._stage()
+        entries, reasons = self.data[stage], self.unreadable.reasons
+        out = frozenset(i for i, one in enumerate(entries) if reasons and one.id in reasons)
+        drawn = PairSampler(len(entries), f"{self.config.seed}/{stage}", out).at(done * size, size)
+        return entries, drawn[self.world.rank :: self.world.size] or drawn[:1]
+
     def draw(self) -> Batch:
         """This rank's share of the next pairs, as questions with their target answers."""
         config = self.config
-        stage, done = self._stage()
-        pairs = self.data[stage]
-        sampler = PairSampler(len(pairs), f"{config.seed}/{stage}")
-        drawn = sampler.at(done * config.batch_size, config.batch_size)
-        mine = drawn[self.world.rank :: self.world.size] or drawn[:1]
+        entries, mine = self._next()
+        singles = config.stages[self._stage()[0]].singles
         book, asked, said, ids = ImageBook(), [], [], []
         for i in mine:
+            pair = entries[i].pair
             rng = random.Random(f"{config.seed}/{self.step}/{i}")
             single = config.kind == "bradley_terry" or (
-                rng.random() < config.stages[stage].singles and not pairs[i].reasoning
+                rng.random() < singles and not pair.reasoning
             )
             items = items_of(
-                pairs[i],
-                self.questions,
-                book,
-                both_orders=config.both_orders,
-                single=single,
-                rng=rng,
+                pair, self.questions, book, both_orders=config.both_orders, single=single, rng=rng
             )
             asked += [item.ask for item in items]
             said += [item.completion for item in items]
-            ids.append(pairs[i].id)
-        patches = self.encoder.patches(book.images)
-        grids = [grid for _, grid in patches]
+            ids.append(pair.id)
+        patches, questions = self._encoded(book, asked)
         tokenizer = self.processor.tokenizer
         encoded = [
-            self.encoder.encode(ask, grids).followed_by(encode_completion(tokenizer, text))
-            for ask, text in zip(asked, said, strict=True)
+            question.followed_by(encode_completion(tokenizer, text))
+            for question, text in zip(questions, said, strict=True)
         ]
         return Batch(encoded, patches, ids)
+
+    def _encoded(self, book: ImageBook, asked: Sequence[Ask]) -> tuple[Patches, list[EncodedAsk]]:
+        patches = self.encoder.patches(book.images)
+        grids = [grid for _, grid in patches]
+        return patches, [self.encoder.encode(ask, grids) for ask in asked]
+
+    def _check_pair(self, entry: Entry) -> None:
+        """Raise DataError where a pair cannot be made into questions: damaged, or too long."""
+        pair, book = entry.pair, ImageBook()
+        try:
+            if self.config.kind == "bradley_terry":
+                sides = (pair.first, pair.second)
+                asked = [self.questions.single(book, pair.caption, side) for side in sides]
+            else:
+                asked = [
+                    self.questions.compare(
+                        book, pair.caption, pair.first, pair.second, context=pair.context
+                    )
+                ]
+            self._encoded(book, asked)
+        except RewardError as error:
+            raise DataError(str(error)) from error
 
     def _stage(self) -> tuple[int, int]:
         """The stage of the next step, and the steps done in it."""
@@ -273,14 +314,25 @@ class JudgeTrainer:
         self.module.eval()
         metrics: dict[str, float] = {}
         with self.times.timed("evaluation"), torch.no_grad(), self.engine.serving():
-            for name, pairs in self.held_out.items():
-                mine = pairs[self.world.rank :: self.world.size]
-                found = [one for part in all_gather(self._judged(mine), self.world) for one in part]
+            for name, entries in self.held_out.items():
+                mine = self._judged_readable(entries[self.world.rank :: self.world.size])
+                found = [one for part in all_gather(mine, self.world) for one in part]
                 metrics |= {f"{name}/{key}": value for key, value in summary(found).items()}
         self.module.train()
         if metrics:
             self.write(metrics)
         return metrics
+
+    def _judged_readable(self, mine: Sequence[Entry]) -> list[Judgement]:
+        """Judgements of this rank's pairs, without those that cannot be read and may be skipped."""
+        while True:
+            left = [one for one in mine if one.id not in self.unreadable.reasons]
+            pairs = [one.pair for one in left]
+            try:
+                return on_all(partial(self._judged, pairs), self.world)
+            except (DataError, RewardError):
+                if not self.unreadable.find([one for one in left if one.skips]):
+                    raise
 
     def _judged(self, pairs: Sequence[Preference]) -> list[Judgement]:
         if self.judge is not None:
@@ -312,24 +364,20 @@ class JudgeTrainer:
         """Continue as if never interrupted: what is drawn depends on the step alone."""
         state, _ = self.checkpoints.load(path, self.engine)
         self.step = state.step
+        every = [one for entries in (*self.data, *self.held_out.values()) for one in entries]
+        self.unreadable.find_again([one for one in every if one.skips])
 
-
-def summary(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Accuracy, by kind too, and how far verdicts depend on the order."""
-    groups: dict[str, list[float]] = {}
-    for one in judgements:
-        value = correct(one)
-        if value is not None:
-            groups.setdefault("accuracy", []).append(value)
-            if "kind" in one.labels:
-                groups.setdefault(f"accuracy_{one.labels['kind']}", []).append(value)
-    metrics = {name: sum(values) / len(values) for name, values in sorted(groups.items())}
-    consistency = order_consistency(judgements)
-    return {**metrics, **({"consistent": consistency["consistent"]} if consistency else {})}
-
-
-def _pairs_of(stage: StageConfig) -> list[Preference]:
-    return [pair for source in stage.data for pair in read_preferences(source).good]
+    def _is_unevaluated(self) -> bool:
+        """Whether this step's evaluation failed, so that its line is still to come."""
+        if not (self.held_out and self._due(self.config.eval_every)):
+            return False
+        found = False
+        file = self.folder / "metrics.jsonl"
+        if self.world.is_main and file.is_file():
+            rows = [json.loads(line) for line in whole_lines(file)]
+            keys = {key for row in rows if row["step"] == self.step for key in row}
+            found = any(key.startswith(f"{name}/") for key in keys for name in self.held_out)
+        return not all_gather(found, self.world)[0]
 
 
 def _chunks(encoded: Sequence[EncodedAsk], max_tokens: int, unit: int) -> list[list[int]]:

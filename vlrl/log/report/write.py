@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from vlrl.errors import writing
 from vlrl.log.report import images, tables
 from vlrl.log.report.curves import curves
 from vlrl.log.report.files import read_run
@@ -32,5 +33,6 @@ def write_report(folder: Path) -> Path:
         ],
     )
     path = folder / "report.html"
-    path.write_text(html, encoding="utf-8")
+    with writing(path):
+        path.write_text(html, encoding="utf-8")
     return path

@@ -102,6 +102,9 @@ def _pipeline(options: FlowConfig, dtype: torch.dtype, adapter: str | None = Non
             pipeline.load_lora_weights(adapter)
             pipeline.fuse_lora()
             pipeline.unload_lora_weights()
+            # peft has frozen the weights below the adapter.
+            assert pipeline.transformer is not None
+            pipeline.transformer.requires_grad_(True)
     return pipeline
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoProcessor, JanusForConditionalGeneration, JanusVQVAE
 
 from vlrl.errors import ConfigError, did_you_mean
+from vlrl.families.adapters import adapter_base, refuse_second_adapter, with_adapter
 from vlrl.families.classes import transformers_class
 from vlrl.families.interfaces import CodeDecoder, ImageWriterProcessor
 from vlrl.policy.image_tokens.options import ImageTokensConfig
@@ -55,6 +56,7 @@ def load_image_model(
     options: ImageTokensConfig, dtype: torch.dtype, *, checkpointing: bool
 ) -> LoadedImageModel:
     """Load a checkpoint from a folder or the hub; ConfigError for any other kind of model."""
+    refuse_second_adapter(options.model, options.lora)
     model = _whole(options, dtype)
     with model_named(options.model):
         processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
@@ -91,15 +93,18 @@ def _whole(options: ImageTokensConfig, dtype: torch.dtype) -> JanusForConditiona
             f"policy.model {options.model!r}: no image-token policy for model_type "
             f"{config.model_type!r}; {did_you_mean(config.model_type, MODEL_CLASSES)}"
         )
+    base = adapter_base(options.model)
     with model_named(options.model), attention_named(options.attn_implementation):
         model, info = transformers_class(MODEL_CLASSES[config.model_type]).from_pretrained(
-            options.model,
+            base or options.model,
             revision=options.revision,
             dtype=dtype,
             attn_implementation=options.attn_implementation,
             output_loading_info=True,
         )
-        check_whole(options.model, info)
+        check_whole(base or options.model, info)
+        if base is not None:
+            model = with_adapter(model, options.model)
     return model
 
 

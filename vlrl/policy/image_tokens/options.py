@@ -41,3 +41,8 @@ class ImageTokensConfig(PolicyOptions):
         from vlrl.policy.image_tokens.planned import PlannedImageTokens
 
         return PlannedImageTokens(self, run)
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same rollouts with the same weights differ."""
+        return self.lora is not None and self.lora.dropout > 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,19 @@ from transformers import AutoConfig, AutoProcessor, PretrainedConfig, PreTrained
 
 from vlrl.config.section import LoraSection
 from vlrl.errors import ConfigError, VlrlError, first_line, why_not_loaded
-from vlrl.families.adapters import adapter_base, base_model, lora_named, with_adapter
+from vlrl.families.adapters import (
+    adapter_base,
+    base_model,
+    lora_named,
+    refuse_second_adapter,
+    with_adapter,
+)
 from vlrl.families.classes import transformers_class
 from vlrl.families.family import Family, family_of
 from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
 from vlrl.policy.vision_language import group_attention, vision_kernels
 from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.quantized import quantization
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -35,19 +42,20 @@ class Loaded:
     max_pixels: int
 
 
-def load(options: VisionLanguageConfig, dtype: torch.dtype, *, checkpointing: bool) -> Loaded:
-    """Load a checkpoint from a folder or the hub.
+def load(
+    options: VisionLanguageConfig,
+    dtype: torch.dtype,
+    *,
+    checkpointing: bool,
+    zero_stage: int = 0,
+    loading: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Loaded:
+    """Load a checkpoint from a folder or the hub; `loading` wraps the reading of its weights.
 
     Raises ConfigError for any other kind of model, and for damaged files.
     """
-    if options.lora is not None and adapter_base(options.model) is not None:
-        raise ConfigError(
-            f"policy.model {options.model!r} is a LoRA adapter, and policy.lora would train "
-            "another one on top of it, which could not be saved alone: leave policy.lora out, or "
-            "merge the "
-            "adapter into its model first (peft's merge_and_unload)"
-        )
-    model: PreTrainedModel | PeftModel = load_model(options, dtype)
+    refuse_second_adapter(options.model, options.lora)
+    model: PreTrainedModel | PeftModel = load_model(options, dtype, loading, zero_stage)
     family = family_of(model.config)
     with model_named(options.model):
         processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
@@ -72,21 +80,35 @@ def as_trained(
     return model
 
 
-def load_model(options: VisionLanguageConfig, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(
+    options: VisionLanguageConfig,
+    dtype: torch.dtype,
+    loading: Callable[[], AbstractContextManager[None]] = nullcontext,
+    zero_stage: int = 0,
+) -> PreTrainedModel:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
     config = read_config(options.model, options.revision)
     attention = attention_of(options)
     base = adapter_base(options.model)
+    packed: dict[str, Any] = {}
+    if options.quantize is not None:
+        packed["quantization_config"] = quantization(dtype, zero_stage)
     with model_named(options.model):
         model_class = transformers_class(family_of(config).model_class)
-        with attention_named(options.attn_implementation):
+        # Merging an adapter reads whole weights.
+        with (
+            attention_named(options.attn_implementation),
+            loading() if base is None else nullcontext(),
+        ):
             model, info = model_class.from_pretrained(
                 base or options.model,
                 revision=options.revision,
                 dtype=dtype,
                 attn_implementation=attention,
                 output_loading_info=True,
+                **packed,
             )
+        _forget_unused_renamings(model)
         check_whole(base or options.model, info)
         if base is not None:
             model = with_adapter(model, options.model)
@@ -100,6 +122,16 @@ def attention_of(options: VisionLanguageConfig) -> Any:
         return options.attn_implementation
     group_attention.register()
     return {"text_config": group_attention.NAME, "vision_config": options.attn_implementation}
+
+
+def _forget_unused_renamings(model: PreTrainedModel) -> None:
+    """Keep only the changes of weights' names that this checkpoint needed when it was read.
+
+    An export undoes them. transformers keeps them all where it loads for ZeRO-3, and its export
+    would then put a prefix before every name that no checkpoint has.
+    """
+    changes: Any = model._weight_conversions
+    changes[:] = [change for change in changes if change.was_used()]
 
 
 def read_config(model: str, revision: str | None) -> PretrainedConfig:

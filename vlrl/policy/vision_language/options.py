@@ -22,6 +22,9 @@ class VisionLanguageConfig(PolicyOptions):
     attn_implementation: str = Field("sdpa", description="sdpa, flash_attention_2, eager")
     train_vision: bool = True
     lora: LoraSection | None = None
+    quantize: Literal["nf4"] | None = Field(
+        None, description="keep the frozen base in four bits (QLoRA); needs lora and CUDA"
+    )
     max_new_tokens: int = Field(64, ge=1, le=MAX_NEW_TOKENS)
     temperature: Temperature = 1.0
     top_p: float = Field(1.0, gt=0, le=1)
@@ -54,6 +57,11 @@ class VisionLanguageConfig(PolicyOptions):
 
         return PlannedVisionLanguage(self, run)
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same rollouts with the same weights differ."""
+        return self.lora is not None and self.lora.dropout > 0
+
     def recipe(self) -> Mapping[str, Any]:
         """Pixel bounds and the length of answers."""
         names = {"min_pixels", "max_pixels", "max_new_tokens"}
@@ -62,4 +70,8 @@ class VisionLanguageConfig(PolicyOptions):
     @model_validator(mode="after")
     def _check(self) -> VisionLanguageConfig:
         check_limits(self.min_pixels, self.max_pixels)
+        if self.quantize is not None and (self.lora is None or self.train_vision):
+            raise ValueError(
+                "quantize keeps a frozen model in four bits: add lora, and train_vision: false"
+            )
         return self

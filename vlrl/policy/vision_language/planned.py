@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
 from vlrl.config.architectures import read_json, shipped_architecture
@@ -63,6 +63,8 @@ class PlannedVisionLanguage(PlannedPolicy):
             keeps_features=tower_is_frozen(model),
         )
         self.has_reference_copy = options.lora is None
+        if options.quantize is not None:
+            self.num_packed = _num_packed(self.module)
         self.num_rows_at_once = rows_at_once(run, options.sample_batch_size)
         self._choose_kernels(varlen=run.flash and options.packed_attention != "masked")
 
@@ -216,6 +218,13 @@ class PlannedVisionLanguage(PlannedPolicy):
             make(1, text.num_key_value_heads, 1, width),
             varlen=varlen,
         )
+
+
+def _num_packed(module: TokenLogProbs) -> int:
+    """Weights of the frozen linear layers, without head and tower, as in quantized.py."""
+    text = module.core.model.language_model
+    own = [m.weight for m in text.modules() if isinstance(m, nn.Linear)]
+    return sum(weight.numel() for weight in own if not weight.requires_grad)
 
 
 def described(options: VisionLanguageConfig) -> tuple[PretrainedConfig, int]:

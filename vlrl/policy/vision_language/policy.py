@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+SHARD = "5GB"
+"""Largest file of an export, held in memory while it is written."""
+
 
 class VisionLanguagePolicy(TokenPolicy):
     """Qwen2-VL, Qwen2.5-VL and Qwen3-VL through transformers; one forward module for DeepSpeed."""
@@ -50,7 +53,14 @@ class VisionLanguagePolicy(TokenPolicy):
     def __init__(self, options: VisionLanguageConfig, setup: PolicySetup) -> None:
         refuse_regression(setup)
         self.options = options
-        loaded: Loaded = load(options, setup.dtype, checkpointing=setup.checkpointing)
+        self._loading = setup.loading
+        loaded: Loaded = load(
+            options,
+            setup.dtype,
+            checkpointing=setup.checkpointing,
+            zero_stage=setup.zero_stage,
+            loading=setup.loading,
+        )
         self.processor, self.family = loaded.processor, loaded.family
         self.min_pixels, self.max_pixels = loaded.min_pixels, loaded.max_pixels
         tokenizer = self.processor.tokenizer
@@ -107,7 +117,7 @@ class VisionLanguagePolicy(TokenPolicy):
         """A frozen copy of the start, or None where switching the adapter off gives it."""
         if self.options.lora is not None:
             return None
-        frozen = load_model(self.options, dtype).requires_grad_(False).eval()
+        frozen = load_model(self.options, dtype, self._loading).requires_grad_(False).eval()
         return TokenLogProbs(
             frozen,
             self.module.sampling,
@@ -278,7 +288,9 @@ class VisionLanguagePolicy(TokenPolicy):
     def save_pretrained(self, folder: str, weights: Mapping[str, Tensor]) -> None:
         """Safetensors, config and processor in the layout that `from_pretrained` reads."""
         own = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
-        self.module.model.save_pretrained(folder, state_dict=own, safe_serialization=True)
+        self.module.model.save_pretrained(
+            folder, state_dict=own, safe_serialization=True, max_shard_size=SHARD
+        )
         self.processor.save_pretrained(folder)
 
 

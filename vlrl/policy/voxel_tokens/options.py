@@ -105,6 +105,11 @@ class VoxelTokensConfig(PolicyOptions):
     sample_batch_size: PositiveInt = Field(64, description="rows decoded together")
     decode_batch_size: PositiveInt = Field(16, description="objects decoded together")
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same rollouts with the same weights differ."""
+        return self.lora is not None and self.lora.dropout > 0
+
     def models(self) -> Mapping[str, str]:
         """The checkpoint."""
         return {"model": self.model}

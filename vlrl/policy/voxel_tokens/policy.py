@@ -86,7 +86,8 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
         """A frozen copy of the start, or None where switching the adapter off gives it."""
         if self.options.lora is not None:
             return None
-        return self._wrap(load_model(self.options, dtype).requires_grad_(False).eval(), self.module)
+        frozen = load_model(self.options, dtype, self._loading).requires_grad_(False).eval()
+        return self._wrap(frozen, self.module)
 
     def size_seen(self, sample: Sample) -> tuple[int, int]:
         """Voxels per side, twice: the policy makes no image, and a task draws at any size."""
