@@ -12,6 +12,7 @@ from transformers import AutoConfig, DynamicCache
 
 from vlrl.config.architectures import shipped_architecture
 from vlrl.families.classes import transformers_class
+from vlrl.families.interfaces import CodeDecoder
 from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling
 from vlrl.policy.image_tokens.loading import MODEL_CLASSES, Special, as_trained, take_out
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
@@ -41,8 +42,8 @@ class PlannedImageTokens(PlannedPolicy):
                 attn_implementation=options.attn_implementation,
                 dtype=DTYPES[run.precision],
             )
-            self.decoder, _ = take_out(model)
-            self.decoder.float()
+            decoder, _ = take_out(model)
+            decoder.float()
             model = as_trained(model, options, checkpointing=run.checkpointing)
             model = cast(model, DTYPES[run.precision])
         self.module: ImageTokenLogProbs = ImageTokenLogProbs(
@@ -52,7 +53,8 @@ class PlannedImageTokens(PlannedPolicy):
             Special(0, (1, 2)),
             num_head_chunks=-(-run.max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
         )
-        self.others = (self.decoder,)
+        self.decoder: CodeDecoder = decoder
+        self.others = (decoder,)
         self.has_reference_copy = options.lora is None
         self.num_rows_at_once = rows_at_once(run, options.sample_batch_size)
 

@@ -222,8 +222,11 @@ class PlannedVisionLanguage(PlannedPolicy):
 
 def _num_packed(module: TokenLogProbs) -> int:
     """Weights of the frozen linear layers, without head and tower, as in quantized.py."""
-    text = module.core.model.language_model
-    own = [m.weight for m in text.modules() if isinstance(m, nn.Linear)]
+    own = [
+        part.weight
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Linear) and ".language_model." in name
+    ]
     return sum(weight.numel() for weight in own if not weight.requires_grad)
 
 
