@@ -12,7 +12,6 @@ from transformers import AutoConfig, DynamicCache
 
 from vlrl.config.architectures import shipped_architecture
 from vlrl.families.classes import transformers_class
-from vlrl.families.interfaces import CodeDecoder
 from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling
 from vlrl.policy.image_tokens.loading import MODEL_CLASSES, Special, as_trained, take_out
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
@@ -53,7 +52,7 @@ class PlannedImageTokens(PlannedPolicy):
             Special(0, (1, 2)),
             num_head_chunks=-(-run.max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
         )
-        self.decoder: CodeDecoder = decoder
+        self.decoder = decoder
         self.others = (decoder,)
         self.has_reference_copy = options.lora is None
         self.num_rows_at_once = rows_at_once(run, options.sample_batch_size)
@@ -108,7 +107,7 @@ class PlannedImageTokens(PlannedPolicy):
 
         def decode() -> object:
             codes = torch.zeros(batch, self.num_image_tokens, dtype=torch.long)
-            return self.decoder.decode(codes)
+            return self.decoder.decode(codes)  # type: ignore[arg-type]
 
         return (
             Pass("caches", begin),
