@@ -232,7 +232,10 @@ def test_trainings_are_accepted(shown: Shown, monkeypatch: pytest.MonkeyPatch, c
     missing = [w for w in shown.arguments if w.endswith(".yaml") and not (ROOT / w).exists()]
     if missing == ["reward.yaml"]:
         pytest.skip("by choice: the example of CONTRIBUTING.md, which test_contributing.py runs")
-    arguments = [word for word in shown.arguments if word not in ("--resume", "--dry-run")]
+    dropped = ("--resume", "--dry-run", "--plan")
+    arguments = [word for word in shown.arguments if word not in dropped]
+    if "train" in (*command, arguments[0]):
+        arguments.append("plan.gpu=null")  # test_plan.py plans; here it would take minutes
     status = main([*command, *arguments, "--dry-run"])
     assert status == 0, capsys.readouterr().err
 
@@ -251,6 +254,7 @@ def test_recipes_that_are_named_exist(page: Path) -> None:
 BASES = {
     "README.md": "gui_grounding/tiny",
     "docs/data.md": "gui_grounding/tiny",
+    "docs/gpus.md": "gui_grounding/gui_g2_qwen2_5_vl_7b",
     "docs/rewards.md": "gui_grounding/tiny",
     "docs/training.md": "gui_grounding/tiny",
     "docs/image_rewards.md": "image_generation/tiny",

@@ -6,10 +6,13 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from vlrl.build import build_trainer, check_plugins
+from vlrl.build import build_trainer, read_parts
+from vlrl.cli.checks import whole
 from vlrl.cli.options import add_config, add_launcher, launch
+from vlrl.cli.plan import plan_of, planned_text
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import load_run_config, plain
+from vlrl.config.schema import RunConfig
 from vlrl.train.finished import mark_finished
 from vlrl.train.stopping import POLITE, StopRequest
 
@@ -25,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", nargs="?", const="auto", metavar="CHECKPOINT", help="go on; default: the latest"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="print memory and time on the GPUs of `plan:` and stop; needs no GPU, no weights",
+    )
+    parser.add_argument("--gpu", metavar="KIND", help="plan for this kind, e.g. h200_141gb")
+    parser.add_argument("--gpus", type=whole(1), metavar="N", help="plan for so many GPUs")
     parser.add_argument("--quiet", action="store_true", help="plain lines, no bars")
     add_launcher(parser)
     parser.set_defaults(run=run)
@@ -34,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     """Train, or print the resolved config with --dry-run."""
     overrides = [*args.overrides, "log.quiet=true"] if args.quiet else args.overrides
     config = load_run_config(args.config, overrides, args.reward)
-    if args.dry_run:
-        print(to_yaml(plain(check_plugins(config))), end="")
+    if args.dry_run or args.plan:
+        prepare(config, args)
         return 0
     is_main = os.environ.get("RANK", "0") == "0"
     with StopRequest(is_main=is_main, signals=POLITE) as start:
@@ -43,6 +53,24 @@ def run(args: argparse.Namespace) -> int:
         trainer.train(start)
         finish(trainer)
     return 0
+
+
+def prepare(config: RunConfig, args: argparse.Namespace) -> None:
+    """Print the resolved config, the plan, or both; ConfigError where the run would not fit.
+
+    In a dry run the plan stands in comments, so that the whole is still a config.
+    """
+    parts = read_parts(config)
+    if args.dry_run:
+        print(to_yaml(plain(parts.config)), end="")
+    if not args.plan and parts.config.plan.gpu is None:
+        return
+    plan = plan_of(parts, args.gpu, args.gpus)
+    mark = "# " if args.dry_run else ""
+    for line in planned_text(parts, plan).splitlines():
+        print(mark + line, flush=True)
+    if plan is not None:
+        plan.check(parts.config)
 
 
 def export(trainer: Trainer[Any]) -> None:

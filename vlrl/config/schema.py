@@ -233,6 +233,33 @@ def _idle(algo: AlgoConfig) -> Iterator[tuple[str, str]]:
         yield "constant_length", f"aggregate: {algo.aggregate}"
 
 
+GpuKind = Literal[
+    "b200_180gb",
+    "h200_141gb",
+    "h100_80gb",
+    "a100_80gb",
+    "a100_40gb",
+    "l40s_48gb",
+    "rtx_4090_24gb",
+]
+
+
+class PlanConfig(Section):
+    """The GPUs that a run is meant for; `vlrl train --plan` says whether it fits them."""
+
+    gpu: GpuKind | None = Field(None, description="rates and memory: vlrl/plan/gpus.py")
+    num_gpus: PositiveInt = 1
+    max_prompt_tokens: PositiveInt | None = Field(
+        None, description="the longest prompt, visual tokens included; None = by policy.max_pixels"
+    )
+    mean_prompt_tokens: PositiveInt | None = Field(
+        None, description="a typical prompt, for times; None = the longest"
+    )
+    mean_answer_tokens: PositiveInt | None = Field(
+        None, description="a typical answer, for times; None = the longest"
+    )
+
+
 class RunConfig(Section):
     """A whole run. The resolved form is saved with every checkpoint and can be run again."""
 
@@ -255,6 +282,7 @@ class RunConfig(Section):
     scoring: ScoringConfig = ScoringConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
+    plan: PlanConfig = PlanConfig()
 
     @property
     def num_steps_total(self) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import Tensor, nn
 
+    from vlrl.protocols.planned import PlannedPolicy, PlannedRun
+
 Ready = Callable[[Sequence[Rollout]], None]
 """Takes whole groups of rollouts while others are still being sampled."""
 
@@ -128,6 +130,10 @@ class PolicyOptions(Section):
     def recipe(self) -> Mapping[str, Any]:
         """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
         return {}
+
+    def planned(self, run: PlannedRun) -> PlannedPolicy | None:
+        """The policy without its weights, for `vlrl train --plan`; None: nothing is known of it."""
+        return None
 
 
 class Policy(ABC, Generic[T]):

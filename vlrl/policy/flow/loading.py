@@ -44,7 +44,7 @@ def load_flow(options: FlowConfig, dtype: torch.dtype, *, checkpointing: bool) -
             f"policy.model {adapter!r} is a LoRA adapter, and policy.lora would train another one "
             "on top of it, which could not be saved alone: leave policy.lora out"
         )
-    family, transformer_config = _described(options)
+    family, transformer_config = described(options)
     _check_guidance(options, transformer_config)
     pipeline = _pipeline(options, dtype, adapter)
     transformer = pipeline.transformer
@@ -54,11 +54,17 @@ def load_flow(options: FlowConfig, dtype: torch.dtype, *, checkpointing: bool) -
         encoder = pipeline.components.get(name)
         if encoder is not None:
             encoder.requires_grad_(False).eval()
+    trained = as_trained(transformer, options, family, checkpointing=checkpointing)
+    return LoadedFlow(pipeline, trained, family)
+
+
+def as_trained(
+    transformer: ModelMixin, options: FlowConfig, family: FlowFamily, *, checkpointing: bool
+) -> ModelMixin | PeftModel:
+    """The transformer with its checkpointing and adapter."""
     if checkpointing:
         transformer.enable_gradient_checkpointing()
-    if options.lora is not None:
-        return LoadedFlow(pipeline, _add_lora(transformer, options, family), family)
-    return LoadedFlow(pipeline, transformer, family)
+    return transformer if options.lora is None else _add_lora(transformer, options, family)
 
 
 def load_transformer(options: FlowConfig, dtype: torch.dtype) -> ModelMixin:
@@ -102,7 +108,7 @@ def _pipeline(options: FlowConfig, dtype: torch.dtype, adapter: str | None = Non
     return pipeline
 
 
-def _described(options: FlowConfig) -> tuple[FlowFamily, Mapping[str, Any]]:
+def described(options: FlowConfig) -> tuple[FlowFamily, Mapping[str, Any]]:
     """The family and the transformer's config, from two small files; no weights are read."""
     with _named(options):
         pipeline, transformer = _classes(options)

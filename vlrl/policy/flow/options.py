@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from vlrl.config.section import MAX_RANK, MAX_SIDE_PX, Section
 from vlrl.protocols import PolicyOptions
+
+if TYPE_CHECKING:
+    from vlrl.protocols.planned import PlannedPolicy, PlannedRun
 
 MAX_STEPS = 10_000
 """Denoising steps of an image."""
@@ -88,6 +91,12 @@ class FlowConfig(PolicyOptions):
     def models(self) -> Mapping[str, str]:
         """The checkpoint."""
         return {"model": self.model}
+
+    def planned(self, run: PlannedRun) -> PlannedPolicy:
+        """The policy without its weights."""
+        from vlrl.policy.flow.planned import PlannedFlow
+
+        return PlannedFlow(self, run)
 
     def unused_under(self, objective: str) -> list[str]:
         """Options that are set but have no effect under an objective.

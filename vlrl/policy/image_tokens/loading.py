@@ -64,20 +64,25 @@ def load_image_model(
         raise ConfigError(f"policy.model {options.model!r}: its processor has no chat template")
     special = _special(model, processor, options.model)
     _check_grid(model, options.model)
-    decoder, unused = _take_out(model)
+    decoder, unused = take_out(model)
+    trained = as_trained(model, options, checkpointing=checkpointing)
+    return LoadedImageModel(trained, decoder.float(), unused, processor, special)
+
+
+def as_trained(
+    model: JanusForConditionalGeneration, options: ImageTokensConfig, *, checkpointing: bool
+) -> JanusForConditionalGeneration | PeftModel:
+    """The model with its frozen parts, checkpointing and adapter."""
     _freeze_all_but_generation(model)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if options.lora is not None:
-        adapted = add_lora(model, options.lora)
-        return LoadedImageModel(adapted, decoder.float(), unused, processor, special)
-    return LoadedImageModel(model, decoder.float(), unused, processor, special)
+    return model if options.lora is None else add_lora(model, options.lora)
 
 
 def load_generator(options: ImageTokensConfig, dtype: torch.dtype) -> JanusForConditionalGeneration:
     """Only the part that writes image tokens, to serve as the frozen reference."""
     model = _whole(options, dtype)
-    _take_out(model)
+    take_out(model)
     return model.requires_grad_(False).eval()
 
 
@@ -139,7 +144,7 @@ def _check_grid(model: JanusForConditionalGeneration, name: str) -> None:
         )
 
 
-def _take_out(model: JanusForConditionalGeneration) -> tuple[JanusVQVAE, dict[str, Tensor]]:
+def take_out(model: JanusForConditionalGeneration) -> tuple[JanusVQVAE, dict[str, Tensor]]:
     """Remove the parts that writing image tokens does not use, so that they take no GPU memory.
 
     The language head stays if it shares its weight with the embeddings.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveInt
 
 from vlrl.config.section import LoraSection, Temperature
 from vlrl.protocols import PolicyOptions
+
+if TYPE_CHECKING:
+    from vlrl.protocols.planned import PlannedPolicy, PlannedRun
 
 
 class ImageTokensConfig(PolicyOptions):
@@ -31,6 +35,12 @@ class ImageTokensConfig(PolicyOptions):
     def models(self) -> Mapping[str, str]:
         """The checkpoint."""
         return {"model": self.model}
+
+    def planned(self, run: PlannedRun) -> PlannedPolicy:
+        """The policy without its weights."""
+        from vlrl.policy.image_tokens.planned import PlannedImageTokens
+
+        return PlannedImageTokens(self, run)
 
     @property
     def has_dropout(self) -> bool:

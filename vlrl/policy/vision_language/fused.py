@@ -21,7 +21,7 @@ def attend(
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, False, attn_mask=bias, scale=scale
         )
-    if query.device.type == "cuda":
+    if query.device.type in ("cuda", "meta"):
         if bias is not None:
             bias = bias.expand(*query.shape[:3], -1)
         out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(

@@ -60,6 +60,14 @@ def load(
     with model_named(options.model):
         processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
         low, high = _pixel_bounds(processor)
+    model = as_trained(model, options, checkpointing=checkpointing)
+    return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
+
+
+def as_trained(
+    model: PreTrainedModel | PeftModel, options: VisionLanguageConfig, *, checkpointing: bool
+) -> PreTrainedModel | PeftModel:
+    """The model with its frozen parts, checkpointing and adapter."""
     if not options.train_vision:
         core: VisionLanguageModel = base_model(model)
         core.model.visual.requires_grad_(False)
@@ -69,7 +77,7 @@ def load(
         model = add_lora(model, options.lora)
         if checkpointing:
             model.enable_input_require_grads()
-    return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
+    return model
 
 
 def load_model(
@@ -80,10 +88,7 @@ def load_model(
 ) -> PreTrainedModel:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
     config = read_config(options.model, options.revision)
-    attention: Any = options.attn_implementation
-    if shares_prompt(options):
-        group_attention.register()
-        attention = {"text_config": group_attention.NAME, "vision_config": attention}
+    attention = attention_of(options)
     base = adapter_base(options.model)
     packed: dict[str, Any] = {}
     if options.quantize is not None:
@@ -109,6 +114,14 @@ def load_model(
             model = with_adapter(model, options.model)
     vision_kernels.use_in(model.model.visual)
     return model
+
+
+def attention_of(options: VisionLanguageConfig) -> Any:
+    """transformers' `attn_implementation` for these options."""
+    if not shares_prompt(options):
+        return options.attn_implementation
+    group_attention.register()
+    return {"text_config": group_attention.NAME, "vision_config": options.attn_implementation}
 
 
 def _forget_unused_renamings(model: PreTrainedModel) -> None:

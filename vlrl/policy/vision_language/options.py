@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from vlrl.config.section import MAX_NEW_TOKENS, LoraSection, Temperature, check_limits
 from vlrl.protocols import PolicyOptions
+
+if TYPE_CHECKING:
+    from vlrl.protocols.planned import PlannedPolicy, PlannedRun
 
 
 class VisionLanguageConfig(PolicyOptions):
@@ -52,6 +55,12 @@ class VisionLanguageConfig(PolicyOptions):
     def models(self) -> Mapping[str, str]:
         """The checkpoint."""
         return {"model": self.model}
+
+    def planned(self, run: PlannedRun) -> PlannedPolicy:
+        """The policy without its weights."""
+        from vlrl.policy.vision_language.planned import PlannedVisionLanguage
+
+        return PlannedVisionLanguage(self, run)
 
     @property
     def has_dropout(self) -> bool:

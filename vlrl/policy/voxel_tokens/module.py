@@ -39,7 +39,7 @@ class VoxelTokenLogProbs(TokenLogProbs):
         """`special`: special tokens, which words never contain."""
         super().__init__(model, sampling, forbidden, num_head_chunks, keeps_features=True)
         self.mesh = mesh
-        size = self.core.get_output_embeddings().weight.shape[0]
+        size = self.core.get_output_embeddings().out_features  # ZeRO-3 leaves its weight empty
         ids = torch.arange(size)
         is_code = mesh.is_code(ids)
         # Rows of the head above the vocabulary are untrained padding.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from vlrl.config.section import MAX_NEW_TOKENS, LoraSection, Section, Temperature
 from vlrl.protocols import PolicyOptions
+
+if TYPE_CHECKING:
+    from vlrl.protocols.planned import PlannedPolicy, PlannedRun
 
 
 class VoxelCodecConfig(Section):
@@ -115,3 +118,9 @@ class VoxelTokensConfig(PolicyOptions):
     def num_stages(self) -> int:
         """Objects per answer."""
         return 1 if self.refine is None else 2
+
+    def planned(self, run: PlannedRun) -> PlannedPolicy:
+        """The policy without its weights."""
+        from vlrl.policy.voxel_tokens.planned import PlannedVoxelTokens
+
+        return PlannedVoxelTokens(self, run)

@@ -51,7 +51,7 @@ class VoxelTokenPolicy(VisionLanguagePolicy):
     Options: ClassVar[type[PolicyOptions]] = VoxelTokensConfig
 
     def __init__(self, options: VoxelTokensConfig, setup: PolicySetup) -> None:
-        super().__init__(_as_language_model(options), setup)
+        super().__init__(as_language_model(options), setup)
         self.voxel_options = options
         self.codec = load_codec(options.codec, options.codec_shape)
         tokenizer = self.processor.tokenizer
@@ -273,7 +273,8 @@ def _added(tokenizer: Tokenizer) -> list[int]:
     return [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
 
 
-def _as_language_model(options: VoxelTokensConfig) -> VisionLanguageConfig:
+def as_language_model(options: VoxelTokensConfig) -> VisionLanguageConfig:
+    """The options of the language model alone."""
     return VisionLanguageConfig(
         model=options.model,
         revision=options.revision,

@@ -51,7 +51,7 @@ def takes_varlen(query: Tensor, key: Tensor, dropout: float = 0.0) -> bool:
 def is_possible(query: Tensor) -> bool:
     """Whether there could be varlen kernels for queries of this type and width, [..., D]."""
     half = query.dtype in (torch.float16, torch.bfloat16)
-    return query.device.type == "cuda" and half and not query.shape[-1] % 8
+    return query.device.type in ("cuda", "meta") and half and not query.shape[-1] % 8
 
 
 def is_better(query: Tensor, key: Tensor) -> bool:
@@ -70,6 +70,11 @@ def choose(query: Tensor, key: Tensor, *, varlen: bool) -> None:
             "all ranks must have the same kind of GPU and of torch, or set "
             "policy.packed_attention: masked"
         )
+    _CHOSEN[_kind(query, key)] = varlen
+
+
+def assume(query: Tensor, key: Tensor, *, varlen: bool) -> None:
+    """The same on the meta device, where nothing can be tried: for a plan."""
     _CHOSEN[_kind(query, key)] = varlen
 
 

@@ -1,0 +1,1 @@
+"""What a run needs of its GPUs, before it is started: memory by part, seconds by part."""

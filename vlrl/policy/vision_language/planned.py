@@ -1,0 +1,255 @@
+"""This policy without its weights, for a plan of memory and time (vlrl/protocols/planned.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PretrainedConfig
+
+from vlrl.config.architectures import read_json, shipped_architecture
+from vlrl.families.adapters import adapter_base, base_model
+from vlrl.families.classes import transformers_class
+from vlrl.families.family import family_of
+from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling
+from vlrl.policy.planned import DTYPES, cast, rows_at_once
+from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
+from vlrl.policy.vision_language import layout, vision_kernels
+from vlrl.policy.vision_language.answers import Answers
+from vlrl.policy.vision_language.loading import (
+    as_trained,
+    attention_of,
+    read_config,
+    shares_prompt,
+    tower_is_frozen,
+)
+from vlrl.policy.vision_language.module import TokenLogProbs
+from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.packed import choice
+from vlrl.policy.vision_language.rows import Rows, prefill
+from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
+
+TEXT_TOKENS = 128
+"""Of a prompt: its words and the chat template."""
+A_WORD = 1
+"""Id of the token that stands for all text."""
+
+
+class PlannedVisionLanguage(PlannedPolicy):
+    """A vision-language model on the meta device."""
+
+    def __init__(self, options: VisionLanguageConfig, run: PlannedRun) -> None:
+        self.options, self.run = options, run
+        self.config, self.max_pixels = described(options)
+        self.share = shares_prompt(options)
+        dtype = DTYPES[run.precision]
+        with torch.device("meta"):
+            make = transformers_class(family_of(self.config).model_class)
+            model = make._from_config(
+                self.config, attn_implementation=attention_of(options), dtype=dtype
+            )
+            vision_kernels.use_in(model.model.visual)
+            model = as_trained(model, options, checkpointing=run.checkpointing)
+            model = cast(model, dtype)
+        self.module: TokenLogProbs = TokenLogProbs(
+            model,
+            Sampling(options.temperature, options.top_p, options.top_k),
+            torch.tensor([self.config.image_token_id, self.config.video_token_id]),
+            num_head_chunks=-(-run.max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
+            keeps_features=tower_is_frozen(model),
+        )
+        self.has_reference_copy = options.lora is None
+        if options.quantize is not None:
+            self.num_packed = _num_packed(self.module)
+        self.num_rows_at_once = rows_at_once(run, options.sample_batch_size)
+        self._choose_kernels(varlen=run.flash and options.packed_attention != "masked")
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest answer."""
+        return self.options.max_new_tokens
+
+    def prompt_and_answer(self, *, largest: bool) -> tuple[int, int]:
+        """Tokens of the longest prompt and answer, or of typical ones."""
+        run = self.run
+        longest = run.max_prompt_tokens or self._longest_prompt()
+        if largest:
+            return longest, self.max_new_tokens
+        return run.mean_prompt_tokens or longest, run.mean_answer_tokens or self.max_new_tokens
+
+    def num_step_tokens(self, *, largest: bool) -> int:
+        """Tokens that a rank's rows of a step count in an update."""
+        prompt, answer = self.prompt_and_answer(largest=largest)
+        rows = self.run.num_rows
+        return (rows // self.run.group_size if self.share else rows) * prompt + rows * answer
+
+    def chunk(self, num_tokens: int, *, largest: bool) -> Chunk:
+        """Whole groups, then a part of one; a row is never cut."""
+        prompt, answer = self.prompt_and_answer(largest=largest)
+        groups = self._groups(num_tokens, prompt, answer)
+        trajectory = self.trajectory(prompt, groups)
+        total = sum(prompt * (1 if self.share else len(g)) + sum(g) for g in groups)
+        return Chunk(total, partial(self.forward, trajectory))
+
+    def _groups(self, num_tokens: int, prompt: int, answer: int) -> list[list[int]]:
+        """Lengths of answers, group by group, that fill so many tokens."""
+        groups: list[list[int]] = []
+        left = num_tokens
+        while not groups or left > prompt + 1:
+            left -= prompt
+            each: list[int] = []
+            while len(each) < self.run.group_size and (left > 0 or not (groups or each)):
+                if each and not self.share:
+                    left -= prompt
+                length = min(answer, left) if left > 0 else answer
+                if length <= 0:
+                    break
+                each.append(length)
+                left -= length
+            if not each:
+                break
+            groups.append(each)
+        if left > 0 and self.share:
+            groups[-1][-1] += left
+        return groups
+
+    def trajectory(self, prompt: int, groups: Sequence[Sequence[int]]) -> TokenTrajectory:
+        """Answers of these lengths to prompts of one length."""
+        lengths = torch.tensor([n for group in groups for n in group])
+        shape = (len(lengths), int(lengths.max()))
+        mask = torch.arange(shape[1]) < lengths[:, None]
+        sizes = torch.tensor([len(group) for group in groups])
+        tokens = torch.full(shape, A_WORD)
+        prompts = tuple(self.prompt(prompt, is_kept=True) for _ in groups)
+        group = torch.arange(len(groups)).repeat_interleave(sizes)
+        return TokenTrajectory(tokens, mask, torch.zeros(shape), group, prompts)
+
+    def forward(self, trajectory: TokenTrajectory) -> Tensor:
+        """The update's forward pass over a trajectory."""
+        rows = (layout.shared if self.share else layout.plain)(trajectory, A_WORD)
+        logp, _ = self.module(
+            rows.input_ids, rows.positions, rows.attention_mask, rows.pixel_values, rows.grid_thw,
+            rows.predictor, rows.targets, rows.groups, rows.features,
+        )  # fmt: skip
+        return logp.sum()
+
+    def sampling(self, num_rows: int, *, largest: bool) -> Sequence[Pass]:
+        """The prompts, then a token for every row until the longest answer has ended."""
+        prompt, answer = self.prompt_and_answer(largest=largest)
+        num_each = min(num_rows, self.run.group_size)
+        prompts = [self.prompt(prompt, is_kept=False) for _ in range(num_rows // num_each)]
+        state: list[tuple[Rows, Answers]] = []
+
+        def begin() -> object:
+            answers = self.answers(len(prompts) * num_each, answer)
+            rows = prefill(self.module, prompts, num_each, A_WORD, share_prompt=self.share)
+            answers.write(self.module, rows.first, rows.rows)
+            state.append((rows, answers))
+            return state
+
+        def step() -> object:
+            rows, answers = state[0]
+            rows.reserve(answer, fixed=self.share)
+            hidden = rows.advance(self.module, answers.newest(rows.rows))
+            answers.write(self.module, hidden, rows.rows)
+            return state
+
+        return (
+            Pass("prompts", begin),
+            Pass("a token", step, times=max(1, answer - 1), is_recorded=self.share),
+        )
+
+    def answers(self, num_rows: int, num_tokens: int) -> Answers:
+        """Nothing written yet."""
+        return Answers.empty(
+            range(num_rows),
+            num_tokens,
+            torch.device("cpu"),
+            stop_tokens=torch.tensor([-1]),
+            pad_id=A_WORD,
+            greedy=False,
+            rules=None,
+        )
+
+    def prompt(self, num_tokens: int, *, is_kept: bool) -> EncodedPrompt:
+        """A prompt of about so many tokens, all visual but `TEXT_TOKENS` or a quarter.
+
+        is_kept: as trajectories keep it, with features where the tower is frozen.
+        """
+        visual = num_tokens - min(TEXT_TOKENS, max(1, num_tokens // 4))
+        if not self.has_images or visual < 1:
+            ids = torch.full((num_tokens,), A_WORD)
+            return EncodedPrompt(ids, torch.arange(num_tokens).expand(3, -1), None, None)
+        height = max(1, int(visual**0.5))
+        width = visual // height
+        vision = self.config.vision_config
+        merge = vision.spatial_merge_size
+        ids = torch.full((num_tokens,), A_WORD)
+        ids[1 : 1 + height * width] = self.config.image_token_id
+        grid = torch.tensor([[1, merge * height, merge * width]])
+        positions = torch.arange(num_tokens).expand(3, -1)
+        if is_kept and self.module.keeps_features:
+            levels = 1 + len(vision.to_dict().get("deepstack_visual_indexes", ()))
+            size = (levels, height * width, self.config.get_text_config().hidden_size)
+            features = torch.empty(size, dtype=DTYPES[self.run.precision], device="meta")
+            return EncodedPrompt(ids, positions, None, grid, features)
+        depth = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        pixels = torch.empty(height * width * merge**2, depth, device="meta")
+        return EncodedPrompt(ids, positions, pixels, grid)
+
+    has_images = True
+    """Whether prompts hold images."""
+
+    def _longest_prompt(self) -> int:
+        vision = self.config.vision_config
+        side = vision.patch_size * vision.spatial_merge_size
+        return self.max_pixels // side**2 + TEXT_TOKENS
+
+    def _choose_kernels(self, *, varlen: bool) -> None:
+        text = base_model(self.module.model).config.get_text_config()
+        width = text.to_dict().get("head_dim") or text.hidden_size // text.num_attention_heads
+        make = partial(torch.empty, dtype=DTYPES[self.run.precision], device="meta")
+        choice.assume(
+            make(1, text.num_attention_heads, 1, width),
+            make(1, text.num_key_value_heads, 1, width),
+            varlen=varlen,
+        )
+
+
+def _num_packed(module: TokenLogProbs) -> int:
+    """Weights of the frozen linear layers, without head and tower, as in quantized.py."""
+    own = [
+        part.weight
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Linear) and ".language_model." in name
+    ]
+    return sum(weight.numel() for weight in own if not weight.requires_grad)
+
+
+def described(options: VisionLanguageConfig) -> tuple[PretrainedConfig, int]:
+    """The model's config and its largest image in pixels, from files of a few kilobytes.
+
+    Raises ConfigError for a name that is neither local nor among configs/architectures.
+    """
+    name = adapter_base(options.model) or options.model
+    known = None if Path(name).is_dir() else shipped_architecture(name)
+    if known is None:
+        return read_config(name, options.revision), options.max_pixels or _largest_image(name)
+    given = dict(known)
+    pixels = given.pop("max_pixels", 0)
+    return AutoConfig.for_model(**given), options.max_pixels or pixels
+
+
+def _largest_image(folder: str) -> int:
+    """Pixels; of Qwen's processors where a folder does not say it."""
+    for file in ("processor_config.json", "preprocessor_config.json"):
+        path = Path(folder) / file
+        if path.is_file():
+            found: Any = read_json(path)
+            found = found.get("image_processor", found)
+            return int(found.get("size", {}).get("longest_edge") or found["max_pixels"])
+    return 12_845_056
