@@ -23,15 +23,15 @@ step() { # NAME LIMIT_S COMMAND...
 [ $# -gt 0 ] || set -- tests attention decode tower step devices flow
 for one in "$@"; do
   case $one in
-    tests) step tests 180 "$python" -m pytest -q -m slow -p no:cacheprovider -n 4 tests/test_cuda.py ;;
-    attention) step attention 90 "$python" benchmarks/answer_attention.py --device cuda --flex ;;
-    decode) step decode 90 "$python" benchmarks/decode_step.py --device cuda --hidden 3584 \
+    tests) step tests 120 "$python" -m pytest -q -m slow -p no:cacheprovider -n 4 tests/test_cuda.py ;;
+    attention) step attention 60 "$python" benchmarks/answer_attention.py --device cuda --flex ;;
+    decode) step decode 60 "$python" benchmarks/decode_step.py --device cuda --hidden 3584 \
       --prompt 1024 --group 64 --tokens 128 ;;
-    tower) step tower 60 "$python" benchmarks/vision_tower.py --device cuda ;;
-    step) step step 240 "$python" benchmarks/grpo_step_gpu.py --repeats 2 ;;
-    devices) VLRL_SECOND_DEVICE=cuda step devices 150 "$python" -m pytest -q -m slow \
+    tower) step tower 40 "$python" benchmarks/vision_tower.py --device cuda ;;
+    step) step step 140 "$python" benchmarks/grpo_step_gpu.py --repeats 2 ;;
+    devices) VLRL_SECOND_DEVICE=cuda step devices 90 "$python" -m pytest -q -m slow \
       -p no:cacheprovider -n 6 tests/test_host_device.py ;;
-    flow) step flow 200 "$python" benchmarks/flow_step_gpu.py ;;
+    flow) step flow 90 "$python" benchmarks/flow_step_gpu.py ;;
     *) echo "unknown step $one" >&2 && exit 2 ;;
   esac
 done

@@ -114,6 +114,7 @@ def test_recorded_steps_write_what_plain_steps_write(
         graphs = GraphRecorder()
         found = written_by(policy, screens, num_tokens=80, recorder=graphs)
         assert graphs.graph is not None
+        assert not graphs.has_failed
         assert_same(found, written_by(policy, screens, num_tokens=80, recorder=Recorder()))
         move(policy, 0.05)
 

@@ -278,6 +278,9 @@ class Engine:
         with ExitStack() as stack:
             with waiting("gathering the weights"):
                 stack.enter_context(gathered)
+                if self.world.device.type == "cuda":
+                    # NCCL only queues it: a rank that is missed would be missed later, unnamed.
+                    torch.cuda.current_stream().synchronize()
             _remove_hooks(self.engine)
             try:
                 yield

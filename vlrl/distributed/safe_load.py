@@ -15,6 +15,8 @@ from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
+from vlrl.distributed.waiting import busy
+
 OWN_CLASSES: list[Any] = [LossScaler, ZeroStageEnum, fragment_address]
 """What DeepSpeed's files hold besides tensors and plain values."""
 
@@ -41,7 +43,8 @@ class SafeCheckpointEngine(TorchCheckpointEngine):
         """Write a file, or within `later` keep a copy of what it will hold."""
         write = partial(super().save, path=path)
         if self._later is None:
-            write(state_dict)
+            with busy():  # for minutes, on a slow disk
+                write(state_dict)
         else:
             self._later[Path(path)] = partial(write, copied(state_dict))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_inside: list[str] = []
+_inside: list[str | None] = []
 _moves = 0
 
 
@@ -19,6 +19,19 @@ def waiting(what: str) -> Iterator[None]:
     """Around a collective, or code that makes progress only where all ranks do; may be nested."""
     global _moves
     _inside.append(what)
+    _moves += 1
+    try:
+        yield
+    finally:
+        _inside.pop()
+        _moves += 1
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Around work of this process's own inside a `waiting`, such as writing a large file."""
+    global _moves
+    _inside.append(None)
     _moves += 1
     try:
         yield

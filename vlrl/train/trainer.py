@@ -115,13 +115,13 @@ class Trainer(Generic[T]):
         self.saving = Saving(config.checkpoint.every_minutes, checkpoints, world, self.save)
 
     def train(self, earlier: StopRequest | None = None) -> None:
-        """Evaluate, train to the last step, evaluate again; resumes at `step`.
-
-        earlier: what the run was asked while it was built.
-        """
+        """Evaluate, train from `step` on, evaluate again; `earlier`: what was asked before."""
         dist, saved = self.config.dist, self.checkpoints
-        with Watchdog(self.world, dist, self.step, lambda: saved.newest_step) as watchdog:
-            self._train(watchdog, earlier)
+        try:
+            with Watchdog(self.world, dist, self.step, lambda: saved.newest_step) as watchdog:
+                self._train(watchdog, earlier)
+        finally:
+            self.policy.expect(())  # prompts that wait to be encoded would hold up the exit
         for sink in self.sinks:
             sink.close()
 

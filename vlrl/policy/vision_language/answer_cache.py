@@ -94,13 +94,19 @@ class AnswerCache(Cache):
         self.own_layers = [AnswerLayer(self.columns) for _ in range(num_layers)]
         super().__init__(layers=[*self.own_layers])
 
-    def reserve(self, num_columns: int) -> bool:
-        """Make room for so many columns; returns whether anything moved."""
+    def reserve(self, num_columns: int, most: int | None = None) -> bool:
+        """Make room for so many columns; returns whether anything moved.
+
+        most: as many as will ever be asked for; None = not known.
+        """
         columns = self.columns
         if num_columns <= columns.num_columns:
             return False
         while columns.num_columns < num_columns:
             columns.num_columns *= 2
+        if most is not None:
+            needed = -(-most // FIRST_COLUMNS) * FIRST_COLUMNS
+            columns.num_columns = min(columns.num_columns, needed)
         for layer in self.own_layers:
             layer.widen()
         return True

@@ -100,17 +100,29 @@ class Answers:
         self.next.add_(1)
 
     def end_at(self, stops: StopStrings, num_written: int, num_checked: int) -> None:
-        """End the rows in which a stop string was completed after `num_checked` tokens."""
-        rows = self.mask[:, num_checked].nonzero()[:, 0].tolist()
-        lengths = self.mask[:, :num_written].sum(1).tolist()
-        for row in rows:
-            length = int(lengths[row])
-            end = stops.first_end(self.tokens[row, :length].tolist(), num_checked)
+        """End the rows in which a stop string was completed after `num_checked` tokens.
+
+        The last tokens come to the host in one copy, and the ends go back in one.
+        """
+        start = max(0, num_checked + 1 - stops.num_tokens)
+        last = self.tokens[:, start:num_written]
+        window = torch.cat([last, self.mask[:, num_checked:num_written].long()], 1).cpu()
+        tokens, taken = window.split([num_written - start, num_written - num_checked], 1)
+        lengths = (taken.sum(1) + num_checked - start).tolist()
+        ends = torch.full((len(tokens),), self.tokens.shape[1])
+        for row in taken[:, 0].nonzero()[:, 0].tolist():
+            end = stops.first_end(tokens[row, : lengths[row]].tolist(), num_checked - start)
             if end is not None:
-                self.running[row] = False
-                self.tokens[row, end:] = self.pad_id
-                self.mask[row, end:] = False
-                self.logp[row, end:] = 0.0
+                ends[row] = start + end
+        is_cut = ends < self.tokens.shape[1]
+        if not is_cut.any():
+            return
+        after = torch.arange(self.tokens.shape[1]) >= ends[:, None]
+        is_cut, after = is_cut.to(self.running.device), after.to(self.running.device)
+        self.running &= ~is_cut
+        self.tokens.masked_fill_(after, self.pad_id)
+        self.mask &= ~after
+        self.logp.masked_fill_(after, 0.0)
 
 
 def uniform_rows(seeds: Sequence[int], num_tokens: int) -> Tensor:

@@ -84,6 +84,7 @@ def decode(
         rules=rules,
     )
     rows = prefill(module, prompts, num_each, pad_id, share_prompt=share_prompt)
+    rows.max_new_tokens = max_new_tokens
     if recorder is None:
         recorder = recorder_for(device, use=share_prompt)
     answers.write(module, rows.first, rows.rows)

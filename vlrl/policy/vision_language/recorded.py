@@ -37,7 +37,8 @@ class GraphRecorder(Recorder):
     def __init__(self) -> None:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.is_warm = False
-        self.pool = torch.cuda.graph_pool_handle()
+        self.has_failed = False
+        """Whether a step could not be recorded; steps then just run."""
 
     def forget(self) -> None:
         """Shapes or addresses have changed: what was recorded is void."""
@@ -49,16 +50,25 @@ class GraphRecorder(Recorder):
             step()
             self.is_warm = True
             return
+        if self.graph is None and not self.has_failed:
+            self._record(step)
         if self.graph is None:
-            self.graph = self._recorded(step)
-        self.graph.replay()
-
-    def _recorded(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        graph = torch.cuda.CUDAGraph()
-        # Other threads (NCCL's watchdog, rewards that score meanwhile) may use the device.
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             step()
-        return graph
+        else:
+            self.graph.replay()
+
+    def _record(self, step: Callable[[], None]) -> None:
+        """Record without running; where that cannot be done, say so once."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads (NCCL's watchdog, rewards that score meanwhile) may use the device.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                step()
+        except RuntimeError as error:
+            self.has_failed = True
+            log.warning("a decoding step cannot be recorded (%s): steps run one by one", error)
+            return
+        self.graph = graph
 
 
 def recorder_for(device: torch.device, use: bool = True) -> Recorder:

@@ -43,6 +43,8 @@ class Rows(ABC):
         """M-RoPE position of each row's first answer token, [R]."""
         self.features = features
         """Features of each prompt's images, if the module keeps them; else None."""
+        self.max_new_tokens: int | None = None
+        """Longest answers, where that is known."""
 
     @abstractmethod
     def reserve(self, num_tokens: int, *, fixed: bool) -> bool:
@@ -121,7 +123,7 @@ class SharedRows(Rows):
 
     def reserve(self, num_tokens: int, *, fixed: bool) -> bool:
         """Make room for answers of so many tokens; returns whether an address changed."""
-        moved = self.cache.reserve(num_tokens)
+        moved = self.cache.reserve(num_tokens, self.max_new_tokens)
         columns = self.cache.columns
         columns.num_read = columns.num_columns if fixed else num_tokens
         self.is_fixed = fixed
