@@ -14,7 +14,7 @@ from helpers_nodes import Ended, ended, free_port
 from helpers_runs import ROOT
 
 from vlrl.distributed.comm import World, _check_restarts, all_max, current, init
-from vlrl.distributed.waiting import num_moves, waiting, waits_in
+from vlrl.distributed.waiting import busy, num_moves, waiting, waits_in
 from vlrl.distributed.watchdog import Beat, Peers, Watchdog
 from vlrl.errors import ConfigError
 
@@ -174,3 +174,15 @@ def test_a_rank_that_is_busy_for_longer_than_the_limit_holds_the_others_up(tmp_p
         assert one.said.endswith("whole\n")
     waited = [f"still waiting for rank 1 ({HOST}): alive, and busy" in one.said for one in ends]
     assert waited == [True, False, False], "logged once, by one that waits"
+
+
+def test_writing_a_large_file_inside_a_collective_is_work_of_ones_own() -> None:
+    """A checkpoint that takes minutes to write is no hang."""
+    moves = num_moves()
+    with waiting("saving a checkpoint"):
+        assert waits_in() == "saving a checkpoint"
+        with busy():
+            assert waits_in() is None
+        assert waits_in() == "saving a checkpoint"
+    assert waits_in() is None
+    assert num_moves() == moves + 4
