@@ -293,6 +293,23 @@ trees = st.recursive(
 )
 
 
+def test_merges_of_merges_are_counted_before_they_are_made() -> None:
+    """450 bytes that would be a hundred million pairs."""
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 9)]
+    with pytest.raises(ConfigError, match="bomb: merges make it larger than"):
+        parse_yaml("\n".join(lines), "bomb")
+
+
+@pytest.mark.parametrize("text", ['"\\0"', '"Click: \\uD800"', '"\\uDC00x"'])
+def test_texts_that_nothing_can_hold_are_refused(text: str) -> None:
+    for config, place in ((f"name: {text}", "name"), (f"a: {{b: [1, {text}]}}", r"a\.b\[1\]")):
+        with pytest.raises(ConfigError, match=rf"file: {place} holds a NUL or half"):
+            parse_yaml(config, "file")
+    with pytest.raises(ConfigError, match="holds a NUL or half"):
+        load_run_config([TINY], [f"task.prompt={text}"])
+
+
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), trees, max_size=4))
 @example({"a": "1e1"})
 @example(

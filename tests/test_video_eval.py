@@ -253,6 +253,7 @@ def test_a_checkpoint_is_asked_and_a_killed_run_goes_on(
     assert run(*words, "--fps", "1", "--out", killed) == 2
 
 
+@pytest.mark.slow
 def test_the_embedded_model_finds_tubes(tmp_path: Path) -> None:
     """Questions about clips over photographs that it never saw."""
     out = tmp_path / "out"

@@ -48,7 +48,13 @@ def test_shared_and_plain_layouts_agree_on_videos(
     assert int((layout.plain(traj, 0).input_ids == ids).sum()) == 3 * once
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        "qwen2_5_vl",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("qwen2_vl", "qwen3_vl")),
+    ],
+)
 def test_a_shared_video_gives_the_same_samples(
     family: str, checkpoints: dict[str, Path], screens: Path
 ) -> None:

@@ -25,6 +25,15 @@ INT_TAG = "tag:yaml.org,2002:int"
 class _Loader(yaml.SafeLoader):
     """The safe loader, with other rules for numbers, booleans and repeated keys."""
 
+    num_merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what is merged in its place; merges of merges multiply, so they are counted."""
+        super().flatten_mapping(node)
+        self.num_merged += len(node.value)
+        if self.num_merged > MAX_VALUES:
+            raise ConfigError(f"{self.name}: merges make it larger than {MAX_VALUES} values")
+
 
 class _Dumper(yaml.SafeDumper):
     """Writes for `_Loader` and for YAML 1.1: text that either would read as another type is
@@ -113,6 +122,7 @@ def parse_yaml(text: str, name: str) -> Any:
         raise ConfigError(f"{name}: a value cannot be read: {first_line(error)}") from error
     if _num_values(data, {}) > MAX_VALUES:
         raise ConfigError(f"{name}: aliases make it larger than {MAX_VALUES} values")
+    _check_texts(data, name, "")
     return data
 
 
@@ -132,6 +142,23 @@ def _check_depth(text: str, name: str) -> None:
             mark = event.start_mark
             line = mark.line + 1 if mark is not None else 0
             raise ConfigError(f"{name}, line {line}: nested more than {MAX_DEPTH} levels deep")
+
+
+def _check_texts(data: object, name: str, place: str) -> None:
+    """ConfigError for texts that no file name and no tokenizer can hold."""
+    if isinstance(data, str):
+        if "\0" in data or any("\ud800" <= char <= "\udfff" for char in data):
+            raise ConfigError(
+                f"{name}: {place.lstrip('.') or 'the value'} holds a NUL or half of a surrogate "
+                "pair; remove it"
+            )
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            _check_texts(key, name, f"{place}.(a key)")
+            _check_texts(value, name, f"{place}.{key}")
+    elif isinstance(data, list):
+        for number, value in enumerate(data):
+            _check_texts(value, name, f"{place}[{number}]")
 
 
 def _num_values(data: object, known: dict[int, int]) -> int:
