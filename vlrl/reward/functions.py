@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError, create_model
@@ -69,7 +70,7 @@ class RewardSpec:
     takes_columns: bool = False
     """Arguments without a default are columns of the data, as TRL has it."""
 
-    @property
+    @cached_property
     def options(self) -> type[BaseModel]:
         """A strict pydantic model of the function's keyword-only arguments."""
         fields: dict[str, Any] = {}
