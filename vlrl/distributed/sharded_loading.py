@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from vlrl.distributed.engine import zero_stage
+
 
 @contextmanager
 def sharded_loading(settings: dict[str, Any]) -> Iterator[None]:
@@ -18,7 +20,7 @@ def sharded_loading(settings: dict[str, Any]) -> Iterator[None]:
 
     settings: what `deepspeed.initialize` will get. Below stage 3 nothing changes.
     """
-    if int(settings.get("zero_optimization", {}).get("stage", 0)) < 3:
+    if zero_stage(settings) < 3:
         yield
         return
     from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config

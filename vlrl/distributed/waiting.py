@@ -15,8 +15,11 @@ _moves = 0
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Around a collective, or code that makes progress only where all ranks do; may be nested."""
+def waiting(what: str | None) -> Iterator[None]:
+    """Around a collective, or code that makes progress only where all ranks do; may be nested.
+
+    what: None = work of this process's own again; see `busy`.
+    """
     global _moves
     _inside.append(what)
     _moves += 1
@@ -30,14 +33,8 @@ def waiting(what: str) -> Iterator[None]:
 @contextmanager
 def busy() -> Iterator[None]:
     """Around work of this process's own inside a `waiting`, such as writing a large file."""
-    global _moves
-    _inside.append(None)
-    _moves += 1
-    try:
+    with waiting(None):
         yield
-    finally:
-        _inside.pop()
-        _moves += 1
 
 
 def waits_in() -> str | None:

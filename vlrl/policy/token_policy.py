@@ -86,6 +86,6 @@ def refuse_regression(setup: PolicySetup) -> None:
         )
 
 
-def num_head_chunks(setup: PolicySetup) -> int:
+def num_head_chunks(max_tokens_per_chunk: int) -> int:
     """Number of pieces in which the language head processes the largest chunk."""
-    return -(-setup.max_tokens_per_chunk // HEAD_CHUNK_TOKENS)
+    return -(-max_tokens_per_chunk // HEAD_CHUNK_TOKENS)

@@ -12,11 +12,12 @@ from transformers import AutoConfig, DynamicCache
 
 from vlrl.config.architectures import shipped_architecture
 from vlrl.families.classes import transformers_class
-from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling
+from vlrl.policy.distribution import Sampling
 from vlrl.policy.image_tokens.loading import MODEL_CLASSES, Special, as_trained, take_out
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
 from vlrl.policy.image_tokens.options import ImageTokensConfig
 from vlrl.policy.planned import DTYPES, cast, rows_at_once
+from vlrl.policy.token_policy import num_head_chunks
 from vlrl.policy.vision_language.loading import read_config
 from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
 
@@ -50,7 +51,7 @@ class PlannedImageTokens(PlannedPolicy):
             Sampling(options.temperature, options.top_p, options.top_k),
             options.guidance_scale,
             Special(0, (1, 2)),
-            num_head_chunks=-(-run.max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
+            num_head_chunks=num_head_chunks(run.max_tokens_per_chunk),
         )
         self.decoder = decoder
         self.others = (decoder,)

@@ -35,7 +35,7 @@ class ImageTokenPolicy(TokenPolicy):
     def __init__(self, options: ImageTokensConfig, setup: PolicySetup) -> None:
         refuse_regression(setup)
         self.options = options
-        self._num_head_chunks = num_head_chunks(setup)
+        self._num_head_chunks = num_head_chunks(setup.max_tokens_per_chunk)
         loaded = load_image_model(options, setup.dtype, checkpointing=setup.checkpointing)
         self.processor, self.special = loaded.processor, loaded.special
         self.decoder, self.unused = loaded.decoder, loaded.unused

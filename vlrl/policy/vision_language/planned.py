@@ -15,8 +15,9 @@ from vlrl.config.architectures import read_json, shipped_architecture
 from vlrl.families.adapters import adapter_base, base_model
 from vlrl.families.classes import transformers_class
 from vlrl.families.family import family_of
-from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling
+from vlrl.policy.distribution import Sampling
 from vlrl.policy.planned import DTYPES, cast, rows_at_once
+from vlrl.policy.token_policy import num_head_chunks
 from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
 from vlrl.policy.vision_language import layout, vision_kernels
 from vlrl.policy.vision_language.answers import Answers
@@ -59,7 +60,7 @@ class PlannedVisionLanguage(PlannedPolicy):
             model,
             Sampling(options.temperature, options.top_p, options.top_k),
             torch.tensor([self.config.image_token_id, self.config.video_token_id]),
-            num_head_chunks=-(-run.max_tokens_per_chunk // HEAD_CHUNK_TOKENS),
+            num_head_chunks=num_head_chunks(run.max_tokens_per_chunk),
             keeps_features=tower_is_frozen(model),
         )
         self.has_reference_copy = options.lora is None

@@ -70,7 +70,7 @@ class VisionLanguagePolicy(TokenPolicy):
             loaded.model,
             Sampling(options.temperature, options.top_p, options.top_k),
             _ids(tokenizer, self.family.forbidden_tokens),
-            num_head_chunks=num_head_chunks(setup),
+            num_head_chunks=num_head_chunks(setup.max_tokens_per_chunk),
             keeps_features=tower_is_frozen(loaded.model),
         )
         self.stop_tokens = _stop_tokens(loaded.model, tokenizer)
