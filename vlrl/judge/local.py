@@ -18,7 +18,8 @@ from torch import Tensor
 from vlrl.errors import RewardError
 from vlrl.families.adapters import adapter_base, with_adapter
 from vlrl.families.classes import transformers_class
-from vlrl.families.family import family_of
+from vlrl.families.encoded import EncodedPrompt, Features
+from vlrl.families.known import family_of
 from vlrl.hub import freeze, loading, local_path, pick_device
 from vlrl.judge.encoder import AskEncoder
 from vlrl.judge.interfaces import Processor
@@ -27,12 +28,12 @@ from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
 from vlrl.judge.spellings import check_apart, token_ids
 from vlrl.judge.yes_token import Reading, problem_of
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.token_trajectory import EncodedPrompt
-from vlrl.policy.vision_language import group_attention, vision_kernels
+from vlrl.policy.vision_language import group_attention
 from vlrl.policy.vision_language.decode import decode
+from vlrl.policy.vision_language.loading import prepare
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.stop_strings import StopStrings
-from vlrl.policy.vision_language.vision_features import MAX_PATCHES, by_size, features_of
+from vlrl.policy.vision_language.vision_features import MAX_PATCHES, by_size
 from vlrl.types import Finish
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class LocalJudge:
         self.keeps_images = False
         self.name = "in memory"
         """What errors call it."""
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept: OrderedDict[str, Features] = OrderedDict()
 
     @classmethod
     def load(
@@ -130,7 +131,7 @@ class LocalJudge:
         return [readings[i] for i in range(len(asks))]
 
     def _read(
-        self, encoded: Sequence[EncodedAsk], members: Sequence[int], features: Sequence[Tensor]
+        self, encoded: Sequence[EncodedAsk], members: Sequence[int], features: Sequence[Features]
     ) -> list[tuple[float, float]]:
         """Log-probs of yes and no at the end of some questions, from the raw logits."""
         row = pack([encoded[i] for i in members], share=self.share)
@@ -140,10 +141,8 @@ class LocalJudge:
             row.input_ids.to(self.device),
             row.positions.to(self.device),
             mask,
-            None,
-            None,
             groups=row.groups,
-            features=torch.cat(seen, 1) if seen else None,
+            features=Features.join(seen) if seen else None,
         )
         last = hidden[row.last[0].to(self.device), row.last[1].to(self.device)]
         logp = self.module.logits(last).float().log_softmax(-1)
@@ -151,9 +150,9 @@ class LocalJudge:
         found = dict(zip(row.order, zip(yes, no, strict=True), strict=True))
         return [found[i] for i in range(len(members))]
 
-    def features(self, book: ImageBook, patches: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    def features(self, book: ImageBook, patches: Sequence[tuple[Tensor, Tensor]]) -> list[Features]:
         """Vision features of each image, [1 + K, N, D]; those of known files are reused."""
-        found: dict[int, Tensor] = {}
+        found: dict[int, Features] = {}
         new: list[int] = []
         for i, key in enumerate(book.keys):
             if key in self._kept:
@@ -164,12 +163,13 @@ class LocalJudge:
         for part in by_size(new, [len(p) for p, _ in patches], MAX_PATCHES):
             pixels = torch.cat([patches[i][0] for i in part]).to(self.device)
             grid = torch.cat([patches[i][1] for i in part])
-            made = features_of(self.module.core, pixels, grid)
+            media = {"pixel_values": pixels, "grid_thw": grid}
+            made = self.module.family.features(self.module.core, media)
             counts = [int(patches[i][1].prod()) // self.encoder.merge**2 for i in part]
-            for i, own in zip(part, made.split(counts, 1), strict=True):
+            for i, own in zip(part, made.split(counts), strict=True):
                 found[i] = own
                 if self.keeps_images and book.from_file[i]:
-                    self._kept[book.keys[i]] = own.clone()
+                    self._kept[book.keys[i]] = replace(own, levels=own.levels.clone())
         while len(self._kept) > MAX_KEPT_IMAGES:
             self._kept.popitem(last=False)
         return [found[i] for i in range(len(book.keys))]
@@ -228,7 +228,7 @@ def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Processor]:
     )
     if base is not None:
         model = with_adapter(model, path)
-    vision_kernels.use_in(model.model.visual)
+    prepare(model)
     lacking = sorted(info["missing_keys"])
     if lacking:
         raise RewardError(f"{name!r} has no weights for {lacking[0]!r} and {len(lacking) - 1} more")
@@ -242,9 +242,10 @@ def pixel_bounds(processor: Processor) -> tuple[int, int]:
 
 
 def _as_prompt(ask: EncodedAsk, patches: Sequence[tuple[Tensor, Tensor]]) -> EncodedPrompt:
-    prompt = EncodedPrompt(ask.input_ids, ask.positions, None, None)
     shown = [image for image, _, _ in ask.images]
-    if not shown:
-        return prompt
-    pixels = torch.cat([patches[i][0] for i in shown])
-    return replace(prompt, pixel_values=pixels, grid_thw=torch.cat([patches[i][1] for i in shown]))
+    media = None
+    if shown:
+        pixels = torch.cat([patches[i][0] for i in shown])
+        media = {"pixel_values": pixels, "grid_thw": torch.cat([patches[i][1] for i in shown])}
+    num = sum(stop - start for _, start, stop in ask.images)
+    return EncodedPrompt(ask.input_ids, ask.positions, media, num)

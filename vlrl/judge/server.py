@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse, Response
 from vlrl.data.fields import shown
 from vlrl.data.json_file import clean_text
 from vlrl.errors import DataError, RewardError
+from vlrl.families.encoded import Features
 from vlrl.families.literal import literal
 from vlrl.families.resize import why_unfit
 from vlrl.http.access import RequestError
@@ -161,7 +162,7 @@ class JudgeApp:
                 break
         return tokens, rows
 
-    def _next(self, encoded: EncodedAsk, features: list[torch.Tensor]) -> torch.Tensor:
+    def _next(self, encoded: EncodedAsk, features: list[Features]) -> torch.Tensor:
         judge = self.judge
         row = pack([encoded])
         seen = [features[p] for p in row.images]
@@ -169,10 +170,8 @@ class JudgeApp:
             row.input_ids.to(judge.device),
             row.positions.to(judge.device),
             None,
-            None,
-            None,
             groups=row.groups,
-            features=torch.cat(seen, 1) if seen else None,
+            features=Features.join(seen) if seen else None,
         )
         return judge.module.logits(hidden[0, row.last[1]]).float().log_softmax(-1)[0].cpu()
 

@@ -16,6 +16,7 @@ from vlrl.distributed import comm
 from vlrl.distributed.engine import Engine
 from vlrl.errors import ConfigError, VlrlError, why_not_loaded, writing
 from vlrl.families.adapters import merged
+from vlrl.families.family import vision_parameters
 from vlrl.judge.head import HEAD_FILE
 from vlrl.judge.interfaces import Processor
 from vlrl.judge.local import load_vlm
@@ -85,7 +86,8 @@ def new_module(config: JudgeTrainConfig) -> tuple[JudgeModule, Processor]:
             f"model {config.model!r}: {why_not_loaded(config.model, error)}"
         ) from error
     if not config.train_vision:
-        core.model.visual.requires_grad_(False)
+        for _, parameter in vision_parameters(core):
+            parameter.requires_grad_(False)
     if config.dist.gradient_checkpointing:
         core.gradient_checkpointing_enable({"use_reentrant": False})
     model = core

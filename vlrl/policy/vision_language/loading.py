@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,14 +23,23 @@ from vlrl.families.adapters import (
     with_adapter,
 )
 from vlrl.families.classes import transformers_class
-from vlrl.families.family import Family, family_of
+from vlrl.families.family import vision_parameters
 from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
+from vlrl.families.known import family_of
+from vlrl.families.reading import Reader
 from vlrl.policy.vision_language import group_attention, vision_kernels
 from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.packed import recurrent
 from vlrl.policy.vision_language.quantized import quantization
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+log = logging.getLogger(__name__)
+
+NOT_ADAPTED = {"lm_head", "gate", "router", "shared_expert_gate"}
+"""Heads and routers of experts: an adapter there changes which experts answer."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +47,9 @@ class Loaded:
     """A checkpoint in memory."""
 
     model: PreTrainedModel | PeftModel
-    processor: VisionProcessor
-    family: Family
-    min_pixels: int
-    max_pixels: int
+    reader: Reader
+    shares_prompt: bool
+    """Whether a group's prompt is encoded once."""
 
 
 def load(
@@ -56,12 +66,33 @@ def load(
     """
     refuse_second_adapter(options.model, options.lora)
     model: PreTrainedModel | PeftModel = load_model(options, dtype, loading, zero_stage)
-    family = family_of(model.config)
+    shares = shares_prompt(options, model.config)
     with model_named(options.model):
         processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
-        low, high = _pixel_bounds(processor)
+    reader = reader_of(processor, base_model(model), options.min_pixels, options.max_pixels)
     model = as_trained(model, options, checkpointing=checkpointing)
-    return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
+    return Loaded(model, reader, shares)
+
+
+def reader_of(
+    processor: VisionProcessor,
+    core: VisionLanguageModel,
+    min_pixels: int | None,
+    max_pixels: int | None,
+) -> Reader:
+    """What turns messages into tensors for a model; pixel bounds: None = the family's own.
+
+    Raises ConfigError for a bound that the family cannot keep.
+    """
+    family = family_of(core.config)
+    if min_pixels is not None and not family.takes_pixel_bounds:
+        raise ConfigError(
+            f"min_pixels must be left out for {core.config.model_type}: its processor has sizes of "
+            "its own (max_pixels shrinks larger images before)"
+        )
+    low, high = family.pixel_bounds(processor)
+    context = core.config.get_text_config().max_position_embeddings
+    return Reader(family, processor, core, min_pixels or low, max_pixels or high, context)
 
 
 def as_trained(
@@ -70,7 +101,8 @@ def as_trained(
     """The model with its frozen parts, checkpointing and adapter."""
     if not options.train_vision:
         core: VisionLanguageModel = base_model(model)
-        core.model.visual.requires_grad_(False)
+        for _, parameter in vision_parameters(core):
+            parameter.requires_grad_(False)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.lora is not None:
@@ -88,7 +120,7 @@ def load_model(
 ) -> PreTrainedModel:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
     config = read_config(options.model, options.revision)
-    attention = attention_of(options)
+    attention = attention_of(options, config)
     base = adapter_base(options.model)
     packed: dict[str, Any] = {}
     if options.quantize is not None:
@@ -112,13 +144,23 @@ def load_model(
         check_whole(base or options.model, info)
         if base is not None:
             model = with_adapter(model, options.model)
-    vision_kernels.use_in(model.model.visual)
+    prepare(model)
     return model
 
 
-def attention_of(options: VisionLanguageConfig) -> Any:
+def prepare(model: PreTrainedModel) -> None:
+    """Switch a loaded model to the kernels that its family allows, its weights unchanged."""
+    family = family_of(model.config)
+    if family.recurrent:
+        recurrent.use_in(model, family.recurrent)
+    tower = family.patch_tower(base_model(model))
+    if tower is not None:
+        vision_kernels.use_in(tower)
+
+
+def attention_of(options: VisionLanguageConfig, config: PretrainedConfig) -> Any:
     """transformers' `attn_implementation` for these options."""
-    if not shares_prompt(options):
+    if not shares_prompt(options, config):
         return options.attn_implementation
     group_attention.register()
     return {"text_config": group_attention.NAME, "vision_config": options.attn_implementation}
@@ -188,18 +230,29 @@ def attention_named(implementation: str) -> Iterator[None]:
         ) from error
 
 
-def shares_prompt(options: VisionLanguageConfig) -> bool:
-    """Whether a group's prompt is encoded once; true for `auto`: it is exact and never slower.
+def shares_prompt(options: VisionLanguageConfig, config: PretrainedConfig) -> bool:
+    """Whether a group's prompt is encoded once; with `auto` wherever that is exact.
 
     `flash_attention_2` then applies to the vision tower alone; the text model uses torch's own
-    flash kernels where there are any (vlrl/policy/vision_language/packed/varlen.py).
+    flash kernels where there are any (vlrl/policy/vision_language/packed/varlen.py). Raises
+    ConfigError where it is asked for and would not be exact.
     """
-    return options.share_prompt != "off"
+    if options.share_prompt == "off":
+        return False
+    why = family_of(config).why_not_packed(config)
+    if why is not None and options.share_prompt == "on":
+        raise ConfigError(
+            f"policy.share_prompt: on would be wrong for {options.model!r}: {why}; leave it out, "
+            "and every answer's row holds its own prompt"
+        )
+    if why is not None:
+        log.info("prompts are repeated for every answer (share_prompt): %s", why)
+    return why is None
 
 
 def tower_is_frozen(model: nn.Module) -> bool:
     """Whether nothing in the vision tower is trained, adapters included."""
-    return not any(p.requires_grad for n, p in model.named_parameters() if ".visual." in f".{n}")
+    return not any(p.requires_grad for _, p in vision_parameters(base_model(model)))
 
 
 def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
@@ -209,7 +262,7 @@ def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
     """
     from peft import LoraConfig, get_peft_model
 
-    target = lora.target_modules
+    target = lora.target_modules or _language_layers(model)
     settings = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -222,6 +275,13 @@ def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
         return get_peft_model(model, settings, autocast_adapter_dtype=False)
 
 
-def _pixel_bounds(processor: VisionProcessor) -> tuple[int, int]:
-    size = processor.image_processor.size
-    return int(size["shortest_edge"]), int(size["longest_edge"])
+def _language_layers(model: Any) -> str:
+    """A regular expression for the linear layers of the language model."""
+    decoder = model.get_decoder()
+    path = next(name for name, part in model.named_modules() if part is decoder)
+    ends = {
+        name.rpartition(".")[2]
+        for name, part in decoder.named_modules()
+        if isinstance(part, nn.Linear)
+    }
+    return rf".*{re.escape(path)}\..*\.({'|'.join(sorted(ends - NOT_ADAPTED))})"

@@ -14,8 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from vlrl.policy.token_trajectory import EncodedPrompt
-from vlrl.policy.vision_language.prompts import PromptEncoder
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.families.reading import Reader
 from vlrl.types import Sample
 
 MAX_THREADS = 4
@@ -26,7 +26,7 @@ MAX_AHEAD = 256
 class PromptQueue:
     """Encoded prompts of the samples that come next."""
 
-    def __init__(self, encoder: PromptEncoder, num_threads: int | None = None) -> None:
+    def __init__(self, encoder: Reader, num_threads: int | None = None) -> None:
         """num_threads: 0 = encode when asked; None = what this rank's cores leave, at most four."""
         self.encoder = encoder
         if num_threads is None:
@@ -66,7 +66,7 @@ class PromptQueue:
 
     def _encode(self, sample: Sample) -> EncodedPrompt:
         """On a thread, with its own processor: tokenizers are not made for several at once."""
-        mine: PromptEncoder | None = self._own.__dict__.get("encoder")
+        mine: Reader | None = self._own.__dict__.get("encoder")
         if mine is None:
             mine = self._own.encoder = self.encoder.copied()
         return mine.encode(sample)
