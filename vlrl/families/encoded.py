@@ -21,6 +21,8 @@ class Features:
     """[1 + K, N, D]: what the embeddings of N visual tokens are, then K deepstack levels."""
     is_list: bool = True
     """Whether the models of the family take a list of tensors, or one tensor."""
+    also: Mapping[str, Tensor] = field(default_factory=dict)
+    """What else they read of the tower's output, the same for all images."""
 
     @property
     def num_tokens(self) -> int:
@@ -33,7 +35,8 @@ class Features:
 
     def to(self, device: torch.device | str) -> Features:
         """The same on a device."""
-        return replace(self, levels=self.levels.to(device))
+        also = {name: tensor.to(device) for name, tensor in self.also.items()}
+        return replace(self, levels=self.levels.to(device), also=also)
 
     def split(self, counts: Sequence[int]) -> list[Features]:
         """Consecutive parts of so many tokens."""
@@ -42,7 +45,7 @@ class Features:
     @classmethod
     def join(cls, parts: Sequence[Features]) -> Features:
         """Several in order; at least one."""
-        return cls(torch.cat([part.levels for part in parts], 1), parts[0].is_list)
+        return replace(parts[0], levels=torch.cat([part.levels for part in parts], 1))
 
 
 @dataclass(frozen=True)

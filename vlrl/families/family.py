@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,8 @@ if TYPE_CHECKING:
     from vlrl.types import Message
 
 
-@dataclass
-class VisionOutput:
-    """The part of a vision tower's output that transformers' models read (`mm_encoder_outputs`)."""
-
-    pooler_output: Tensor | tuple[Tensor, ...]
-    deepstack_features: list[tuple[Tensor, ...]]
+VisionOutput = SimpleNamespace
+"""The part of a tower's output that transformers' models read (`mm_encoder_outputs`)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,9 @@ class Family(ABC):
     """Classes of its layers with a recurrent state that can be forked (packed/recurrent.py)."""
     sparse_blocks: tuple[str, ...] = ()
     """Classes of its mixtures of experts: ZeRO-3 gathers each as a whole."""
+    logits: tuple[tuple[Literal["times", "over", "cap"], str], ...] = ()
+    """What its class does to logits, in order, by the keys of its text config; `cap` is
+    c * tanh(logits / c). Classes differ under the same key, so none is read unless it is named."""
     reads_videos: bool = False
     mrope: bool = False
     """Whether the model computes positions on three axes (`get_rope_index`)."""
@@ -113,20 +113,21 @@ class Family(ABC):
         return None
 
     def after_head(self, config: PretrainedConfig) -> Callable[[Tensor], Tensor] | None:
-        """What follows the language head before the softmax, from its config; None = nothing.
-
-        Gemma caps logits, c * tanh(logits / c); Cohere multiplies and Granite divides them.
-        """
+        """What follows the language head before the softmax; None = nothing."""
         text = config.get_text_config().to_dict()
-        cap, scale = text.get("final_logit_softcapping"), text.get("logit_scale")
-        divisor = text.get("logits_scaling")
-        if cap:
-            return lambda logits: float(cap) * torch.tanh(logits / float(cap))
-        if scale is not None and scale != 1:
-            return lambda logits: logits * float(scale)
-        if divisor is not None and divisor != 1:
-            return lambda logits: logits / float(divisor)
-        return None
+        steps = [(step, float(text[key])) for step, key in self.logits if text.get(key) is not None]
+        if not steps:
+            return None
+
+        def finish(logits: Tensor) -> Tensor:
+            for step, value in steps:
+                if step == "cap":
+                    logits = value * torch.tanh(logits / value)
+                else:
+                    logits = logits * value if step == "times" else logits / value
+            return logits
+
+        return finish
 
     def patch_tower(self, core: VisionLanguageModel) -> VisionTower | None:
         """The tower that vision_kernels.py can run in larger calls; None for other kinds."""
@@ -136,7 +137,8 @@ class Family(ABC):
 def placeholders(config: PretrainedConfig) -> tuple[int, int | None]:
     """Ids of the tokens whose embeddings images and videos replace; None where it reads none."""
     found = config.to_dict()
-    image = next(found[name] for name in ("image_token_id", "image_token_index") if name in found)
+    names = ("image_token_id", "image_token_index", "image_patch_id")
+    image = next(found[name] for name in names if found.get(name) is not None)
     video = found.get("video_token_id", found.get("video_token_index"))
     return int(image), None if video is None else int(video)
 
@@ -153,4 +155,6 @@ def vision_parameters(core: VisionLanguageModel) -> Iterator[tuple[str, nn.Param
 def _output(features: Features) -> VisionOutput:
     first, *deeper = features.levels.unbind(0)
     pooled = (first,) if features.is_list else first
-    return VisionOutput(pooled, [(level,) for level in deeper])
+    return VisionOutput(
+        pooler_output=pooled, deepstack_features=[(level,) for level in deeper], **features.also
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,15 +32,20 @@ TOKEN_INPUTS = ("token_type_ids", "mm_token_type_ids")
 """Arguments of models about every token of a prompt; 0 for all tokens of an answer."""
 PATCH_VALUES = 3 * 14 * 14
 """Numbers of a patch, to estimate how many an image has."""
-_PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
+_PIXELS = {
+    "image": ("pixel_values", "pixel_values_images"),
+    "video": ("pixel_values_videos",),
+}
 
 
 @dataclass(frozen=True)
 class General(Family):
     """Media: the processor's tensors by the names of the towers' arguments."""
 
-    nests_images: bool = False
-    """Whether the processor puts images behind an axis of prompts, [1, images, ...]."""
+    axes: tuple[tuple[str, int], ...] = ()
+    """Tensors whose images do not lie along their first axis, and that axis."""
+    also: tuple[str, ...] = ()
+    """What the model reads of the tower's output besides the features, the same for all images."""
 
     def encode(self, reader: Reader, messages: Sequence[Message]) -> EncodedPrompt:
         """The tensors of a prompt; raises what unreadable images and videos raise."""
@@ -77,9 +82,8 @@ class General(Family):
     def _media(self, reader: Reader, inputs: Mapping[str, Tensor]) -> Media:
         names = {name for call in self._calls(reader.core).values() for name in _names(call)}
         found = {name: inputs[name] for name in names if isinstance(inputs.get(name), Tensor)}
-        if self.nests_images:
-            found = {name: tensor[0] for name, tensor in found.items()}
-        if all(pixel in found for pixel in _PIXELS.values()):
+        found |= {n: found[n].movedim(axis, 0) for n, axis in self.axes if n in found}
+        if all(_has(found, kind) for kind in _PIXELS):
             ids = inputs["input_ids"][0]
             config = reader.core.config
             of_any = ids[(ids == config.image_token_id) | (ids == config.video_token_id)]
@@ -90,12 +94,13 @@ class General(Family):
         """What the vision tower makes of images and videos, in the order of their tokens."""
         found: dict[str, Features] = {}
         for modality, call in self._calls(core).items():
-            if _PIXELS[modality] not in media:
+            if not _has(media, modality):
                 continue
             given = {name: media[name] for name in _names(call) if name in media}
-            if self.nests_images:
-                given = {name: tensor[None] for name, tensor in given.items()}
-            found[modality] = _flat(call(**given, return_dict=True)["pooler_output"])
+            given |= {n: given[n].movedim(0, axis) for n, axis in self.axes if n in given}
+            output = call(**given, return_dict=True)
+            also = {name: output[name] for name in self.also}
+            found[modality] = _flat(output["pooler_output"], also)
         if len(found) == 1:
             return next(iter(found.values()))
         is_video = media["is_video"].to(found["image"].levels.device)
@@ -103,11 +108,12 @@ class General(Family):
         levels = found["image"].levels.new_empty(shape)
         levels = levels.masked_scatter(~is_video[None, :, None], found["image"].levels)
         levels = levels.masked_scatter(is_video[None, :, None], found["video"].levels)
-        return Features(levels, found["image"].is_list)
+        return replace(found["image"], levels=levels)
 
     def parts(self, media: Media) -> list[tuple[Media, int]]:
         """All at once: how a family's tensors are cut into images is its processor's secret."""
-        num = sum(media[name].numel() for name in _PIXELS.values() if name in media)
+        names = [name for some in _PIXELS.values() for name in some if name in media]
+        num = sum(media[name].numel() for name in names)
         return [(media, -(-num // PATCH_VALUES))]
 
     def blank(self, core: VisionLanguageModel, reader: Reader | None = None) -> Media:
@@ -132,16 +138,20 @@ class General(Family):
         return calls
 
 
+def _has(media: Media, modality: str) -> bool:
+    return any(name in media for name in _PIXELS[modality])
+
+
 def _names(call: Callable[..., Any]) -> list[str]:
     return [name for name in inspect.signature(call).parameters if name != "kwargs"]
 
 
-def _flat(output: Tensor | Sequence[Tensor]) -> Features:
+def _flat(output: Tensor | Sequence[Tensor], also: Mapping[str, Tensor]) -> Features:
     """Features of all images, [1, N, D], whether they come as one tensor or one each."""
     if isinstance(output, Tensor):
-        return Features(output.reshape(1, -1, output.shape[-1]), is_list=False)
+        return Features(output.reshape(1, -1, output.shape[-1]), is_list=False, also=also)
     flat = [part.reshape(-1, part.shape[-1]) for part in output]
-    return Features(torch.cat(flat)[None], is_list=True)
+    return Features(torch.cat(flat)[None], is_list=True, also=also)
 
 
 def _token_inputs(reader: Reader, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig, PreTrainedModel
 
 from vlrl.config.section import LoraSection
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DROPOUTS = {"attention_dropout", "dropout_prob", "drop_prob"}
+"""Attributes of layers that transformers passes to functions of dropout."""
 NOT_ADAPTED = {"lm_head", "gate", "router", "shared_expert_gate"}
 """Heads and routers of experts: an adapter there changes which experts answer."""
 
@@ -150,12 +153,25 @@ def load_model(
 
 def prepare(model: PreTrainedModel) -> None:
     """Switch a loaded model to the kernels that its family allows, its weights unchanged."""
+    _without_dropout(model)
     family = family_of(model.config)
     if family.recurrent:
         recurrent.use_in(model, family.recurrent)
     tower = family.patch_tower(base_model(model))
     if tower is not None:
         vision_kernels.use_in(tower)
+
+
+def _without_dropout(model: nn.Module) -> None:
+    """Switch dropout off, which some checkpoints' configs ask for: it breaks ratios of two passes.
+
+    That of an adapter is the user's choice (`policy.lora.dropout`).
+    """
+    for part in model.modules():
+        if isinstance(part, _DropoutNd):
+            part.p = 0.0
+        for name in DROPOUTS & part.__dict__.keys():
+            setattr(part, name, 0.0)
 
 
 def attention_of(options: VisionLanguageConfig, config: PretrainedConfig) -> Any:
