@@ -273,7 +273,9 @@ class GuiGrounding(Task):
         ]
         return overlay(open_image(part.path), sample.target.box, marks)
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(
+        self, size_seen: Callable[[Sample], tuple[int, int] | None], split: str
+    ) -> None:
         """Compare this task's idea of the model's images with the policy's; ConfigError if not.
 
         size_seen: the size that a policy gives the sample's image, width and height in pixels.
@@ -285,13 +287,19 @@ class GuiGrounding(Task):
         by_area = sorted(of_size.items(), key=lambda item: item[0][0] * item[0][1])
         for _, sample in dict((*evenly(by_area, NUM_CHECKED), by_area[-1])).items():
             try:
-                theirs = tuple(size_seen(sample))
+                theirs = size_seen(sample)
             except DataError:
                 if not self.skips_unreadable(split):
                     raise
                 continue  # left out when it is drawn
             mine = self.resized(sample).extent
-            if mine != theirs:
+            if theirs is None and self.profile.scale == "resized_px":
+                raise ConfigError(
+                    f"profile {self.profile.name!r} counts pixels of the resized image, and the "
+                    "policy's model sees tiles of its own sizes: set task.profile to one of its "
+                    "family"
+                )
+            if theirs is not None and mine != theirs:
                 raise ConfigError(
                     f"sample {sample.id!r}: the policy resizes its image to {theirs}, the task's "
                     f"profile {self.profile.name!r} expects {mine}; set the same min_pixels and "

@@ -212,13 +212,15 @@ class TextTo3D(Task):
         """The fields named by `labels`, where the sample's row has them."""
         return dict(sample.target.labels)
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(
+        self, size_seen: Callable[[Sample], tuple[int, int] | None], split: str
+    ) -> None:
         """References have to be as finely divided as what the policy makes; ConfigError.
 
         size_seen: voxels per side, twice.
         """
         sample = self.samples(split)[0]
-        resolution = size_seen(sample)[0]
+        resolution = (size_seen(sample) or (0, 0))[0]
         shape = sample.target.shape if self._stored(sample) else None
         if shape is not None and shape.occupancy.shape[0] != resolution:
             raise ConfigError(

@@ -144,14 +144,16 @@ class TextToImage(Task):
         """The fields named by `labels`, where the sample's row has them."""
         return dict(sample.target.labels)
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(
+        self, size_seen: Callable[[Sample], tuple[int, int] | None], split: str
+    ) -> None:
         """Compare the policy's image size with this task's; ConfigError if they differ.
 
         size_seen: the size of the image that a policy makes for a sample, width and height in
         pixels.
         """
         sample = self.samples(split)[0]
-        mine, theirs = (self.options.width_px, self.options.height_px), tuple(size_seen(sample))
+        mine, theirs = (self.options.width_px, self.options.height_px), size_seen(sample)
         if mine != theirs:
             raise ConfigError(
                 f"sample {sample.id!r}: the policy makes images of {theirs[0]} x {theirs[1]} px, "

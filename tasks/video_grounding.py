@@ -369,7 +369,9 @@ class VideoGrounding(Task):
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         return video_size(height, width, self.profile.factor, self.options.longer_side_px)
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(
+        self, size_seen: Callable[[Sample], tuple[int, int] | None], split: str
+    ) -> None:
         """Compare this task's idea of the model's frames with the policy's; ConfigError if not.
 
         size_seen: the size that a policy gives the sample's frames, width and height in pixels.
@@ -377,7 +379,7 @@ class VideoGrounding(Task):
         sample, theirs = first_readable(self.samples(split), size_seen)
         part = video_part(sample)
         height, width = self._resized(part.height_px, part.width_px)
-        if (width, height) != theirs:
+        if theirs is not None and (width, height) != theirs:
             raise ConfigError(
                 f"sample {sample.id!r}: the policy resizes its video to {theirs}, the task's "
                 f"profile {self.profile.name!r} expects {(width, height)}; set the profile of the "

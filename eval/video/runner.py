@@ -40,7 +40,9 @@ class VideoTask(Protocol):
     def samples(self, split: str) -> Sequence[Sample]:
         """All samples of a split."""
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(
+        self, size_seen: Callable[[Sample], tuple[int, int] | None], split: str
+    ) -> None:
         """Raises ConfigError where the model does not fit the task."""
 
     def parse(self, sample: Sample, output: object) -> Any:

@@ -198,8 +198,11 @@ class Policy(ABC, Generic[T]):
         """Raise DataError where a sample cannot be made into a prompt: damaged, or too long."""
 
     @abstractmethod
-    def size_seen(self, sample: Sample) -> tuple[int, int]:
-        """Width and height of what the policy sees or makes for a sample, in pixels or cells."""
+    def size_seen(self, sample: Sample) -> tuple[int, int] | None:
+        """Width and height of what the policy sees or makes for a sample, in pixels or cells.
+
+        None where the model sees an image in tiles of its own sizes.
+        """
 
     @abstractmethod
     def sample(

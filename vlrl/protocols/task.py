@@ -81,7 +81,9 @@ class Task(ABC):
         """Size of the target relative to the whole, in (0, 1]; nan where there is none."""
         return math.nan
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(
+        self, size_seen: Callable[[Sample], tuple[int, int] | None], split: str
+    ) -> None:
         """Raise ConfigError where task and policy see the data differently.
 
         size_seen: `Policy.size_seen`.

@@ -18,15 +18,15 @@ def check_shape(row: VideoRow) -> None:
 
 
 def first_readable(
-    samples: Sequence[Sample], size_seen: Callable[[Sample], tuple[int, int]]
-) -> tuple[Sample, tuple[int, int]]:
+    samples: Sequence[Sample], size_seen: Callable[[Sample], tuple[int, int] | None]
+) -> tuple[Sample, tuple[int, int] | None]:
     """The first sample whose video can be read, and its size; DataError where none can."""
     first: DataError | None = None
     for sample in samples:
         try:
-            width, height = size_seen(sample)
+            theirs = size_seen(sample)
         except DataError as error:
             first = first or error
             continue
-        return sample, (width, height)
+        return sample, theirs
     raise first or DataError("there is no sample to check")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -123,8 +123,9 @@ def load_model(
 ) -> PreTrainedModel:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
     config = read_config(options.model, options.revision)
-    attention = attention_of(options, config)
     base = adapter_base(options.model)
+    with model_named(options.model):
+        attention = attention_of(options, config)
     packed: dict[str, Any] = {}
     if options.quantize is not None:
         packed["quantization_config"] = quantization(dtype, zero_stage)
@@ -157,9 +158,24 @@ def prepare(model: PreTrainedModel) -> None:
     family = family_of(model.config)
     if family.recurrent:
         recurrent.use_in(model, family.recurrent)
+    if family.sparse_blocks:
+        _gather_as_a_whole(model, family.sparse_blocks)
     tower = family.patch_tower(base_model(model))
     if tower is not None:
         vision_kernels.use_in(tower)
+
+
+def _gather_as_a_whole(model: nn.Module, names: Sequence[str]) -> None:
+    """Have ZeRO-3 gather all experts of a layer at once, whichever its tokens reach on a rank.
+
+    A rank whose tokens miss an expert would otherwise wait for none of its weights, and hang the
+    others (DeepSpeed#7461).
+    """
+    from deepspeed.utils import set_z3_leaf_modules
+
+    found = {type(part) for part in model.modules() if type(part).__name__ in names}
+    if found:
+        set_z3_leaf_modules(model, sorted(found, key=lambda kind: kind.__name__))
 
 
 def _without_dropout(model: nn.Module) -> None:

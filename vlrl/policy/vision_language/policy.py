@@ -211,13 +211,16 @@ class VisionLanguagePolicy(TokenPolicy):
         """Raise DataError where an image, a video or the length of a prompt cannot be read."""
         self.encoder.encode(sample)
 
-    def size_seen(self, sample: Sample) -> tuple[int, int]:
-        """Width and height that the model sees of a sample's first image, in pixels."""
+    def size_seen(self, sample: Sample) -> tuple[int, int] | None:
+        """Width and height that the model sees of a sample's first image, in pixels, or None."""
         return self.prompt_size(self.encoder.encode(sample))
 
-    def prompt_size(self, prompt: EncodedPrompt) -> tuple[int, int]:
-        """Width and height of a prompt's first image after resizing, in pixels."""
-        if prompt.image_size_px is None:
+    def prompt_size(self, prompt: EncodedPrompt) -> tuple[int, int] | None:
+        """Width and height of a prompt's first image after resizing, in pixels; None: in tiles.
+
+        Raises ConfigError where the prompt has no image.
+        """
+        if not prompt.num_visual_tokens:
             raise ConfigError("the prompt has no image")
         return prompt.image_size_px
 
