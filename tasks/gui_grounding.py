@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -30,7 +30,7 @@ from vlrl.gui.verdict import Polygon, is_inside
 from vlrl.media.images import open_image
 from vlrl.protocols import Drawing, Task
 from vlrl.stats import evenly
-from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
+from vlrl.types import ImagePart, Message, Rollout, Sample, SizeSeen, TextPart
 
 log = logging.getLogger(__name__)
 NUM_CHECKED = 31
@@ -273,9 +273,7 @@ class GuiGrounding(Task):
         ]
         return overlay(open_image(part.path), sample.target.box, marks)
 
-    def check_policy(
-        self, size_seen: Callable[[Sample], tuple[int, int] | None], split: str
-    ) -> None:
+    def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """Compare this task's idea of the model's images with the policy's; ConfigError if not.
 
         size_seen: the size that a policy gives the sample's image, width and height in pixels.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
@@ -19,7 +19,7 @@ from vlrl.geometry.boxes import Box, Frame
 from vlrl.media.frame_sampling import sample_frames
 from vlrl.media.video import read_part
 from vlrl.protocols import Drawing, Task
-from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
+from vlrl.types import Message, Rollout, Sample, SizeSeen, TextPart, VideoPart
 from vlrl.video.checks import check_shape, first_readable
 from vlrl.video.contact_sheet import Strip, contact_sheet, shown
 from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
@@ -369,9 +369,7 @@ class VideoGrounding(Task):
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         return video_size(height, width, self.profile.factor, self.options.longer_side_px)
 
-    def check_policy(
-        self, size_seen: Callable[[Sample], tuple[int, int] | None], split: str
-    ) -> None:
+    def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """Compare this task's idea of the model's frames with the policy's; ConfigError if not.
 
         size_seen: the size that a policy gives the sample's frames, width and height in pixels.
