@@ -57,6 +57,7 @@ TRAINED: dict[str, Row] = {
         },
         shown=("<IMG_CONTEXT>\n", "<video>\n"),
         ids={"image_token_id": "<IMG_CONTEXT>"},
+        videos=_TILES,
     ),
     "gemma3": Row(
         text={"sliding_window": 16, "num_hidden_layers": 4,

@@ -19,8 +19,8 @@ class Features:
 
     levels: Tensor
     """[1 + K, N, D]: what the embeddings of N visual tokens are, then K deepstack levels."""
-    is_list: bool = True
-    """Whether the models of the family take a list of tensors, or one tensor."""
+    lists: frozenset[str] = frozenset(("image", "video"))
+    """Modalities of which the model takes a list of tensors, not one."""
     also: Mapping[str, Tensor] = field(default_factory=dict)
     """What else they read of the tower's output, the same for all images."""
 
@@ -45,7 +45,9 @@ class Features:
     @classmethod
     def join(cls, parts: Sequence[Features]) -> Features:
         """Several in order; at least one."""
-        return replace(parts[0], levels=torch.cat([part.levels for part in parts], 1))
+        lists = frozenset(name for part in parts for name in part.lists)
+        levels = torch.cat([part.levels for part in parts], 1)
+        return replace(parts[0], levels=levels, lists=lists)
 
 
 @dataclass(frozen=True)

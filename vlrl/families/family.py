@@ -84,15 +84,15 @@ class Family(ABC):
         """
         image, video = placeholders(core.config)
         if video is None or not self.reads_videos:
-            return {"image": _output(features)}
+            return {"image": _output(features, "image")}
         is_video = input_ids[(input_ids == image) | (input_ids == video)] == video
         if not is_video.any():
-            return {"image": _output(features)}
+            return {"image": _output(features, "image")}
         if is_video.all():
-            return {"video": _output(features)}
+            return {"video": _output(features, "video")}
         return {
-            "image": _output(features.select(~is_video)),
-            "video": _output(features.select(is_video)),
+            "image": _output(features.select(~is_video), "image"),
+            "video": _output(features.select(is_video), "video"),
         }
 
     def why_not_packed(self, config: PretrainedConfig) -> str | None:
@@ -152,9 +152,9 @@ def vision_parameters(core: VisionLanguageModel) -> Iterator[tuple[str, nn.Param
             yield name, parameter
 
 
-def _output(features: Features) -> VisionOutput:
+def _output(features: Features, modality: str) -> VisionOutput:
     first, *deeper = features.levels.unbind(0)
-    pooled = (first,) if features.is_list else first
+    pooled = (first,) if modality in features.lists else first
     return VisionOutput(
         pooler_output=pooled, deepstack_features=[(level,) for level in deeper], **features.also
     )

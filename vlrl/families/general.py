@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlrl.families.encoded import EncodedPrompt, Features, Media
-from vlrl.families.family import Family
+from vlrl.families.family import Family, placeholders
 from vlrl.families.reading import Reader, as_chat, pixels, visual
 from vlrl.families.resize import shrunk
 from vlrl.media.video import read_part
@@ -44,6 +44,8 @@ class General(Family):
 
     axes: tuple[tuple[str, int], ...] = ()
     """Tensors whose images do not lie along their first axis, and that axis."""
+    frames_are_images: bool = False
+    """Whether its processor makes images of a video's frames."""
     also: tuple[str, ...] = ()
     """What the model reads of the tower's output besides the features, the same for all images."""
 
@@ -83,12 +85,22 @@ class General(Family):
         names = {name for call in self._calls(reader.core).values() for name in _names(call)}
         found = {name: inputs[name] for name in names if isinstance(inputs.get(name), Tensor)}
         found |= {n: found[n].movedim(axis, 0) for n, axis in self.axes if n in found}
-        if all(_has(found, kind) for kind in _PIXELS):
-            ids = inputs["input_ids"][0]
-            config = reader.core.config
-            of_any = ids[(ids == config.image_token_id) | (ids == config.video_token_id)]
-            found["is_video"] = of_any == config.video_token_id
+        if self.reads_videos and not self.frames_are_images:
+            found["is_video"] = self._is_video(reader, inputs["input_ids"][0], found)
         return found
+
+    def _is_video(self, reader: Reader, ids: Tensor, media: Media) -> Tensor:
+        """Which visual tokens of a prompt show a video, bool [N]."""
+        image, video = placeholders(reader.core.config)
+        of_any = ids[(ids == image) | (ids == video)]
+        if _has(media, "image") and _has(media, "video"):
+            if not (of_any == video).any():
+                raise ValueError(
+                    f"{self.model_class} writes images and videos with the same token: a prompt "
+                    "holds only one kind"
+                )
+            return of_any == video
+        return torch.full(of_any.shape, _has(media, "video"))
 
     def features(self, core: VisionLanguageModel, media: Media) -> Features:
         """What the vision tower makes of images and videos, in the order of their tokens."""
@@ -100,7 +112,7 @@ class General(Family):
             given |= {n: given[n].movedim(0, axis) for n, axis in self.axes if n in given}
             output = call(**given, return_dict=True)
             also = {name: output[name] for name in self.also}
-            found[modality] = _flat(output["pooler_output"], also)
+            found[modality] = _flat(output["pooler_output"], modality, also)
         if len(found) == 1:
             return next(iter(found.values()))
         is_video = media["is_video"].to(found["image"].levels.device)
@@ -108,7 +120,7 @@ class General(Family):
         levels = found["image"].levels.new_empty(shape)
         levels = levels.masked_scatter(~is_video[None, :, None], found["image"].levels)
         levels = levels.masked_scatter(is_video[None, :, None], found["video"].levels)
-        return replace(found["image"], levels=levels)
+        return replace(Features.join(list(found.values())), levels=levels)
 
     def parts(self, media: Media) -> list[tuple[Media, int]]:
         """All at once: how a family's tensors are cut into images is its processor's secret."""
@@ -133,7 +145,7 @@ class General(Family):
     def _calls(self, core: VisionLanguageModel) -> dict[str, Callable[..., Any]]:
         """What encodes each kind that the family reads."""
         calls = {"image": core.model.get_image_features}
-        if self.reads_videos:
+        if self.reads_videos and not self.frames_are_images:
             calls["video"] = core.model.get_video_features
         return calls
 
@@ -146,12 +158,12 @@ def _names(call: Callable[..., Any]) -> list[str]:
     return [name for name in inspect.signature(call).parameters if name != "kwargs"]
 
 
-def _flat(output: Tensor | Sequence[Tensor], also: Mapping[str, Tensor]) -> Features:
+def _flat(output: Tensor | Sequence[Tensor], modality: str, also: Mapping[str, Tensor]) -> Features:
     """Features of all images, [1, N, D], whether they come as one tensor or one each."""
     if isinstance(output, Tensor):
-        return Features(output.reshape(1, -1, output.shape[-1]), is_list=False, also=also)
+        return Features(output.reshape(1, -1, output.shape[-1]), frozenset(), also)
     flat = [part.reshape(-1, part.shape[-1]) for part in output]
-    return Features(torch.cat(flat)[None], is_list=True, also=also)
+    return Features(torch.cat(flat)[None], frozenset((modality,)), also)
 
 
 def _token_inputs(reader: Reader, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

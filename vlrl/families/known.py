@@ -34,7 +34,10 @@ FAMILIES: dict[str, Family] = {
         "Qwen3_5MoeForConditionalGeneration", "qwen3_vl", recurrent=_DELTA,
         sparse_blocks=("Qwen3_5MoeSparseMoeBlock",),
     ),
-    "internvl": General("InternVLForConditionalGeneration", packs=True, reads_videos=True),
+    "internvl": General(
+        "InternVLForConditionalGeneration", "internvl", packs=True, reads_videos=True,
+        frames_are_images=True,
+    ),
     "gemma3": General("Gemma3ForConditionalGeneration"),
     "gemma4": General(
         "Gemma4ForConditionalGeneration", logits=_CAP, sparse_blocks=("Gemma4TextExperts",)
