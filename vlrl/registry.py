@@ -98,6 +98,21 @@ REGISTRY: dict[str, dict[str, str]] = {
         "stage": "vlrl.reward.combinators.stages:Stage",
         "pair": "vlrl.reward.combinators.pair:Pair",
         "group": "vlrl.reward.combinators.group:Group",
+        "shape": "vlrl.reward.combinators.shape:Shape",
+    },
+    "shape": {
+        "par": "vlrl.reward.shapes.par:Par",
+        "centred": "vlrl.reward.shapes.centred:Centred",
+        "tanh": "vlrl.reward.shapes.tanh:Tanh",
+        "arctan": "vlrl.reward.shapes.arctan:Arctan",
+        "slow_start": "vlrl.reward.shapes.slow_start:SlowStart",
+        "log_sigmoid": "vlrl.reward.shapes.log_sigmoid:LogSigmoid",
+        "running_zscore": "vlrl.reward.shapes.running_zscore:RunningZscore",
+        "running_minmax": "vlrl.reward.shapes.running_minmax:RunningMinmax",
+        "running_clip": "vlrl.reward.shapes.running_clip:RunningClip",
+        "ceiling": "vlrl.reward.shapes.ceiling:Ceiling",
+        "length_penalty": "vlrl.reward.shapes.length_penalty:LengthPenalty",
+        "unit": "vlrl.reward.shapes.unit:Unit",
     },
 }
 

@@ -24,6 +24,8 @@ class Combinator(Reward):
     weighted: ClassVar[bool] = False
     """Whether children may carry `weight`."""
 
+    kinds: ClassVar[str | None] = None
+    """The registry's section of its kinds, whose options stand beside `kind:`."""
     names_leaves: ClassVar[bool] = True
     """Whether leaves of different children must have names of their own."""
 
