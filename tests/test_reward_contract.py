@@ -34,7 +34,7 @@ TREES = {
 }
 COMBINED = {
     f"{kind} of two": {kind: [{"use": "box_iou"}, {"use": "multi_point"}]}
-    for kind in ("sum", "mean", "product", "min", "max", "harmonic", "geomean")
+    for kind in ("sum", "mean", "product", "min", "max", "harmonic", "geomean", "signed_geomean")
 }
 CLIPPED = {"clip": {"clip": {"of": {"use": "multi_point"}, "low": 0.0}}}
 RELATIVE = {
@@ -47,6 +47,15 @@ RELATIVE = {
         f"group {to}": {"group": {"of": {"use": "multi_point"}, "to": to}}
         for to in ("rank", "best", "centre")
     },
+    **{
+        f"hierarchy {reduce}": {
+            "hierarchy": {
+                "factors": {"hit": {"use": "multi_point"}, "size": {"use": "box_iou"}},
+                "reduce": reduce,
+            }
+        }
+        for reduce in ("bradley_terry", "win_rate", "strict", "head")
+    },
 }
 PUBLISHED = {
     f"{name} published": {"use": name, "published": True}
@@ -57,7 +66,15 @@ SHAPED = {
     for kind in REGISTRY["shape"]
     if kind != "ceiling"
 } | {"shape ceiling": {"shape": {"of": {"use": "multi_point"}, "kind": "ceiling", "at": 0.5}}}
+TWO = [{"use": "box_iou"}, {"use": "multi_point"}]
 JOINED = {
+    "progress": {"progress": {"of": TWO[0], "required": [{"use": "format"}], "penalties": TWO[:1]}},
+    "blend": {
+        "blend": {"primary": TWO[1], "helpers": {"size": TWO[0]}, "held_out": 0.5, "start": 1.0}
+    },
+    "any_of": {"any_of": {"of": TWO, "correct": {"use": "point_hit"}}},
+    "detail": {"detail": {"correct": TWO[1], "parts": TWO[:1]}},
+    "difficulty": {"difficulty": {"of": TWO[1], "weights": {"kind": {"icon": 1.5}}}},
     "gate": {"gate": {"if": {"use": "box_iou"}, "at_least": 0.5, "then": {"use": "format"}}},
     "views": {"views": {"pool": "min", "of": {"use": "clip_score"}}},
     "stage": {"stage": {"index": 0, "of": {"use": "voxel_iou"}}},

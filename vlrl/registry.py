@@ -99,6 +99,13 @@ REGISTRY: dict[str, dict[str, str]] = {
         "pair": "vlrl.reward.combinators.pair:Pair",
         "group": "vlrl.reward.combinators.group:Group",
         "shape": "vlrl.reward.combinators.shape:Shape",
+        "signed_geomean": "vlrl.reward.combinators.signed_geomean:SignedGeomean",
+        "progress": "vlrl.reward.combinators.progress:Progress",
+        "hierarchy": "vlrl.reward.combinators.hierarchy:Hierarchy",
+        "blend": "vlrl.reward.combinators.blend:Blend",
+        "any_of": "vlrl.reward.combinators.any_of:AnyOf",
+        "detail": "vlrl.reward.combinators.detail:Detail",
+        "difficulty": "vlrl.reward.combinators.difficulty:Difficulty",
     },
     "shape": {
         "par": "vlrl.reward.shapes.par:Par",

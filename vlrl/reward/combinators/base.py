@@ -44,7 +44,7 @@ class Combinator(Reward):
             keys = (field.alias or name for name, field in cls.Options.model_fields.items())
             raise ConfigError(f"{where}: takes a mapping with {', '.join(keys)}, not {value!r}")
         options = read_options(cls.Options, value, where)
-        fields = build_fields(options, where, build)
+        fields = build_fields(options, where, build, cls.only_field)
         try:
             return cls(**fields)
         except ConfigError as error:
