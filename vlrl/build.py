@@ -24,6 +24,7 @@ from vlrl.config.yaml_text import parse_yaml
 from vlrl.errors import ConfigError, did_you_mean, writing
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
+from vlrl.reward.combinators.combine import Sum
 from vlrl.reward.parts import leaves
 from vlrl.reward.tree import build_reward, min_stages
 
@@ -58,6 +59,7 @@ def read_parts(config: RunConfig) -> RunParts:
         _check_splits(config, dict(task_options)["data"])
     reward = _build_scored(config, config.reward, "reward", task_class)
     metrics = _build_metrics(config, task_class, reward)
+    _check_terms(config, reward)
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
     _check_policy(config, policy_options)
     _check_dropout(config, policy_options)
@@ -190,6 +192,17 @@ def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
     if unused:
         names = ", ".join(f"policy.{name}" for name in unused)
         raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
+
+
+def _check_terms(config: RunConfig, reward: Reward) -> None:
+    """Refuse gdpo where there is nothing to normalise one by one."""
+    if config.algo.advantage != "gdpo":
+        return
+    if not isinstance(reward, Sum) or len(reward.children) < 2:
+        raise ConfigError(
+            "algo.advantage: gdpo normalises the rewards of a sum one by one, so `reward` must be "
+            f"a `sum` of two or more; it is {reward.name!r}"
+        )
 
 
 def _check_dropout(config: RunConfig, options: PolicyOptions) -> None:

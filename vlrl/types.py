@@ -136,3 +136,5 @@ class Score:
     parts: Mapping[str, float] = field(default_factory=dict)
     stages: tuple[float | None, ...] = ()
     """A reward for each stage of the answer, where the reward tells them apart."""
+    terms: tuple[tuple[float, float | None], ...] = ()
+    """Weight and value of each reward of a sum; None = does not apply."""

@@ -53,11 +53,18 @@ class AlgoConfig(Section):
     num_prompts: PositiveInt = Field(8, description="prompts per step, over all ranks")
     group_size: int = Field(8, ge=2, description="answers to each prompt")
     advantage: Literal[
-        "group_zscore", "group_centre", "batch_std", "global_std", "leave_one_out", "precomputed"
+        "group_zscore",
+        "group_centre",
+        "batch_std",
+        "global_std",
+        "leave_one_out",
+        "gdpo",
+        "precomputed",
     ] = Field(
         "group_zscore",
         description="batch_std: of the centred rewards; global_std: of the rewards themselves "
-        "(Flow-GRPO); precomputed: the reward is one already (a `pair` node)",
+        "(Flow-GRPO); gdpo: z-scores of each reward of a `sum`, added; precomputed: the reward is "
+        "one already (a `pair` node)",
     )
     population_std: bool = Field(
         False,

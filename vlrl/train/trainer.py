@@ -60,7 +60,7 @@ from vlrl.train.checkpoint_state import TrainerState, data_fingerprint
 from vlrl.train.credit import in_stages, stage_advantages
 from vlrl.train.evaluation import HeldOut
 from vlrl.train.evaluation_files import is_evaluated
-from vlrl.train.experience import Experience, with_replaced, zero_variance_rows
+from vlrl.train.experience import Experience, with_replaced
 from vlrl.train.failures import Result, after_saving, on_all
 from vlrl.train.health import IdleWatch, record_canary, record_health
 from vlrl.train.lock import RunLock
@@ -217,7 +217,7 @@ class Trainer(Generic[T]):
         per_rank = algo.num_prompts // self.world.size
         experience = self._sample(per_rank, meter)
         for _ in range(algo.resample_rounds):
-            zero_variance = zero_variance_rows(experience.rewards, experience.trajectory.group)
+            zero_variance = experience.zero_variance()
             num_zero_variance = int(zero_variance.sum()) // algo.group_size
             # All ranks draw alike, so that the walk over the data stays the same on all.
             wanted = int(all_max(num_zero_variance, self.world))
@@ -286,15 +286,15 @@ class Trainer(Generic[T]):
         if self.overlap:
             meter.maximum("scoring/overlapped_s", queue.scoring_s)
         rewards = stage_rewards(rollouts, self.reward.num_stages)
-        return Experience(rollouts, trajectory, rewards)
+        return Experience(rollouts, trajectory, rewards, self.config.algo.advantage == "gdpo")
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
         algo = self.config.algo
         group, trajectory = experience.trajectory.group, experience.trajectory
         rewards = carry_back(experience.rewards, algo.stage_carry)
-        advantage = stage_advantages(rewards, group, algo, self.world)
-        zero_variance = zero_variance_rows(rewards, group)
+        advantage = stage_advantages(rewards, group, algo, self.world, experience.rollouts)
+        zero_variance = experience.zero_variance(rewards)
         truncated = torch.tensor([r.finish is Finish.LENGTH for r in experience.rollouts])
         kept = ~rewards.isnan().all(1)
         if algo.drop_zero_variance:
