@@ -64,6 +64,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "colour_match": "vlrl.rewards.mesh.colour_match:colour_match",
         "symmetry": "vlrl.rewards.mesh.symmetry:symmetry",
         "no_floaters": "vlrl.rewards.mesh.no_floaters:no_floaters",
+        "set_iou": "vlrl.rewards.box_sets:set_iou",
+        "salience_iou": "vlrl.rewards.box_sets:salience_iou",
         "remote": "vlrl.rewards.remote:Remote",
         "track_format": "vlrl.rewards.video.track_format:track_format",
         "track_consistency": "vlrl.rewards.video.track_consistency:track_consistency",
