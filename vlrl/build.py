@@ -25,6 +25,7 @@ from vlrl.errors import ConfigError, did_you_mean, writing
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.combinators.combine import Sum
+from vlrl.reward.lint.warn import warn_of
 from vlrl.reward.parts import leaves
 from vlrl.reward.tree import build_reward, min_stages
 
@@ -60,6 +61,7 @@ def read_parts(config: RunConfig) -> RunParts:
     reward = _build_scored(config, config.reward, "reward", task_class)
     metrics = _build_metrics(config, task_class, reward)
     _check_terms(config, reward)
+    warn_of(reward, config.algo)
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
     _check_policy(config, policy_options)
     _check_dropout(config, policy_options)

@@ -19,6 +19,7 @@ from vlrl.protocols import Reward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.combinators.base import Combinator
 from vlrl.reward.functions import spec_of
+from vlrl.reward.lint.allowed import RULE_NAMES
 from vlrl.reward.node import NODE_SCHEMA
 from vlrl.reward.tree import NODE_KEYS
 
@@ -31,6 +32,12 @@ EXTENDS: Schema = {
 NODE_PROPERTIES: Schema = {
     "weight": {"type": "number", "description": "under sum and mean; default 1.0"},
     "label": {"type": "string", "description": "its name in the logs"},
+    "allow": {
+        "type": "object",
+        "description": "rules that it breaks on purpose, each with the reason",
+        "properties": {rule: {"type": "string"} for rule in RULE_NAMES},
+        "additionalProperties": False,
+    },
 }
 NODE: Schema = {"$ref": "#/$defs/RewardNode"}
 OWN_NAME: Schema = {"type": "string", "pattern": ":"}

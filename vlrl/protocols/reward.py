@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vlrl.errors import RewardError
 from vlrl.types import Rollout, Score
@@ -39,6 +39,14 @@ class Reward(ABC):
     """It mostly waits for another machine: called while other groups are still being sampled."""
     num_stages: int = 1
     """Stages of an answer with rewards of their own, one advantage each."""
+    noisy: bool = False
+    """A judge's opinion: answers that are equally good get somewhat different values."""
+    pooled: Literal["", "max", "mean", "min"] = ""
+    """How it joins several looks at one answer, where it does."""
+    place: str = ""
+    """Where it stands in the config."""
+    allowed: Mapping[str, str] = {}
+    """Rules of vlrl/reward/lint that it breaks on purpose, with the reasons."""
 
     @abstractmethod
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
