@@ -78,6 +78,8 @@ JOINED = {
     "gate": {"gate": {"if": {"use": "box_iou"}, "at_least": 0.5, "then": {"use": "format"}}},
     "views": {"views": {"pool": "min", "of": {"use": "clip_score"}}},
     "stage": {"stage": {"index": 0, "of": {"use": "voxel_iou"}}},
+    "gain": {"gain": {"of": {"use": "voxel_iou"}}},
+    "gain share": {"gain": {"of": {"use": "boundary"}, "form": "share"}},
     "stages": {
         "stages": {
             "coarse": {"use": "silhouette_iou"},

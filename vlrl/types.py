@@ -123,6 +123,8 @@ class Rollout:
     """Optimizer steps that the sampling policy had seen; stale rollouts show it."""
     parsed: Any = None
     """What the task read in `output`; None means that it could not be read."""
+    earlier: tuple[Any, ...] | None = None
+    """Of an answer that a reward sees as one stage (`parsed`): the stages before it."""
     score: Score | None = None
     advantage: float = 0.0
     """Of several stages, the mean."""
