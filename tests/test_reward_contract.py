@@ -47,6 +47,7 @@ RELATIVE = {
         f"group {to}": {"group": {"of": {"use": "multi_point"}, "to": to}}
         for to in ("rank", "best", "centre")
     },
+    "novelty of texts": {"novelty": {"features": "text"}},
     **{
         f"hierarchy {reduce}": {
             "hierarchy": {
@@ -68,6 +69,8 @@ SHAPED = {
 } | {"shape ceiling": {"shape": {"of": {"use": "multi_point"}, "kind": "ceiling", "at": 0.5}}}
 TWO = [{"use": "box_iou"}, {"use": "multi_point"}]
 JOINED = {
+    "novelty of images": {"novelty": {"features": "image", "kind": "distilled"}},
+    "novelty of shapes": {"novelty": {"features": "shape", "kind": "archive"}},
     "progress": {"progress": {"of": TWO[0], "required": [{"use": "format"}], "penalties": TWO[:1]}},
     "blend": {
         "blend": {"primary": TWO[1], "helpers": {"size": TWO[0]}, "held_out": 0.5, "start": 1.0}

@@ -102,6 +102,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "pair": "vlrl.reward.combinators.pair:Pair",
         "group": "vlrl.reward.combinators.group:Group",
         "shape": "vlrl.reward.combinators.shape:Shape",
+        "novelty": "vlrl.reward.combinators.novelty:Novelty",
         "gain": "vlrl.reward.combinators.gain:Gain",
         "signed_geomean": "vlrl.reward.combinators.signed_geomean:SignedGeomean",
         "progress": "vlrl.reward.combinators.progress:Progress",
@@ -110,6 +111,16 @@ REGISTRY: dict[str, dict[str, str]] = {
         "any_of": "vlrl.reward.combinators.any_of:AnyOf",
         "detail": "vlrl.reward.combinators.detail:Detail",
         "difficulty": "vlrl.reward.combinators.difficulty:Difficulty",
+    },
+    "novelty": {
+        "elliptical": "vlrl.reward.novelty.elliptical:Elliptical",
+        "distilled": "vlrl.reward.novelty.distilled:Distilled",
+        "archive": "vlrl.reward.novelty.archive:Archive",
+    },
+    "features": {
+        "text": "vlrl.reward.novelty.text_features:text_features",
+        "image": "vlrl.rewards.image.pixel_features:pixel_features",
+        "shape": "vlrl.rewards.mesh.shape_features:shape_features",
     },
     "shape": {
         "par": "vlrl.reward.shapes.par:Par",
