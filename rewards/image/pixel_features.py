@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from vlrl.reward.novelty.features import Features
@@ -21,9 +23,9 @@ def small_pixels(rollout: Rollout) -> np.ndarray | None:
     tiles = [
         [
             image[a : max(b, a + 1), c : max(d, c + 1)].reshape(-1, 3).mean(0)
-            for c, d in zip(columns[:-1], columns[1:], strict=True)
+            for c, d in itertools.pairwise(columns)
         ]
-        for a, b in zip(rows[:-1], rows[1:], strict=True)
+        for a, b in itertools.pairwise(rows)
     ]
     return np.array(tiles).ravel() / 255 - 0.5
 
