@@ -117,9 +117,8 @@ def test_what_is_remembered_is_saved_and_the_same_on_all_ranks(kind: str) -> Non
     # A rank of its own for each group, gathered, is one rank with both.
     gathered([*answers(first), *answers(second, group=1)])
     parts = [one.copy() for one in gathered.pending]  # type: ignore[attr-defined]
-    assert np.array_equal(
-        np.concatenate(parts), np.stack([itself.of(r) for r in answers([*first, *second])])
-    )
+    in_order = [itself.of(rollout) for rollout in answers([*first, *second])]
+    assert np.array_equal(np.concatenate(parts), np.stack(in_order))
 
 
 def test_another_fit_is_refused() -> None:
@@ -148,7 +147,7 @@ def test_texts_images_and_shapes_have_features() -> None:
     text = of("text", output="Click the red button")
     assert alike(text, of("text", output="click the  red button")) == pytest.approx(1.0)
     near = alike(text, of("text", output="Click the red buttons"))
-    assert near > 0.9 > 0.5 > alike(text, of("text", output="No idea, sorry"))
+    assert near > 0.85 > 0.5 > alike(text, of("text", output="No idea, sorry"))
     red, blue = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30, 3), np.uint8)
     red[..., 0], blue[..., 2] = 255, 255
     assert alike(of("image", image=red), of("image", image=red[::2, ::3])) == pytest.approx(1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from vlrl.data.fields import shown
 from vlrl.errors import DataError
@@ -25,12 +26,13 @@ def box_set(row: GroundingRow) -> tuple[tuple[Box, ...], tuple[float, ...]]:
         raise DataError(f"{row.where}: field 'boxes' must be a list of boxes, not {shown(given)}")
     boxes = []
     for place, edges in enumerate(given):
-        if not _are_numbers(edges) or len(edges) != 4 or not Box(*edges, frame).is_valid:
+        box = _box(edges, frame)
+        if box is None:
             raise DataError(
                 f"{row.where}: field 'boxes', place {place}: must be [x1, y1, x2, y2] in pixels, "
                 f"on the image of {row.width_px} x {row.height_px}, not {shown(edges)}"
             )
-        boxes.append(Box(*map(float, edges), frame))
+        boxes.append(box)
     if weights is None:
         return tuple(boxes), ()
     fits = _are_numbers(weights) and len(weights) == len(boxes)
@@ -40,6 +42,15 @@ def box_set(row: GroundingRow) -> tuple[tuple[Box, ...], tuple[float, ...]]:
             f"{len(boxes)} boxes, one of them above 0, not {shown(weights)}"
         )
     return tuple(boxes), tuple(map(float, weights))
+
+
+def _box(edges: Any, frame: Frame) -> Box | None:
+    """The box of four numbers; None if it is none on the image."""
+    if not _are_numbers(edges) or len(edges) != 4:
+        return None
+    x1, y1, x2, y2 = map(float, edges)
+    box = Box(x1, y1, x2, y2, frame)
+    return box if box.is_valid else None
 
 
 def _are_numbers(values: object) -> bool:

@@ -111,7 +111,7 @@ class Hierarchy(Combinator):
             from vlrl.reward.combinators.hierarchy_head import LearntHierarchy
 
             learnt: Any = LearntHierarchy.from_config(value, where, build)
-            return learnt  # type: ignore[no-any-return]
+            return learnt
         return super().from_config(value, where, build)
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:

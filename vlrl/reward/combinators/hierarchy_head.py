@@ -67,11 +67,11 @@ class LearntHierarchy(Hierarchy, TrainableReward):
         num = len(self.children)
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.head.seed)
-            self._network = nn.Sequential(
-                nn.Linear(num, self.head.width), nn.Tanh(), nn.Linear(self.head.width, 1)
-            ).double()
-            nn.init.zeros_(self._network[2].weight)
-            nn.init.zeros_(self._network[2].bias)
+            last = nn.Linear(self.head.width, 1)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            first = nn.Linear(num, self.head.width)
+            self._network = nn.Sequential(first, nn.Tanh(), last).double()
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=self.head.lr)
 
     def update(self, rollouts: Sequence[Rollout]) -> Mapping[str, float]:

@@ -63,7 +63,7 @@ class Novelty(Combinator):
         novelty = kind(read_options(kind.Options, given, where), features.num)
         if isinstance(novelty, RememberingKind):
             remembering: Any = RememberingNovelty(features, options.kind, novelty)
-            return remembering  # type: ignore[no-any-return]
+            return remembering
         return cls(features, options.kind, novelty)
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:

@@ -48,7 +48,7 @@ class Shape(Combinator):
         self.range = shaper.range
         self.statistics = Statistics()
         references = shaper.references
-        self.source = None if references is None else references.source
+        self.compared_with = None if references is None else references.source
         self.of_policy: dict[str, tuple[float, ...]] = {}
         """Rewards of the frozen policy's answers by prompt, once they are there."""
 
@@ -93,7 +93,7 @@ class Shape(Combinator):
     def needs_group(self) -> bool:
         """Whether the other answers to the prompt are looked at."""
         no_statistics = self.shaper.keeps_statistics and not self.statistics.count
-        return self.source == "group" or no_statistics
+        return self.compared_with == "group" or no_statistics
 
     def notice(self, values: Sequence[float]) -> None:
         """The values that were just scored, before they are shaped."""
@@ -103,7 +103,7 @@ class Shape(Combinator):
         if one.value is None:
             return Score(None, parts)
         references = self._references(rollout, others)
-        if self.source is not None and not references:
+        if self.compared_with is not None and not references:
             return Score(None, parts)  # alone in its group
         statistics = self.statistics
         if self.shaper.keeps_statistics and not statistics.count:
@@ -116,9 +116,9 @@ class Shape(Combinator):
         options = self.shaper.references
         if options is None:
             return ()
-        if self.source == "group":
+        if self.compared_with == "group":
             return others
-        if self.source == "file":
+        if self.compared_with == "file":
             known = read_references(str(options.file), options.column)
             found = of_prompt(known, rollout, options.num, f"{self.where}: {options.file}")
         else:

@@ -48,7 +48,7 @@ class Distilled(RememberingKind):
         self.num_seen = 0
         self._products = RIDGE * np.eye(o.num_random)
         self._sums = np.zeros((o.num_random, o.num_targets))
-        self._weights = np.zeros((o.num_random, o.num_targets))
+        self._weights: np.ndarray = np.zeros((o.num_random, o.num_targets))
 
     def values(self, features: np.ndarray) -> Sequence[float | None]:
         """Row by row, so that a value does not depend on the size of the group."""

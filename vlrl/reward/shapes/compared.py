@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -31,7 +32,7 @@ class MaybeComparedOptions(NodeOptions):
 class Compared(Shaper):
     """Mean over the references of a function of the difference."""
 
-    Options = ComparedOptions
+    Options: ClassVar[type[NodeOptions]] = ComparedOptions
     ends: Range
     """Of the function."""
     saturates = True

@@ -50,7 +50,9 @@ class Statistics:
     @classmethod
     def restored(cls, state: Mapping[str, float]) -> Statistics:
         """From what `saved` gave."""
-        return cls(**{**state, "count": int(state["count"])})
+        return cls(
+            int(state["count"]), state["mean"], state["squares"], state["low"], state["high"]
+        )
 
 
 NOTHING = Statistics()
