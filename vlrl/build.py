@@ -190,6 +190,11 @@ def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
     for name, model in options.models().items():
         check_model(f"policy.{name}", model)
     objective = config.algo.objective
+    if why := options.refuses(objective):
+        raise ConfigError(
+            f"algo.objective: {objective} {why}; use clip, gspo, cispo or nft with policy "
+            f"{config.policy['use']!r}"
+        )
     unused = options.unused_under(objective)
     if unused:
         names = ", ".join(f"policy.{name}" for name in unused)
@@ -197,7 +202,12 @@ def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
 
 
 def _check_terms(config: RunConfig, reward: Reward) -> None:
-    """Refuse gdpo where there is nothing to normalise one by one."""
+    """Refuse gdpo where there is nothing to normalise one by one, and balance of several stages."""
+    if config.algo.objective == "trajectory_balance" and reward.num_stages > 1:
+        raise ConfigError(
+            "algo.objective: trajectory_balance has one loss per answer, and `reward` is one of "
+            "several stages; take it out of `stages`"
+        )
     if config.algo.advantage != "gdpo":
         return
     if not isinstance(reward, Sum) or len(reward.children) < 2:
@@ -265,7 +275,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     policy.bind(engine, engine.serving)
     # After the engine, which has moved the weights to where prompts are encoded too.
     policy.prepare(samples)
-    if config.algo.kl_beta:
+    if config.algo.needs_reference:
         frozen = policy.reference_module(dtype)
         if frozen is not None:
             policy.bind_reference(frozen_engine(frozen, engine.stage, config, world))

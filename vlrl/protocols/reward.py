@@ -78,12 +78,14 @@ class Reward(ABC):
         return has_options and type(self) is type(other) and self.options == other.options
 
 
-class TrainableReward(Reward):
-    """A reward that learns on the same rollouts, after the policy step."""
+class Learner(ABC):
+    """Learns on the rollouts of each step, after the policy's; saved with every checkpoint."""
+
+    name: str
 
     @abstractmethod
     def update(self, rollouts: Sequence[Rollout]) -> Mapping[str, float]:
-        """One round of learning; returns its metrics."""
+        """One round of learning; returns its metrics. Called on all ranks."""
 
     @abstractmethod
     def state_dict(self) -> Mapping[str, Any]:
@@ -98,7 +100,7 @@ class TrainableReward(Reward):
     ) -> Mapping[str, Any]:
         """The state of one rank of `num_ranks`, from those of all ranks of another number.
 
-        RewardError where ranks hold different states, which only the reward knows how to join.
+        RewardError where ranks hold different states, which only the learner knows how to join.
         """
         if any(not _same(states[0], other) for other in states[1:]):
             raise RewardError(
@@ -106,6 +108,10 @@ class TrainableReward(Reward):
                 f"{len(states)} of them are joined (`resharded`); resume with {len(states)} ranks"
             )
         return states[0]
+
+
+class TrainableReward(Reward, Learner):
+    """A reward that learns on the same rollouts, after the policy step."""
 
 
 def _same(one: object, other: object) -> bool:

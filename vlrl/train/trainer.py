@@ -52,8 +52,7 @@ from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
-from vlrl.protocols import Policy, Reward, T, Task, TrainableReward
-from vlrl.reward.parts import walk
+from vlrl.protocols import Policy, Reward, T, Task
 from vlrl.seeds import row_seed
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.checkpoint_state import TrainerState, data_fingerprint
@@ -63,6 +62,7 @@ from vlrl.train.evaluation_files import is_evaluated
 from vlrl.train.experience import Experience, with_replaced
 from vlrl.train.failures import Result, after_saving, on_all
 from vlrl.train.health import IdleWatch, record_canary, record_health
+from vlrl.train.learners import learners
 from vlrl.train.lock import RunLock
 from vlrl.train.sampler import PromptSampler
 from vlrl.train.saving import Saving
@@ -103,9 +103,7 @@ class Trainer(Generic[T]):
         self.samples = list(task.samples(config.train_split))
         self.data = data_fingerprint(sample.id for sample in self.samples)
         self.sampler = PromptSampler(len(self.samples), config.seed)
-        self.trainable: list[TrainableReward] = [
-            node for node in walk(reward) if isinstance(node, TrainableReward)
-        ]
+        self.trainable, self.normalisers = learners(reward, config.algo)
         self.overlap = overlaps_sampling(reward, config.scoring.overlap_sampling, world.size)
         self.idle = IdleWatch(reward)
         self.unreadable = Unreadable(policy.check_sample, world, folder)
@@ -314,9 +312,11 @@ class Trainer(Generic[T]):
         if rewards.shape[1] > 1 and trajectory.stage is None:
             trajectory = in_stages(self.policy, self.task, trajectory, rewards.shape[1])
         each = to_actions(advantage, trajectory.stage)
-        if algo.kl_beta:
+        if algo.needs_reference:
             with meter.timed("reference"):
                 trajectory = with_reference(self.policy, trajectory, self.world)
+        if self.normalisers is not None:
+            each = self.normalisers.targets(experience.rollouts, rewards, trajectory)
         ids = [r.sample.id for r in experience.rollouts]
         weights = self._weights(experience.rollouts)
         return Batch(trajectory, each, weights, kept, ids, num_stages=rewards.shape[1])
