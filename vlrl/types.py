@@ -127,6 +127,8 @@ class Rollout:
     """Optimizer steps that the sampling policy had seen; stale rollouts show it."""
     parsed: Any = None
     """What the task read in `output`; None means that it could not be read."""
+    earlier: tuple[Any, ...] | None = None
+    """Of an answer that a reward sees as one stage (`parsed`): the stages before it."""
     score: Score | None = None
     advantage: float = 0.0
     """Of several stages, the mean."""
@@ -140,3 +142,5 @@ class Score:
     parts: Mapping[str, float] = field(default_factory=dict)
     stages: tuple[float | None, ...] = ()
     """A reward for each stage of the answer, where the reward tells them apart."""
+    terms: tuple[tuple[float, float | None], ...] = ()
+    """Weight and value of each reward of a sum; None = does not apply."""

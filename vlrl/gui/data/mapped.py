@@ -15,17 +15,11 @@ from vlrl.errors import ConfigError, DataError, did_you_mean, writing
 from vlrl.gui.data.options import SourceOptions
 from vlrl.gui.data.rows import RawRow
 
-OURS = (
-    "id",
-    "image",
-    "image_size",
-    "instruction",
-    "box",
-    "kind",
-    "app",
-    "element_type",
-    "platform",
-)
+TEXTS = ("kind", "app", "element_type", "platform")
+"""Kept as strings."""
+LISTS = ("boxes", "salience")
+"""Kept as they are; read by a task that has `several_boxes`."""
+OURS = ("id", "image", "image_size", "instruction", "box", *TEXTS, *LISTS)
 
 
 def mapped_rows(options: SourceOptions) -> Iterator[tuple[Any, str, str]]:
@@ -67,7 +61,10 @@ def row_reader(options: SourceOptions) -> Callable[[object, str, str], RawRow]:
             image_size=optional.get("image_size"),
             instruction=field_of(row, names["instruction"], where),
             box=field_of(row, names["box"], where),
-            fields={name: str(optional[name]) for name in OURS[5:] if name in optional},
+            fields={
+                **{name: str(optional[name]) for name in TEXTS if name in optional},
+                **{name: optional[name] for name in LISTS if name in optional},
+            },
         )
 
     return read_row
