@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from vlrl.errors import ConfigError, VlrlError, why_not_loaded
 from vlrl.families.adapters import ADAPTER_FILE, ADAPTER_WEIGHTS, adapter_base, with_adapter
-from vlrl.families.pipeline_adapters import BASE_FILE, PipelineBase, lay_adapter, pipeline_base
+from vlrl.families.pipeline_adapters import (
+    BASE_FILE,
+    WEIGHTS_FILE,
+    PipelineBase,
+    lay_adapter,
+    pipeline_base,
+)
 
 if TYPE_CHECKING:
     import torch
 
-ADAPTER_FILES = (ADAPTER_FILE, ADAPTER_WEIGHTS, "adapter_model.bin", "README.md")
+ADAPTER_FILES = (
+    ADAPTER_FILE, ADAPTER_WEIGHTS, "adapter_model.bin", "README.md", BASE_FILE, WEIGHTS_FILE
+)  # fmt: skip
 """What a merged folder does not hold."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
@@ -47,12 +55,23 @@ def merge(adapter: str, out: Path, revision: str | None = None) -> str:
             _merge_pipeline(adapter, own, partial)
         elif base is not None:
             _merge_peft(adapter, base, partial, revision)
+        _copy_beside(Path(adapter).expanduser(), partial)
         if out.exists():
             out.rmdir()
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return str(base) if pipeline is None else pipeline.name
+
+
+def _copy_beside(adapter: Path, out: Path) -> None:
+    """What lies beside an adapter's weights: vlrl.json, the processor, a codec."""
+    there = {*ADAPTER_FILES, *(path.name for path in out.iterdir())}
+    for path in adapter.iterdir():
+        if path.name not in there and path.is_dir():
+            shutil.copytree(path, out / path.name)
+        elif path.name not in there:
+            shutil.copy(path, out / path.name)
 
 
 def _merge_peft(adapter: str, base: str, out: Path, revision: str | None) -> None:
@@ -79,10 +98,7 @@ def _merge_peft(adapter: str, base: str, out: Path, revision: str | None) -> Non
             f"{folder / ADAPTER_FILE}, or bring the model there"
         ) from error
     with_adapter(model, str(folder)).save_pretrained(out)
-    # vlrl.json, the processor, a codec: what lies beside the weights.
-    ignored = shutil.ignore_patterns(*ADAPTER_FILES, *(path.name for path in out.iterdir()))
-    shutil.copytree(folder, out, dirs_exist_ok=True, ignore=ignored)
-    if not any((out / name).is_file() for name in PROCESSOR_FILES):
+    if not any((folder / name).is_file() for name in PROCESSOR_FILES):
         transformers.AutoProcessor.from_pretrained(base, revision=revision).save_pretrained(out)
 
 
@@ -101,7 +117,7 @@ def _merge_pipeline(adapter: str, base: PipelineBase, out: Path) -> None:
             if isinstance(value, list | tuple) and name not in ("transformer", "scheduler")
         }
         dtype = _stored_dtype(folder / "transformer")
-        pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, **unread)
+        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, **unread)
     except Exception as error:  # damaged files: of many kinds
         raise ConfigError(
             f"{base.name!r}, the pipeline of the adapter {adapter!r}, cannot be loaded "
