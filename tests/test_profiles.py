@@ -118,6 +118,11 @@ def test_every_profile_has_an_answer_above() -> None:
     assert {row[0] for row in ANSWERS} == set(PROFILES)
 
 
+def test_every_profile_is_in_the_docs() -> None:
+    page = (Path(__file__).parent.parent / "docs/profiles.md").read_text(encoding="utf-8")
+    assert [name for name in PROFILES if f"`{name}`" not in page] == []
+
+
 def test_numbers_relative_to_the_image_need_no_size() -> None:
     internvl = profile_named("internvl")
     assert internvl.resized(1000, 500) == Frame(1000, 500)

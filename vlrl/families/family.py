@@ -22,7 +22,7 @@ class Family:
     model_class: str
     """Its class in transformers."""
     coordinates: str
-    """Coordinate profile (vlrl/families/profiles.py) that its checkpoints were trained with."""
+    """Coordinate profile (vlrl/families/profiles) that its checkpoints were trained with."""
     forbidden_tokens: tuple[str, ...]
     """Never sampled: a sampled image token has no image behind it and breaks the next forward."""
 

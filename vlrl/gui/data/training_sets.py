@@ -1,6 +1,6 @@
 """The sets that grounding is trained on, as their authors publish them, one row of a table each.
 
-Keys and box conventions are those that each set's card or loader states; docs/gui_data.md names
+Keys and box conventions are those that each set's card or loader states; docs/data.md names
 the source of each. A row that holds no target (an action without a place, a point where a box is
 needed) is counted by reason.
 """
