@@ -33,7 +33,8 @@ def kept(
     """
     boxes = _boxes_of(rows.good) if options.ambiguous else {}
     seen: set[tuple[str, str, tuple[float, ...]]] = set()
-    good, left_out = [], rows.left_out.copy()
+    good: list[GroundingRow] = []
+    left_out = rows.left_out.copy()
     for row in rows.good:
         if limit is not None and len(good) >= limit:
             break

@@ -144,7 +144,8 @@ def box_of(
     point = raw.point
     if not isinstance(point, list | tuple) or len(point) != 2 or not all(map(_is_number, point)):
         raise DataError(f"{raw.where}: the point must be two finite numbers, not {shown(point)}")
-    x, y, _, _ = in_pixels((*map(float, point), *map(float, point)), convention, *counted)
+    x, y = float(point[0]), float(point[1])
+    x, y, _, _ = in_pixels((x, y, x, y), convention, *counted)
     x, y, half = x * scale[0], y * scale[1], (point_side_px or 0) / 2
     if not (0 <= x <= width and 0 <= y <= height):
         raise DataError(
