@@ -367,7 +367,7 @@ class VideoGrounding(Task):
         return contact_sheet(images[places], here, true, answers)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        return video_size(height, width, self.profile.factor, self.options.longer_side_px)
+        return video_size(height, width, self.profile.patch(), self.options.longer_side_px)
 
     def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """Compare this task's idea of the model's frames with the policy's; ConfigError if not.

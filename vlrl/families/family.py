@@ -35,8 +35,6 @@ class Family(ABC):
 
     model_class: str
     """Its class in transformers."""
-    coordinates: str | None = None
-    """Coordinate profile (vlrl/families/profiles.py) of its own checkpoints; None = unknown."""
     forbidden_tokens: tuple[str, ...] = ()
     """Never sampled besides the config's placeholders: a sampled image token has no image."""
     packs: bool = False

@@ -22,20 +22,20 @@ _CAP = (("cap", "final_logit_softcapping"),)
 _MINICPM = {"axes": (("pixel_values", 3),), "packs": True, "recurrent": _DELTA}
 
 FAMILIES: dict[str, Family] = {
-    "qwen2_vl": QwenVL("Qwen2VLForConditionalGeneration", "qwen2_vl"),
-    "qwen2_5_vl": QwenVL("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl"),
-    "qwen3_vl": QwenVL("Qwen3VLForConditionalGeneration", "qwen3_vl"),
+    "qwen2_vl": QwenVL("Qwen2VLForConditionalGeneration"),
+    "qwen2_5_vl": QwenVL("Qwen2_5_VLForConditionalGeneration"),
+    "qwen3_vl": QwenVL("Qwen3VLForConditionalGeneration"),
     "qwen3_vl_moe": QwenVL(
-        "Qwen3VLMoeForConditionalGeneration", "qwen3_vl",
+        "Qwen3VLMoeForConditionalGeneration",
         sparse_blocks=("Qwen3VLMoeTextSparseMoeBlock",),
     ),
-    "qwen3_5": QwenVL("Qwen3_5ForConditionalGeneration", "qwen3_vl", recurrent=_DELTA),
+    "qwen3_5": QwenVL("Qwen3_5ForConditionalGeneration", recurrent=_DELTA),
     "qwen3_5_moe": QwenVL(
-        "Qwen3_5MoeForConditionalGeneration", "qwen3_vl", recurrent=_DELTA,
+        "Qwen3_5MoeForConditionalGeneration", recurrent=_DELTA,
         sparse_blocks=("Qwen3_5MoeSparseMoeBlock",),
     ),
     "internvl": General(
-        "InternVLForConditionalGeneration", "internvl", packs=True, reads_videos=True,
+        "InternVLForConditionalGeneration", packs=True, reads_videos=True,
         frames_are_images=True,
     ),
     "gemma3": General("Gemma3ForConditionalGeneration"),
