@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from vlrl.distributed.memory import keep_freed_memory
 from vlrl.distributed.waiting import waiting
 from vlrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vlrl.distributed.sequence import SequenceRanks
 
 T = TypeVar("T")
 
@@ -26,6 +29,8 @@ class World:
     rank: int
     size: int
     device: torch.device
+    sequence: SequenceRanks | None = None
+    """The ranks that it shares the update's rows with (vlrl/distributed/sequence.py)."""
 
     @property
     def is_main(self) -> bool:

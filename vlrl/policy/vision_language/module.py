@@ -19,6 +19,7 @@ from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling, entropy, log_p
 from vlrl.policy.vision_language.group_attention import SharedPrompts
 from vlrl.policy.vision_language.head import LanguageHead, Logits, use_in
 from vlrl.policy.vision_language.packed.plan import PackedGroups
+from vlrl.policy.vision_language.packed.slices import SlicedGroups
 from vlrl.policy.vision_language.vision_features import as_outputs, features_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class TokenLogProbs(nn.Module):
         grid_thw: Tensor | None,
         predictor: Tensor,
         targets: Tensor,
-        groups: PackedGroups | None = None,
+        groups: PackedGroups | SlicedGroups | None = None,
         features: Tensor | None = None,
         reference: bool = False,
         entropy_grad: bool = False,
@@ -75,6 +76,12 @@ class TokenLogProbs(nn.Module):
             hidden = self.hidden(
                 input_ids, positions, attention_mask, pixel_values, grid_thw, None, groups, features
             )
+            if isinstance(groups, SlicedGroups):
+
+                def score(own: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+                    return self._score(own, targets[which], entropy_grad)
+
+                return groups.scored(hidden, predictor[1], score, entropy_grad=entropy_grad)
             hidden = hidden[predictor[0], predictor[1]]
             return self._score(hidden, targets, entropy_grad)
 
@@ -86,7 +93,7 @@ class TokenLogProbs(nn.Module):
         pixel_values: Tensor | None,
         grid_thw: Tensor | None,
         cache: Cache | None = None,
-        groups: PackedGroups | SharedPrompts | None = None,
+        groups: PackedGroups | SlicedGroups | SharedPrompts | None = None,
         features: Tensor | None = None,
     ) -> Tensor:
         """Last hidden states, [R, L, D]. A rank without an image encodes a blank one.
