@@ -7,6 +7,7 @@ in attention        each rank has all L columns and H/N heads, after an all-to-a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import torch
 import torch.distributed as dist
 from deepspeed.sequence.layer import _SeqAllToAll
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vlrl.distributed.comm import World
 from vlrl.distributed.waiting import waiting
@@ -45,6 +47,11 @@ class SequenceRanks:
         found: Tensor = _SeqAllToAll.apply(self.group, x, COLUMNS, HEADS, 0)
         return found
 
+    def gathered(self, part: Tensor, sizes: Sequence[int]) -> Tensor:
+        """All ranks' parts side by side, [K, sizes[rank], D] -> [K, sum of sizes, D]."""
+        found: Tensor = _Gathered.apply(part, tuple(sizes), self.rank, self.group)
+        return found
+
     def whole(self, part: Tensor) -> Tensor:
         """The sum of all ranks' parts; its gradient is that of this rank's part alone."""
         found: Tensor = _Whole.apply(part, self.group)
@@ -72,6 +79,26 @@ class _Whole(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0], None
+
+
+class _Gathered(torch.autograd.Function):
+    """Concatenation over ranks; back, the ranks' gradients are added up, and each takes its own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, part: Tensor, sizes: tuple[int, ...], rank: int, group: dist.ProcessGroup
+    ) -> Tensor:
+        ctx.sizes, ctx.rank, ctx.group = sizes, rank, group
+        filled = pad(part, (0, 0, 0, max(sizes) - part.shape[1]))
+        found = [torch.empty_like(filled) for _ in sizes]
+        dist.all_gather(found, filled, group=group)
+        return torch.cat([x[:, :size] for x, size in zip(found, sizes, strict=True)], 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        total = grads[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=ctx.group)
+        return total.split(ctx.sizes, 1)[ctx.rank], None, None, None
 
 
 def with_sequences(world: World, size: int, timeout_s: int) -> World:

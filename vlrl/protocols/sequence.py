@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -24,6 +26,12 @@ class SequenceGroup(Protocol):
 
     def to_columns(self, x: Tensor, /) -> Tensor:
         """The way back, [1, L, H/N, D] -> [1, L/N, H, D]; differentiable."""
+
+    def gathered(self, part: Tensor, sizes: Sequence[int], /) -> Tensor:
+        """All ranks' parts side by side, [K, sizes[rank], D] -> [K, sum of sizes, D].
+
+        The gradient of a part is the sum of what all ranks did with it.
+        """
 
     def whole(self, part: Tensor, /) -> Tensor:
         """The sum of all ranks' parts; its gradient is that of this rank's part alone.

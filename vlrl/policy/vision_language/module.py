@@ -18,6 +18,7 @@ from vlrl.families.interfaces import VisionLanguageModel
 from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling, entropy, log_probs
 from vlrl.policy.vision_language.group_attention import SharedPrompts
 from vlrl.policy.vision_language.head import LanguageHead, Logits, use_in
+from vlrl.policy.vision_language.packed.frames import divided_features
 from vlrl.policy.vision_language.packed.plan import PackedGroups
 from vlrl.policy.vision_language.packed.slices import SlicedGroups
 from vlrl.policy.vision_language.vision_features import as_outputs, features_of
@@ -73,6 +74,9 @@ class TokenLogProbs(nn.Module):
         `reference` disables a LoRA adapter: the model before training.
         """
         with adapter_off(self.model, reference):
+            if isinstance(groups, SlicedGroups) and features is None and pixel_values is not None:
+                assert grid_thw is not None
+                features = divided_features(self.core, pixel_values, grid_thw, groups.sequence)
             hidden = self.hidden(
                 input_ids, positions, attention_mask, pixel_values, grid_thw, None, groups, features
             )

@@ -16,7 +16,7 @@ from vlrl.families.adapters import adapter_base, base_model
 from vlrl.families.classes import transformers_class
 from vlrl.families.family import family_of
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.planned import DTYPES, cast, rows_at_once
+from vlrl.policy.planned import DTYPES, ShapesOnly, cast, rows_at_once
 from vlrl.policy.token_policy import num_head_chunks
 from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
 from vlrl.policy.vision_language import layout, vision_kernels
@@ -31,6 +31,12 @@ from vlrl.policy.vision_language.loading import (
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.packed import choice
+from vlrl.policy.vision_language.packed.slices import (
+    SlicedGroups,
+    check_heads,
+    num_heads_each,
+    slice_inputs_of,
+)
 from vlrl.policy.vision_language.rows import Rows, prefill
 from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
 
@@ -47,6 +53,10 @@ class PlannedVisionLanguage(PlannedPolicy):
         self.options, self.run = options, run
         self.config, self.max_pixels = described(options)
         self.share = shares_prompt(options)
+        num_gpus = run.num_sequence_gpus
+        self.sequence = ShapesOnly(num_gpus) if num_gpus > 1 else None
+        if self.sequence is not None:
+            check_heads(self.config, num_gpus)
         dtype = DTYPES[run.precision]
         with torch.device("meta"):
             make = transformers_class(family_of(self.config).model_class)
@@ -56,6 +66,8 @@ class PlannedVisionLanguage(PlannedPolicy):
             vision_kernels.use_in(model.model.visual)
             model = as_trained(model, options, checkpointing=run.checkpointing)
             model = cast(model, dtype)
+        if self.sequence is not None:
+            slice_inputs_of(model)
         self.module: TokenLogProbs = TokenLogProbs(
             model,
             Sampling(options.temperature, options.top_p, options.top_k),
@@ -68,6 +80,11 @@ class PlannedVisionLanguage(PlannedPolicy):
             self.num_packed = _num_packed(self.module)
         self.num_rows_at_once = rows_at_once(run, options.sample_batch_size)
         self._choose_kernels(varlen=run.flash and options.packed_attention != "masked")
+
+    @property
+    def exchanged_bytes(self) -> float:
+        """What the passes so far have sent to the other GPUs of their rows."""
+        return 0.0 if self.sequence is None else self.sequence.sent_bytes
 
     @property
     def max_new_tokens(self) -> int:
@@ -132,9 +149,10 @@ class PlannedVisionLanguage(PlannedPolicy):
     def forward(self, trajectory: TokenTrajectory) -> Tensor:
         """The update's forward pass over a trajectory."""
         rows = (layout.shared if self.share else layout.plain)(trajectory, A_WORD)
+        groups = rows.groups if self.sequence is None else SlicedGroups.of(rows, self.sequence)
         logp, _ = self.module(
             rows.input_ids, rows.positions, rows.attention_mask, rows.pixel_values, rows.grid_thw,
-            rows.predictor, rows.targets, rows.groups, rows.features,
+            rows.predictor, rows.targets, groups, rows.features,
         )  # fmt: skip
         return logp.sum()
 
@@ -185,40 +203,47 @@ class PlannedVisionLanguage(PlannedPolicy):
         if not self.has_images or visual < 1:
             ids = torch.full((num_tokens,), A_WORD)
             return EncodedPrompt(ids, torch.arange(num_tokens).expand(3, -1), None, None)
-        height = max(1, int(visual**0.5))
-        width = visual // height
+        frames = -(-visual // self._largest_frame())  # more than an image has is a video
+        height = max(1, int((visual // frames) ** 0.5))
+        width = visual // frames // height
         vision = self.config.vision_config
         merge = vision.spatial_merge_size
+        num_visual = frames * height * width
         ids = torch.full((num_tokens,), A_WORD)
-        ids[1 : 1 + height * width] = self.config.image_token_id
-        grid = torch.tensor([[1, merge * height, merge * width]])
+        ids[1 : 1 + num_visual] = self.config.image_token_id
+        grid = torch.tensor([[frames, merge * height, merge * width]])
         positions = torch.arange(num_tokens).expand(3, -1)
         if is_kept and self.module.keeps_features:
             levels = 1 + len(vision.to_dict().get("deepstack_visual_indexes", ()))
-            size = (levels, height * width, self.config.get_text_config().hidden_size)
+            size = (levels, num_visual, self.config.get_text_config().hidden_size)
             features = torch.empty(size, dtype=DTYPES[self.run.precision], device="meta")
             return EncodedPrompt(ids, positions, None, grid, features)
         depth = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        pixels = torch.empty(height * width * merge**2, depth, device="meta")
+        pixels = torch.empty(num_visual * merge**2, depth, device="meta")
         return EncodedPrompt(ids, positions, pixels, grid)
 
     has_images = True
     """Whether prompts hold images."""
 
     def _longest_prompt(self) -> int:
+        return self._largest_frame() + TEXT_TOKENS
+
+    def _largest_frame(self) -> int:
+        """Visual tokens of the largest image."""
         vision = self.config.vision_config
         side = vision.patch_size * vision.spatial_merge_size
-        return self.max_pixels // side**2 + TEXT_TOKENS
+        return max(1, self.max_pixels // side**2)
 
     def _choose_kernels(self, *, varlen: bool) -> None:
         text = base_model(self.module.model).config.get_text_config()
         width = text.to_dict().get("head_dim") or text.hidden_size // text.num_attention_heads
         make = partial(torch.empty, dtype=DTYPES[self.run.precision], device="meta")
-        choice.assume(
-            make(1, text.num_attention_heads, 1, width),
-            make(1, text.num_key_value_heads, 1, width),
-            varlen=varlen,
-        )
+        for sequence in {None, self.sequence}:
+            choice.assume(
+                make(1, num_heads_each(text.num_attention_heads, sequence), 1, width),
+                make(1, num_heads_each(text.num_key_value_heads, sequence), 1, width),
+                varlen=varlen,
+            )
 
 
 def _num_packed(module: TokenLogProbs) -> int:
