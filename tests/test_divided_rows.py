@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_divided import LENGTH, in_threads, layout, on_ranks, whole
+from helpers_runs import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2Config
@@ -17,7 +18,8 @@ from vlrl.distributed.comm import World
 from vlrl.distributed.sequence import with_sequences
 from vlrl.errors import ConfigError
 from vlrl.judge.train.config import JudgeTrainConfig
-from vlrl.plan.plan import plan_run
+from vlrl.plan.measure import training_cost
+from vlrl.plan.plan import plan_run, planned_run
 from vlrl.policy.planned import ShapesOnly
 from vlrl.policy.vision_language.packed.frames import shares
 from vlrl.policy.vision_language.packed.slices import SlicedGroups, check_heads
@@ -131,3 +133,25 @@ def test_a_judges_training_takes_no_divided_rows() -> None:
     given = {"name": "a", "model": "b", "dist": {"sequence_parallel": 2}, "stages": stages}
     with pytest.raises(ConfigError, match=r"dist\.sequence_parallel: judges are trained on whole"):
         check(JudgeTrainConfig, given)
+
+
+def test_a_plan_counts_what_a_rank_holds_and_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    peaks = {}
+    for num in (1, 2):
+        words = [f"dist.sequence_parallel={num}", "dist.max_tokens_per_chunk=2048",
+                 "policy.train_vision=false", "plan.max_prompt_tokens=400"]  # fmt: skip
+        parts = read_parts(load_run_config(["gui_grounding/tiny"], words))
+        policy = parts.policy_options.planned(planned_run(parts.config, num, flash=False))
+        assert policy is not None
+        chunk = policy.chunk(2048, largest=True)
+        assert chunk.num_tokens == 2048
+        peaks[num] = training_cost([policy.module], chunk.forward).peak_bytes
+    assert 0.5 < peaks[2] / peaks[1] < 0.7
+    text = policy.module.core.config.get_text_config()
+    width = text.hidden_size // text.num_attention_heads
+    # Queries and outputs, keys and values; there and back; half of it stays here.
+    heads = 2 * text.num_attention_heads + 2 * max(2, text.num_key_value_heads)
+    size = {torch.bfloat16: 2, torch.float32: 4}[policy.module.core.lm_head.weight.dtype]
+    sent = text.num_hidden_layers * 2 * heads * width * 1024 * size / 2
+    assert policy.exchanged_bytes == sent
