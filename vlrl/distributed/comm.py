@@ -114,6 +114,16 @@ def _deepspeeds_own_group(timeout_s: int) -> None:
         groups._WORLD_GROUP = dist.new_group(ranks, timeout=timedelta(seconds=timeout_s))
 
 
+def wait_for_device(device: torch.device) -> None:
+    """Wait until what was queued has been done; for collectives whose result the host never reads.
+
+    NCCL only queues them: the host would leave a `waiting` at once, and a rank that is missed would
+    be missed later, in work that no other rank is known to wait for.
+    """
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+
+
 @waiting("all_sum")
 def all_sum(values: Sequence[float], world: World) -> list[float]:
     """Element-wise sum over all ranks, in float64."""
@@ -159,6 +169,7 @@ def sum_in_place(tensor: Tensor, world: World) -> None:
     """Sum over all ranks, into the tensor itself."""
     if world.size > 1:
         dist.all_reduce(tensor)
+        wait_for_device(world.device)
 
 
 @waiting("sum_gradients")
@@ -170,6 +181,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)
+    wait_for_device(world.device)
 
 
 @waiting("broadcast")
@@ -179,6 +191,7 @@ def broadcast(tensors: Iterable[Tensor], world: World, source: int = 0) -> None:
     if world.size > 1:
         for tensor in tensors:
             dist.broadcast(tensor, source)
+        wait_for_device(world.device)
 
 
 @waiting("barrier")

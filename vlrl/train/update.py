@@ -19,6 +19,7 @@ from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, ClipRange, Objective
 from vlrl.config.schema import AlgoConfig
 from vlrl.distributed.comm import World, all_gather, all_sum
 from vlrl.distributed.engine import Engine
+from vlrl.distributed.waiting import waiting
 from vlrl.errors import NonFiniteError
 from vlrl.log.metrics import Meter
 from vlrl.protocols import Evaluation, Policy, T, Trajectory
@@ -236,6 +237,7 @@ def _old(
     return torch.zeros(trajectory.mask.shape) if old is None else old
 
 
+@waiting("the reference's passes")
 @torch.no_grad()
 def with_reference(policy: Policy[T], trajectory: T, world: World) -> T:
     """The trajectory with what its KL needs of the reference policy, computed once per rollout."""
