@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_policy import make_policy, problems
+from torch.utils._pytree import tree_leaves
 
 from vlrl.errors import DataError
 from vlrl.families.encoded import EncodedPrompt
@@ -85,7 +86,7 @@ def test_what_is_not_expected_any_more_is_forgotten(
     queue = PromptQueue(policy.encoder, 1)
     samples = problems(screens, 6)
     queue.expect(samples)
-    assert len(queue._coming) == 3
+    assert len(queue._coming) + len(queue._waiting) == 3
     while not any(future.running() for _, future in queue._coming.values()):
         time.sleep(0.001)
     queue.expect([samples[0], samples[4]])  # the first is under way, the others are not
@@ -96,6 +97,32 @@ def test_what_is_not_expected_any_more_is_forgotten(
     assert not queue._coming
     queue.take([samples[5]])
     assert encoded[-1] == samples[5].id
+
+
+def test_bytes_that_are_kept_are_bounded(
+    policy: VisionLanguagePolicy, screens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for two and a half prompts: the others are encoded when they are asked for."""
+    samples = problems(screens, 6)
+    plain = [policy.encoder.encode(sample) for sample in samples]
+    tensors = [[x for x in tree_leaves(vars(p)) if isinstance(x, torch.Tensor)] for p in plain]
+    sizes = [sum(x.numel() * x.element_size() for x in some) for some in tensors]
+    assert max(sizes) < 1.1 * min(sizes)
+    monkeypatch.setattr(prompt_queue, "MAX_BYTES", int(2.5 * max(sizes)))
+    queue = PromptQueue(policy.encoder, 1)
+    queue.expect(samples)
+    until = time.monotonic() + 10
+    while not all(future.done() for _, future in queue._coming.values()):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    # Two were submitted before the size of the first was known.
+    assert sum(queue._sizes.values()) <= prompt_queue.MAX_BYTES
+    assert len(queue._waiting) == 4
+    found = queue.take(samples)
+    assert all(equal(a, b) for a, b in zip(found, plain, strict=True))
+    assert queue.take(samples[5:]) == [found[5]]  # kept for another draw
+    queue.expect(samples[3:])
+    assert set(queue._sizes) == set(queue._coming)
 
 
 def test_time_waited_is_counted_and_falls_when_prompts_are_there(
@@ -113,8 +140,10 @@ def test_time_waited_is_counted_and_falls_when_prompts_are_there(
     for num_threads in (0, 4):
         queue = PromptQueue(policy.encoder, num_threads)
         queue.expect(samples)
-        for _, future in queue._coming.values():
-            future.exception()  # done, as after an update
+        until = time.monotonic() + 10
+        while len(queue._sizes) < len(samples) * bool(num_threads):  # done, as after an update
+            assert time.monotonic() < until
+            time.sleep(0.001)
         queue.take(samples)
         waited[num_threads] = queue.waited_s
     assert waited[0] >= 0.2

@@ -174,6 +174,11 @@ class DistConfig(Section):
         16_384,
         description="budget of a forward of the update; share_prompt: off counts padding too",
     )
+    sequence_parallel: PositiveInt = Field(
+        1,
+        description="ranks that share each row of the update, for answers or videos that are too "
+        "long for one GPU (DeepSpeed-Ulysses); each holds max_tokens_per_chunk of it",
+    )
     gradient_checkpointing: bool = False
     num_threads: int = Field(
         0, ge=0, le=4096, description="CPU threads per rank; 0 = cores / ranks"

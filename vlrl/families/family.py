@@ -53,6 +53,9 @@ class Family(ABC):
     takes_pixel_bounds: ClassVar[bool] = False
     """Whether `min_pixels` and `max_pixels` are bounds of its own resizing."""
 
+    sees_frames_apart: ClassVar[bool] = False
+    """Whether its tower attends within a frame alone, so that frames may be divided over ranks."""
+
     @abstractmethod
     def encode(self, reader: Reader, messages: Sequence[Message]) -> EncodedPrompt:
         """The tensors of a prompt; raises what unreadable images and videos raise."""

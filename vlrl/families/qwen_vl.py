@@ -44,6 +44,7 @@ class QwenVL(Family):
     mrope: bool = True
 
     takes_pixel_bounds: ClassVar[bool] = True
+    sees_frames_apart: ClassVar[bool] = True
 
     def encode(self, reader: Reader, messages: Sequence[Message]) -> EncodedPrompt:
         """The tensors of a prompt; raises what unreadable images and videos raise."""

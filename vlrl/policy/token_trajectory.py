@@ -71,6 +71,8 @@ class TokenTrajectory:
             return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))
 
         stages = [part.stage for part in parts if part.stage is not None]
+        known = [part.reference for part in parts if part.reference is not None]
+        has_all = len(known) == len(parts)
         starts = [0]
         for part in parts[:-1]:
             starts.append(starts[-1] + len(part.prompts))
@@ -82,5 +84,6 @@ class TokenTrajectory:
                 [part.group + start for part, start in zip(parts, starts, strict=True)]
             ),
             prompts=tuple(prompt for part in parts for prompt in part.prompts),
+            reference=torch.cat([widen(each) for each in known]) if has_all else None,
             stage=torch.cat([widen(stage) for stage in stages]) if stages else None,
         )

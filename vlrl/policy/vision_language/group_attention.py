@@ -29,6 +29,7 @@ from vlrl.policy.vision_language.fused import attend, merged
 from vlrl.policy.vision_language.packed.choice import takes_varlen
 from vlrl.policy.vision_language.packed.masked import masked_attention
 from vlrl.policy.vision_language.packed.plan import PackedGroups
+from vlrl.policy.vision_language.packed.slices import SlicedGroups
 from vlrl.policy.vision_language.packed.varlen import varlen_attention
 
 NAME = "vlrl_group"
@@ -71,7 +72,7 @@ def group_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    groups: PackedGroups | SharedPrompts | None = None,
+    groups: PackedGroups | SlicedGroups | SharedPrompts | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention under a plan; [B, heads, L, D] in, [B, L, heads, D] out, as in transformers."""
@@ -82,11 +83,25 @@ def group_attention(
     if isinstance(groups, SharedPrompts):
         prompts = groups.layers[int(module.layer_idx)]  # type: ignore[arg-type]
         return _decode(query, key, value, prompts, groups, scaling).transpose(1, 2), None
+    if isinstance(groups, SlicedGroups):
+        query, key, value = (groups.to_heads(x) for x in (query, key, value))
+        out = _packed(query, key, value, groups.row, scaling, dropout).transpose(1, 2)
+        return groups.to_columns(out), None
+    return _packed(query, key, value, groups, scaling, dropout).transpose(1, 2).contiguous(), None
+
+
+def _packed(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    plan: PackedGroups,
+    scaling: float | None,
+    dropout: float,
+) -> Tensor:
+    """Attention of a whole row, [1, heads, L, D] in and out."""
     if takes_varlen(query, key, dropout):
-        out = varlen_attention(query, key, value, groups, scaling)
-    else:
-        out = masked_attention(query, key, value, groups, scaling, dropout)
-    return out.transpose(1, 2).contiguous(), None
+        return varlen_attention(query, key, value, plan, scaling)
+    return masked_attention(query, key, value, plan, scaling, dropout)
 
 
 def _decode(

@@ -22,7 +22,9 @@ from vlrl.families.known import family_of
 from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling, entropy, log_probs
 from vlrl.policy.vision_language.group_attention import SharedPrompts
 from vlrl.policy.vision_language.head import LanguageHead, Logits, use_in
+from vlrl.policy.vision_language.packed.frames import divided_features
 from vlrl.policy.vision_language.packed.plan import PackedGroups
+from vlrl.policy.vision_language.packed.slices import SlicedGroups
 from vlrl.policy.vision_language.vision_features import on_device
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class TokenLogProbs(nn.Module):
         media: Media | None,
         predictor: Tensor,
         targets: Tensor,
-        groups: PackedGroups | None = None,
+        groups: PackedGroups | SlicedGroups | None = None,
         features: Features | None = None,
         shown: Tensor | None = None,
         token_inputs: Mapping[str, Tensor] | None = None,
@@ -86,10 +88,18 @@ class TokenLogProbs(nn.Module):
         `reference` disables a LoRA adapter: the model before training.
         """
         with adapter_off(self.model, reference):
+            if isinstance(groups, SlicedGroups) and features is None and media is not None:
+                features = divided_features(self.family, self.core, media, groups.sequence)
             hidden = self.hidden(
                 input_ids, positions, attention_mask, media, None, groups, features, shown,
                 token_inputs,
             )  # fmt: skip
+            if isinstance(groups, SlicedGroups):
+
+                def score(own: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+                    return self._score(own, targets[which], entropy_grad)
+
+                return groups.scored(hidden, predictor[1], score, entropy_grad=entropy_grad)
             hidden = hidden[predictor[0], predictor[1]]
             return self._score(hidden, targets, entropy_grad)
 
@@ -100,7 +110,7 @@ class TokenLogProbs(nn.Module):
         attention_mask: Tensor | None,
         media: Media | None = None,
         cache: Cache | None = None,
-        groups: PackedGroups | SharedPrompts | None = None,
+        groups: PackedGroups | SlicedGroups | SharedPrompts | None = None,
         features: Features | None = None,
         shown: Tensor | None = None,
         token_inputs: Mapping[str, Tensor] | None = None,

@@ -19,7 +19,7 @@ from vlrl.families.encoded import EncodedPrompt, Features
 from vlrl.families.family import placeholders
 from vlrl.families.known import family_of
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.planned import DTYPES, cast, rows_at_once
+from vlrl.policy.planned import DTYPES, ShapesOnly, cast, rows_at_once
 from vlrl.policy.token_policy import num_head_chunks
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language import layout
@@ -35,6 +35,12 @@ from vlrl.policy.vision_language.loading import (
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.packed import choice
+from vlrl.policy.vision_language.packed.slices import (
+    SlicedGroups,
+    check_heads,
+    num_heads_each,
+    slice_inputs_of,
+)
 from vlrl.policy.vision_language.rows import Rows, prefill
 from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
 
@@ -54,6 +60,10 @@ class PlannedVisionLanguage(PlannedPolicy):
         self.config, self.max_pixels = described(options)
         self.share = shares_prompt(options, self.config)
         self.family = family_of(self.config)
+        num_gpus = run.num_sequence_gpus
+        self.sequence = ShapesOnly(num_gpus) if num_gpus > 1 else None
+        if self.sequence is not None:
+            check_heads(self.config, num_gpus)
         dtype = DTYPES[run.precision]
         with torch.device("meta"):
             make = transformers_class(self.family.model_class)
@@ -62,6 +72,8 @@ class PlannedVisionLanguage(PlannedPolicy):
             prepare(model)
             model = as_trained(model, options, checkpointing=run.checkpointing)
             model = cast(model, dtype)
+        if self.sequence is not None:
+            slice_inputs_of(model)
         self.module: TokenLogProbs = TokenLogProbs(
             model,
             Sampling(options.temperature, options.top_p, options.top_k),
@@ -74,6 +86,11 @@ class PlannedVisionLanguage(PlannedPolicy):
             self.num_packed = _num_packed(self.module)
         self.num_rows_at_once = rows_at_once(run, options.sample_batch_size)
         self._choose_kernels(varlen=run.flash and options.packed_attention != "masked")
+
+    @property
+    def exchanged_bytes(self) -> float:
+        """What the passes so far have sent to the other GPUs of their rows."""
+        return 0.0 if self.sequence is None else self.sequence.sent_bytes
 
     @property
     def max_new_tokens(self) -> int:
@@ -138,9 +155,10 @@ class PlannedVisionLanguage(PlannedPolicy):
     def forward(self, trajectory: TokenTrajectory) -> Tensor:
         """The update's forward pass over a trajectory."""
         rows = (layout.shared if self.share else layout.plain)(trajectory, A_WORD)
+        groups = rows.groups if self.sequence is None else SlicedGroups.of(rows, self.sequence)
         logp, _ = self.module(
             rows.input_ids, rows.positions, rows.attention_mask, rows.media, rows.predictor,
-            rows.targets, rows.groups, rows.features, rows.shown,
+            rows.targets, groups, rows.features, rows.shown,
         )  # fmt: skip
         return logp.sum()
 
@@ -193,41 +211,48 @@ class PlannedVisionLanguage(PlannedPolicy):
         positions = torch.arange(num_tokens).expand(3 if self.family.mrope else 1, -1)
         if not self.has_images or visual < 1:
             return EncodedPrompt(ids, positions)
-        height = max(1, int(visual**0.5))
-        width = visual // height
-        ids[1 : 1 + height * width] = placeholders(self.config)[0]
-        prompt = EncodedPrompt(ids, positions, num_visual_tokens=height * width)
+        frames = -(-visual // self._largest_frame())  # more than an image has is a video
+        height = max(1, int((visual // frames) ** 0.5))
+        width = visual // frames // height
+        num_visual = frames * height * width
+        ids[1 : 1 + num_visual] = placeholders(self.config)[0]
+        prompt = EncodedPrompt(ids, positions, num_visual_tokens=num_visual)
         vision = self.config.vision_config
         if not self.family.takes_pixel_bounds or (is_kept and self.module.keeps_features):
             levels = 1 + len(vision.to_dict().get("deepstack_visual_indexes", ()))
-            size = (levels, height * width, self.config.get_text_config().hidden_size)
+            size = (levels, num_visual, self.config.get_text_config().hidden_size)
             made = torch.empty(size, dtype=DTYPES[self.run.precision], device="meta")
             return prompt.with_features(Features(made))
         merge = vision.spatial_merge_size
         depth = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        pixels = torch.empty(height * width * merge**2, depth, device="meta")
-        grid = torch.tensor([[1, merge * height, merge * width]])
+        pixels = torch.empty(num_visual * merge**2, depth, device="meta")
+        grid = torch.tensor([[frames, merge * height, merge * width]])
         return replace(prompt, media={"pixel_values": pixels, "grid_thw": grid})
 
     has_images = True
     """Whether prompts hold images."""
 
     def _longest_prompt(self) -> int:
+        return self._largest_frame() + TEXT_TOKENS
+
+    def _largest_frame(self) -> int:
+        """Visual tokens of the largest image."""
         vision = self.config.vision_config
         if not self.family.takes_pixel_bounds:
-            return TEXT_TOKENS + TILED_TOKENS
+            return TILED_TOKENS
         side = vision.patch_size * vision.spatial_merge_size
-        return self.max_pixels // side**2 + TEXT_TOKENS
+        return max(1, self.max_pixels // side**2)
 
     def _choose_kernels(self, *, varlen: bool) -> None:
         text = base_model(self.module.model).config.get_text_config()
         width = text.to_dict().get("head_dim") or text.hidden_size // text.num_attention_heads
         make = partial(torch.empty, dtype=DTYPES[self.run.precision], device="meta")
-        choice.assume(
-            make(1, text.num_attention_heads, 1, width),
-            make(1, text.num_key_value_heads, 1, width),
-            varlen=varlen,
-        )
+        for sequence in {None, self.sequence}:
+            choice.assume(
+                make(1, num_heads_each(text.num_attention_heads, sequence), 1, width),
+                make(1, num_heads_each(text.num_key_value_heads, sequence), 1, width),
+                varlen=varlen,
+            )
 
 
 def _num_packed(module: TokenLogProbs) -> int:

@@ -24,15 +24,23 @@ from vlrl.policy.vision_language.loading import (
     Loaded,
     load,
     load_model,
+    read_config,
     tower_is_frozen,
 )
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.packed import choice
+from vlrl.policy.vision_language.packed.slices import (
+    SlicedGroups,
+    check_heads,
+    num_heads_each,
+    slice_inputs_of,
+)
 from vlrl.policy.vision_language.prompt_queue import PromptQueue
 from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.policy.vision_language.vision_features import by_size
 from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
+from vlrl.protocols.sequence import SequenceGroup
 from vlrl.seeds import row_seed
 from vlrl.types import Rollout, Sample
 
@@ -55,6 +63,9 @@ class VisionLanguagePolicy(TokenPolicy):
         refuse_regression(setup)
         self.options = options
         self._loading = setup.loading
+        self.sequence = setup.sequence
+        if self.sequence is not None:  # before gigabytes are loaded
+            check_heads(read_config(options.model, options.revision), self.sequence.size)
         loaded: Loaded = load(
             options,
             setup.dtype,
@@ -74,6 +85,8 @@ class VisionLanguagePolicy(TokenPolicy):
             keeps_features=tower_is_frozen(loaded.model),
             blank=loaded.reader.blank(),
         )
+        if self.sequence is not None:
+            slice_inputs_of(loaded.model)
         self.stop_tokens = _stop_tokens(loaded.model, tokenizer)
         self.prompts = PromptQueue(self.encoder, options.num_prompt_threads)
         self.share_prompt = loaded.shares_prompt
@@ -89,16 +102,17 @@ class VisionLanguagePolicy(TokenPolicy):
         """Whether packed rows take varlen or masked calls, measured here unless options say it."""
         way = self.options.packed_attention
         if way == "auto":
-            way = "varlen" if choice.is_better(*self._one_query()) else "masked"
+            way = "varlen" if choice.is_better(*self._one_query(self.sequence)) else "masked"
         return {"packed_attention": way}
 
     def use_kernels(self, kernels: Mapping[str, str]) -> None:
         """Take the way that was picked for all ranks."""
-        query, key = self._one_query()
-        choice.choose(query, key, varlen=kernels.get("packed_attention") == "varlen")
+        varlen = kernels.get("packed_attention") == "varlen"
+        for sequence in {None, self.sequence}:  # all heads while sampling, then this rank's
+            choice.choose(*self._one_query(sequence), varlen=varlen)
 
-    def _one_query(self) -> tuple[Tensor, Tensor]:
-        """A query and a key of the text model's heads, type and device, [1, heads, 1, D] each."""
+    def _one_query(self, sequence: SequenceGroup | None) -> tuple[Tensor, Tensor]:
+        """A query and a key of a rank's heads, of their type and device, [1, heads, 1, D] each."""
         text = self.module.core.config.get_text_config()
         width = text.head_dim if "head_dim" in text.to_dict() else None
         width = width or text.hidden_size // text.num_attention_heads
@@ -108,8 +122,8 @@ class VisionLanguagePolicy(TokenPolicy):
             device=self.device,
         )
         return (
-            make(1, text.num_attention_heads, 1, width),
-            make(1, text.num_key_value_heads, 1, width),
+            make(1, num_heads_each(text.num_attention_heads, sequence), 1, width),
+            make(1, num_heads_each(text.num_key_value_heads, sequence), 1, width),
         )
 
     def reference_module(self, dtype: torch.dtype) -> TokenLogProbs | None:
@@ -117,6 +131,8 @@ class VisionLanguagePolicy(TokenPolicy):
         if self.options.lora is not None:
             return None
         frozen = load_model(self.options, dtype, self._loading).requires_grad_(False).eval()
+        if self.sequence is not None:
+            slice_inputs_of(frozen)
         return TokenLogProbs(
             frozen,
             self.module.sampling,
@@ -294,6 +310,7 @@ class VisionLanguagePolicy(TokenPolicy):
         build = layout.shared if self.share_prompt else layout.plain
         rows = build(trajectory, self.pad_id)
         device = self.module.forbidden.device
+        groups = rows.groups if self.sequence is None else SlicedGroups.of(rows, self.sequence)
         given = rows.to(device)
         logp, entropy = call(
             given.input_ids,
@@ -302,7 +319,7 @@ class VisionLanguagePolicy(TokenPolicy):
             given.media,
             given.predictor,
             given.targets,
-            given.groups,
+            groups,
             given.features,
             given.shown,
             given.token_inputs,
