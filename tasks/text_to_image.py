@@ -151,7 +151,8 @@ class TextToImage(Task):
         pixels.
         """
         sample = self.samples(split)[0]
-        mine, theirs = (self.options.width_px, self.options.height_px), size_seen(sample)
+        mine = (self.options.width_px, self.options.height_px)
+        theirs = size_seen(sample) or (0, 0)
         if mine != theirs:
             raise ConfigError(
                 f"sample {sample.id!r}: the policy makes images of {theirs[0]} x {theirs[1]} px, "

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from helpers_ranks import Ranks, assert_same_curve, zero
-from helpers_runs import run_job, small_run
-from safetensors.torch import load_file
+from helpers_runs import curve, run_job, small_run
 
 from families.tiny import make
 from families.trained import TRAINED
 from vlrl.families.known import FAMILIES
 from vlrl.families.qwen_vl import QwenVL
 
-pytestmark = [pytest.mark.ranks, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.ranks,
+    pytest.mark.slow,
+    # GLM's image processor copies arrays in a way that numpy will drop.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 LORA = {"policy__lora": {"rank": 2, "alpha": 4}, "policy__train_vision": False}
 
@@ -27,15 +30,13 @@ def test_two_ranks_equal_one(kind: str, screens: Path, tmp_path: Path, ranks: Ra
 
     def config(name: str, stage: int, **over: Any) -> dict[str, Any]:
         job = small_run(model, screens, tmp_path, name, dist__deepspeed=zero(stage), **over)
-        # One step, and no bounds of a resizing that only Qwen has. Weights are compared after it: a
-        # second step may sample another token where two logits differ by less than rounding.
-        job |= {"num_steps": 1, "optim": {"lr": 0.05, "eps": 0.1}}
-        job["checkpoint"] = {"at_end": False, "export": True}
+        # One step: a second one may sample another token where logits differ by rounding.
+        job["num_steps"] = 1
         if not isinstance(FAMILIES[kind], QwenVL):
             job["policy"].pop("min_pixels")
             job["task"]["profile"] = "internvl"
         else:
-            job["task"]["profile"] = "qwen3_vl"
+            job["task"] |= {"profile": "qwen3_vl", "min_pixels": 3136, "max_pixels": 1003520}
         return job
 
     one, one_lora = config("one", 0), config("one_lora", 0, **LORA)
@@ -47,12 +48,7 @@ def test_two_ranks_equal_one(kind: str, screens: Path, tmp_path: Path, ranks: Ra
     for stage in (2, 3):
         for alone, both in ((one, double[stage]), (one_lora, adapted[stage])):
             assert_same_curve(alone, both, 1e-5)
-            first, second = (weights(tmp_path / job["name"] / "model") for job in (alone, both))
-            assert first.keys() == second.keys()
-            for name, tensor in first.items():
-                torch.testing.assert_close(tensor, second[name], atol=2e-6, rtol=0)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    (file,) = folder.glob("*.safetensors")
-    return load_file(file)
+            (first,), (second,) = curve(alone), curve(both)
+            norm = pytest.approx(second["update/grad_norm"], rel=1e-5)
+            assert first["update/grad_norm"] == norm
+            assert norm.expected > 0

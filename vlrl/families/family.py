@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vlrl.types import Message
 
 
+LogitStep = tuple[Literal["times", "over", "cap"], str]
 VisionOutput = SimpleNamespace
 """The part of a tower's output that transformers' models read (`mm_encoder_outputs`)."""
 
@@ -43,7 +44,7 @@ class Family(ABC):
     """Classes of its layers with a recurrent state that can be forked (packed/recurrent.py)."""
     sparse_blocks: tuple[str, ...] = ()
     """Classes of its mixtures of experts: ZeRO-3 gathers each as a whole."""
-    logits: tuple[tuple[Literal["times", "over", "cap"], str], ...] = ()
+    logits: tuple[LogitStep, ...] = ()
     """What its class does to logits, in order, by the keys of its text config; `cap` is
     c * tanh(logits / c). Classes differ under the same key, so none is read unless it is named."""
     reads_videos: bool = False

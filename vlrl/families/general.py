@@ -92,15 +92,16 @@ class General(Family):
     def _is_video(self, reader: Reader, ids: Tensor, media: Media) -> Tensor:
         """Which visual tokens of a prompt show a video, bool [N]."""
         image, video = placeholders(reader.core.config)
-        of_any = ids[(ids == image) | (ids == video)]
+        film = image if video is None else video
+        shows = ids.eq(film)[ids.eq(image) | ids.eq(film)]
         if _has(media, "image") and _has(media, "video"):
-            if not (of_any == video).any():
+            if not shows.any():
                 raise ValueError(
                     f"{self.model_class} writes images and videos with the same token: a prompt "
                     "holds only one kind"
                 )
-            return of_any == video
-        return torch.full(of_any.shape, _has(media, "video"))
+            return shows
+        return torch.full(shows.shape, _has(media, "video"))
 
     def features(self, core: VisionLanguageModel, media: Media) -> Features:
         """What the vision tower makes of images and videos, in the order of their tokens."""

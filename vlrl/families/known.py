@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vlrl.errors import ConfigError, did_you_mean
-from vlrl.families.family import Family
+from vlrl.families.family import Family, LogitStep
 from vlrl.families.general import General
 from vlrl.families.qwen_vl import QwenVL
 
@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
 _NESTED = (("pixel_values", 1), ("pixel_attention_mask", 1))
 _DELTA = ("Qwen3_5GatedDeltaNet", "Qwen3_5MoeGatedDeltaNet")
-_CAP = (("cap", "final_logit_softcapping"),)
-_MINICPM = {"axes": (("pixel_values", 3),), "packs": True, "recurrent": _DELTA}
+_CAP: tuple[LogitStep, ...] = (("cap", "final_logit_softcapping"),)
+
+
+def _minicpm(model_class: str, *, mrope: bool = False) -> General:
+    """Qwen3.5's language model behind a tower whose patches lie along the last axis."""
+    return General(
+        model_class, packs=True, recurrent=_DELTA, mrope=mrope, axes=(("pixel_values", 3),)
+    )
+
 
 FAMILIES: dict[str, Family] = {
     "qwen2_vl": QwenVL("Qwen2VLForConditionalGeneration"),
@@ -57,9 +64,9 @@ FAMILIES: dict[str, Family] = {
     "kimi_k25": General(
         "Kimi_K25ForConditionalGeneration", sparse_blocks=("DeepseekV3MoE",)
     ),
-    "minicpmv4_6": General("MiniCPMV4_6ForConditionalGeneration", **_MINICPM),
-    "minicpmv4_7": General("MiniCPMV4_7ForConditionalGeneration", mrope=True, **_MINICPM),
-    "minicpm_ocr": General("MiniCPMOcrForConditionalGeneration", **_MINICPM),
+    "minicpmv4_6": _minicpm("MiniCPMV4_6ForConditionalGeneration"),
+    "minicpmv4_7": _minicpm("MiniCPMV4_7ForConditionalGeneration", mrope=True),
+    "minicpm_ocr": _minicpm("MiniCPMOcrForConditionalGeneration"),
     "ovis2": General(
         "Ovis2ForConditionalGeneration", packs=True, also=("visual_indicator_features",)
     ),

@@ -49,7 +49,7 @@ class ForkedState:
 
 
 @cache
-def _forked(kind: type[nn.Module]) -> type[nn.Module]:
+def _forked(kind: Any) -> Any:
     return type(f"Forked{kind.__name__}", (ForkedState, kind), {})
 
 
@@ -57,7 +57,8 @@ def use_in(model: nn.Module, names: Sequence[str]) -> None:
     """Let the layers of these classes fork their state; the parameters stay the same objects."""
     for layer in model.modules():
         if type(layer).__name__ in names:
-            layer.__class__ = _forked(type(layer))
+            kind: Any = type(layer)
+            layer.__class__ = _forked(kind)
 
 
 def _packed(layer: Layer, hidden: Tensor, groups: PackedGroups, kept: Cache | None) -> Tensor:
@@ -84,6 +85,7 @@ def _packed(layer: Layer, hidden: Tensor, groups: PackedGroups, kept: Cache | No
         ]
     )
     if kept is not None:
+        assert states is not None
         kept.update_conv_state(last.transpose(1, 2), layer.layer_idx, conv_kernel_size=width)
         kept.update_recurrent_state(states, layer.layer_idx)
     if has_answers:
