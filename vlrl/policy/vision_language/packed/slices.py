@@ -22,7 +22,6 @@ from transformers import PretrainedConfig
 
 from vlrl.errors import ConfigError
 from vlrl.families.adapters import base_model
-from vlrl.families.known import family_of
 from vlrl.policy.vision_language.layout import Layout
 from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
 from vlrl.protocols.sequence import SequenceGroup
@@ -128,12 +127,12 @@ def _slice_inputs(
 def check_heads(config: PretrainedConfig, size: int) -> None:
     """Raise ConfigError where the heads of a model's attention cannot be divided over N ranks.
 
-    Nor can a state that goes from token to token.
+    Nor can windows, or a state that goes from token to token.
     """
-    if family_of(config).recurrent:
+    if set(config.get_text_config().to_dict().get("layer_types") or ()) - {"full_attention"}:
         raise ConfigError(
-            f"dist.sequence_parallel does not work for {config.model_type}: its recurrent layers "
-            "need the whole row; leave it out"
+            f"dist.sequence_parallel does not work for {config.model_type}: its layers do not all "
+            "attend to the whole row; leave it out"
         )
     text = config.get_text_config()
     heads, key_heads = text.num_attention_heads, text.num_key_value_heads
