@@ -91,7 +91,7 @@ def draw_shots(folder: Path) -> Path:
 
 def test_every_example_is_found_and_every_python_one_parses() -> None:
     assert {Path(name).suffix for name in FILES} == {".py", ".yaml"}
-    assert TEXT.count("<!-- file:") == len(FILES) == 9
+    assert TEXT.count("<!-- file:") == len(FILES) == 10
     for name, text in FILES.items():
         if name.endswith(".py"):
             assert ast.get_docstring(ast.parse(text)), name

@@ -44,6 +44,9 @@ class Family(ABC):
     """Classes of its layers with a recurrent state that can be forked (packed/recurrent.py)."""
     sparse_blocks: tuple[str, ...] = ()
     """Classes of its mixtures of experts: ZeRO-3 gathers each as a whole."""
+    loads_whole: bool = False
+    """Whether transformers turns its weights round as it reads them, which it leaves undone where
+    ZeRO-3 splits them meanwhile: every rank then reads the whole model."""
     logits: tuple[LogitStep, ...] = ()
     """What its class does to logits, in order, by the keys of its text config; `cap` is
     c * tanh(logits / c). Classes differ under the same key, so none is read unless it is named."""

@@ -34,7 +34,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_vl": QwenVL("Qwen3VLForConditionalGeneration"),
     "qwen3_vl_moe": QwenVL(
         "Qwen3VLMoeForConditionalGeneration",
-        sparse_blocks=("Qwen3VLMoeTextSparseMoeBlock",),
+        sparse_blocks=("Qwen3VLMoeTextSparseMoeBlock",), loads_whole=True,
     ),
     "qwen3_5": QwenVL("Qwen3_5ForConditionalGeneration", recurrent=_DELTA),
     "qwen3_5_moe": QwenVL(

@@ -130,11 +130,13 @@ def load_model(
     if options.quantize is not None:
         packed["quantization_config"] = quantization(dtype, zero_stage)
     with model_named(options.model):
-        model_class = transformers_class(family_of(config).model_class)
+        family = family_of(config)
+        model_class = transformers_class(family.model_class)
         # Merging an adapter reads whole weights.
+        splits = base is None and not family.loads_whole
         with (
             attention_named(options.attn_implementation),
-            loading() if base is None else nullcontext(),
+            loading() if splits else nullcontext(),
         ):
             model, info = model_class.from_pretrained(
                 base or options.model,
