@@ -39,7 +39,7 @@ def test_two_ranks_equal_one(kind: str, screens: Path, tmp_path: Path, ranks: Ra
             job["task"] |= {"profile": "qwen3_vl", "min_pixels": 3136, "max_pixels": 1003520}
         return job
 
-    one, one_lora = config("one", 0), config("one_lora", 0, **LORA)
+    one, one_lora = config("one", 1), config("one_lora", 1, **LORA)
     for job in (one, one_lora):
         run_job({"config": job})
     double = {s: config(f"zero{s}", s) for s in (2, 3)}
