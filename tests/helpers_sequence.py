@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+
+from vlrl.types import Sample, TextPart
 
 
 def noting_columns_and_weights(trainer: Any) -> None:
@@ -31,3 +34,18 @@ def noting_columns_and_weights(trainer: Any) -> None:
                 save_file(kept, trainer.folder / "weights.safetensors")
 
     trainer.train = train
+
+
+def text_only_for_some(trainer: Any) -> None:
+    """Every other sample's prompt loses its image, so that some ranks have none in a pass."""
+    encoder = trainer.policy.encoder
+    plain = encoder.encode
+
+    def encode(sample: Sample) -> Any:
+        if int(sample.id[1:]) % 2:
+            return plain(sample)
+        message = sample.prompt[-1]
+        words = tuple(part for part in message.parts if isinstance(part, TextPart))
+        return plain(replace(sample, prompt=(*sample.prompt[:-1], replace(message, parts=words))))
+
+    encoder.encode = encode

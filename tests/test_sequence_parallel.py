@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from helpers_ranks import Ranks, zero
-from helpers_runs import curve, small_run
+from helpers_runs import curve, run_job, small_run
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.ranks
@@ -85,6 +85,47 @@ def test_divided_rows_train_like_whole_ones(
         assert columns[2][0] == columns[2][1]  # in step
         num_whole, num_divided = (sum(map(sum, columns[each])) for each in (1, 2))
         assert num_whole <= num_divided <= num_whole + len(columns[2][0]) * 2, name
+
+
+@pytest.mark.slow
+def test_prompts_without_an_image_on_some_ranks(
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path, ranks: Ranks
+) -> None:
+    """A trained tower, one prompt a rank and step, some with an image and some without."""
+
+    def config(name: str, stage: int, **over: Any) -> dict[str, Any]:
+        return small_run(
+            checkpoints["qwen2_5_vl"], screens, tmp_path, name, dist__deepspeed=zero(stage),
+            algo__num_prompts=2, policy__num_prompt_threads=0, optim__eps=1e-3, **over,
+        )  # fmt: skip
+
+    whole = config("whole", 2)
+    run_job({"config": whole, "some_text_only": True})
+    jobs = [config(f"zero{stage}", stage) for stage in (2, 3)]
+    jobs += [config(f"divided{stage}", stage, dist__sequence_parallel=2) for stage in (2, 3)]
+    ranks.run([{"config": job, "some_text_only": True} for job in jobs])
+    for job in jobs:
+        for one, other in zip(curve(whole), curve(job), strict=True):
+            for key in SAME:
+                if key in one:
+                    assert other[key] == pytest.approx(one[key], abs=2e-6), (job["name"], key)
+
+
+@pytest.mark.slow
+def test_weights_that_are_used_twice_in_half_precision(
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path, ranks: Ranks
+) -> None:
+    """Tied embeddings serve twice in a pass (DeepSpeed#8224 lost one of the two gradients)."""
+
+    def config(name: str) -> dict[str, Any]:
+        over = {"dist__precision": "bf16", "dist__deepspeed": zero(2), "num_steps": 1}
+        return small_run(checkpoints["qwen2_vl"], screens, tmp_path, name, **over)
+
+    one, two = config("one"), config("two")
+    run_job({"config": one})
+    ranks.run([{"config": two}])
+    norms = [curve(job)[0]["update/grad_norm"] for job in (one, two)]
+    assert norms[1] == pytest.approx(norms[0], rel=0.02)
 
 
 def read(path: Path) -> list[int]:
