@@ -91,8 +91,11 @@ def test_two_ranks_equal_one_at_every_stage(
         assert_same_curve(one, two, 1e-5)
         learnt = [key for key in curve(one)[-1] if key.startswith("trainable_reward/")]
         assert len(learnt) >= 2
+        # Rewards of the same texts to the last bit; log-probs are summed in other batches.
+        gap = 0.0 if name == "rewards" else 1e-5
         for alone, shared in zip(curve(one), curve(two), strict=True):
-            assert [alone[key] for key in learnt] == [shared[key] for key in learnt]
+            for key in learnt:
+                assert shared[key] == pytest.approx(alone[key], rel=gap, abs=gap), key
     for stage in (2, 3):
         assert_same_curve(single["one_frozen"], double[f"zero{stage}_frozen"], 1e-5)
     for name in ("poisoned2", "poisoned3"):

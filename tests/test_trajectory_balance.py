@@ -150,6 +150,33 @@ def test_only_this_objective_has_normalisers() -> None:
     assert found == [normalisers]
 
 
+def test_references_of_the_policy_that_training_starts_from(
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path
+) -> None:
+    """Rewards of two sampled answers to every prompt; not drawn again by a resumed run."""
+    from vlrl.build import build_trainer
+    from vlrl.reward.combinators.shape import RememberingShape
+
+    own = {"use": "helpers_runs:letters"}
+    compared = {"from": "policy", "num": 2}
+    node = {"shape": {"kind": "par", "of": own, "slope": 4.0, "references": compared}}
+    over = {"reward": node, "checkpoint__every": 1, "eval__batch_size": 5, "num_steps": 1}
+    config = small_run(checkpoints["qwen2_5_vl"], screens, tmp_path, "run", **over)
+    trainer = build_trainer(check(RunConfig, config), None)
+    reward = trainer.reward
+    assert isinstance(reward, RememberingShape)
+    drawn = dict(reward.of_policy)
+    assert set(drawn) == {sample.id for sample in trainer.samples}
+    assert all(len(values) == 2 for values in drawn.values())
+    assert len({value for values in drawn.values() for value in values}) > 3
+    trainer.train()
+    resumed = build_trainer(check(RunConfig, {**config, "num_steps": 2}), "auto")
+    assert isinstance(resumed.reward, RememberingShape)
+    assert resumed.reward.of_policy == drawn
+    metrics = resumed.train_step()
+    assert 0 < metrics["reward/mean"] < 1
+
+
 BALANCE = {
     "algo__objective": "trajectory_balance",
     "algo__balance": {"prior": "reference", "per_token": True},

@@ -251,6 +251,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.finished import mark_unfinished
     from vlrl.train.lock import hold
+    from vlrl.train.policy_references import draw_references
     from vlrl.train.trainer import Trainer
 
     parts = read_parts(config)
@@ -299,6 +300,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     if path is not None:
         trainer.resume(path)
     trainer.settle_kernels()
+    if path is None:
+        draw_references(trainer)
     if world.is_main:
         # Only now: a resume that fails leaves the run's record as it was.
         if path is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -127,9 +128,10 @@ class Shape(Combinator):
                     f"{self.where}: references `from: policy` are sampled when a training starts; "
                     "elsewhere use `from: file`"
                 )
-            found = of_prompt(self.of_policy, rollout, options.num, self.where)
+            # The frozen policy's answers may all have been without a reward.
+            found = self.of_policy.get(rollout.sample.id, ())[: options.num]
         low, high = self.of.range
-        slack = TOLERANCE * max(1.0, *(abs(end) for end in (low, high) if abs(end) < float("inf")))
+        slack = TOLERANCE * max([1.0, *(abs(end) for end in (low, high) if math.isfinite(end))])
         if not all(low - slack <= one <= high + slack for one in found):
             raise RewardError(
                 f"{self.where}: a reference reward of sample {rollout.sample.id!r} is outside "
@@ -149,6 +151,12 @@ class RememberingShape(Shape, TrainableReward):
         super().__init__(of, kind, shaper, where)
         self.pending: list[float] = []
         """Values of this rank since the last update."""
+
+    @property
+    def num_references(self) -> int:
+        """Answers of the frozen policy to each prompt that it asks for."""
+        options = self.shaper.references
+        return 0 if options is None or options.source != "policy" else options.num
 
     def notice(self, values: Sequence[float]) -> None:
         """Keep them until the step is over."""
