@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from families.tiny import make
+from families.trained import TRAINED
 from helpers_ranks import Ranks, assert_same_curve, zero
 from helpers_runs import curve, run_job, small_run
 
-from families.tiny import make
-from families.trained import TRAINED
 from vlrl.families.known import FAMILIES
 from vlrl.families.qwen_vl import QwenVL
 

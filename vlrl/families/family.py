@@ -57,6 +57,9 @@ class Family(ABC):
     takes_pixel_bounds: ClassVar[bool] = False
     """Whether `min_pixels` and `max_pixels` are bounds of its own resizing."""
 
+    lays_out_images: ClassVar[bool] = False
+    """Whether an image is one run of tokens of `image_grid_thw`, which judges lay out themselves
+    and share between questions."""
     sees_frames_apart: ClassVar[bool] = False
     """Whether its tower attends within a frame alone, so that frames may be divided over ranks."""
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vlrl.families.encoded import EncodedPrompt, Features, Media
 from vlrl.families.family import Family, placeholders
-from vlrl.families.reading import Reader, as_chat, pixels, visual
+from vlrl.families.reading import Reader, as_chat, visual
 from vlrl.families.resize import shrunk
 from vlrl.media.video import read_part
 from vlrl.types import ImagePart, Message, VideoPart
@@ -174,7 +174,7 @@ def _token_inputs(reader: Reader, inputs: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def _image(reader: Reader, part: ImagePart) -> Image.Image:
-    image = pixels(part)
+    image = reader.opens(part)
     height, width = shrunk(image.height, image.width, reader.max_pixels)
     if (width, height) == image.size:
         return image

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vlrl.families.encoded import EncodedPrompt, Features, Media
 from vlrl.families.family import Family
-from vlrl.families.reading import Reader, pixels, visual
+from vlrl.families.reading import Reader, visual
 from vlrl.families.resize import video_size
 from vlrl.media.frame_sampling import sampled_fps
 from vlrl.media.video import read_part
@@ -45,6 +45,7 @@ class QwenVL(Family):
 
     takes_pixel_bounds: ClassVar[bool] = True
     sees_frames_apart: ClassVar[bool] = True
+    lays_out_images: ClassVar[bool] = True
 
     def encode(self, reader: Reader, messages: Sequence[Message]) -> EncodedPrompt:
         """The tensors of a prompt; raises what unreadable images and videos raise."""
@@ -119,7 +120,7 @@ def _as_chat(reader: Reader, message: Message) -> dict[str, Any]:
             content.append(
                 {
                     "type": "image",
-                    "image": pixels(part),
+                    "image": reader.opens(part),
                     "min_pixels": reader.min_pixels,
                     "max_pixels": reader.max_pixels,
                 }

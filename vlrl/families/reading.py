@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image
@@ -36,6 +36,9 @@ class Reader:
     """Longest prompt that the model can read; None = not checked."""
     control_tokens: tuple[str, ...] = ()
     """What no text of a prompt may become, besides the marks that `literal` always breaks."""
+
+    opens: Callable[[ImagePart], Image.Image] = field(default=lambda part: pixels(part))
+    """The pixels of an image of a prompt."""
 
     def copied(self) -> Reader:
         """The same with a processor of its own, for another thread."""

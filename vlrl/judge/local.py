@@ -38,14 +38,14 @@ from vlrl.types import Finish
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 MAX_KEPT_IMAGES = 512
 """Images from files whose features stay in memory: references and examples recur."""
 
 
 class LocalJudge:
-    """Any Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint; frozen. One copy per rank."""
+    """A checkpoint of a family whose images judges lay out (Qwen's); frozen. One copy per rank."""
 
     def __init__(
         self,
@@ -67,14 +67,7 @@ class LocalJudge:
         nothing = torch.zeros(0, dtype=torch.long, device=place)
         # It gets features, like a policy with a frozen tower: no blank images are needed.
         self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
-        low, high = pixel_bounds(processor)
-        self.encoder = AskEncoder(
-            processor,
-            self.module.core.model.get_rope_index,
-            min_pixels or low,
-            max_pixels or high,
-            core.config.get_text_config().max_position_embeddings,
-        )
+        self._read_with(core, processor, min_pixels, max_pixels)
         self.yes = token_ids(processor.tokenizer, template.yes, "yes")
         self.no = token_ids(processor.tokenizer, template.no, "no")
         check_apart(self.yes, self.no)
@@ -82,6 +75,23 @@ class LocalJudge:
         self.name = "in memory"
         """What errors call it."""
         self._kept: OrderedDict[str, Features] = OrderedDict()
+
+    def _read_with(
+        self, core: Any, processor: Processor, min_pixels: int | None, max_pixels: int | None
+    ) -> None:
+        low, high = pixel_bounds(processor)
+        self.encoder = AskEncoder(
+            processor,
+            core.model.get_rope_index,
+            min_pixels or low,
+            max_pixels or high,
+            core.config.get_text_config().max_position_embeddings,
+        )
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Longest question that the model can read; None = not checked."""
+        return self.encoder.context_tokens
 
     @classmethod
     def load(
@@ -100,7 +110,8 @@ class LocalJudge:
         with loading("judge", model):
             core, processor = load_vlm(model, dtype)
             freeze(core)
-        judge = cls(core.to(place), processor, template, **options)
+        kind = judge_class(core.config)
+        judge = kind(core.to(place), processor, template, **options)
         judge.keeps_images, judge.name = True, model
         return judge
 
@@ -174,6 +185,45 @@ class LocalJudge:
             self._kept.popitem(last=False)
         return [found[i] for i in range(len(book.keys))]
 
+    def greedy(
+        self, ask: Ask, book: ImageBook, num_tokens: int, max_tokens: int
+    ) -> tuple[list[int], list[Tensor]]:
+        """The likeliest tokens, and the log-probs at each position, [V].
+
+        Raises RewardError for a question that leaves no room for them in `max_tokens`.
+        """
+        patches = self.encoder.patches(book.images)
+        encoded = self.encoder.encode(ask, [grid for _, grid in patches])
+        self._check_room(len(encoded.input_ids), num_tokens, max_tokens)
+        features = self.features(book, patches)
+        tokens: list[int] = []
+        rows: list[Tensor] = []
+        while len(tokens) < num_tokens:
+            rows.append(self._next(encoded.continued(tokens) if tokens else encoded, features))
+            tokens.append(int(rows[-1].argmax()))
+            if tokens[-1] == self.processor.tokenizer.eos_token_id:
+                break
+        return tokens, rows
+
+    def _check_room(self, num_asked: int, num_tokens: int, max_tokens: int) -> None:
+        if num_asked + num_tokens > max_tokens:
+            raise RewardError(
+                f"a question of {num_asked} tokens and an answer of {num_tokens}; at most "
+                f"{max_tokens} together"
+            )
+
+    def _next(self, encoded: EncodedAsk, features: Sequence[Features]) -> Tensor:
+        row = pack([encoded])
+        seen = [features[p] for p in row.images]
+        hidden = self.module.hidden(
+            row.input_ids.to(self.device),
+            row.positions.to(self.device),
+            None,
+            groups=row.groups,
+            features=Features.join(seen) if seen else None,
+        )
+        return self.module.logits(hidden[0, row.last[1]]).float().log_softmax(-1)[0].cpu()
+
     def _reason(
         self, encoded: Sequence[EncodedAsk], patches: Sequence[tuple[Tensor, Tensor]]
     ) -> tuple[list[EncodedAsk], list[str], list[bool]]:
@@ -210,6 +260,13 @@ class LocalJudge:
         return [written[p] for p in back], [texts[p] for p in back], [cut[p] for p in back]
 
 
+def judge_class(config: PretrainedConfig) -> type[LocalJudge]:
+    """The judge for a model's family."""
+    from vlrl.judge.general import GeneralJudge
+
+    return LocalJudge if family_of(config).lays_out_images else GeneralJudge
+
+
 def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Processor]:
     """A model of the policy's families with prompt sharing, and its processor.
 
@@ -218,12 +275,16 @@ def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Processor]:
     path = local_path(name)
     base = adapter_base(path)
     config = transformers.AutoConfig.from_pretrained(base or path)
+    packs = family_of(config).why_not_packed(config) is None
     group_attention.register()
     model_class = transformers_class(family_of(config).model_class)
     model, info = model_class.from_pretrained(
         base or path,
         dtype=dtype,
-        attn_implementation={"text_config": group_attention.NAME, "vision_config": "sdpa"},
+        attn_implementation={
+            "text_config": group_attention.NAME if packs else "sdpa",
+            "vision_config": "sdpa",
+        },
         output_loading_info=True,
     )
     if base is not None:
