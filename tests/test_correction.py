@@ -79,7 +79,9 @@ def test_sums_by_hand() -> None:
     meter = Meter()
     for half in (weight[:1], weight[1:]):  # as in two chunks of 3 and 2 tokens
         meter.effective_later("share", half.sum(), half.square().sum(), 2.5)
-    assert meter.reduce(World(0, 1, torch.device("cpu"))) == {"share": pytest.approx(3.5**2 / (5 * 5.25))}
+    assert meter.reduce(World(0, 1, torch.device("cpu"))) == {
+        "share": pytest.approx(3.5**2 / (5 * 5.25))
+    }
 
 
 def expected_gradient(theta: Tensor, sampler: Tensor, reward: Tensor, **how: float) -> Tensor:

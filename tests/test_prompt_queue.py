@@ -23,7 +23,7 @@ from vlrl.types import ImagePart, Message, Sample
 
 def equal(one: EncodedPrompt, other: EncodedPrompt) -> bool:
     same = all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
-    return same and one.image_size_px == other.image_size_px
+    return same and one.image_sizes_px == other.image_sizes_px
 
 
 def tensors(prompt: EncodedPrompt) -> list[torch.Tensor]:

@@ -340,6 +340,8 @@ def _setup(config: RunConfig, dtype: torch.dtype, world: World) -> PolicySetup:
         kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
         regression=config.algo.nft if config.algo.objective == "nft" else None,
         zero_stage=zero_stage(settings),
+        rank=world.rank,
+        num_ranks=world.size,
         sequence=world.sequence,
         loading=partial(sharded_loading, settings),
     )

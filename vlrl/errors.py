@@ -29,6 +29,10 @@ class RewardError(VlrlError):
     """A reward could not be computed; a broken judge is never a reward of 0."""
 
 
+class EngineError(VlrlError):
+    """An engine that draws rollouts is gone, answers otherwise than agreed, or has old weights."""
+
+
 class NonFiniteError(VlrlError):
     """A loss or gradient is nan or inf; raised before the optimizer step."""
 

@@ -64,8 +64,8 @@ class EncodedPrompt:
     """Tokens whose embeddings are features of images and videos."""
     features: Features | None = None
     """Of a frozen vision tower; they replace the media."""
-    image_size_px: tuple[int, int] | None = None
-    """Width and height of its first image as the model sees it; None without, or with tiles."""
+    image_sizes_px: tuple[tuple[int, int], ...] = ()
+    """Width and height of its images as the model sees them; empty without, or with tiles."""
     token_inputs: Mapping[str, Tensor] = field(default_factory=dict)
     """What else a model wants to know of every token, e.g. its type, by argument, [L] each."""
 
@@ -78,6 +78,11 @@ class EncodedPrompt:
     def next_position(self) -> int:
         """Position of the first answer token, the same on all axes."""
         return int(self.positions.max()) + 1
+
+    @property
+    def image_size_px(self) -> tuple[int, int] | None:
+        """Width and height of its first image as the model sees it."""
+        return self.image_sizes_px[0] if self.image_sizes_px else None
 
     def with_features(self, features: Features | None) -> EncodedPrompt:
         """The same with features in place of the media; itself for None."""

@@ -68,13 +68,11 @@ class QwenVL(Family):
         positions = reader.positions(inputs, second_per_grid_ts=seconds if films else None)
         ids = inputs["input_ids"][0]
         media = _in_order(messages, inputs)
-        size = None
-        if media is not None:
-            patch = reader.processor.image_processor.patch_size
-            _, height, width = media["grid_thw"][0].tolist()
-            size = (width * patch, height * patch)
+        patch = reader.processor.image_processor.patch_size
+        grids = [] if media is None else media["grid_thw"].tolist()
+        sizes = tuple((width * patch, height * patch) for _, height, width in grids)
         num = reader.num_visual_tokens(ids)
-        return EncodedPrompt(ids, positions, media, num, image_size_px=size)
+        return EncodedPrompt(ids, positions, media, num, image_sizes_px=sizes)
 
     def features(self, core: VisionLanguageModel, media: Media) -> Features:
         """The merged patches, then Qwen3-VL's deepstack levels."""

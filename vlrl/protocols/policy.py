@@ -107,6 +107,8 @@ class PolicySetup:
     """Options of an objective without log-probs; None = log-probs are needed."""
     zero_stage: int = 0
     """Of the optimizer that the policy will have."""
+    rank: int = 0
+    num_ranks: int = 1
     sequence: SequenceGroup | None = None
     """The ranks that share this one's rows in the update; None: each has its own."""
     loading: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -206,10 +208,9 @@ class Policy(ABC, Generic[T]):
     def expect(self, samples: Sequence[Sample]) -> None:
         """Told which samples come next, in order: their prompts may be prepared meanwhile."""
 
-    @property
-    def waited_s(self) -> float:
-        """Seconds that sampling has waited for prompts so far."""
-        return 0.0
+    def facts(self) -> Mapping[str, float]:
+        """What sampling noted since the last call, by the metric's name; the largest is logged."""
+        return {"time/prompts_s": 0.0}
 
     def check_sample(self, sample: Sample) -> None:
         """Raise DataError where a sample cannot be made into a prompt: damaged, or too long."""

@@ -47,7 +47,7 @@ from vlrl.distributed.comm import World, all_gather, all_max
 from vlrl.distributed.engine import Engine
 from vlrl.distributed.waiting import waiting
 from vlrl.distributed.watchdog import Watchdog
-from vlrl.errors import CheckpointError, DataError, RewardError, StoppedError, writing
+from vlrl.errors import CheckpointError, DataError, StoppedError, writing
 from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
@@ -60,7 +60,7 @@ from vlrl.train.credit import in_stages, stage_advantages
 from vlrl.train.evaluation import HeldOut
 from vlrl.train.evaluation_files import is_evaluated
 from vlrl.train.experience import Experience, with_replaced
-from vlrl.train.failures import Result, after_saving, on_all
+from vlrl.train.failures import FROM_OUTSIDE, Result, after_saving, on_all
 from vlrl.train.health import IdleWatch, record_canary, record_health
 from vlrl.train.learners import learners
 from vlrl.train.lock import RunLock
@@ -200,7 +200,7 @@ class Trainer(Generic[T]):
         position = self.sampler.position
         try:
             return work()
-        except (RewardError, DataError) as error:
+        except FROM_OUTSIDE as error:
             if not self.step:
                 raise
             # These prompts were not learnt from: a resumed run draws them again.
@@ -276,9 +276,10 @@ class Trainer(Generic[T]):
         with ScoringQueue(self.task, self.reward, G, overlap=self.overlap) as queue:
             with meter.timed("sampling"):
                 sample = partial(self.policy.sample, samples, G, seed, ready=queue.add)
-                waited_s = self.policy.waited_s
+                self.policy.facts()  # those of evaluations are not this step's
                 rollouts, trajectory = on_all(sample, self.world)
-                meter.maximum("time/prompts_s", self.policy.waited_s - waited_s)
+                for name, value in self.policy.facts().items():
+                    meter.maximum(name, value)
             with meter.timed("scoring"):
                 on_all(queue.result, self.world)
         if self.overlap:

@@ -7,12 +7,53 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from vlrl.config.section import MAX_NEW_TOKENS, LoraSection, Temperature, check_limits
+from vlrl.config.section import (
+    MAX_NEW_TOKENS,
+    LoraSection,
+    Section,
+    Temperature,
+    check_limits,
+)
 from vlrl.errors import ConfigError
 from vlrl.protocols import PolicyOptions
 
 if TYPE_CHECKING:
     from vlrl.protocols.planned import PlannedPolicy, PlannedRun
+
+
+class EngineOptions(Section):
+    """Who draws the rollouts; see docs/engines.md."""
+
+    use: Literal["own", "vllm"] = Field("own", description="own: the trainer's own loop")
+    urls: tuple[str, ...] = Field((), description="a server for each rank, in order")
+    key: str | None = Field(None, description="sent as a bearer key")
+    sync_folder: str | None = Field(
+        None, description="where weights are handed over; servers read it too; None = /tmp"
+    )
+    max_gap: float = Field(
+        0.05,
+        gt=0,
+        description="largest mean difference between the engine's and the trainer's log-probs of "
+        "the first answers after each publication, nats a token",
+    )
+    num_canary_rows: PositiveInt = Field(4, description="answers that both score")
+    timeout_s: float = Field(600.0, gt=0, description="for one request, all answers of a group")
+    max_tries: PositiveInt = 3
+    backoff_s: float = Field(2.0, ge=0)
+    sampling_params: dict[str, Any] = Field(
+        {}, description="passed on to the engine with every request"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> EngineOptions:
+        if self.use == "vllm" and not self.urls:
+            raise ValueError(
+                "use: vllm needs urls, one server for each rank (scripts/setup_vllm.sh makes one)"
+            )
+        for url in self.urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"urls: {url!r} must begin with http:// or https://")
+        return self
 
 
 class VisionLanguageConfig(PolicyOptions):
@@ -52,6 +93,8 @@ class VisionLanguageConfig(PolicyOptions):
         description="tokens of prompts and longest answers whose keys and values are in memory "
         "together, at least one group's; None = only sample_batch_size counts",
     )
+
+    engine: EngineOptions = EngineOptions()
 
     def models(self) -> Mapping[str, str]:
         """The checkpoint."""

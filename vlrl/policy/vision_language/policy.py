@@ -19,7 +19,6 @@ from vlrl.policy.token_policy import TokenPolicy, num_head_chunks, refuse_regres
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.answer_stages import with_stages
-from vlrl.policy.vision_language.decode import decode
 from vlrl.policy.vision_language.loading import (
     Loaded,
     load,
@@ -37,6 +36,9 @@ from vlrl.policy.vision_language.packed.slices import (
     slice_inputs_of,
 )
 from vlrl.policy.vision_language.prompt_queue import PromptQueue
+from vlrl.policy.vision_language.samplers.choice import sampler_of
+from vlrl.policy.vision_language.samplers.exported import whole_weights
+from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.policy.vision_language.vision_features import by_size
 from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
@@ -91,7 +93,9 @@ class VisionLanguagePolicy(TokenPolicy):
         self.prompts = PromptQueue(self.encoder, options.num_prompt_threads)
         self.share_prompt = loaded.shares_prompt
         self.stops = StopStrings(tokenizer, options.stop) if options.stop else None
+        self._waited_s = 0.0
         super().__init__(module, setup, options.sample_batch_size)
+        self.sampler: Sampler = sampler_of(self, setup)
 
     @property
     def device(self) -> torch.device:
@@ -174,18 +178,8 @@ class VisionLanguagePolicy(TokenPolicy):
         first: int,
     ) -> tuple[list[Rollout], TokenTrajectory]:
         """Groups that are decoded together; `first`: index of the first one."""
-        decoded = decode(
-            self.module,
-            prompts,
-            num_each,
-            [row_seed(seed, sample.seed_name, i) for sample in samples for i in range(num_each)],
-            share_prompt=self.share_prompt,
-            max_new_tokens=self.options.max_new_tokens,
-            stop_tokens=self.stop_tokens.to(self.module.forbidden.device),
-            pad_id=self.pad_id,
-            greedy=greedy,
-            stops=self.stops,
-        )
+        seeds = [row_seed(seed, s.seed_name, i) for s in samples for i in range(num_each)]
+        decoded = self.sampler.sample(prompts, samples, num_each, seeds, greedy=greedy)
         rollouts = []
         for row, finish in enumerate(decoded.finish):
             tokens = decoded.tokens[row, decoded.mask[row]]
@@ -218,10 +212,10 @@ class VisionLanguagePolicy(TokenPolicy):
         """Encode the prompts of these samples on threads meanwhile."""
         self.prompts.expect(samples)
 
-    @property
-    def waited_s(self) -> float:
-        """Seconds that sampling has waited for prompts so far."""
-        return self.prompts.waited_s
+    def facts(self) -> Mapping[str, float]:
+        """Seconds that sampling has waited for prompts since the last call, and the engine's."""
+        waited_s, self._waited_s = self._waited_s, self.prompts.waited_s
+        return {"time/prompts_s": self.prompts.waited_s - waited_s, **self.sampler.facts()}
 
     def check_sample(self, sample: Sample) -> None:
         """Raise DataError where an image, a video or the length of a prompt cannot be read."""
@@ -333,6 +327,20 @@ class VisionLanguagePolicy(TokenPolicy):
         if tokens and tokens[-1] in self.stop_tokens:
             tokens = tokens[:-1]
         return self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
+
+    def export_whole(self, folder: str) -> None:
+        """The model as it is now, an adapter merged into copies, for an engine to read."""
+        base_model(self.module.model).save_pretrained(
+            folder,
+            state_dict=whole_weights(self.module.model),
+            safe_serialization=True,
+            max_shard_size=SHARD,
+        )
+
+    @torch.no_grad()
+    def score(self, trajectory: TokenTrajectory) -> Tensor:
+        """Log-probs of some answers under the weights now, [B, T], nats; no gradient."""
+        return self._forward(self.module, trajectory)[0].cpu()
 
     def save_pretrained(self, folder: str, weights: Mapping[str, Tensor]) -> None:
         """Safetensors, config and processor in the layout that `from_pretrained` reads."""

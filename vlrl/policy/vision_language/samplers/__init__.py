@@ -1,0 +1,1 @@
+"""Who draws a policy's answers: its own loop, or an inference engine."""

@@ -1,0 +1,49 @@
+"""The sampler that a policy's options ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vlrl.errors import ConfigError
+from vlrl.policy.vision_language.samplers.checked import CheckedSampler
+from vlrl.policy.vision_language.samplers.own import OwnSampler
+from vlrl.policy.vision_language.samplers.sampler import Sampler
+from vlrl.policy.vision_language.samplers.server import ServerSampler
+from vlrl.protocols import PolicySetup
+
+if TYPE_CHECKING:
+    from vlrl.policy.vision_language.policy import VisionLanguagePolicy
+
+
+def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
+    """The policy's own loop, or its rank's server; raises ConfigError and EngineError."""
+    options = policy.options.engine
+    if options.use == "own":
+        return OwnSampler(policy)
+    if setup.sequence is not None:
+        raise ConfigError(
+            "policy.engine and dist.sequence_parallel cannot be used together yet: leave one out"
+        )
+    if len(options.urls) < setup.num_ranks:
+        raise ConfigError(
+            f"policy.engine.urls has {len(options.urls)} servers for {setup.num_ranks} ranks; each "
+            "rank talks to its own: start more, or use fewer ranks"
+        )
+    inner = ServerSampler(
+        options,
+        options.urls[setup.rank],
+        policy.encoder,
+        policy.module.sampling,
+        max_tokens=policy.options.max_new_tokens,
+        stop=policy.options.stop,
+        stop_tokens=policy.stop_tokens.tolist(),
+        forbidden=policy.module.forbidden.tolist(),
+    )
+    return CheckedSampler(
+        inner,
+        lambda: policy.version,
+        policy.export_whole,
+        policy.score,
+        max_gap=options.max_gap,
+        num_rows=options.num_canary_rows,
+    )

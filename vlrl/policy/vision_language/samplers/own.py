@@ -1,0 +1,54 @@
+"""The policy's own loop as a sampler: exact, and with shared prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.policy.vision_language.decode import Decoded, decode
+from vlrl.policy.vision_language.samplers.sampler import Export
+from vlrl.types import Sample
+
+if TYPE_CHECKING:
+    from vlrl.policy.vision_language.policy import VisionLanguagePolicy
+
+
+class OwnSampler:
+    """Draws with the module that is trained."""
+
+    version: int | None = None
+
+    def __init__(self, policy: VisionLanguagePolicy) -> None:
+        self.policy = policy
+
+    def publish(self, export: Export, version: int) -> None:
+        """Nothing to do: the weights are the policy's."""
+
+    def sample(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        samples: Sequence[Sample],
+        num_each: int,
+        seeds: Sequence[int],
+        *,
+        greedy: bool,
+    ) -> Decoded:
+        """`num_each` answers to each prompt."""
+        policy = self.policy
+        return decode(
+            policy.module,
+            prompts,
+            num_each,
+            seeds,
+            share_prompt=policy.share_prompt,
+            max_new_tokens=policy.options.max_new_tokens,
+            stop_tokens=policy.stop_tokens.to(policy.device),
+            pad_id=policy.pad_id,
+            greedy=greedy,
+            stops=policy.stops,
+        )
+
+    def facts(self) -> Mapping[str, float]:
+        """Nothing: the trainer times sampling itself."""
+        return {}

@@ -1,0 +1,46 @@
+"""What the policy asks of whoever draws its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.policy.vision_language.decode import Decoded
+from vlrl.types import Sample
+
+Export = Callable[[str], None]
+"""Writes the whole model as it is now into a folder that `from_pretrained` reads."""
+
+
+class Sampler(Protocol):
+    """Draws groups of answers with log-probs of the distribution that it drew from."""
+
+    version: int | None
+    """Of the weights that it draws with (`Policy.version`); None: it has the policy's own."""
+
+    def publish(self, export: Export, version: int) -> None:
+        """Take the policy's weights; raises EngineError."""
+
+    def sample(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        samples: Sequence[Sample],
+        num_each: int,
+        seeds: Sequence[int],
+        *,
+        greedy: bool,
+    ) -> Decoded:
+        """`num_each` answers to each prompt; seeds: one per row. Raises EngineError."""
+
+    def facts(self) -> Mapping[str, float]:
+        """What a step logs, by the metric's name, since the last call."""
+
+
+def mean_gap(trainer_logp: Tensor, sampler_logp: Tensor, mask: Tensor) -> float:
+    """Mean difference of two log-probs of the same tokens, nats; 0 where there is no token."""
+    if not mask.any():
+        return 0.0
+    return float((trainer_logp - sampler_logp)[mask].abs().mean())

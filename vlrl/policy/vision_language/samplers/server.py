@@ -1,0 +1,205 @@
+"""Rollouts on a vLLM server: whole groups in one request, weights through a folder on disk.
+
+Every rank talks to its own server. After each publication the first answers are scored by the
+trainer too (`VisionLanguagePolicy`): a gap that jumps stops the run before it learns from them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vlrl.errors import EngineError
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.families.reading import Reader
+from vlrl.http.client import CallError, Client
+from vlrl.policy.distribution import Sampling
+from vlrl.policy.vision_language.decode import Decoded
+from vlrl.policy.vision_language.options import EngineOptions
+from vlrl.policy.vision_language.samplers import wire
+from vlrl.policy.vision_language.samplers.sampler import Export
+from vlrl.types import Finish, Sample
+
+MAX_REQUESTS = 32
+"""Groups that are asked for at once; the server queues what it cannot batch."""
+
+
+class ServerSampler:
+    """One vLLM server as the sampler of one rank's policy."""
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        url: str,
+        reader: Reader,
+        sampling: Sampling,
+        *,
+        max_tokens: int,
+        stop: Sequence[str],
+        stop_tokens: Sequence[int],
+        forbidden: Sequence[int],
+    ) -> None:
+        """Raises EngineError for a server that is not there or cannot hold the answers."""
+        self.options, self.url, self.reader, self.sampling = options, url, reader, sampling
+        self.max_tokens, self.stop = max_tokens, stop
+        self.stop_tokens, self.forbidden = list(stop_tokens), list(forbidden)
+        self.client = Client(
+            url,
+            options.timeout_s,
+            options.max_tries,
+            options.backoff_s,
+            key=options.key,
+            name="rollout server",
+        )
+        self.version: int | None = -1
+        self.folder = Path(tempfile.mkdtemp(prefix="vlrl-engine-", dir=options.sync_folder))
+        self._seconds = {"engine/sync_s": 0.0, "engine/generate_s": 0.0}
+        self.model = self._check_server()
+
+    def _check_server(self) -> str:
+        """The name of the server's model."""
+        answer = self._call("GET", "/v1/models")
+        listed = answer.get("data")
+        if not isinstance(listed, list) or not listed:
+            raise EngineError(f"{self.url}: /v1/models lists no model")
+        facts = listed[0]
+        room = facts.get("max_model_len")
+        if isinstance(room, int) and room <= self.max_tokens:
+            raise EngineError(
+                f"{self.url}: its context holds {room} tokens and policy.max_new_tokens alone is "
+                f"{self.max_tokens}; start it with a larger --max-model-len"
+            )
+        return str(facts.get("id"))
+
+    def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
+        try:
+            response = self.client.call(method, path, json=body)
+        except CallError as error:
+            raise EngineError(
+                f"rollout server {self.url}, {method} {path}: {error}; what was learnt is saved: "
+                "start the server again and go on with --resume"
+            ) from error
+        if not response.content:
+            return {}
+        try:
+            found = response.json()
+        except ValueError as error:
+            raise EngineError(f"rollout server {self.url}, {path}: not JSON: {error}") from error
+        return found if isinstance(found, Mapping) else {"value": found}
+
+    def publish(self, export: Export, version: int) -> None:
+        """Write the weights, have the server read them, and empty every cache of the old ones."""
+        start = time.perf_counter()
+        folder = self.folder / f"v{version}"
+        export(str(folder))
+        path = {"weights_path": str(folder.resolve())}
+        self._call("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": path})
+        for cache in wire.CACHES:
+            self._call("POST", cache)
+        for old in self.folder.iterdir():
+            if old != folder:
+                shutil.rmtree(old)
+        self.version = version
+        self._seconds["engine/sync_s"] += time.perf_counter() - start
+
+    def sample(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        samples: Sequence[Sample],
+        num_each: int,
+        seeds: Sequence[int],
+        *,
+        greedy: bool,
+    ) -> Decoded:
+        """`num_each` answers to each prompt; a group is drawn with the seed of its first row."""
+        start = time.perf_counter()
+        with ThreadPoolExecutor(min(MAX_REQUESTS, len(prompts))) as pool:
+            groups = list(
+                pool.map(
+                    lambda place: self._group(
+                        prompts[place], samples[place], num_each, seeds[place * num_each], greedy
+                    ),
+                    range(len(prompts)),
+                )
+            )
+        self._seconds["engine/generate_s"] += time.perf_counter() - start
+        return decoded([one for group in groups for one in group], self.reader, len(prompts))
+
+    def _group(
+        self, prompt: EncodedPrompt, sample: Sample, num_each: int, seed: int, greedy: bool
+    ) -> list[wire.Drawn]:
+        where = f"rollout server {self.url}, sample {sample.id!r}"
+        request: dict[str, Any] = {
+            "model": self.model,
+            "messages": wire.chat(self.reader, sample, prompt.image_sizes_px),
+            "max_tokens": 1,
+        }
+        rendered = self._call("POST", wire.RENDER, request)
+        ids = wire.rendered_ids(rendered, where)
+        if ids != prompt.input_ids.tolist():
+            differ = wire.first_difference(prompt.input_ids.tolist(), ids)
+            raise EngineError(
+                f"{where}: its prompt is another one than the policy's, {differ}; the server has "
+                "another model, chat template or bounds of pixels (here "
+                f"{self.reader.min_pixels} to {self.reader.max_pixels}: --mm-processor-kwargs)"
+            )
+        answer = self._call(
+            "POST",
+            wire.GENERATE,
+            {
+                "request_id": f"{sample.seed_name}-{seed}-{time.time_ns()}",
+                "model": self.model,
+                "token_ids": ids,
+                "features": rendered.get("features"),
+                "sampling_params": wire.sampling_params(
+                    num_each=num_each,
+                    seed=seed,
+                    greedy=greedy,
+                    temperature=self.sampling.temperature,
+                    top_p=self.sampling.top_p,
+                    top_k=self.sampling.top_k,
+                    max_tokens=self.max_tokens,
+                    stop=self.stop,
+                    stop_tokens=self.stop_tokens,
+                    forbidden=self.forbidden,
+                    extra=self.options.sampling_params,
+                ),
+            },
+        )
+        made = wire.drawn(answer, num_each, where)
+        never = set(self.forbidden)
+        for one in made:
+            if never.intersection(one.tokens):
+                raise EngineError(
+                    f"{where}: it sampled a token of images, which has none behind it"
+                )
+        return made
+
+    def facts(self) -> Mapping[str, float]:
+        """Seconds of publications and of requests since the last call."""
+        found = dict(self._seconds)
+        self._seconds = dict.fromkeys(found, 0.0)
+        return found
+
+
+def decoded(answers: Sequence[wire.Drawn], reader: Reader, num_prompts: int) -> Decoded:
+    """Answers as rows, padded on the right."""
+    width = max(len(one.tokens) for one in answers)
+    pad = reader.processor.tokenizer.pad_token_id
+    tokens = torch.full((len(answers), width), pad)
+    mask = torch.zeros(len(answers), width, dtype=torch.bool)
+    logp = torch.zeros(len(answers), width)
+    for row, one in enumerate(answers):
+        length = len(one.tokens)
+        tokens[row, :length] = torch.tensor(one.tokens)
+        mask[row, :length] = True
+        logp[row, :length] = torch.tensor(one.logp)
+    finish = [Finish.LENGTH if one.is_cut else Finish.STOP for one in answers]
+    return Decoded(tokens, mask, logp, finish, [None] * num_prompts)
