@@ -27,6 +27,7 @@ from vlrl.eval.recipe import read_recipe
 from vlrl.eval.store import Store
 from vlrl.eval.video.runner import stored
 from vlrl.families.adapters import adapter_base
+from vlrl.families.pipeline_adapters import BASE_FILE, pipeline_base
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.gui.data.sampling import dataset_yaml
 from vlrl.judge.question import JUDGE_FILE, template_of
@@ -34,7 +35,6 @@ from vlrl.log.sinks import JsonLines
 from vlrl.mesh.data import ShapeSource, read_shapes
 from vlrl.mesh.store import load_shape, save_shapes
 from vlrl.mesh.voxelise import Voxels
-from vlrl.policy.flow.saving import BASE_FILE, flow_base
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.protocols import PolicySetup
@@ -126,7 +126,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "adapter_config.json": lambda folder: adapter_base(str(folder)),
     "zero.json": _sharding,
     JUDGE_FILE: lambda folder: template_of(str(folder)),
-    BASE_FILE: lambda folder: flow_base(str(folder)),
+    BASE_FILE: lambda folder: pipeline_base(str(folder)),
 }
 
 
