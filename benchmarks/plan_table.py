@@ -2,6 +2,7 @@
 
 python benchmarks/plan_table.py              # the shipped recipes, about three minutes
 python benchmarks/plan_table.py --sizes      # larger models on 8 x 80 GB
+python benchmarks/plan_table.py --long       # rows over several GPUs
 """
 
 from __future__ import annotations
@@ -40,6 +41,17 @@ SIZES = {
     "72B, adapter, ZeRO-3": (*SHARDED, LARGER.format("72B")),
 }
 """The GUI-G2 recipe with other models."""
+LENGTHY = (
+    "video_grounding/stvg_o1_qwen2_5_vl_7b", "algo.num_prompts=8", "policy.max_new_tokens=8192",
+    "plan.max_prompt_tokens=65536", "plan.mean_prompt_tokens=65536", "plan.mean_answer_tokens=4096",
+)  # fmt: skip
+DIVIDED = {
+    f"{n} GPUs a row" if n > 1 else "a row on one GPU": (
+        *LENGTHY, f"dist.sequence_parallel={n}", f"dist.max_tokens_per_chunk={73_728 // n}"
+    )
+    for n in (1, 2, 4)
+}  # fmt: skip
+"""7B with all weights at ZeRO-3; videos of 65,536 tokens, eight answers of up to 8,192 each."""
 
 
 def long_recipes() -> list[tuple[str, ...]]:
@@ -61,10 +73,11 @@ def row(label: str, words: tuple[str, ...], gpu: str | None = None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", action="store_true", help="larger models instead")
+    parser.add_argument("--long", action="store_true", help="rows over several GPUs instead")
     args = parser.parse_args()
     print(HEADER)
-    if args.sizes:
-        for label, words in SIZES.items():
+    if args.sizes or args.long:
+        for label, words in (SIZES if args.sizes else DIVIDED).items():
             print(row(label, words), flush=True)
         return
     for words in long_recipes():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -31,7 +31,7 @@ from vlrl.gui.verdict import Polygon, is_inside
 from vlrl.media.images import open_image
 from vlrl.protocols import Drawing, Task
 from vlrl.stats import evenly
-from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
+from vlrl.types import ImagePart, Message, Rollout, Sample, SizeSeen, TextPart
 
 log = logging.getLogger(__name__)
 NUM_CHECKED = 31
@@ -302,7 +302,7 @@ class GuiGrounding(Task):
         ]
         return overlay(open_image(part.path), sample.target.box, marks)
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """Compare this task's idea of the model's images with the policy's; ConfigError if not.
 
         size_seen: the size that a policy gives the sample's image, width and height in pixels.
@@ -313,19 +313,8 @@ class GuiGrounding(Task):
         of_size = {sample.target.box.frame.extent: sample for sample in self.samples(split)}
         by_area = sorted(of_size.items(), key=lambda item: item[0][0] * item[0][1])
         for _, sample in dict((*evenly(by_area, NUM_CHECKED), by_area[-1])).items():
-            try:
-                theirs = tuple(size_seen(sample))
-            except DataError:
-                if not self.skips_unreadable(split):
-                    raise
-                continue  # left out when it is drawn
-            mine = self.resized(sample).extent
-            if mine != theirs:
-                raise ConfigError(
-                    f"sample {sample.id!r}: the policy resizes its image to {theirs}, the task's "
-                    f"profile {self.profile.name!r} expects {mine}; set the same min_pixels and "
-                    "max_pixels in task and policy, and the profile of the model's family"
-                )
+            if self.profile.factor is not None:  # else the size that the model sees does not matter
+                self._check_size_seen(sample, size_seen, split)
             size = sample.target.box.frame
             self_check(
                 self.profile,
@@ -333,6 +322,26 @@ class GuiGrounding(Task):
                 int(size.height),
                 min_pixels=self.options.min_pixels,
                 max_pixels=self.options.max_pixels,
+            )
+
+    def _check_size_seen(self, sample: Sample, size_seen: SizeSeen, split: str) -> None:
+        try:
+            theirs = size_seen(sample)
+        except DataError:
+            if not self.skips_unreadable(split):
+                raise
+            return  # left out when it is drawn
+        mine = self.resized(sample).extent
+        if theirs is None:
+            raise ConfigError(
+                f"profile {self.profile.name!r} is of models that see one resized image, and the "
+                "policy's model sees tiles of its own sizes: set task.profile to one of its family"
+            )
+        if mine != theirs:
+            raise ConfigError(
+                f"sample {sample.id!r}: the policy resizes its image to {theirs}, the task's "
+                f"profile {self.profile.name!r} expects {mine}; set the same min_pixels and "
+                "max_pixels in task and policy, and the profile of the model's family"
             )
 
 

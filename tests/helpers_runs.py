@@ -141,6 +141,14 @@ def run_job(job: dict[str, Any]) -> None:
         noted_first_step(trainer, Path(job["back"]))
     if "interfaces" in job:
         counted_bytes(trainer, job["interfaces"][trainer.world.rank])
+    if job.get("some_text_only"):
+        from helpers_sequence import text_only_for_some
+
+        text_only_for_some(trainer)
+    if job.get("divided"):
+        from helpers_sequence import noting_columns_and_weights
+
+        noting_columns_and_weights(trainer)
     stop_at = job.get("stop_at")
     if "die_at" in job:
         die_in_update(trainer, job["die_at"])

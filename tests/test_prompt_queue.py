@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from test_policy import make_policy, problems
+from torch.utils._pytree import tree_leaves
 
 from vlrl.errors import DataError
-from vlrl.policy.token_trajectory import EncodedPrompt
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.families.reading import Reader
 from vlrl.policy.vision_language import prompt_queue
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.policy.vision_language.prompt_queue import PromptQueue
-from vlrl.policy.vision_language.prompts import PromptEncoder
 from vlrl.types import ImagePart, Message, Sample
 
 
 def equal(one: EncodedPrompt, other: EncodedPrompt) -> bool:
-    pairs = [(getattr(one, f.name), getattr(other, f.name)) for f in fields(EncodedPrompt)]
-    return all((a is None and b is None) or torch.equal(a, b) for a, b in pairs)
+    same = all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+    return same and one.image_size_px == other.image_size_px
+
+
+def tensors(prompt: EncodedPrompt) -> list[torch.Tensor]:
+    assert prompt.media is not None
+    return [prompt.input_ids, prompt.positions, *prompt.media.values()]
 
 
 @pytest.fixture
@@ -69,18 +75,18 @@ def test_what_is_not_expected_any_more_is_forgotten(
     monkeypatch.setattr(prompt_queue, "MAX_AHEAD", 3)
     encoded: list[str] = []
     gate = threading.Event()
-    encode = PromptEncoder.encode
+    encode = Reader.encode
 
-    def noted(self: PromptEncoder, sample: Sample) -> EncodedPrompt:
+    def noted(self: Reader, sample: Sample) -> EncodedPrompt:
         gate.wait(10)
         encoded.append(sample.id)
         return encode(self, sample)
 
-    monkeypatch.setattr(PromptEncoder, "encode", noted)
+    monkeypatch.setattr(Reader, "encode", noted)
     queue = PromptQueue(policy.encoder, 1)
     samples = problems(screens, 6)
     queue.expect(samples)
-    assert len(queue._coming) == 3
+    assert len(queue._coming) + len(queue._waiting) == 3
     while not any(future.running() for _, future in queue._coming.values()):
         time.sleep(0.001)
     queue.expect([samples[0], samples[4]])  # the first is under way, the others are not
@@ -93,23 +99,51 @@ def test_what_is_not_expected_any_more_is_forgotten(
     assert encoded[-1] == samples[5].id
 
 
+def test_bytes_that_are_kept_are_bounded(
+    policy: VisionLanguagePolicy, screens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for two and a half prompts: the others are encoded when they are asked for."""
+    samples = problems(screens, 6)
+    plain = [policy.encoder.encode(sample) for sample in samples]
+    tensors = [[x for x in tree_leaves(vars(p)) if isinstance(x, torch.Tensor)] for p in plain]
+    sizes = [sum(x.numel() * x.element_size() for x in some) for some in tensors]
+    assert max(sizes) < 1.1 * min(sizes)
+    monkeypatch.setattr(prompt_queue, "MAX_BYTES", int(2.5 * max(sizes)))
+    queue = PromptQueue(policy.encoder, 1)
+    queue.expect(samples)
+    until = time.monotonic() + 10
+    while not all(future.done() for _, future in queue._coming.values()):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    # Two were submitted before the size of the first was known.
+    assert sum(queue._sizes.values()) <= prompt_queue.MAX_BYTES
+    assert len(queue._waiting) == 4
+    found = queue.take(samples)
+    assert all(equal(a, b) for a, b in zip(found, plain, strict=True))
+    assert queue.take(samples[5:]) == [found[5]]  # kept for another draw
+    queue.expect(samples[3:])
+    assert set(queue._sizes) == set(queue._coming)
+
+
 def test_time_waited_is_counted_and_falls_when_prompts_are_there(
     policy: VisionLanguagePolicy, screens: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = PromptEncoder.encode
+    encode = Reader.encode
 
-    def slow(self: PromptEncoder, sample: Sample) -> EncodedPrompt:
+    def slow(self: Reader, sample: Sample) -> EncodedPrompt:
         time.sleep(0.05)
         return encode(self, sample)
 
-    monkeypatch.setattr(PromptEncoder, "encode", slow)
+    monkeypatch.setattr(Reader, "encode", slow)
     samples = problems(screens, 4)
     waited = {}
     for num_threads in (0, 4):
         queue = PromptQueue(policy.encoder, num_threads)
         queue.expect(samples)
-        for _, future in queue._coming.values():
-            future.exception()  # done, as after an update
+        until = time.monotonic() + 10
+        while len(queue._sizes) < len(samples) * bool(num_threads):  # done, as after an update
+            assert time.monotonic() < until
+            time.sleep(0.001)
         queue.take(samples)
         waited[num_threads] = queue.waited_s
     assert waited[0] >= 0.2

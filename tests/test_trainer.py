@@ -33,6 +33,7 @@ from vlrl.train.credit import stage_advantages
 from vlrl.train.sampler import PromptSampler
 from vlrl.train.update import update
 
+ADAPTER = {"policy__lora": {"rank": 2, "alpha": 4}, "policy__train_vision": False}
 SAME = ("update/loss", "reward/mean", "update/grad_norm", "update/kl", "update/entropy")
 
 
@@ -214,6 +215,27 @@ def test_what_is_not_finite_stops_before_the_step_and_names_samples(
     assert trainer.engine.average.num_updates == 0
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_steps_below_half_precision_add_up(config: Any, stage: int) -> None:
+    """Near 1 bf16 counts in steps of 1/128 and 1/256: a norm's weight would stay there for ever."""
+    sharding = str(ROOT / f"deepspeed_configs/zero{stage}.json")
+    over = {"dist__precision": "bf16", "dist__deepspeed": sharding, "optim__lr": 5e-4}
+    run = check(RunConfig, config(**over))
+    world = comm.init(run.dist.timeout_s)
+    norm = torch.nn.RMSNorm(8, dtype=torch.bfloat16)
+    engine = Engine(norm, run, world)
+    inputs = torch.ones(1, 8, dtype=torch.bfloat16)
+    for step in range(10):
+        engine.backward(engine(inputs).float().sum())
+        engine.step([])
+        with engine.serving():
+            found = [float(p) for p in next(engine.engine.module.parameters())]
+        assert step > 0 or found == [1.0] * 8
+    assert found == pytest.approx([1 - 10 * 5e-4] * 8, abs=2e-3)
+    assert max(found) < 1
+    engine.engine.destroy()
+
+
 @pytest.mark.parametrize("stage", [2, 3])
 def test_gradients_of_many_chunks_add_up_in_float32(config: Any, stage: int) -> None:
     """In bf16, 128 chunks are as close to the exact sum as one; summed in bf16 they are not."""
@@ -280,17 +302,16 @@ def _endless(logits: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any) -> None:
-    straight = config("straight", num_steps=4, optim__schedule="cosine", algo__num_epochs=2)
+@pytest.mark.parametrize(
+    "over",
+    [{}, pytest.param(ADAPTER, marks=pytest.mark.slow)],
+    ids=["all_weights", "adapter"],
+)
+def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any, over: dict[str, Any]) -> None:
+    more = {"num_steps": 4, "optim__schedule": "cosine", "algo__num_epochs": 2, **over}
+    straight = config("straight", **more)
     run_job({"config": straight})
-    cut = config(
-        "cut",
-        num_steps=4,
-        optim__schedule="cosine",
-        algo__num_epochs=2,
-        checkpoint__every=2,
-        checkpoint__keep_last=1,
-    )
+    cut = config("cut", **more, checkpoint__every=2, checkpoint__keep_last=1)
     run_job({"config": cut, "stop_at": 3})
     # Step 3 was taken but never saved; its line is removed and written again.
     assert len(curve(cut)) == 3

@@ -15,10 +15,12 @@ from vlrl.distributed.comm import World
 from vlrl.log.metrics import Meter
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.protocols import Evaluation
+from vlrl.train.passes import Pass
 from vlrl.train.update import Batch, _chunk_loss, _minibatches, _record, update
 
 WORLD = World(0, 1, torch.device("cpu"))
 LENGTHS = (3, 1, 2, 4)
+OnePass = Pass[TokenTrajectory]
 BETA, COEF, LOW, HIGH = 0.3, 0.07, 0.1, 0.4
 
 
@@ -88,6 +90,15 @@ def algo(**over: object) -> AlgoConfig:
     return AlgoConfig.model_validate(given)
 
 
+def over(
+    batch: Batch[TokenTrajectory], chunk: list[int], old: Tensor | None
+) -> Pass[TokenTrajectory]:
+    """A pass over some rows."""
+    kept = None if old is None else old[chunk]
+    values = (batch.advantage[chunk], batch.row_weight[chunk], kept)
+    return Pass(batch.trajectory.select(chunk), values, chunk, is_real=True)
+
+
 @pytest.mark.parametrize("weighs", [False, True])
 @pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
 def test_the_loss_of_a_chunk_and_its_gradient_are_the_formula(aggregate: str, weighs: bool) -> None:
@@ -105,7 +116,7 @@ def test_the_loss_of_a_chunk_and_its_gradient_are_the_formula(aggregate: str, we
     settings = algo(aggregate=aggregate, constant_length=16)
     chunk, total = [2, 0], 7.0
     totals = torch.tensor([total], dtype=torch.float64)
-    loss = _chunk_loss(policy, batch, chunk, old, settings, totals, None)
+    loss = _chunk_loss(policy, over(batch, chunk, old), settings, totals, None)
     found = torch.autograd.grad(loss, policy.leaves)
 
     value = 0.0
@@ -139,7 +150,8 @@ def test_no_entropy_gradient_is_asked_for_without_its_coefficient() -> None:
     policy = Table(4, 4)
     batch = batch_of(LENGTHS, [0, 0, 1, 1], torch.zeros(4, 4))
     totals = torch.ones(1, dtype=torch.float64)
-    loss = _chunk_loss(policy, batch, [1], None, algo(entropy_coef=0.0, kl_beta=0.5), totals, None)
+    settings = algo(entropy_coef=0.0, kl_beta=0.5)
+    loss = _chunk_loss(policy, over(batch, [1], None), settings, totals, None)
     assert policy.asked == [False]
     kl = float(policy.kl[1, 0].detach())
     # One action, ratio 1: weight 3, advantage -0.5.

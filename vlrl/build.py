@@ -18,7 +18,7 @@ from vlrl.config.changes import differences
 from vlrl.config.loader import to_yaml
 from vlrl.config.places import check_folder, check_model
 from vlrl.config.resolve import check, plain
-from vlrl.config.schema import RunConfig
+from vlrl.config.schema import DistConfig, RunConfig
 from vlrl.config.sharding import read_sharding
 from vlrl.config.yaml_text import parse_yaml
 from vlrl.errors import ConfigError, did_you_mean, writing
@@ -33,6 +33,7 @@ from vlrl.reward.tree import build_reward, min_stages
 if TYPE_CHECKING:
     import torch
 
+    from vlrl.distributed.comm import World
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.trainer import Trainer
 
@@ -66,6 +67,8 @@ def read_parts(config: RunConfig) -> RunParts:
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
     _check_policy(config, policy_options)
     _check_dropout(config, policy_options)
+    if config.dist.sequence_parallel > 1:
+        policy_options.check_sequence_parallel()
     read_sharding(config.dist.deepspeed)
     check_folder("out", config.out)
     if not task_class.finds_stages:
@@ -271,6 +274,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
             f"algo.num_prompts ({config.algo.num_prompts}) must be a multiple of the number of "
             f"ranks ({world.size}): a group never crosses a rank"
         )
+    world = _with_sequences(config.dist, world)
     folder = Path(config.out) / config.name
     keep = config.checkpoint
     checkpoints = Checkpoints(folder / "checkpoints", keep.keep_last, world, keep.beside_training)
@@ -282,7 +286,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     task = parts.task_class(parts.task_options)
     splits = (config.train_split, *config.eval.splits)
     samples = [sample for split in splits for sample in task.samples(split)]  # before the weights
-    policy = build_policy(parts, _setup(config, dtype))
+    policy = build_policy(parts, _setup(config, dtype, world))
     task.check_policy(policy.size_seen, config.train_split)
     engine = Engine(policy.module, config, world)
     policy.bind(engine, engine.serving)
@@ -326,7 +330,16 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     return trainer
 
 
-def _setup(config: RunConfig, dtype: torch.dtype) -> PolicySetup:
+def _with_sequences(options: DistConfig, world: World) -> World:
+    """The world in which some ranks share rows, where the config asks for it."""
+    if options.sequence_parallel == 1:
+        return world
+    from vlrl.distributed.sequence import with_sequences  # imports the whole of DeepSpeed
+
+    return with_sequences(world, options.sequence_parallel, options.timeout_s)
+
+
+def _setup(config: RunConfig, dtype: torch.dtype, world: World) -> PolicySetup:
     """What the run tells its policy."""
     from vlrl.distributed.engine import deepspeed_config, zero_stage
     from vlrl.distributed.sharded_loading import sharded_loading
@@ -334,11 +347,12 @@ def _setup(config: RunConfig, dtype: torch.dtype) -> PolicySetup:
     settings = deepspeed_config(config)
     return PolicySetup(
         dtype=dtype,
-        max_tokens_per_chunk=config.dist.max_tokens_per_chunk,
+        max_tokens_per_chunk=config.dist.max_tokens_per_chunk * config.dist.sequence_parallel,
         checkpointing=config.dist.gradient_checkpointing,
         kl_estimator=config.algo.kl_estimator if config.algo.kl_beta else None,
         regression=config.algo.nft if config.algo.objective == "nft" else None,
         zero_stage=zero_stage(settings),
+        sequence=world.sequence,
         loading=partial(sharded_loading, settings),
     )
 

@@ -14,7 +14,7 @@ data, rewards and metrics can be used, tested and dry-run without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -104,6 +104,10 @@ class Sample:
     def texts(self) -> list[str]:
         """The texts of the prompt in order, images left out."""
         return [p.text for m in self.prompt for p in m.parts if isinstance(p, TextPart)]
+
+
+SizeSeen = Callable[[Sample], tuple[int, int] | None]
+"""Width and height of what a policy sees or makes for a sample; None where it sees tiles."""
 
 
 @dataclass

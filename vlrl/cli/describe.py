@@ -194,7 +194,12 @@ def _target(kind: str, name: str) -> Any:
 
 def _profile_line(profile: Profile) -> str:
     facts = f"{profile.kind} in {profile.scale}, {profile.syntax}, {profile.pick} answer"
-    return _line(profile.name, f"{facts}, {profile.min_pixels} to {profile.max_pixels} pixels")
+    sizes = f"{profile.min_pixels} to {profile.max_pixels} pixels"
+    if profile.width_px is not None:
+        sizes = f"{profile.width_px} pixels wide"
+    elif profile.factor is None:
+        sizes = "images of any size"
+    return _line(profile.name, f"{facts}, {sizes}")
 
 
 def _line(label: str, value: Any) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from vlrl.distributed.memory import keep_freed_memory
 from vlrl.distributed.waiting import waiting
 from vlrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vlrl.distributed.sequence import SequenceRanks
 
 T = TypeVar("T")
 
@@ -26,6 +29,8 @@ class World:
     rank: int
     size: int
     device: torch.device
+    sequence: SequenceRanks | None = None
+    """The ranks that it shares the update's rows with (vlrl/distributed/sequence.py)."""
 
     @property
     def is_main(self) -> bool:
@@ -109,6 +114,16 @@ def _deepspeeds_own_group(timeout_s: int) -> None:
         groups._WORLD_GROUP = dist.new_group(ranks, timeout=timedelta(seconds=timeout_s))
 
 
+def wait_for_device(device: torch.device) -> None:
+    """Wait until what was queued has been done; for collectives whose result the host never reads.
+
+    NCCL only queues them: the host would leave a `waiting` at once, and a rank that is missed would
+    be missed later, in work that no other rank is known to wait for.
+    """
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+
+
 @waiting("all_sum")
 def all_sum(values: Sequence[float], world: World) -> list[float]:
     """Element-wise sum over all ranks, in float64."""
@@ -154,6 +169,7 @@ def sum_in_place(tensor: Tensor, world: World) -> None:
     """Sum over all ranks, into the tensor itself."""
     if world.size > 1:
         dist.all_reduce(tensor)
+        wait_for_device(world.device)
 
 
 @waiting("sum_gradients")
@@ -165,6 +181,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)
+    wait_for_device(world.device)
 
 
 @waiting("broadcast")
@@ -174,6 +191,7 @@ def broadcast(tensors: Iterable[Tensor], world: World, source: int = 0) -> None:
     if world.size > 1:
         for tensor in tensors:
             dist.broadcast(tensor, source)
+        wait_for_device(world.device)
 
 
 @waiting("barrier")

@@ -19,7 +19,7 @@ from torch import nn
 
 from vlrl.config.schema import DistConfig, OptimConfig
 from vlrl.config.sharding import read_sharding
-from vlrl.distributed.comm import World, all_sum, sum_in_place
+from vlrl.distributed.comm import World, all_sum, sum_in_place, wait_for_device
 from vlrl.distributed.ema import WeightAverage, full_shape, some_values
 from vlrl.distributed.gathering import gathered_to_disk
 from vlrl.distributed.plain_paths import plain_path
@@ -278,9 +278,7 @@ class Engine:
         with ExitStack() as stack:
             with waiting("gathering the weights"):
                 stack.enter_context(gathered)
-                if self.world.device.type == "cuda":
-                    # NCCL only queues it: a rank that is missed would be missed later, unnamed.
-                    torch.cuda.current_stream().synchronize()
+                wait_for_device(self.world.device)
             _remove_hooks(self.engine)
             try:
                 yield

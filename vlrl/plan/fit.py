@@ -28,16 +28,18 @@ class Plan:
     seconds: Mapping[str, float]
     """Of a step, by part."""
     chunk_tokens: int
-    """Tokens of the chunk whose memory `update` states."""
+    """Tokens of the chunk whose memory `update` states, over all GPUs that share it."""
     num_chunks: int
-    """Chunks of a rank and step."""
+    """Chunks of a rank and step, those of others that it shares included."""
     rows_at_once: int
     smallest_chunk: int
-    """Tokens of the longest row, which is never cut."""
+    """Tokens of the longest row, which is never cut, or of each GPU's share of it."""
     largest_chunk: int
     """The largest `dist.max_tokens_per_chunk` that fits; 0: none."""
     largest_batch: int
     """The most of a rank's rows that can be sampled together; 0: none."""
+    num_sharers: int = 1
+    """GPUs that share each chunk."""
 
     def phases(self) -> dict[str, float]:
         """Bytes of each phase."""

@@ -30,6 +30,11 @@ def plan_run(config: RunConfig, options: PolicyOptions, gpu: str, num_gpus: int)
             f"plan.num_gpus ({num_gpus}) must divide algo.num_prompts ({config.algo.num_prompts}): "
             "a group never crosses a rank"
         )
+    if num_gpus % config.dist.sequence_parallel:
+        raise ConfigError(
+            f"dist.sequence_parallel ({config.dist.sequence_parallel}) must divide plan.num_gpus "
+            f"({num_gpus})"
+        )
     policy = options.planned(planned_run(config, num_gpus, flash=True))
     if policy is None:
         return None
@@ -42,7 +47,8 @@ def planned_run(config: RunConfig, num_gpus: int, *, flash: bool) -> PlannedRun:
     return PlannedRun(
         precision=dist.precision,
         checkpointing=dist.gradient_checkpointing,
-        max_tokens_per_chunk=dist.max_tokens_per_chunk,
+        max_tokens_per_chunk=dist.max_tokens_per_chunk * dist.sequence_parallel,
+        num_sequence_gpus=dist.sequence_parallel,
         group_size=algo.group_size,
         num_rows=algo.num_prompts // num_gpus * algo.group_size,
         num_levels=algo.nft.num_levels if algo.objective == "nft" else None,
@@ -63,12 +69,14 @@ def _plan(config: RunConfig, policy: PlannedPolicy, gpu: str, num_gpus: int) -> 
         "gathered layers": live_bytes(weights, sharding, size),
         "gradient buckets": bucket_bytes(weights, sharding, size),
     }
-    memory = update_memory(policy, config.dist.max_tokens_per_chunk)
-    largest_chunk = int(memory.line.largest(room_left - sum(update.values())))
+    sharers = policy.run.num_sequence_gpus
+    memory = update_memory(policy, policy.run.max_tokens_per_chunk)
+    largest_chunk = int(memory.line.largest(room_left - sum(update.values())) / sharers)
     gathered = gathered_bytes(weights, sharding, size, num_gpus)
     rows = sampling_memory(policy, config.algo.group_size)
+    step_tokens = policy.num_step_tokens(largest=False)
     found = Known(
-        training=None if policy.has_typical_lengths else memory.cost,
+        training=None if policy.has_typical_lengths or sharers > 1 else memory.cost,
         sampling=None if policy.has_typical_lengths else rows.costs,
     )
     return Plan(
@@ -85,9 +93,10 @@ def _plan(config: RunConfig, policy: PlannedPolicy, gpu: str, num_gpus: int) -> 
         update={**update, "activations and logits": memory.cost.peak_bytes},
         seconds=step_seconds(config, policy, kind, sharding, weights, num_gpus, found),
         chunk_tokens=memory.num_tokens,
-        num_chunks=max(1, math.ceil(policy.num_step_tokens(largest=False) / memory.num_tokens)),
+        num_chunks=sharers * max(1, math.ceil(step_tokens / memory.num_tokens)),
+        num_sharers=sharers,
         rows_at_once=policy.num_rows_at_once,
-        smallest_chunk=policy.chunk(1, largest=True).num_tokens,
+        smallest_chunk=math.ceil(policy.chunk(1, largest=True).num_tokens / sharers),
         largest_chunk=max(0, _rounded(largest_chunk)),
         largest_batch=rows.largest(room_left - gathered, policy.run.num_rows),
     )

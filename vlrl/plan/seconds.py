@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vlrl.config.schema import RunConfig
@@ -12,7 +12,7 @@ from vlrl.plan.gpus import Gpu
 from vlrl.plan.measure import Cost, inference_cost, sampling_costs, training_cost
 from vlrl.plan.memory import modules_of
 from vlrl.plan.sharding import FULL, HALF, Sharding, Weights
-from vlrl.protocols.planned import PlannedPolicy
+from vlrl.protocols.planned import Chunk, PlannedPolicy
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,14 @@ def step_seconds(
         for one, cost in zip(passes, costs, strict=True)
     )
     total = policy.num_step_tokens(largest=False)
-    chunk = policy.chunk(min(total, config.dist.max_tokens_per_chunk), largest=False)
-    share = total / chunk.num_tokens
-    forward = pass_seconds(inference_cost(modules_of(policy), chunk.forward), gpu)
-    both = pass_seconds(known.training or training_cost(modules_of(policy), chunk.forward), gpu)
+    chunk = policy.chunk(min(total, policy.run.max_tokens_per_chunk), largest=False)
+    # A GPU that shares its rows goes through those of the others too.
+    share = total / chunk.num_tokens * policy.run.num_sequence_gpus
+    forward = _chunk_seconds(policy, chunk, inference_cost, gpu)
+    if known.training is not None:
+        both = pass_seconds(known.training, gpu)
+    else:
+        both = _chunk_seconds(policy, chunk, training_cost, gpu)
     gather = 0.0
     if sharding.stage == 3:
         gather = weights.num * size * (1 - 1 / num_gpus) / (gpu.link * kinds.SUSTAINED_LINK)
@@ -67,6 +71,15 @@ def step_seconds(
         found["old log-probs"] = spread(forward, 1)
     found["update"] = algo.num_epochs * (spread(both, 2) + sending)
     return found
+
+
+def _chunk_seconds(
+    policy: PlannedPolicy, chunk: Chunk, measure: Callable[..., Cost], gpu: Gpu
+) -> float:
+    """A pass, and after it what it exchanges with the GPUs that share its rows."""
+    before = policy.exchanged_bytes
+    seconds = pass_seconds(measure(modules_of(policy), chunk.forward), gpu)
+    return seconds + (policy.exchanged_bytes - before) / (gpu.link * kinds.SUSTAINED_LINK)
 
 
 def pass_seconds(cost: Cost, gpu: Gpu, *, recorded: bool = False) -> float:

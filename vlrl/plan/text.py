@@ -19,7 +19,7 @@ def plan_text(plan: Plan) -> str:
         "memory of each GPU, GiB (kernels' own and rewards' models are not known here)",
         *_parts("always", plan.always),
         *_parts(f"sampling {plan.rows_at_once} rows at once", plan.sampling),
-        *_parts(f"update, chunks of {plan.chunk_tokens:,} tokens", plan.update),
+        *_parts(f"update, chunks of {plan.chunk_tokens:,} tokens{_over(plan)}", plan.update),
         *[_row(f"= {phase}", size / GIB) for phase, size in plan.phases().items()],
         _row("usable", plan.usable / GIB),
         f"largest that fit: dist.max_tokens_per_chunk {plan.largest_chunk:,}, "
@@ -29,6 +29,10 @@ def plan_text(plan: Plan) -> str:
         _row("= all", sum(plan.seconds.values())),
     ]
     return "\n".join(lines)
+
+
+def _over(plan: Plan) -> str:
+    return "" if plan.num_sharers == 1 else f" over {plan.num_sharers} GPUs"
 
 
 def _parts(title: str, parts: Mapping[str, float]) -> list[str]:

@@ -70,6 +70,15 @@ def entropy(logp: Tensor) -> Tensor:
     return -(logp.exp() * logp.clamp(min=-1e4)).sum(-1)
 
 
+def is_one_of(tokens: Tensor, listed: Tensor) -> Tensor:
+    """Whether each token [...] is among those listed [N].
+
+    Without `torch.isin`, which sorts where N is large beside the number of tokens: the host would
+    wait for that, and no CUDA graph could hold it.
+    """
+    return (tokens[..., None] == listed).any(-1)
+
+
 def draw(logp: Tensor, uniform: Tensor) -> Tensor:
     """Tokens by inverse transform: one uniform number in [0, 1) per row, [A, V] x [A] -> [A].
 

@@ -8,31 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class EncodedPrompt:
-    """One prompt, ready for the model, without padding."""
-
-    input_ids: Tensor
-    """[L]"""
-    positions: Tensor
-    """M-RoPE positions (time, height, width), [3, L]."""
-    pixel_values: Tensor | None
-    """Flattened patches of all its images and videos, in the order of their tokens, [N, D]."""
-    grid_thw: Tensor | None
-    """Patches along time, height and width of each image and video, [items, 3]."""
-    features: Tensor | None = None
-    """A frozen vision tower's features of the images, [1 + K, N, D]; they replace the patches."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of the prompt, visual tokens included."""
-        return self.input_ids.shape[0]
-
-    @property
-    def next_position(self) -> int:
-        """M-RoPE position of the first answer token, on all three axes."""
-        return int(self.positions.max()) + 1
+from vlrl.families.encoded import EncodedPrompt
 
 
 @dataclass(frozen=True)
@@ -95,6 +71,8 @@ class TokenTrajectory:
             return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))
 
         stages = [part.stage for part in parts if part.stage is not None]
+        known = [part.reference for part in parts if part.reference is not None]
+        has_all = len(known) == len(parts)
         starts = [0]
         for part in parts[:-1]:
             starts.append(starts[-1] + len(part.prompts))
@@ -106,5 +84,6 @@ class TokenTrajectory:
                 [part.group + start for part, start in zip(parts, starts, strict=True)]
             ),
             prompts=tuple(prompt for part in parts for prompt in part.prompts),
+            reference=torch.cat([widen(each) for each in known]) if has_all else None,
             stage=torch.cat([widen(stage) for stage in stages]) if stages else None,
         )

@@ -23,6 +23,7 @@ class PlannedRun:
     """`bf16` or `fp32`."""
     checkpointing: bool
     max_tokens_per_chunk: int
+    """Over all GPUs that share a row."""
     group_size: int
     num_rows: int
     """Rows that a rank samples per step, whole groups."""
@@ -36,6 +37,8 @@ class PlannedRun:
     """None = the longest."""
     mean_answer_tokens: int | None
     """None = the longest."""
+    num_sequence_gpus: int = 1
+    """GPUs that share each row of the update."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ class PlannedPolicy(ABC):
     """Rows that are sampled together, as options and the rank's share have it."""
 
     @property
+    def exchanged_bytes(self) -> float:
+        """What the passes so far have sent to the other GPUs of their rows."""
+        return 0.0
+
+    @property
     def has_typical_lengths(self) -> bool:
         """Whether typical prompts or answers differ from the longest ones."""
         return bool(self.run.mean_prompt_tokens or self.run.mean_answer_tokens)
@@ -92,7 +100,7 @@ class PlannedPolicy(ABC):
 
     @abstractmethod
     def chunk(self, num_tokens: int, *, largest: bool) -> Chunk:
-        """A chunk of at most so many tokens, one row at least.
+        """A chunk of at most so many tokens, one row at least; over all GPUs that share it.
 
         largest: of the longest prompts and answers, for memory; else of typical ones, for time.
         """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vlrl.protocols.planned import PlannedPolicy, PlannedRun
+    from vlrl.protocols.sequence import SequenceGroup
 
 Ready = Callable[[Sequence[Rollout]], None]
 """Takes whole groups of rollouts while others are still being sampled."""
@@ -98,7 +99,7 @@ class PolicySetup:
 
     dtype: torch.dtype
     max_tokens_per_chunk: int
-    """Budget of one forward of the update."""
+    """Budget of one forward of the update, over all ranks that share its rows."""
     checkpointing: bool = False
     kl_estimator: str | None = None
     """`auto`, k1, k2, k3; None = no KL is needed."""
@@ -106,6 +107,8 @@ class PolicySetup:
     """Options of an objective without log-probs; None = log-probs are needed."""
     zero_stage: int = 0
     """Of the optimizer that the policy will have."""
+    sequence: SequenceGroup | None = None
+    """The ranks that share this one's rows in the update; None: each has its own."""
     loading: Callable[[], AbstractContextManager[None]] = nullcontext
     """Wraps the reading of weights by `from_pretrained`: under ZeRO-3 it splits them over ranks."""
 
@@ -134,6 +137,12 @@ class PolicyOptions(Section):
     def has_dropout(self) -> bool:
         """Whether two passes over the same rollouts with the same weights differ."""
         return False
+
+    def check_sequence_parallel(self) -> None:
+        """Raise ConfigError unless ranks can share the rows of the update's forward passes."""
+        raise ConfigError(
+            "dist.sequence_parallel: this policy's rows cannot be divided over ranks; leave it at 1"
+        )
 
     def recipe(self) -> Mapping[str, Any]:
         """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
@@ -206,8 +215,11 @@ class Policy(ABC, Generic[T]):
         """Raise DataError where a sample cannot be made into a prompt: damaged, or too long."""
 
     @abstractmethod
-    def size_seen(self, sample: Sample) -> tuple[int, int]:
-        """Width and height of what the policy sees or makes for a sample, in pixels or cells."""
+    def size_seen(self, sample: Sample) -> tuple[int, int] | None:
+        """Width and height of what the policy sees or makes for a sample, in pixels or cells.
+
+        None where the model sees an image in tiles of its own sizes.
+        """
 
     @abstractmethod
     def sample(

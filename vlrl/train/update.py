@@ -15,14 +15,18 @@ import torch
 from torch import Tensor
 
 from vlrl.algo import aggregate
+from vlrl.algo.correction import unbiased_kl
 from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, ClipRange, Objective
 from vlrl.algo.trajectory_balance import trajectory_balance
 from vlrl.config.schema import AlgoConfig
-from vlrl.distributed.comm import World, all_gather, all_max, all_sum
+from vlrl.distributed.comm import World, all_gather, all_sum
 from vlrl.distributed.engine import Engine
+from vlrl.distributed.waiting import waiting
 from vlrl.errors import NonFiniteError
 from vlrl.log.metrics import Meter
 from vlrl.protocols import Evaluation, Policy, T, Trajectory
+from vlrl.train.correcting import corrected
+from vlrl.train.passes import Pass, passes
 
 
 @dataclass(frozen=True)
@@ -85,20 +89,22 @@ def _step(
         meter.add("update/skipped", [1.0])
         return 0
     losses: list[Tensor] = []
-    chunks = _chunks(policy, batch.trajectory, rows, world)
-    for chunk, is_real in chunks:
-        loss = _chunk_loss(policy, batch, chunk, old, algo, totals, meter if is_real else None)
+    names: list[list[str]] = []
+    values = (batch.advantage, batch.row_weight, old)
+    for one in passes(policy, batch.trajectory, rows, world, values):
+        loss = _chunk_loss(policy, one, algo, totals, meter if one.is_counted else None)
         losses.append(loss.detach())
-        engine.backward(loss if is_real else loss * 0.0)
-        if is_real:
+        names.append(sorted({batch.sample_ids[b] for b in one.rows}) if one.is_own else [])
+        engine.backward(loss if one.is_real else loss * 0.0)
+        if one.is_counted:
             meter.add_later("update/loss", loss, 0.0)
     # Read once for all chunks: each value that is read waits for the device.
     finite = torch.stack(losses).isfinite().tolist()
     broken = [
         name
-        for (chunk, _), is_finite in zip(chunks, finite, strict=True)
+        for some, is_finite in zip(names, finite, strict=True)
         if not is_finite
-        for name in sorted({batch.sample_ids[b] for b in chunk})
+        for name in some
     ]
     broken = [name for part in all_gather(broken, world) for name in part]
     if broken:
@@ -117,24 +123,20 @@ def _step(
 
 
 def _chunk_loss(
-    policy: Policy[T],
-    batch: Batch[T],
-    chunk: list[int],
-    old: Tensor | None,
-    algo: AlgoConfig,
-    totals: Tensor,
-    meter: Meter | None,
+    policy: Policy[T], one: Pass[T], algo: AlgoConfig, totals: Tensor, meter: Meter | None
 ) -> Tensor:
     """This chunk's share of the step's loss: its sum divided by the global denominator."""
-    part = batch.trajectory.select(chunk)
-    device = policy.device
-    mask, advantage = part.mask.to(device), batch.advantage[chunk].to(device)
-    kept = None if old is None else old[chunk].to(device)
+    part, device = one.trajectory, policy.device
+    advantage, row_weight, old = one.values
+    assert advantage is not None
+    assert row_weight is not None
+    mask, advantage = part.mask.to(device), advantage.to(device)
+    kept = None if old is None else old.to(device)
     if algo.objective in REGRESSIONS:
         loss = _regression_loss(policy, part, advantage, kept, algo, meter)
     else:
         loss = _surrogate_loss(policy, part, advantage, mask, kept, algo, meter)
-    weight = batch.row_weight[chunk].to(device)
+    weight = row_weight.to(device)
     return aggregate.share(
         loss, mask, algo.aggregate, weight, algo.constant_length, totals, part.stage
     )
@@ -158,11 +160,18 @@ def _surrogate_loss(
         objective = trajectory_balance(now.logp, old, advantage, mask, bounds, per_token=per_token)
     else:
         objective = OBJECTIVES[algo.objective](now.logp, old, advantage, mask, bounds)
-    loss = objective.loss
+    loss, kl = objective.loss, now.kl
     if now.action_weight is not None:
         loss = loss * now.action_weight
-    if now.kl is not None:
-        loss = loss + algo.kl_beta * now.kl
+    if algo.rollout_correction is not None:
+        sampled = part.logp.to(mask.device)
+        loss = loss * corrected(
+            now.logp, old.detach(), sampled, mask, advantage, algo.rollout_correction, meter
+        )
+        if kl is not None and algo.rollout_correction.unbiased_kl:
+            kl = unbiased_kl(kl, now.logp, sampled)
+    if kl is not None:
+        loss = loss + algo.kl_beta * kl
     if algo.entropy_coef and now.entropy is not None:
         loss = loss - algo.entropy_coef * now.entropy
     if meter is not None:
@@ -219,24 +228,6 @@ def _minibatches(batch: Batch[T], count: int) -> list[list[int]]:
     return parts
 
 
-def _chunks(
-    policy: Policy[T], trajectory: T, rows: list[int], world: World
-) -> list[tuple[list[int], bool]]:
-    """The rows' chunks, filled up to the largest number of any rank with chunks that count 0.
-
-    ZeRO-3 gathers weights inside every forward, so all ranks must make equally many. What fills up
-    keeps to the budget too: the smallest chunk of the first group.
-    """
-    chunks = policy.plan(trajectory, rows) if rows else []
-    real = [(chunk, True) for chunk in chunks]
-    num_missing = int(all_max(len(chunks), world)) - len(chunks)
-    if not num_missing:
-        return real
-    first = int(trajectory.group[0])
-    filler = policy.plan(trajectory, (trajectory.group == first).nonzero()[:, 0].tolist())[0]
-    return real + [(filler, False)] * num_missing
-
-
 @torch.no_grad()
 def _old(
     policy: Policy[T], batch: Batch[T], parts: list[list[int]], algo: AlgoConfig, world: World
@@ -248,28 +239,28 @@ def _old(
     trajectory = batch.trajectory
     old: Tensor | None = None
     for rows in parts:
-        for chunk, is_real in _chunks(policy, trajectory, rows, world):
-            part = trajectory.select(chunk)
+        for one in passes(policy, trajectory, rows, world):
             if algo.objective in REGRESSIONS:
-                found = policy.regression_target(part)
+                found = policy.regression_target(one.trajectory)
             else:
-                found = policy.evaluate(part).logp.cpu()
-            if old is None:
+                found = policy.evaluate(one.trajectory).logp.cpu()
+            if one.is_own and old is None:
                 old = found.new_zeros((len(trajectory), *found.shape[1:]))
-            if is_real:
-                old[chunk] = found
+            if one.is_counted and old is not None:
+                old[one.rows] = found
     return torch.zeros(trajectory.mask.shape) if old is None else old
 
 
+@waiting("the reference's passes")
 @torch.no_grad()
 def with_reference(policy: Policy[T], trajectory: T, world: World) -> T:
     """The trajectory with what its KL needs of the reference policy, computed once per rollout."""
     rows = list(range(len(trajectory)))
     reference: Tensor | None = None
-    for chunk, is_real in _chunks(policy, trajectory, rows, world):
-        found = policy.reference(trajectory.select(chunk))
-        if is_real:
+    for one in passes(policy, trajectory, rows, world):
+        found = policy.reference(one.trajectory)
+        if one.is_counted:
             if reference is None:
                 reference = found.new_zeros((len(rows), *found.shape[1:]))
-            reference[chunk] = found
+            reference[one.rows] = found
     return trajectory.with_reference(reference)

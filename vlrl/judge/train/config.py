@@ -76,6 +76,8 @@ class JudgeTrainConfig(Section):
     def _check(self) -> JudgeTrainConfig:
         if self.optim.ema_decay:
             raise ValueError("optim.ema_decay: judges are trained without a running average")
+        if self.dist.sequence_parallel > 1:
+            raise ValueError("dist.sequence_parallel: judges are trained on whole rows; leave out")
         for key, words in (("yes", self.template.yes), ("no", self.template.no)):
             # The first word of each is what the judge learns to say.
             if not words or not all(word.strip() for word in words):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vlrl.families.adapters import adapter_off, base_model
-from vlrl.policy.distribution import Sampling, entropy, log_probs
+from vlrl.policy.distribution import Sampling, entropy, is_one_of, log_probs
 from vlrl.policy.image_tokens.loading import Special
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class ImageTokenLogProbs(nn.Module):
         As Janus builds them: of the same length, padding except the begin of text and of image.
         """
         if self.passes == 2:
-            empty = torch.where(torch.isin(prompt_ids, self.kept), prompt_ids, self.special.pad)
+            empty = torch.where(is_one_of(prompt_ids, self.kept), prompt_ids, self.special.pad)
             prompt_ids = torch.cat([prompt_ids, empty])
         return self.core.model.language_model.get_input_embeddings()(prompt_ids)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vlrl.policy.distribution import draw
+from vlrl.policy.distribution import draw, is_one_of
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.stop_strings import StopStrings
 
@@ -93,7 +93,7 @@ class Answers:
         self.mask[rows, self.next] = live
         self.logp[rows, self.next] = torch.where(live, chosen, 0.0)
         if self.rules is None:
-            ended = torch.isin(token, self.stop_tokens)
+            ended = is_one_of(token, self.stop_tokens)
         else:
             ended = self.rules.take(rows, token)
         self.running[rows] = live & ~ended

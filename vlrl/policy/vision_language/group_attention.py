@@ -15,7 +15,7 @@ times.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from vlrl.policy.vision_language.fused import attend, merged
 from vlrl.policy.vision_language.packed.choice import takes_varlen
 from vlrl.policy.vision_language.packed.masked import masked_attention
 from vlrl.policy.vision_language.packed.plan import PackedGroups
+from vlrl.policy.vision_language.packed.slices import SlicedGroups
 from vlrl.policy.vision_language.packed.varlen import varlen_attention
 
 NAME = "vlrl_group"
@@ -38,8 +39,9 @@ NAME = "vlrl_group"
 class SharedPrompts:
     """The plan of a decoding step: prompts' keys and values, stored once per group."""
 
-    layers: Sequence[tuple[Tensor, Tensor]]
-    """Keys and values of each layer's prompts, [P, heads, L, D] each; L as fused.py wants it."""
+    layers: Mapping[int, tuple[Tensor, Tensor]]
+    """Keys and values of each attention layer's prompts, [P, heads, L, D] each; L as fused.py
+    wants it."""
     padding: Tensor | None
     """0 where a prompt has a token, -inf elsewhere, [P, 1, 1, L]; None where all are full."""
     num_each: int
@@ -55,9 +57,9 @@ class SharedPrompts:
 
     def select(self, groups: Tensor, num_each: int) -> SharedPrompts:
         """The plan of some groups, with another number of rows per group."""
-        if len(groups) == len(self.layers[0][0]):
+        if len(groups) == len(next(iter(self.layers.values()))[0]):
             return replace(self, num_each=num_each)  # nothing to copy
-        layers = [(keys[groups], values[groups]) for keys, values in self.layers]
+        layers = {i: (keys[groups], values[groups]) for i, (keys, values) in self.layers.items()}
         padding = None if self.padding is None else self.padding[groups]
         return SharedPrompts(layers, padding, num_each)
 
@@ -70,7 +72,7 @@ def group_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    groups: PackedGroups | SharedPrompts | None = None,
+    groups: PackedGroups | SlicedGroups | SharedPrompts | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention under a plan; [B, heads, L, D] in, [B, L, heads, D] out, as in transformers."""
@@ -81,11 +83,25 @@ def group_attention(
     if isinstance(groups, SharedPrompts):
         prompts = groups.layers[int(module.layer_idx)]  # type: ignore[arg-type]
         return _decode(query, key, value, prompts, groups, scaling).transpose(1, 2), None
+    if isinstance(groups, SlicedGroups):
+        query, key, value = (groups.to_heads(x) for x in (query, key, value))
+        out = _packed(query, key, value, groups.row, scaling, dropout).transpose(1, 2)
+        return groups.to_columns(out), None
+    return _packed(query, key, value, groups, scaling, dropout).transpose(1, 2).contiguous(), None
+
+
+def _packed(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    plan: PackedGroups,
+    scaling: float | None,
+    dropout: float,
+) -> Tensor:
+    """Attention of a whole row, [1, heads, L, D] in and out."""
     if takes_varlen(query, key, dropout):
-        out = varlen_attention(query, key, value, groups, scaling)
-    else:
-        out = masked_attention(query, key, value, groups, scaling, dropout)
-    return out.transpose(1, 2).contiguous(), None
+        return varlen_attention(query, key, value, plan, scaling)
+    return masked_attention(query, key, value, plan, scaling, dropout)
 
 
 def _decode(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from vlrl.config.section import MAX_NEW_TOKENS, LoraSection, Temperature, check_limits
+from vlrl.errors import ConfigError
 from vlrl.protocols import PolicyOptions
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ class VisionLanguageConfig(PolicyOptions):
     def has_dropout(self) -> bool:
         """Whether two passes over the same rollouts with the same weights differ."""
         return self.lora is not None and self.lora.dropout > 0
+
+    def check_sequence_parallel(self) -> None:
+        """Raise ConfigError where rows are padded: a slice of them would be mostly padding."""
+        if self.share_prompt == "off":
+            raise ConfigError(
+                "dist.sequence_parallel: rows are divided where groups share their prompt; set "
+                "policy.share_prompt: auto, or leave dist.sequence_parallel at 1"
+            )
 
     def recipe(self) -> Mapping[str, Any]:
         """Pixel bounds and the length of answers."""

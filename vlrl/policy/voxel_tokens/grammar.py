@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vlrl.policy.distribution import is_one_of
+
 WORDS, CODES, FREE, FORCED = range(4)
 """Kinds of tokens."""
 SLACK_TOKENS = 16
@@ -123,7 +125,7 @@ class Grammar:
         kind = self.kinds[segment]
         offset = self.offset[rows] + 1
         full = offset >= self.limits[segment]
-        stopped = (kind == FREE) & torch.isin(tokens, self.stop_tokens)
+        stopped = (kind == FREE) & is_one_of(tokens, self.stop_tokens)
         closed = (kind == FREE) & (tokens == self.mesh.end)
         done = torch.where(kind == WORDS, tokens == self.mesh.start, full & (kind != FREE)) | closed
         cut = (kind == FREE) & full & ~closed & ~stopped

@@ -58,5 +58,6 @@ class VoxelTrajectory(TokenTrajectory):
             whole.prompts,
             present=joined([part.present for part in own]),
             kind=joined([part.kind for part in own]),
+            reference=whole.reference,
             stage=whole.stage,
         )
