@@ -271,7 +271,7 @@ def test_a_helper_that_is_minus_the_primary_ends_at_zero(helper: str, ends: floa
     assert float((logits.softmax(0) * primary).sum()) > start
 
 
-def test_a_blend_is_saved_and_counts_its_blind_steps() -> None:
+def test_a_blend_is_saved_and_counts_steps_without_a_held_out_prompt() -> None:
     made, resumed = blend(), blend()
     made(answers([(0.0, 0.1), (0.8, -0.5), (0.1, 0.1)], group=3))
     made.update([])
@@ -282,7 +282,7 @@ def test_a_blend_is_saved_and_counts_its_blind_steps() -> None:
     with pytest.raises(RewardError, match="none of the prompts of the last 50 steps is held out"):
         resumed.update([])
     with pytest.raises(RewardError, match="the saved weights are of other, the config has help"):
-        made.load_state_dict({"weights": {"other": 1.0}, "blind": 0})
+        made.load_state_dict({"weights": {"other": 1.0}, "unjudged": 0})
 
 
 # Several accepted answers (GRiP)

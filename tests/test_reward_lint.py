@@ -54,10 +54,10 @@ WRONG: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("tiny_epsilon", "reward.sum[0]", {"sum": [shape("tanh"), HIT]}, {"advantage_eps": 1e-7}),
     ("tiny_epsilon", "reward.sum[0]", {"sum": [shape("arctan"), HIT]},
      {**GDPO, "advantage_eps": 1e-9}),
-    ("lucky_view", "reward", best_view(), {}),
-    ("lucky_view", "reward.sum[0]", {"sum": [best_view(), {"use": "part_counts"}]}, {}),
+    ("best_view_alone", "reward", best_view(), {}),
+    ("best_view_alone", "reward.sum[0]", {"sum": [best_view(), {"use": "part_counts"}]}, {}),
     (
-        "lucky_view",
+        "best_view_alone",
         "reward.stages.coarse",
         {
             "stages": {
@@ -91,10 +91,10 @@ WRONG: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("noisy_gate", "reward", {"gate": {"if": JUDGE, "at_least": 0.5, "then": HIT}}, {}),
     ("noisy_gate", "reward.sum[0]",
      {"sum": [{"progress": {"of": IOU, "required": [JUDGE]}}, HIT]}, {}),
-    ("faint_part", "reward.sum[1]", {"sum": [HIT, {**IOU, "weight": 0.01}]}, {}),
-    ("faint_part", "reward.sum[1]",
+    ("small_weight", "reward.sum[1]", {"sum": [HIT, {**IOU, "weight": 0.01}]}, {}),
+    ("small_weight", "reward.sum[1]",
      {"sum": [{**IOU, "weight": 100.0}, shape("tanh", UNBOUNDED)]}, {}),
-    ("faint_part", "reward.sum[1]", {"sum": [HIT, {**IOU, "weight": 0.01}]}, GDPO),
+    ("small_weight", "reward.sum[1]", {"sum": [HIT, {**IOU, "weight": 0.01}]}, GDPO),
 ]  # fmt: skip
 
 
@@ -140,11 +140,11 @@ def test_a_sound_config_is_let_through(reward: Any, algo: dict[str, Any]) -> Non
 
 def test_a_reason_silences_one_rule_in_one_place() -> None:
     faint = {**IOU, "weight": 0.01}
-    allowed = {**faint, "allow": {"faint_part": "breaks ties only"}}
-    assert found({"sum": [HIT, faint, allowed]}, {}) == [("faint_part", "reward.sum[1]")]
+    allowed = {**faint, "allow": {"small_weight": "breaks ties only"}}
+    assert found({"sum": [HIT, faint, allowed]}, {}) == [("small_weight", "reward.sum[1]")]
     wrong_rule = {**faint, "allow": {"noisy_gate": "breaks ties only"}}
-    assert found({"sum": [HIT, wrong_rule]}, {}) == [("faint_part", "reward.sum[1]")]
-    best = {**best_view(), "allow": {"lucky_view": "as published"}}
+    assert found({"sum": [HIT, wrong_rule]}, {}) == [("small_weight", "reward.sum[1]")]
+    best = {**best_view(), "allow": {"best_view_alone": "as published"}}
     assert found(best, {}) == []
 
 
@@ -152,12 +152,12 @@ def test_a_reason_silences_one_rule_in_one_place() -> None:
     ("allow", "message"),
     [
         (
-            {"faint_parts": "why"},
-            r"reward.allow: there is no rule 'faint_parts'; did you mean 'fai",
+            {"small_weights": "why"},
+            r"reward.allow: there is no rule 'small_weights'; did you mean 'sma",
         ),
-        ({"faint_part": ""}, r"reward.allow.faint_part: must be the reason, a text, not ''"),
-        ({"faint_part": True}, r"reward.allow.faint_part: must be the reason"),
-        ("faint_part", r"reward.allow: must map rules to reasons"),
+        ({"small_weight": ""}, r"reward.allow.small_weight: must be the reason, a text, not ''"),
+        ({"small_weight": True}, r"reward.allow.small_weight: must be the reason"),
+        ("small_weight", r"reward.allow: must map rules to reasons"),
     ],
 )
 def test_a_silence_without_a_reason_is_refused(allow: Any, message: str) -> None:
@@ -174,6 +174,18 @@ def test_shipped_configs_pass_or_say_why(name: str) -> None:
     assert [str(finding) for finding in lint(build_reward(config["reward"]), algo)] == []
 
 
+def test_a_metric_that_would_learn_is_refused() -> None:
+    config = {
+        "name": "run",
+        "task": {"use": "gui_grounding", "data": {"train": {"path": "nowhere.jsonl"}}},
+        "policy": {"use": "vision_language", "model": "not/there"},
+        "reward": HIT,
+        "metrics": {"new": {"sum": [HIT, {"novelty": {"features": "text", "kind": "archive"}}]}},
+    }
+    with pytest.raises(ConfigError, match=r"metrics.new.sum\[1\]: 'novelty_archive' learns along"):
+        check_plugins(check(RunConfig, config))
+
+
 def test_a_config_is_warned_of_before_anything_is_loaded(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +200,7 @@ def test_a_config_is_warned_of_before_anything_is_loaded(
     (record,) = [one for one in caplog.records if one.name.startswith("vlrl.reward.lint")]
     said = record.getMessage()
     assert said.startswith("reward.sum[1]: 'box_iou' can move the sum by 0.01, 'box_hit' by 1:")
-    assert "`allow: {faint_part: your reason}`" in said
+    assert "`allow: {small_weight: your reason}`" in said
     caplog.clear()
     monkeypatch.setenv("RANK", "1")  # the main rank says it
     check_plugins(check(RunConfig, config))

@@ -24,9 +24,10 @@ from vlrl.config.yaml_text import parse_yaml
 from vlrl.errors import ConfigError, did_you_mean, writing
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
+from vlrl.reward.combinators.base import Combinator
 from vlrl.reward.combinators.combine import Sum
 from vlrl.reward.lint.warn import warn_of
-from vlrl.reward.parts import leaves
+from vlrl.reward.parts import leaves, walk
 from vlrl.reward.tree import build_reward, min_stages
 
 if TYPE_CHECKING:
@@ -150,6 +151,17 @@ def _build_metrics(config: RunConfig, task_class: type[Task], reward: Reward) ->
         name: _build_scored(config, node, f"metrics.{name}", task_class)
         for name, node in config.metrics.items()
     }
+    for name, metric in built.items():
+        learns = [
+            one
+            for one in walk(metric)
+            if isinstance(one, Combinator) and isinstance(one, TrainableReward)
+        ]
+        if learns:
+            raise ConfigError(
+                f"{learns[0].place or f'metrics.{name}'}: {learns[0].name!r} learns along with a "
+                "training, and a metric is only measured; measure what is below it instead"
+            )
     parts = [part for part in leaves(reward) if not isinstance(part, TrainableReward)]
     return {
         name: next((part for part in parts if part.same_as(metric)), metric)

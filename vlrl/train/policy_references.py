@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vlrl.distributed.comm import all_gather
@@ -54,7 +55,7 @@ def draw_references(trainer: Trainer[Any]) -> None:
             for rollout in rollouts if batch else ():
                 rollout.parsed = task.parse(rollout.sample, rollout.output)
             kept = rollouts if batch else []
-            values = on_all(lambda kept=kept: [_values(kept, one) for one in asking], world)
+            values = on_all(partial(_columns, kept, asking), world)
             for known, column in zip(found, values, strict=True):
                 for rollout, value in zip(kept, column, strict=True):
                     if value is not None:
@@ -64,6 +65,11 @@ def draw_references(trainer: Trainer[Any]) -> None:
         node.of_policy = {
             name: tuple(values) for part in parts for name, values in sorted(part.items())
         }
+
+
+def _columns(rollouts: Sequence[Rollout], asking: Sequence[Seen]) -> list[list[float | None]]:
+    """One column for each node that asks."""
+    return [_values(rollouts, one) for one in asking]
 
 
 def _values(rollouts: Sequence[Rollout], asking: Seen) -> list[float | None]:

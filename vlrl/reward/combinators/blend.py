@@ -17,7 +17,7 @@ from vlrl.reward.parts import join_parts
 from vlrl.reward.tree import score
 from vlrl.types import Rollout, Score
 
-MAX_BLIND_UPDATES = 50
+MAX_UNJUDGED_UPDATES = 50
 """Updates in a row without a held-out prompt, after which the run ends."""
 Moments = tuple[float, tuple[float, ...], tuple[float, ...]]
 """Of a held-out group: variance of the primary, of each helper, covariance with each."""
@@ -81,7 +81,7 @@ class Blend(Combinator, TrainableReward):
         self.weights = [start] * len(helpers)
         self.pending: list[Moments] = []
         """Of this rank's held-out groups since the last update."""
-        self.num_blind = 0
+        self.num_unjudged = 0
         ends = [node.range for node in helpers.values()]
         self.range = (
             primary.range[0] + math.fsum(min(most * low, 0.0) for low, _ in ends),
@@ -127,10 +127,10 @@ class Blend(Combinator, TrainableReward):
 
         found = [one for part in all_gather(self.pending, current()) for one in part]
         self.pending = []
-        self.num_blind = 0 if found else self.num_blind + 1
-        if self.num_blind >= MAX_BLIND_UPDATES:
+        self.num_unjudged = 0 if found else self.num_unjudged + 1
+        if self.num_unjudged >= MAX_UNJUDGED_UPDATES:
             raise RewardError(
-                f"blend: none of the prompts of the last {self.num_blind} steps is held out "
+                f"blend: none of the prompts of the last {self.num_unjudged} steps is held out "
                 f"(held_out: {self.held_out:g} of them, by id); raise it, or use more prompts"
             )
         metrics: dict[str, float] = {}
@@ -151,7 +151,7 @@ class Blend(Combinator, TrainableReward):
         """The weights by name; the same on all ranks."""
         return {
             "weights": dict(zip(self.names, self.weights, strict=True)),
-            "blind": self.num_blind,
+            "unjudged": self.num_unjudged,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -162,7 +162,7 @@ class Blend(Combinator, TrainableReward):
                 f"{', '.join(self.names)}"
             )
         self.weights = [float(state["weights"][name]) for name in self.names]
-        self.num_blind = int(state["blind"])
+        self.num_unjudged = int(state["unjudged"])
 
 
 def _moments(rows: Sequence[Sequence[float | None]]) -> Moments:

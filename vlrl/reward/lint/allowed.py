@@ -9,11 +9,11 @@ from vlrl.errors import ConfigError, did_you_mean
 RULE_NAMES = (
     "affine_shaper",
     "tiny_epsilon",
-    "lucky_view",
+    "best_view_alone",
     "margins_in_order",
     "unbounded_part",
     "noisy_gate",
-    "faint_part",
+    "small_weight",
 )
 
 

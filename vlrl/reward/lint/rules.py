@@ -21,8 +21,8 @@ from vlrl.reward.parts import walk
 Rule = Callable[[Place], str | None]
 TINY_EPS = 1e-6
 """Below it a group whose rewards hardly differ gets advantages of full size."""
-FAINT = 0.05
-"""Share of its neighbours' reach below which a part is not heard."""
+SMALL = 0.05
+"""Share of the largest reach of its neighbours below which a part hardly counts."""
 SCALE_FREE = ("group_zscore", "batch_std", "global_std", "gdpo")
 """Advantages that a factor common to all rewards does not change."""
 
@@ -62,7 +62,7 @@ def tiny_epsilon(place: Place) -> str | None:
     )
 
 
-def lucky_view(place: Place) -> str | None:
+def best_view_alone(place: Place) -> str | None:
     """The best of several views, without one that all views count in."""
     if place.node.pooled != "max":
         return None
@@ -124,7 +124,7 @@ def noisy_gate(place: Place) -> str | None:
     )
 
 
-def faint_part(place: Place) -> str | None:
+def small_weight(place: Place) -> str | None:
     """A part that moves the sum by less than its neighbours' noise."""
     parent = place.above[-1] if place.above else None
     if not isinstance(parent, Sum | Mean):
@@ -136,12 +136,12 @@ def faint_part(place: Place) -> str | None:
     ]
     index = next(i for i, child in enumerate(parent.children) if child is place.node)
     own, most = reaches[index], max((one for one in reaches if math.isfinite(one)), default=0.0)
-    if not 0 < own < FAINT * most:
+    if not 0 < own < SMALL * most:
         return None
-    loudest = parent.children[reaches.index(most)]
+    largest = parent.children[reaches.index(most)]
     return (
-        f"{place.node.name!r} can move the {parent.name} by {own:.3g}, {loudest.name!r} by "
-        f"{most:.3g}: it is not heard; give it a weight of {FAINT * most / own:.2g} times as much "
+        f"{place.node.name!r} can move the {parent.name} by {own:.3g}, {largest.name!r} by "
+        f"{most:.3g}: it hardly counts; give it a weight of {SMALL * most / own:.2g} times as much "
         "or more, or use algo.advantage: gdpo"
     )
 
@@ -151,11 +151,11 @@ RULES: dict[str, Rule] = {
     for rule in (
         affine_shaper,
         tiny_epsilon,
-        lucky_view,
+        best_view_alone,
         margins_in_order,
         unbounded_part,
         noisy_gate,
-        faint_part,
+        small_weight,
     )
 }
 
