@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import torch
 from helpers_fork import start_processes
@@ -14,6 +15,7 @@ from torch import Tensor, distributed, nn
 
 from vlrl.policy.vision_language.group_attention import group_attention
 from vlrl.policy.vision_language.layout import Layout
+from vlrl.policy.vision_language.packed.frames import divided_features
 from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
 from vlrl.policy.vision_language.packed.slices import SlicedGroups
 
@@ -86,6 +88,19 @@ def in_threads(num: int, heads: int, key_heads: int) -> list[Tensor]:
     with ThreadPoolExecutor(num) as pool:
         out = torch.cat(list(pool.map(run, range(num))), 2)[:, :, :LENGTH]
     return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
+
+
+def features_in_threads(core: Any, pixels: Tensor, grid: Tensor, num: int) -> list[Tensor]:
+    """Features of images and videos as each rank has them in the end."""
+    meeting, table = Barrier(num), dict[int, Tensor]()
+
+    def run(rank: int) -> Tensor:
+        with torch.no_grad():
+            group = InThreads(rank, num, meeting, table)
+            return divided_features(core, pixels, grid, group)
+
+    with ThreadPoolExecutor(num) as pool:
+        return list(pool.map(run, range(num)))
 
 
 def on_ranks(folder: Path, num: int, heads: int, key_heads: int) -> list[Tensor]:

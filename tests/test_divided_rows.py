@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_divided import LENGTH, in_threads, layout, on_ranks, whole
+from conftest import FAMILIES
+from helpers_divided import LENGTH, features_in_threads, in_threads, layout, on_ranks, whole
 from helpers_runs import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from test_policy import make_policy, problems
+from test_video_policy import video_problem
 from transformers import Qwen2Config
 
 from vlrl.build import read_parts
@@ -21,8 +24,12 @@ from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.plan.measure import training_cost
 from vlrl.plan.plan import plan_run, planned_run
 from vlrl.policy.planned import ShapesOnly
+from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
 from vlrl.policy.vision_language.packed.frames import shares
 from vlrl.policy.vision_language.packed.slices import SlicedGroups, check_heads
+from vlrl.policy.vision_language.prompts import join_images
+from vlrl.policy.vision_language.vision_features import features_of
+from vlrl.train.passes import _alone, _by_group
 
 
 def slices(size: int, predictor: torch.Tensor) -> list[SlicedGroups]:
@@ -90,6 +97,44 @@ def test_frames_are_divided_whole_in_order_and_evenly(
             end = part.stop
         assert size <= total / num + max(h * w for h, w in frames)
     assert end == total
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tower_over_divided_frames_gives_the_same_features(
+    family: str, checkpoints: dict[str, Path], screens: Path
+) -> None:
+    """A video of four frames and two screens, on three ranks."""
+    policy = make_policy(checkpoints[family])
+    samples = [video_problem(0), *problems(screens, 2)]
+    prompts = [policy.encoder.encode(sample) for sample in samples]
+    pixels, grid = join_images(prompts)
+    assert pixels is not None
+    assert grid is not None
+    assert len(grid) == 3
+    core = policy.module.core
+    with torch.no_grad():
+        wanted = features_of(core, pixels, grid)
+        found = features_in_threads(core, pixels, grid, 3)
+    for ours in found:
+        assert torch.allclose(ours, wanted, atol=1e-5)
+
+
+def test_what_is_shared_of_a_chunk_is_its_own_rows_alone() -> None:
+    make = torch.Generator().manual_seed(0)
+    prompts = tuple(
+        EncodedPrompt(torch.arange(n), torch.arange(n).expand(3, -1), None, None) for n in (3, 4, 5)
+    )
+    rows = [torch.rand(6, 4, generator=make) for _ in range(3)]
+    tokens, mask, group = rows[0].long(), rows[0] > 0.3, torch.tensor([0, 1, 2, 2, 0, 1])
+    whole = TokenTrajectory(tokens, mask, rows[1], group, prompts, rows[2])
+    kept = _by_group(whole, [3, 4, 2, 0])
+    assert kept == [3, 2, 4, 0]
+    part = _alone(whole.select(kept))
+    assert [p.num_tokens for p in part.prompts] == [5, 3]
+    assert part.group.tolist() == [0, 0, 1, 1]
+    assert part.reference is not None
+    for found, wanted in ((part.logp, rows[1]), (part.reference, rows[2]), (part.mask, mask)):
+        assert torch.equal(found, wanted[kept])
 
 
 def test_heads_that_cannot_be_divided_are_refused() -> None:
