@@ -19,8 +19,8 @@ import torch
 import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vlrl.families.encoded import EncodedPrompt
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.policy.vision_language import group_attention
 from vlrl.policy.vision_language.decode import LOOK_EVERY, decode
 from vlrl.policy.vision_language.module import TokenLogProbs

@@ -119,14 +119,12 @@ def least_seconds(case: Case, trainer: Any, rate: float) -> float:
     forwards' worth) in the update; answers the same. Attention's products and the language head's
     are left out, so the true limit is higher.
     """
-    from vlrl.policy.vision_language.vision_features import num_visual_tokens
-
     core = trainer.policy.module.core
     prompt = trainer.policy.encoder.encode(trainer.samples[0])
     text = sum(p.numel() for n, p in core.model.language_model.named_parameters()
                if p.dim() == 2 and "embed" not in n)  # fmt: skip
     vision = sum(p.numel() for p in core.model.visual.blocks.parameters() if p.dim() == 2)
-    patches = num_visual_tokens(core, prompt.grid_thw) * 4
+    patches = prompt.num_visual_tokens * 4
     answers = case.group_size * case.num_tokens
     once = 2.0 * (patches * vision + prompt.num_tokens * text) + 2.0 * answers * text
     return 5 * once / rate

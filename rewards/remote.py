@@ -113,6 +113,7 @@ class Remote(Reward):
     units = "the served reward's"
     source = "own"
     waits = True
+    noisy = True
 
     def __init__(
         self, options: RemoteOptions, *, sleep: Callable[[float], None] = time.sleep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,6 +22,7 @@ from vlrl.families.resize import why_unfit
 from vlrl.geometry.boxes import Box, Frame, Point, iou
 from vlrl.geometry.overlay import Mark, overlay
 from vlrl.gui.answers import parse_answer, self_check
+from vlrl.gui.data.box_set import box_set
 from vlrl.gui.data.options import SourceOptions
 from vlrl.gui.data.read import read_rows_of
 from vlrl.gui.data.rows import GroundingRow, RawRow, check_row
@@ -30,7 +31,7 @@ from vlrl.gui.verdict import Polygon, is_inside
 from vlrl.media.images import open_image
 from vlrl.protocols import Drawing, Task
 from vlrl.stats import evenly
-from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
+from vlrl.types import ImagePart, Message, Rollout, Sample, SizeSeen, TextPart
 
 log = logging.getLogger(__name__)
 NUM_CHECKED = 31
@@ -50,6 +51,15 @@ class GuiTarget:
     """"familiar" or "new": whether training screens show this element too; "" = unknown."""
     polygon: tuple[Point, ...] | None = None
     """Corners in order, where the target is not a rectangle; `box` then bounds it."""
+    all_boxes: tuple[Box, ...] = ()
+    """All that an answer may name, where there are several."""
+    salience: tuple[float, ...] = ()
+    """A weight for each of `all_boxes`; none = all alike."""
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """All true boxes."""
+        return self.all_boxes or (self.box,)
 
     def __post_init__(self) -> None:
         if not self.box.is_valid:
@@ -65,6 +75,12 @@ class GuiAnswer:
     points: tuple[Point, ...]
     """Every place's click, best first: a point, or the centre of a box."""
     well_formed: bool
+    all_boxes: tuple[Box, ...] = ()
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Every box of the answer, in its order."""
+        return self.all_boxes or (() if self.box is None else (self.box,))
 
 
 class GuiGrounding(Task):
@@ -80,6 +96,9 @@ class GuiGrounding(Task):
         prompt: str = GUI_G2_QUESTION
         profile: str = "gui_g2"
         """The coordinate profile: how the model sees images and writes places."""
+        several_boxes: bool = False
+        """Read all true boxes of a row from its column `boxes` (xyxy, pixels of the image) and how
+        much each matters from `salience`; rewards: set_iou, salience_iou."""
         min_pixels: int | None = Field(default=None, gt=0)
         """Least area of the resized image; default: the profile's."""
         max_pixels: int | None = Field(default=None, gt=0)
@@ -111,6 +130,7 @@ class GuiGrounding(Task):
     drawing = Drawing("screens", "true box", "answer and its click")
     provides: ClassVar[Mapping[str, str]] = {
         "box": "target.box and parsed.box, vlrl.geometry.boxes.Box or None",
+        "boxes": "target.boxes and parsed.boxes, tuples of Box; target.salience, their weights",
         "points": "parsed.points, tuple of vlrl.geometry.boxes.Point, best candidate first",
         "format": "parsed.well_formed, bool: the answer is exactly in the requested format",
     }
@@ -158,7 +178,14 @@ class GuiGrounding(Task):
                 ),
             ),
             target=GuiTarget(
-                Box(*row.box, frame), kind, app, element_type, platform, _familiar(row)
+                Box(*row.box, frame),
+                kind,
+                app,
+                element_type,
+                platform,
+                _familiar(row),
+                None,
+                *(box_set(row) if self.options.several_boxes else ()),
             ),
             columns={
                 **row.fields,
@@ -209,8 +236,10 @@ class GuiGrounding(Task):
             return None
         frame = sample.target.box.frame
         here = [place.to(frame) for place in places]
+        boxes = tuple(place for place in here if isinstance(place, Box))
         return GuiAnswer(
-            box=next((place for place in here if isinstance(place, Box)), None),
+            all_boxes=boxes,
+            box=next(iter(boxes), None),
             points=tuple(place.centre if isinstance(place, Box) else place for place in here),
             well_formed=is_well_formed(output, self.profile),
         )
@@ -273,7 +302,7 @@ class GuiGrounding(Task):
         ]
         return overlay(open_image(part.path), sample.target.box, marks)
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """Compare this task's idea of the model's images with the policy's; ConfigError if not.
 
         size_seen: the size that a policy gives the sample's image, width and height in pixels.
@@ -284,19 +313,8 @@ class GuiGrounding(Task):
         of_size = {sample.target.box.frame.extent: sample for sample in self.samples(split)}
         by_area = sorted(of_size.items(), key=lambda item: item[0][0] * item[0][1])
         for _, sample in dict((*evenly(by_area, NUM_CHECKED), by_area[-1])).items():
-            try:
-                theirs = tuple(size_seen(sample))
-            except DataError:
-                if not self.skips_unreadable(split):
-                    raise
-                continue  # left out when it is drawn
-            mine = self.resized(sample).extent
-            if mine != theirs:
-                raise ConfigError(
-                    f"sample {sample.id!r}: the policy resizes its image to {theirs}, the task's "
-                    f"profile {self.profile.name!r} expects {mine}; set the same min_pixels and "
-                    "max_pixels in task and policy, and the profile of the model's family"
-                )
+            if self.profile.factor is not None:  # else the size that the model sees does not matter
+                self._check_size_seen(sample, size_seen, split)
             size = sample.target.box.frame
             self_check(
                 self.profile,
@@ -304,6 +322,26 @@ class GuiGrounding(Task):
                 int(size.height),
                 min_pixels=self.options.min_pixels,
                 max_pixels=self.options.max_pixels,
+            )
+
+    def _check_size_seen(self, sample: Sample, size_seen: SizeSeen, split: str) -> None:
+        try:
+            theirs = size_seen(sample)
+        except DataError:
+            if not self.skips_unreadable(split):
+                raise
+            return  # left out when it is drawn
+        mine = self.resized(sample).extent
+        if theirs is None:
+            raise ConfigError(
+                f"profile {self.profile.name!r} is of models that see one resized image, and the "
+                "policy's model sees tiles of its own sizes: set task.profile to one of its family"
+            )
+        if mine != theirs:
+            raise ConfigError(
+                f"sample {sample.id!r}: the policy resizes its image to {theirs}, the task's "
+                f"profile {self.profile.name!r} expects {mine}; set the same min_pixels and "
+                "max_pixels in task and policy, and the profile of the model's family"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ from vlrl.mesh.surface import surface_of
 from vlrl.mesh.voxelise import Voxels
 from vlrl.mesh.voxels import floater_share, iou
 from vlrl.protocols import Drawing, Task
-from vlrl.types import Message, Rollout, Sample, TextPart
+from vlrl.types import Message, Rollout, Sample, SizeSeen, TextPart
 
 SHEET_COLUMNS = 3
 TURNTABLE_PX = 160
@@ -212,13 +212,13 @@ class TextTo3D(Task):
         """The fields named by `labels`, where the sample's row has them."""
         return dict(sample.target.labels)
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """References have to be as finely divided as what the policy makes; ConfigError.
 
         size_seen: voxels per side, twice.
         """
         sample = self.samples(split)[0]
-        resolution = size_seen(sample)[0]
+        resolution = (size_seen(sample) or (0, 0))[0]
         shape = sample.target.shape if self._stored(sample) else None
         if shape is not None and shape.occupancy.shape[0] != resolution:
             raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from vlrl.image.data.captions import CaptionRow, CaptionSource, read_captions
 from vlrl.image.statistics import brightness, contrast, saturation
 from vlrl.media.images import image_array, side_by_side
 from vlrl.protocols import Drawing, Task
-from vlrl.types import Message, Rollout, Sample, TextPart
+from vlrl.types import Message, Rollout, Sample, SizeSeen, TextPart
 
 log = logging.getLogger(__name__)
 
@@ -144,14 +144,15 @@ class TextToImage(Task):
         """The fields named by `labels`, where the sample's row has them."""
         return dict(sample.target.labels)
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """Compare the policy's image size with this task's; ConfigError if they differ.
 
         size_seen: the size of the image that a policy makes for a sample, width and height in
         pixels.
         """
         sample = self.samples(split)[0]
-        mine, theirs = (self.options.width_px, self.options.height_px), tuple(size_seen(sample))
+        mine = (self.options.width_px, self.options.height_px)
+        theirs = size_seen(sample) or (0, 0)
         if mine != theirs:
             raise ConfigError(
                 f"sample {sample.id!r}: the policy makes images of {theirs[0]} x {theirs[1]} px, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
@@ -19,7 +19,7 @@ from vlrl.geometry.boxes import Box, Frame
 from vlrl.media.frame_sampling import sample_frames
 from vlrl.media.video import read_part
 from vlrl.protocols import Drawing, Task
-from vlrl.types import Message, Rollout, Sample, TextPart, VideoPart
+from vlrl.types import Message, Rollout, Sample, SizeSeen, TextPart, VideoPart
 from vlrl.video.checks import check_shape, first_readable
 from vlrl.video.contact_sheet import Strip, contact_sheet, shown
 from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
@@ -367,9 +367,9 @@ class VideoGrounding(Task):
         return contact_sheet(images[places], here, true, answers)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        return video_size(height, width, self.profile.factor, self.options.longer_side_px)
+        return video_size(height, width, self.profile.patch(), self.options.longer_side_px)
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """Compare this task's idea of the model's frames with the policy's; ConfigError if not.
 
         size_seen: the size that a policy gives the sample's frames, width and height in pixels.
@@ -377,7 +377,7 @@ class VideoGrounding(Task):
         sample, theirs = first_readable(self.samples(split), size_seen)
         part = video_part(sample)
         height, width = self._resized(part.height_px, part.width_px)
-        if (width, height) != theirs:
+        if theirs is not None and (width, height) != theirs:
             raise ConfigError(
                 f"sample {sample.id!r}: the policy resizes its video to {theirs}, the task's "
                 f"profile {self.profile.name!r} expects {(width, height)}; set the profile of the "

@@ -125,7 +125,7 @@ Answer = Callable[[np.random.Generator, int, int], Rollout]
 def screen_rollout(parsed: Any, group: int, index: int) -> Rollout:
     """Every group has a true box of its own."""
     box = Box(100.0 * group, 50.0, 100.0 * group + 80, 90.0, SCREEN)
-    sample = Sample(f"s{group}", "gui_grounding", (), GuiTarget(box))
+    sample = Sample(f"s{group}", "gui_grounding", (), GuiTarget(box), {"kind": "icon"})
     return Rollout(sample, group, index, "", Finish.STOP, 0, 0, parsed=parsed)
 
 

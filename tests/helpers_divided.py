@@ -36,7 +36,7 @@ def layout(predictor: Tensor) -> Layout:
     row = torch.zeros(1, LENGTH, dtype=torch.long)
     rows = torch.stack([torch.zeros_like(predictor), predictor])
     groups = PackedGroups(SPANS)
-    return Layout(row, row[None], None, None, None, rows, predictor, groups)
+    return Layout(row, row[None], None, None, rows, predictor, groups)
 
 
 def whole(heads: int, key_heads: int) -> list[Tensor]:

@@ -70,6 +70,26 @@ def letters(rollout: Any) -> float:
     return (sum(ord(c) for c in text) % 17) / 17
 
 
+def length(rollout: Any) -> float:
+    """Another one."""
+    return len(set(rollout.output)) / 10
+
+
+def remembering_rewards() -> dict[str, Any]:
+    """What to lay over `small_run` for rewards that all learn, summed as GDPO has it."""
+    own = Path(__file__).stem
+    letters, length = {"use": f"{own}:letters"}, {"use": f"{own}:length"}
+    factors = {"letters": letters, "length": length}
+    parts = [
+        {"shape": {"kind": "running_clip", "of": letters}},
+        {"hierarchy": {"factors": factors, "margins": 0.1, "reduce": "head"}},
+        {"blend": {"primary": letters, "helpers": {"length": length}, "held_out": 0.5}},
+        {"novelty": {"features": "text", "kind": "distilled", "num_random": 32}},
+        {"novelty": {"features": "text", "kind": "archive"}},
+    ]
+    return {"reward": {"sum": parts}, "algo__advantage": "gdpo"}
+
+
 def letters_on_the_last_rank(rollout: Any) -> float:
     """Of two ranks the first has only zero-variance groups, in each step of an epoch of 12."""
     from vlrl.train.sampler import PromptSampler

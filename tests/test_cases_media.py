@@ -97,14 +97,10 @@ def _png(url: str) -> np.ndarray:
 
 
 def _prompted(path: Path, crop: tuple[int, int, int, int] | None) -> Image.Image:
-    """What qwen-vl-utils is handed for an image in a prompt."""
-    from vlrl.policy.vision_language.prompts import PromptEncoder
-    from vlrl.types import Message
+    """What a family's encoder is handed for an image in a prompt."""
+    from vlrl.families.reading import pixels
 
-    encoder = PromptEncoder(None, None, 1, 10**9)  # type: ignore[arg-type]
-    message = Message("user", (ImagePart(str(path), *image_size(path), crop),))
-    found: Image.Image = encoder._as_chat(message)["content"][0]["image"]
-    return found
+    return pixels(ImagePart(str(path), *image_size(path), crop))
 
 
 # --- one rule for pixels ---------------------------------------------------------------------

@@ -28,7 +28,8 @@ from scripts.assets.models.gui_and_video.clips import (
     sampled_span,
     video_patches,
 )
-from vlrl.policy.vision_language.prompts import PromptEncoder
+from vlrl.families.known import family_of
+from vlrl.families.reading import Reader
 from vlrl.types import Message, Sample, TextPart, VideoPart
 from vlrl.video.track_answers import read_track
 
@@ -85,12 +86,12 @@ def test_a_sequence_is_what_the_policy_sees(start, pool: Pool, thinking: float) 
     full = np.repeat(clip.frames, 4, axis=0)
     part = VideoPart(full, 112, 112, FPS, NUM_FRAMES, SAMPLED)
     text = TextPart(prompt.format(sentence=question.sentence))
-    encoder = PromptEncoder(processor, model.model.get_rope_index, 1, 1 << 30)
+    encoder = Reader(family_of(model.config), processor, model, 1, 1 << 30)
     encoded = encoder.encode(Sample("q", "x", (Message("user", (part, text)),), None))
     n = encoded.num_tokens
     assert sequence["ids"][:n] == encoded.input_ids.tolist()
     assert np.array_equal(sequence["positions"][:, :n], encoded.positions.numpy())
-    assert torch.allclose(patches, encoded.pixel_values, atol=1e-5)
+    assert torch.allclose(patches, encoded.media["pixel_values"], atol=1e-5)
     # The answer continues where the policy's does.
     assert sequence["positions"][:, n].tolist() == [encoded.next_position] * 3
     assert all(label == -100 for label in sequence["labels"][:n])

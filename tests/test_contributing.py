@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md, as a new contributor would use them."""
+"""The examples of CONTRIBUTING.md and docs/families.md, as a new contributor would use them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from PIL import Image
 from vlrl.build import build_task, build_trainer
 from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
-from vlrl.errors import DataError
+from vlrl.errors import ConfigError, DataError
 from vlrl.reward.tree import build_reward
 from vlrl.types import Finish, Rollout, Sample
 
-TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+TEXT = "".join(
+    (ROOT / page).read_text(encoding="utf-8") for page in ("CONTRIBUTING.md", "docs/families.md")
+)
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.DOTALL))
 
 
@@ -89,7 +91,7 @@ def draw_shots(folder: Path) -> Path:
 
 def test_every_example_is_found_and_every_python_one_parses() -> None:
     assert {Path(name).suffix for name in FILES} == {".py", ".yaml"}
-    assert TEXT.count("<!-- file:") == len(FILES) == 9
+    assert TEXT.count("<!-- file:") == len(FILES) == 10
     for name, text in FILES.items():
         if name.endswith(".py"):
             assert ast.get_docstring(ast.parse(text)), name
@@ -159,40 +161,24 @@ def test_the_policy_learns_the_task(work: Workplace, kl_beta: float) -> None:
     assert (work.folder / "model/table.safetensors").is_file()
 
 
-def moe_checkpoint(folder: Path, embedded: Path) -> Path:
-    """A random Qwen3-VL with two experts."""
-    import torch
-    import transformers
-    from conftest import make_checkpoint
-
-    make_checkpoint("qwen3_vl", folder)
-    config = transformers.AutoConfig.from_pretrained(folder).to_dict()
-    text = {
-        **config["text_config"],
-        "num_experts": 2,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 32,
-        "decoder_sparse_step": 1,
-        "mlp_only_layers": [],
-    }
-    for part in (text, config["vision_config"], config):
-        part.pop("model_type", None)
-        part.pop("architectures", None)
-    moe = transformers.Qwen3VLMoeConfig(**{**config, "text_config": text})
-    torch.manual_seed(0)
-    transformers.Qwen3VLMoeForConditionalGeneration(moe).save_pretrained(folder)
-    return folder
-
-
 def test_the_family_trains_and_its_coordinates_are_read(
     work: Workplace, screens: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vlrl.families import family, profiles
+    from families import checks
+    from families.tiny import make
 
-    monkeypatch.setattr(family, "FAMILIES", dict(family.FAMILIES))
+    from vlrl.families import known, profiles
+
+    monkeypatch.delitem(known.FAMILIES, "llava")
     monkeypatch.setattr(profiles, "PROFILES", dict(profiles.PROFILES))
+    row = work.module("my_row").ROW
+    model = make("llava", row, work.folder / "llava")
+    with pytest.raises(ConfigError, match="docs/families"):
+        checks.policy_of(model)
     work.module("my_family")
-    model = moe_checkpoint(work.folder / "moe", work.folder)
+    for hold in (checks.greedy_equals_generate, checks.log_probs_equal_forward):
+        hold(model)
+    assert checks.packed_equals_plain(model).startswith("log-probs")
     task = {
         "use": "gui_grounding",
         "profile": "my_clicker",
@@ -252,3 +238,17 @@ def test_the_changelog_names_every_renamed_key() -> None:
     ]
     for old, new in rows:
         assert f"| `{old}` | `{new}` |" in changelog
+
+
+def test_the_page_tells_of_every_type() -> None:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TYPES,
+    )
+
+    from vlrl.families.known import FAMILIES
+
+    page = (ROOT / "docs/families.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w.-]+)` \| (packed|plain|no) \|", page, re.MULTILINE))
+    ways = {kind: "packed" if family.packs else "plain" for kind, family in FAMILIES.items()}
+    assert rows == {kind: ways.get(kind, "no") for kind in TYPES}
+    assert len(ways) >= 40

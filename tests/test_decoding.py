@@ -12,8 +12,9 @@ import torch
 from test_policy import NONE, make_policy, problems
 from torch import Tensor
 
+from vlrl.families.encoded import EncodedPrompt
 from vlrl.policy.distribution import Sampling, log_probs
-from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.decode import Decoded, decode
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.types import Finish
@@ -151,7 +152,7 @@ def test_rows_that_have_ended_leave_once_they_are_a_quarter(folder: Path, screen
     policy = make_policy(folder)
     prompts = [policy.encoder.encode(sample) for sample in problems(screens, 2)]
     plain, sizes = decoded_by(policy, prompts, 4, False, rules=EndsAt(lengths))
-    assert sizes == [8, 5, 5, 5]
+    assert sizes == [2, 5, 5, 5]  # every prompt once, its cache then repeated
     shared, sizes = decoded_by(policy, prompts, 4, True, rules=EndsAt(lengths))
     assert sizes == [1, 6, 4, 4]  # prompts lie end to end in one row
     for answers in (plain, shared):
@@ -160,7 +161,7 @@ def test_rows_that_have_ended_leave_once_they_are_a_quarter(folder: Path, screen
     assert torch.equal(plain.tokens, shared.tokens)
     # Rows whose neighbours did not leave give the same.
     full, sizes = decoded_by(policy, prompts, 4, False, rules=EndsAt([4] * 8))
-    assert sizes == [8, 8, 8, 8]
+    assert sizes == [2, 8, 8, 8]
     assert torch.equal(full.tokens[plain.mask], plain.tokens[plain.mask])
 
 

@@ -12,14 +12,17 @@ import torch
 from helpers_judge import group, noise_image, with_words
 from helpers_runs import ROOT
 from PIL import Image
+from test_lora_exports import trained
+from test_policy import make_policy
 from torch.nn import functional
 
 from vlrl.cli.main import main
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError, DataError, NonFiniteError, RewardError
+from vlrl.families.adapters import adapter_base
 from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
-from vlrl.judge.local import LocalJudge
+from vlrl.judge.local import LocalJudge, load_vlm
 from vlrl.judge.question import ImageBook, JudgeTemplate, Questions, template_of
 from vlrl.judge.train.build import build_trainer, export
 from vlrl.judge.train.config import JudgeTrainConfig
@@ -155,6 +158,29 @@ def test_it_learns_and_what_comes_out_is_a_reward(parts, tmp_path, kind):
         reward = build_reward({"use": "preference_head", "model": str(folder), "device": "cpu"})
         high, low = (score.value for score in reward([bright, dark]))
         assert high > low + 0.5
+
+
+def test_a_judge_is_trained_from_an_exported_adapter(parts, tmp_path):
+    """With an adapter of its own; what comes out is a whole model."""
+    lora = {"rank": 2, "alpha": 4}
+    policy = make_policy(parts["model"], lora=lora, train_vision=False)
+    trained(policy.module)
+    weights = {name: x.detach() for name, x in policy.module.named_parameters()}
+    policy.save_pretrained(str(tmp_path / "adapter"), weights)
+    steps = [{"name": "a", "num_steps": 1, "data": [{"path": str(parts["root"] / "train.jsonl")}]}]
+    own = {**parts, "model": tmp_path / "adapter"}
+    trainer = build_trainer(
+        config_of(own, tmp_path, "on_it", stages=steps, lora=lora, train_vision=False, held_out={})
+    )
+    trainer.train()
+    folder = export(trainer)
+    assert adapter_base(str(folder)) is None
+    name = "model.language_model.layers.0.self_attn.q_proj.weight"
+    start, here = (
+        dict(load_vlm(str(one), torch.float32)[0].named_parameters())[name]
+        for one in (parts["model"], folder)
+    )
+    assert (start - here).abs().max() > 0.01  # the first adapter's part, which one step cannot be
 
 
 def test_a_resumed_training_is_the_same_to_the_bit(parts, tmp_path):

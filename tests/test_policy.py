@@ -69,8 +69,7 @@ def test_shared_and_plain_layouts_are_one_function(
         rows.input_ids,
         rows.positions,
         torch.ones_like(rows.input_ids),
-        rows.pixel_values,
-        rows.grid_thw,
+        rows.media,
         rows.predictor,
         rows.targets,
     )[0]
@@ -148,8 +147,8 @@ def test_log_probs_are_the_models_own_cross_entropy(
             logits = policy.module.core(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                pixel_values=prompt.pixel_values,
-                image_grid_thw=prompt.grid_thw,
+                pixel_values=prompt.media["pixel_values"],
+                image_grid_thw=prompt.media["grid_thw"],
                 mm_token_type_ids=kinds,
             ).logits[0, prompt.num_tokens - 1 : -1]
         plain = -torch.nn.functional.cross_entropy(logits, answer, reduction="none")
@@ -182,8 +181,8 @@ def test_greedy_answers_equal_transformers_generate(
         out = policy.module.core.generate(
             input_ids=prompt.input_ids[None],
             attention_mask=torch.ones_like(prompt.input_ids[None]),
-            pixel_values=prompt.pixel_values,
-            image_grid_thw=prompt.grid_thw,
+            pixel_values=prompt.media["pixel_values"],
+            image_grid_thw=prompt.media["grid_thw"],
             mm_token_type_ids=kinds[None],
             max_new_tokens=7,
             do_sample=False,
@@ -358,7 +357,7 @@ def test_a_frozen_tower_runs_once_a_rollout(
     samples = [*problems(screens, 2), text_only]
     _, traj = policy.sample(samples, 3, seed=1)
     assert len(calls) == 1
-    assert all(p.pixel_values is None for p in traj.prompts)
+    assert all(p.media is None for p in traj.prompts)
     reference = policy.reference_module(torch.float32)
     policy.bind_reference(reference)
     reference.core.model.visual.register_forward_hook(lambda *_: calls.append(1))

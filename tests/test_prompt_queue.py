@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,17 +13,22 @@ from test_policy import make_policy, problems
 from torch.utils._pytree import tree_leaves
 
 from vlrl.errors import DataError
-from vlrl.policy.token_trajectory import EncodedPrompt
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.families.reading import Reader
 from vlrl.policy.vision_language import prompt_queue
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.policy.vision_language.prompt_queue import PromptQueue
-from vlrl.policy.vision_language.prompts import PromptEncoder
 from vlrl.types import ImagePart, Message, Sample
 
 
 def equal(one: EncodedPrompt, other: EncodedPrompt) -> bool:
-    pairs = [(getattr(one, f.name), getattr(other, f.name)) for f in fields(EncodedPrompt)]
-    return all((a is None and b is None) or torch.equal(a, b) for a, b in pairs)
+    same = all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+    return same and one.image_size_px == other.image_size_px
+
+
+def tensors(prompt: EncodedPrompt) -> list[torch.Tensor]:
+    assert prompt.media is not None
+    return [prompt.input_ids, prompt.positions, *prompt.media.values()]
 
 
 @pytest.fixture
@@ -70,14 +75,14 @@ def test_what_is_not_expected_any_more_is_forgotten(
     monkeypatch.setattr(prompt_queue, "MAX_AHEAD", 3)
     encoded: list[str] = []
     gate = threading.Event()
-    encode = PromptEncoder.encode
+    encode = Reader.encode
 
-    def noted(self: PromptEncoder, sample: Sample) -> EncodedPrompt:
+    def noted(self: Reader, sample: Sample) -> EncodedPrompt:
         gate.wait(10)
         encoded.append(sample.id)
         return encode(self, sample)
 
-    monkeypatch.setattr(PromptEncoder, "encode", noted)
+    monkeypatch.setattr(Reader, "encode", noted)
     queue = PromptQueue(policy.encoder, 1)
     samples = problems(screens, 6)
     queue.expect(samples)
@@ -123,13 +128,13 @@ def test_bytes_that_are_kept_are_bounded(
 def test_time_waited_is_counted_and_falls_when_prompts_are_there(
     policy: VisionLanguagePolicy, screens: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = PromptEncoder.encode
+    encode = Reader.encode
 
-    def slow(self: PromptEncoder, sample: Sample) -> EncodedPrompt:
+    def slow(self: Reader, sample: Sample) -> EncodedPrompt:
         time.sleep(0.05)
         return encode(self, sample)
 
-    monkeypatch.setattr(PromptEncoder, "encode", slow)
+    monkeypatch.setattr(Reader, "encode", slow)
     samples = problems(screens, 4)
     waited = {}
     for num_threads in (0, 4):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers_ranks import Ranks, assert_same_curve, zero
-from helpers_runs import curve, run_job, small_run
+from helpers_runs import curve, remembering_rewards, run_job, small_run
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.ranks
@@ -39,12 +39,15 @@ def test_two_ranks_equal_one_at_every_stage(
         "optim__lr": 0.05,
     }
     plain = {"policy__share_prompt": "off", "policy__train_vision": False}
+    balance = {"algo__objective": "trajectory_balance", "algo__balance": {"prior": "reference"}}
     single = {
         "one": config("one", 0),
         "one_frozen": config("one_frozen", 0, **plain),
         "one_drop": config("one_drop", 0, **drop),
         "one_lora": config("one_lora", 0, **lora),
         "one_idle": config("one_idle", 0, **idle),
+        "one_rewards": config("one_rewards", 0, **remembering_rewards()),
+        "one_balance": config("one_balance", 0, **balance),
     }
     for job in single.values():
         run_job({"config": job})
@@ -54,6 +57,8 @@ def test_two_ranks_equal_one_at_every_stage(
     # Frozen weights that are gathered for a layer that is run twice (DeepSpeed#8148).
     again = {**lora, "dist__gradient_checkpointing": True}
     double["zero3_lora"] = config("zero3_lora", 3, **again)
+    double["zero2_rewards"] = config("zero2_rewards", 2, **remembering_rewards())
+    double["zero2_balance"] = config("zero2_balance", 2, **balance)
     double["zero3_drop"] = config("zero3_drop", 3, **drop)
     double["zero2_idle"] = config("zero2_idle", 2, **idle, **small)
     double["zero3_idle"] = config("zero3_idle", 3, **idle, **small)
@@ -81,6 +86,16 @@ def test_two_ranks_equal_one_at_every_stage(
     kept = [row["filter/kept"] for row in curve(single["one_idle"])]
     assert max(kept) == 0.5, "the last rank's groups alone teach something"
     assert_same_curve(single["one_drop"], double["zero3_drop"], 1e-5)
+    for name in ("rewards", "balance"):
+        one, two = single[f"one_{name}"], double[f"zero2_{name}"]
+        assert_same_curve(one, two, 1e-5)
+        learnt = [key for key in curve(one)[-1] if key.startswith("trainable_reward/")]
+        assert len(learnt) >= 2
+        # Rewards of the same texts to the last bit; log-probs are summed in other batches.
+        gap = 0.0 if name == "rewards" else 1e-5
+        for alone, shared in zip(curve(one), curve(two), strict=True):
+            for key in learnt:
+                assert shared[key] == pytest.approx(alone[key], rel=gap, abs=gap), key
     for stage in (2, 3):
         assert_same_curve(single["one_frozen"], double[f"zero{stage}_frozen"], 1e-5)
     for name in ("poisoned2", "poisoned3"):

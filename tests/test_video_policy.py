@@ -11,7 +11,6 @@ from test_policy import FAMILIES, NONE, gradients, make_policy, problems
 
 from vlrl.errors import DataError
 from vlrl.policy.vision_language import layout
-from vlrl.policy.vision_language.vision_features import num_visual_tokens
 from vlrl.types import ImagePart, Message, Sample, TextPart
 
 
@@ -88,7 +87,7 @@ def test_log_probs_are_the_models_own(
         kinds = torch.zeros_like(ids)
         kinds[ids == config.image_token_id] = 1
         kinds[ids == config.video_token_id] = 2
-        grid = prompt.grid_thw
+        grid, pixels = prompt.media["grid_thw"], prompt.media["pixel_values"]
         has_image = bool((kinds == 1).any())
         cut = int(grid[0].prod()) if has_image else 0
         # Frames at 0, 4, 8, ... of 8 a second: 1 s for every pair.
@@ -97,9 +96,9 @@ def test_log_probs_are_the_models_own(
             logits = policy.module.core(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                pixel_values=prompt.pixel_values[:cut] if has_image else None,
+                pixel_values=pixels[:cut] if has_image else None,
                 image_grid_thw=grid[:1] if has_image else None,
-                pixel_values_videos=prompt.pixel_values[cut:],
+                pixel_values_videos=pixels[cut:],
                 video_grid_thw=grid[-1:],
                 mm_token_type_ids=kinds,
                 **timed,
@@ -114,7 +113,7 @@ def test_positions_count_seconds(checkpoints: dict[str, Path]) -> None:
     rate = policy.module.core.config.vision_config.tokens_per_second
     for fps, seconds in ((8.0, 1.0), (16.0, 1.0), (4.0, 1.0)):
         prompt = policy.encoder.encode(video_problem(0, num_frames=int(4 * fps), fps=fps))
-        assert prompt.grid_thw.tolist()[0][0] == 4, "eight frames, read in pairs"
+        assert prompt.media["grid_thw"].tolist()[0][0] == 4, "eight frames, read in pairs"
         is_video = prompt.input_ids == policy.module.core.config.video_token_id
         times = prompt.positions[0, is_video].unique()
         assert (times - times[0]).tolist() == [int(rate * seconds * k) for k in range(4)]
@@ -151,13 +150,13 @@ def test_a_frozen_tower_sees_a_video_once(
     policy.module.core.model.visual.register_forward_hook(lambda *_: calls.append(1))
     _, traj = policy.sample(asked(screens), 3, seed=1)
     assert len(calls) == 1
-    assert all(p.pixel_values is None for p in traj.prompts)
+    assert all(p.media is None for p in traj.prompts)
     for policy.share_prompt in (True, False):
         now = policy.evaluate(traj)
         assert torch.allclose(now.logp[traj.mask], traj.logp[traj.mask], atol=2e-5)
     assert len(calls) == 1
-    counts = [num_visual_tokens(policy.module.core, p.grid_thw) for p in traj.prompts[:3]]
-    assert counts == [p.features.shape[1] for p in traj.prompts[:3]]
+    counts = [p.num_visual_tokens for p in traj.prompts[:3]]
+    assert counts == [p.features.num_tokens for p in traj.prompts[:3]]
 
 
 def test_an_odd_number_of_frames_is_filled_up_and_sizes_are_the_tasks(
@@ -165,7 +164,7 @@ def test_an_odd_number_of_frames_is_filled_up_and_sizes_are_the_tasks(
 ) -> None:
     policy = make_policy(checkpoints["qwen2_5_vl"])
     prompt = policy.encoder.encode(video_problem(1, num_frames=17))
-    assert prompt.grid_thw.tolist() == [[3, 6, 8]], "5 frames in 3 pairs, 84 x 112 px"
+    assert prompt.media["grid_thw"].tolist() == [[3, 6, 8]], "5 frames in 3 pairs, 84 x 112 px"
     assert policy.prompt_size(prompt) == (112, 84)
     small = policy.encoder.encode(video_problem(1, longer_side_px=56))
     assert policy.prompt_size(small) == (56, 56), "56 x 42 px, to the nearest multiple of 28"

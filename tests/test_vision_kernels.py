@@ -10,9 +10,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from vlrl.families.family import family_of
+from vlrl.families.known import family_of
 from vlrl.policy.vision_language import vision_kernels
-from vlrl.policy.vision_language.vision_features import features_of
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 GRIDS = {
@@ -31,7 +30,9 @@ def outcome(model: nn.Module, grid: Tensor) -> list[Tensor]:
     make = torch.Generator().manual_seed(0)
     pixels = torch.randn(int(grid.prod(-1).sum()), depth, generator=make)
     model.zero_grad()
-    found = features_of(model, pixels, grid)
+    found = (
+        family_of(model.config).features(model, {"pixel_values": pixels, "grid_thw": grid}).levels
+    )
     (found * torch.randn(found.shape, generator=make)).sum().backward()
     return [found.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 

@@ -32,8 +32,8 @@ from vlrl.types import Finish, Rollout, Sample
 
 SHAPE_NEEDS = {"shape", "views", "image", "caption", "format", "stages"}
 OWN = [
-    "voxel_iou", "silhouette_iou", "chamfer", "surface_f_score", "part_counts", "colour_match",
-    "symmetry", "no_floaters",
+    "voxel_iou", "boundary", "silhouette_iou", "chamfer", "surface_f_score", "part_counts",
+    "colour_match", "symmetry", "no_floaters",
 ]  # fmt: skip
 NODES = {
     **{name: {"use": name} for name in OWN},

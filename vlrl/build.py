@@ -24,6 +24,8 @@ from vlrl.config.yaml_text import parse_yaml
 from vlrl.errors import ConfigError, did_you_mean, writing
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
+from vlrl.reward.combinators.combine import Sum
+from vlrl.reward.lint.warn import warn_of
 from vlrl.reward.parts import leaves
 from vlrl.reward.tree import build_reward, min_stages
 
@@ -59,6 +61,8 @@ def read_parts(config: RunConfig) -> RunParts:
         _check_splits(config, dict(task_options)["data"])
     reward = _build_scored(config, config.reward, "reward", task_class)
     metrics = _build_metrics(config, task_class, reward)
+    _check_terms(config, reward)
+    warn_of(reward, config.algo)
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
     _check_policy(config, policy_options)
     _check_dropout(config, policy_options)
@@ -189,10 +193,31 @@ def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
     for name, model in options.models().items():
         check_model(f"policy.{name}", model)
     objective = config.algo.objective
+    if why := options.refuses(objective):
+        raise ConfigError(
+            f"algo.objective: {objective} {why}; use clip, gspo, cispo or nft with policy "
+            f"{config.policy['use']!r}"
+        )
     unused = options.unused_under(objective)
     if unused:
         names = ", ".join(f"policy.{name}" for name in unused)
         raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
+
+
+def _check_terms(config: RunConfig, reward: Reward) -> None:
+    """Refuse gdpo where there is nothing to normalise one by one, and balance of several stages."""
+    if config.algo.objective == "trajectory_balance" and reward.num_stages > 1:
+        raise ConfigError(
+            "algo.objective: trajectory_balance has one loss per answer, and `reward` is one of "
+            "several stages; take it out of `stages`"
+        )
+    if config.algo.advantage != "gdpo":
+        return
+    if not isinstance(reward, Sum) or len(reward.children) < 2:
+        raise ConfigError(
+            "algo.advantage: gdpo normalises the rewards of a sum one by one, so `reward` must be "
+            f"a `sum` of two or more; it is {reward.name!r}"
+        )
 
 
 def _check_dropout(config: RunConfig, options: PolicyOptions) -> None:
@@ -226,6 +251,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.finished import mark_unfinished
     from vlrl.train.lock import hold
+    from vlrl.train.policy_references import draw_references
     from vlrl.train.trainer import Trainer
 
     parts = read_parts(config)
@@ -254,7 +280,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     policy.bind(engine, engine.serving)
     # After the engine, which has moved the weights to where prompts are encoded too.
     policy.prepare(samples)
-    if config.algo.kl_beta:
+    if config.algo.needs_reference:
         frozen = policy.reference_module(dtype)
         if frozen is not None:
             policy.bind_reference(frozen_engine(frozen, engine.stage, config, world))
@@ -274,6 +300,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     if path is not None:
         trainer.resume(path)
     trainer.settle_kernels()
+    if path is None:
+        draw_references(trainer)
     if world.is_main:
         # Only now: a resume that fails leaves the run's record as it was.
         if path is not None:

@@ -14,7 +14,7 @@ data, rewards and metrics can be used, tested and dry-run without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -106,6 +106,10 @@ class Sample:
         return [p.text for m in self.prompt for p in m.parts if isinstance(p, TextPart)]
 
 
+SizeSeen = Callable[[Sample], tuple[int, int] | None]
+"""Width and height of what a policy sees or makes for a sample; None where it sees tiles."""
+
+
 @dataclass
 class Rollout:
     """One sampled answer to one sample."""
@@ -123,6 +127,8 @@ class Rollout:
     """Optimizer steps that the sampling policy had seen; stale rollouts show it."""
     parsed: Any = None
     """What the task read in `output`; None means that it could not be read."""
+    earlier: tuple[Any, ...] | None = None
+    """Of an answer that a reward sees as one stage (`parsed`): the stages before it."""
     score: Score | None = None
     advantage: float = 0.0
     """Of several stages, the mean."""
@@ -136,3 +142,5 @@ class Score:
     parts: Mapping[str, float] = field(default_factory=dict)
     stages: tuple[float | None, ...] = ()
     """A reward for each stage of the answer, where the reward tells them apart."""
+    terms: tuple[tuple[float, float | None], ...] = ()
+    """Weight and value of each reward of a sum; None = does not apply."""

@@ -22,6 +22,7 @@ from vlrl.eval.gui.render import markdown
 from vlrl.eval.gui.scoring import prediction, summarise, verdict_of
 from vlrl.eval.gui.strategies import Pass, Reading, Strategy
 from vlrl.eval.options import completed
+from vlrl.eval.own_profile import own_profile
 from vlrl.eval.recipe import Recipe
 from vlrl.eval.results import write_lines, write_summary
 from vlrl.families.profiles import Profile, profile_named
@@ -50,6 +51,7 @@ def evaluate(given: GuiEvalOptions) -> int:
     benchmark, recipe = benchmark_named(given.benchmark), given.recipe
     profile = _profile(given, recipe)
     options = completed(given, recipe, max_new_tokens=256)
+    options = options.model_copy(update={"profile": profile.name})
     question = options.prompt or question_for(profile)
     if "{instruction}" not in question:
         raise ConfigError("--prompt needs {instruction} where the instruction goes")
@@ -82,7 +84,9 @@ def evaluate(given: GuiEvalOptions) -> int:
 
 
 def _profile(options: GuiEvalOptions, recipe: Recipe) -> Profile:
-    name = options.profile or recipe.profile
+    name = options.profile
+    if name is None and options.model is not None:
+        name = own_profile(options.model, recipe)
     if name is None:
         missing = options.model is not None and is_missing_path(options.model)
         raise ConfigError(

@@ -7,12 +7,13 @@ have no area, and the published denominators count them. What cannot be right is
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vlrl.data.collect import LeftOutError
 from vlrl.data.fields import field_of, shown
-from vlrl.data.json_file import read_json_rows
 from vlrl.data.paths import path_below
 from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.eval.gui.benchmarks import Benchmark, annotation_files, image_folder
@@ -22,9 +23,11 @@ from vlrl.geometry.boxes import Box, Frame
 from vlrl.gui.data.layouts import LAYOUTS
 from vlrl.gui.data.mapped import mapped_rows, row_reader
 from vlrl.gui.data.options import SourceOptions
+from vlrl.gui.data.read import file_rows, row_place, row_targets
 from vlrl.gui.data.rows import (
     Convention,
     RawRow,
+    counted_in,
     four_numbers,
     image_size_of,
     stated_size,
@@ -109,11 +112,19 @@ def _raw_items(benchmark: Benchmark, source: Source) -> Iterator[tuple[RawRow, C
         raise ConfigError(f"--columns belongs to the formats rows and hub, not to {name!r}")
     layout = LAYOUTS[name]
     taken: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
     for path in annotation_files(benchmark, source.data, source.files):
-        for number, row in enumerate(read_json_rows(path), start=1):
-            where = f"{path}, row {number}"
-            raw = layout.read_row(row, where, path.stem).apart(taken, path.stem)
-            yield _worded(raw, row, source), source.box or layout.convention
+        for index, row in enumerate(file_rows(path, layout)):
+            for read, _ in row_targets(layout, row, row_place(path, index, layout), path):
+                try:
+                    raw = read().apart(taken, path.stem)
+                except LeftOutError as error:
+                    left_out[str(error)] += 1
+                    continue
+                convention = source.box or raw.convention or layout.convention
+                yield _worded(raw, row, source), convention
+    for why, count in left_out.most_common():
+        print(f"left out: {count} rows: {why}")
 
 
 def _table_items(source: Source, name: str) -> Iterator[tuple[RawRow, Convention]]:
@@ -195,7 +206,8 @@ def _target(raw: RawRow, convention: Convention, frame: Frame, reorder: bool) ->
         return Refusal()
     if raw.polygon is not None:
         return polygon_of(_corner_values(raw), frame)
-    box = written_box(four_numbers(raw), convention, int(frame.width), int(frame.height))
+    size = counted_in(raw, int(frame.width), int(frame.height))
+    box = written_box(four_numbers(raw), convention, *size)
     if reorder:
         left, right = sorted((box.x1, box.x2))
         top, bottom = sorted((box.y1, box.y2))

@@ -18,7 +18,7 @@ from vlrl.types import ImagePart, Message, Sample, TextPart
 
 
 class LocalModel:
-    """Qwen2-VL, Qwen2.5-VL or Qwen3-VL through the trainer's own policy."""
+    """A family of vlrl/families/known.py through the trainer's own policy."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class LocalModel:
         return [
             Reply(
                 rollout.output,
-                Frame(*self.policy.prompt_size(prompt)),
+                Frame(*(self.policy.prompt_size(prompt) or ask.size_px)),
                 seconds=seconds,
                 num_tokens=rollout.num_actions,
             )
-            for rollout, prompt in zip(rollouts, trajectory.prompts, strict=True)
+            for ask, rollout, prompt in zip(asks, rollouts, trajectory.prompts, strict=True)
         ]
 
     def _sample(self, ask: Ask) -> Sample:

@@ -11,6 +11,7 @@ from vlrl.cli.checks import out_folder
 from vlrl.config.resolve import check
 from vlrl.errors import ConfigError
 from vlrl.eval.options import completed
+from vlrl.eval.own_profile import own_profile
 from vlrl.eval.recipe import Recipe
 from vlrl.eval.results import write_lines, write_summary
 from vlrl.eval.store import Store
@@ -95,6 +96,8 @@ def _task(options: VideoEvalOptions, benchmark: VideoBenchmark, recipe: Recipe) 
     }
     given = dict(options)
     own = {name: given.get(name) for name in (*MODEL_OPTIONS, "profile", "prompt")}
+    if own["profile"] is None and options.model is not None:
+        own["profile"] = own_profile(options.model, recipe)
     own["answer"] = options.answer_format
     chosen: dict[str, Any] = {
         **(recipe.video or {}),

@@ -17,7 +17,7 @@ from vlrl.errors import DataError
 from vlrl.eval.store import Store
 from vlrl.eval.video.scoring import Found
 from vlrl.geometry.boxes import Frame
-from vlrl.types import Sample, VideoPart
+from vlrl.types import Sample, SizeSeen, VideoPart
 from vlrl.video.tubes import Track, interpolated
 from vlrl.video.video_answers import VideoAnswer
 
@@ -40,7 +40,7 @@ class VideoTask(Protocol):
     def samples(self, split: str) -> Sequence[Sample]:
         """All samples of a split."""
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """Raises ConfigError where the model does not fit the task."""
 
     def parse(self, sample: Sample, output: object) -> Any:

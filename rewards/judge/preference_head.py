@@ -40,6 +40,7 @@ class PreferenceHead(ImageReward):
     """
 
     Options = PreferenceHeadOptions
+    noisy = True
     options: PreferenceHeadOptions
     needs = frozenset({"image", "caption"})
     in_tf32 = False

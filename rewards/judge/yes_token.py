@@ -91,6 +91,7 @@ class YesToken(Reward):
     """
 
     Options = YesTokenOptions
+    noisy = True
     options: YesTokenOptions
     formula = "p(yes); odds: p(yes) / (p(yes) + p(no)); both orders: (r(a, b) + 1 - r(b, a)) / 2"
     units = "probability"

@@ -51,14 +51,14 @@ class Views(Combinator):
     formula = "pool over the views v of r(v); pool = max, mean or min"
     name = "views"
 
-    def __init__(self, of: Reward, pool: str = "max") -> None:
+    def __init__(self, of: Reward, pool: Literal["max", "min", "mean"] = "max") -> None:
         if "image" not in of.needs:
             raise ConfigError(
                 f"views: {of.name!r} does not look at images, so it is the same on every view; "
                 "take it out of `views`"
             )
         super().__init__((of,))
-        self.pool = pool
+        self.pool = self.pooled = pool
         self.needs = (of.needs - {"image"}) | {"views"}
         self.range = of.range
 

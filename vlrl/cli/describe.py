@@ -24,8 +24,10 @@ from vlrl.protocols import Reward, Task
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.combinators.base import Combinator
 from vlrl.reward.functions import RewardSpec, spec_of
+from vlrl.reward.novelty.kind import NoveltyKind
+from vlrl.reward.shapes.shaper import Shaper
 
-KINDS = ("reward", "combinator", "task", "policy", "run", "profile")
+KINDS = ("reward", "combinator", "shape", "novelty", "task", "policy", "run", "profile")
 WIDTH = 18
 
 
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `vlrl describe`."""
     parser.description = (
         "Example: vlrl describe reward gaussian_point. run: the parts of a config; "
+        "shape, novelty: the kinds of these nodes; "
         "profile: the coordinate profiles of model families."
     )
     parser.add_argument("kind", choices=KINDS)
@@ -86,6 +89,8 @@ def describe(kind: str, name: str) -> str:
         ]
     elif issubclass(target, Reward):
         lines += _facts(target)
+    elif issubclass(target, Shaper | NoveltyKind):
+        lines += [_line("formula", target.formula), _line("source", target.source)]
     return "\n".join([*lines, "options", *option_lines(target.Options)])
 
 
@@ -189,7 +194,12 @@ def _target(kind: str, name: str) -> Any:
 
 def _profile_line(profile: Profile) -> str:
     facts = f"{profile.kind} in {profile.scale}, {profile.syntax}, {profile.pick} answer"
-    return _line(profile.name, f"{facts}, {profile.min_pixels} to {profile.max_pixels} pixels")
+    sizes = f"{profile.min_pixels} to {profile.max_pixels} pixels"
+    if profile.width_px is not None:
+        sizes = f"{profile.width_px} pixels wide"
+    elif profile.factor is None:
+        sizes = "images of any size"
+    return _line(profile.name, f"{facts}, {sizes}")
 
 
 def _line(label: str, value: Any) -> str:

@@ -31,6 +31,7 @@ COMMANDS = {
         "print the JSON schema of a config file, for editors",
         "vlrl.cli.schema:add_arguments",
     ),
+    "merge": ("write a whole model from a run's adapter", "vlrl.cli.merge:add_arguments"),
     "report": ("write report.html of a run again", "vlrl.cli.report:add_arguments"),
     "serve-rewards": (
         "put reward trees behind HTTP (see docs/reward_server.md)",

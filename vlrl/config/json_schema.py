@@ -19,6 +19,7 @@ from vlrl.protocols import Reward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.combinators.base import Combinator
 from vlrl.reward.functions import spec_of
+from vlrl.reward.lint.allowed import RULE_NAMES
 from vlrl.reward.node import NODE_SCHEMA
 from vlrl.reward.tree import NODE_KEYS
 
@@ -31,6 +32,12 @@ EXTENDS: Schema = {
 NODE_PROPERTIES: Schema = {
     "weight": {"type": "number", "description": "under sum and mean; default 1.0"},
     "label": {"type": "string", "description": "its name in the logs"},
+    "allow": {
+        "type": "object",
+        "description": "rules that it breaks on purpose, each with the reason",
+        "properties": {rule: {"type": "string"} for rule in RULE_NAMES},
+        "additionalProperties": False,
+    },
 }
 NODE: Schema = {"$ref": "#/$defs/RewardNode"}
 OWN_NAME: Schema = {"type": "string", "pattern": ":"}
@@ -127,10 +134,32 @@ def _reward_options() -> Iterator[tuple[str, type[BaseModel]]]:
 
 def _combinator(target: type[Combinator], name: str, defs: Schema) -> Schema:
     schema = model_schema(target.Options, f"combinator.{name}", defs)
+    if target.kinds is not None:
+        schema.pop("additionalProperties")
+        schema |= _by_kind(target.kinds, schema["properties"], f"combinator.{name}", defs)
     if target.only_field is not None:
         schema = schema["properties"][target.only_field]
     about = (inspect.getdoc(target) or "").partition("\n")[0]
     return {**schema, "description": about}
+
+
+def _by_kind(section: str, shared: Schema, prefix: str, defs: Schema) -> Schema:
+    """`kind:` by name, and the options of each beside it."""
+    cases = []
+    for kind in REGISTRY[section]:
+        own = model_schema(resolve(section, kind).Options, f"{prefix}.{kind}", defs)
+        own["properties"] = {**shared, **own["properties"], "kind": {"const": kind}}
+        own["additionalProperties"] = False
+        defs[f"{prefix}.{kind}"] = own
+        cases.append(
+            {
+                "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+                "then": {"$ref": f"#/$defs/{prefix}.{kind}"},
+            }
+        )
+    names = {**shared["kind"], **_names(REGISTRY[section])}
+    names.pop("type", None)
+    return {"properties": {**shared, "kind": names}, "allOf": cases}
 
 
 def _with_nodes(schema: Any) -> Any:

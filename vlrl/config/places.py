@@ -11,8 +11,8 @@ from pathlib import Path
 
 from vlrl.errors import ConfigError
 
-MODEL_FILES = ("config.json", "model_index.json", "adapter_config.json")
-"""One of them is in the folder of every model: of transformers, diffusers, peft."""
+MODEL_FILES = ("config.json", "model_index.json", "adapter_config.json", "adapter_base.json")
+"""One is in the folder of every model: of transformers, diffusers, peft, a flow run's adapter."""
 
 
 def check_model(key: str, name: str) -> None:

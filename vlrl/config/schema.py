@@ -47,17 +47,41 @@ class NftConfig(Section):
     num_levels: PositiveInt = Field(2, description="noise levels an image is trained at")
 
 
+class BalanceConfig(Section):
+    """Trajectory balance; see vlrl/algo/trajectory_balance.py."""
+
+    beta: float = Field(
+        1.0, gt=0, description="answers are drawn in proportion to exp(beta x reward)"
+    )
+    prior: Literal["none", "reference"] = Field(
+        "none", description="reference: and to their probability under the policy of the start"
+    )
+    per_token: bool = Field(
+        False, description="log-probs are means over the tokens (FlowRL), not sums"
+    )
+    lr: float = Field(
+        0.3, gt=0, le=1, description="step of a prompt's log Z to what its answers say"
+    )
+
+
 class AlgoConfig(Section):
     """Group-relative policy optimisation; see vlrl/algo for the formulas and their papers."""
 
     num_prompts: PositiveInt = Field(8, description="prompts per step, over all ranks")
     group_size: int = Field(8, ge=2, description="answers to each prompt")
     advantage: Literal[
-        "group_zscore", "group_centre", "batch_std", "global_std", "leave_one_out", "precomputed"
+        "group_zscore",
+        "group_centre",
+        "batch_std",
+        "global_std",
+        "leave_one_out",
+        "gdpo",
+        "precomputed",
     ] = Field(
         "group_zscore",
         description="batch_std: of the centred rewards; global_std: of the rewards themselves "
-        "(Flow-GRPO); precomputed: the reward is one already (a `pair` node)",
+        "(Flow-GRPO); gdpo: z-scores of each reward of a `sum`, added; precomputed: the reward is "
+        "one already (a `pair` node)",
     )
     population_std: bool = Field(
         False,
@@ -66,10 +90,13 @@ class AlgoConfig(Section):
     )
     advantage_eps: float = Field(1e-4, gt=0, description="keeps a group of equal rewards finite")
     advantage_clip: NonNegativeFloat = Field(0.0, description="largest size; 0 = no limit")
-    objective: Literal["clip", "gspo", "cispo", "nft"] = Field(
-        "clip", description="nft: without log-probs, for flow policies"
+    objective: Literal["clip", "gspo", "cispo", "nft", "trajectory_balance"] = Field(
+        "clip",
+        description="nft: without log-probs, for flow policies; trajectory_balance: keeps many "
+        "answers, for policies that write tokens",
     )
     nft: NftConfig = NftConfig()
+    balance: BalanceConfig = BalanceConfig()
     clip: ClipConfig = ClipConfig()
     old_logp: Literal["recompute", "rollout"] = Field(
         "recompute",
@@ -97,6 +124,12 @@ class AlgoConfig(Section):
         False, description="leave answers cut at the limit out of the loss"
     )
     difficulty: DifficultyConfig | None = None
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the log-probs of the policy of the start are asked for."""
+        balances = self.objective == "trajectory_balance" and self.balance.prior == "reference"
+        return self.kl_beta > 0 or balances
 
     @property
     def num_steps_each(self) -> int:
@@ -233,9 +266,19 @@ def _idle(algo: AlgoConfig) -> Iterator[tuple[str, str]]:
         yield "population_std", f"advantage: {algo.advantage}"
     if algo.nft != NftConfig() and algo.objective != "nft":
         yield "nft", f"objective: {algo.objective}"
+    if algo.objective == "trajectory_balance":
+        for name in ("advantage", "advantage_eps", "advantage_clip", "stage_carry"):
+            if name in algo.model_fields_set and _differs(algo, name):
+                yield name, "objective: trajectory_balance"
+    elif algo.balance != BalanceConfig():
+        yield "balance", f"objective: {algo.objective}"
     length = AlgoConfig.model_fields["constant_length"].default
     if algo.constant_length != length and algo.aggregate != "constant":
         yield "constant_length", f"aggregate: {algo.aggregate}"
+
+
+def _differs(algo: AlgoConfig, name: str) -> bool:
+    return bool(dict(algo)[name] != AlgoConfig.model_fields[name].default)
 
 
 GpuKind = Literal[
@@ -324,6 +367,11 @@ class RunConfig(Section):
             raise ValueError(f"{names}: no effect under algo.objective: nft, which has no ratio")
         for name, place in _idle(algo):
             raise ValueError(f"algo.{name}: no effect under algo.{place}; leave it out")
+        if algo.objective == "trajectory_balance" and algo.aggregate != "sequence":
+            raise ValueError(
+                "algo.aggregate: must be sequence under algo.objective: trajectory_balance, which "
+                f"has one loss per answer; it is {algo.aggregate}"
+            )
         if algo.resample_rounds and not algo.drop_zero_variance:
             raise ValueError("algo.resample_rounds needs algo.drop_zero_variance: true")
         if "/" in self.name or self.name in (".", ".."):

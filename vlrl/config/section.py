@@ -93,14 +93,17 @@ class LoraSection(Section):
     rank: int = Field(64, ge=1, le=MAX_RANK)
     alpha: PositiveInt = 128
     dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: tuple[str, ...] | str = Field(
-        r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
-        description="a list of ends of names, or a regular expression for whole names",
+    target_modules: tuple[str, ...] | str | None = Field(
+        None,
+        description="a list of ends of names, or a regular expression for whole names; None = "
+        "every linear layer of the language model but its head and its experts' routers",
     )
 
     @field_validator("target_modules")
     @classmethod
-    def _names_something(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+    def _names_something(cls, value: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+        if value is None:
+            return None
         if not value or not all(value):
             raise ValueError("must name the layers that get an adapter")
         if isinstance(value, str):

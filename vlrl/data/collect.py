@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Generic, Literal, Protocol, TypeVar
@@ -36,12 +37,23 @@ OneOrMore = Annotated[
 """A split's source, or a list of them: their rows follow each other."""
 
 
+class LeftOutError(Exception):
+    """A row that is sound and of no use here, with the reason: counted, never a bad row."""
+
+
 @dataclass
 class Rows(Generic[Row]):
     """The good rows of a split in file order, and what was skipped, with the reasons."""
 
     good: list[Row] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Sound rows that are of no use here, counted by reason."""
+
+    @property
+    def why_left_out(self) -> str:
+        """The reasons with their numbers, the most frequent first."""
+        return "; ".join(f"{number}: {why}" for why, number in self.left_out.most_common())
 
 
 def collect(
@@ -56,7 +68,8 @@ def collect(
 
     check: what else a good row must pass; raises DataError, to which the place is added.
 
-    A bad row raises DataError, or with `skip` is listed in `skipped`. A repeated id
+    A bad row raises DataError, or with `skip` is listed in `skipped`; one that raises
+    LeftOutError is counted in `left_out`. A repeated id
     makes a bad row; a source without a good row always raises.
     """
     rows: Rows[Row] = Rows()
@@ -70,6 +83,9 @@ def collect(
                 _check(row, check, where)
             if row.id in seen:
                 raise DataError(f"{where}: id {row.id!r} is also that of {seen[row.id]}")
+        except LeftOutError as error:
+            rows.left_out[str(error)] += 1
+            continue
         except DataError as error:
             if on_bad_row == "error":
                 raise
@@ -77,10 +93,16 @@ def collect(
             continue
         seen[row.id] = where
         rows.good.append(row)
+    require_good(rows, source)
+    return rows
+
+
+def require_good(rows: Rows[Row], source: str) -> None:
+    """Raise DataError where a source has no good row."""
     if not rows.good:
         why = f"; first reason: {rows.skipped[0]}" if rows.skipped else ""
+        why += f"; left out: {rows.why_left_out}" if rows.left_out else ""
         raise DataError(f"{source}: no usable row{why}")
-    return rows
 
 
 def _check(row: Row, check: Callable[[Row], None], where: str) -> None:
@@ -118,6 +140,9 @@ class Splits(Generic[Source, Row]):
                     len(rows.skipped),
                     rows.skipped[0],
                 )
+            if rows.left_out:
+                number = rows.left_out.total()
+                log.warning("split %s: %d rows left out (%s)", split, number, rows.why_left_out)
             self.skipped[split] = rows.skipped
             self._samples[split] = tuple(self._sample(row) for row in rows.good)
         return self._samples[split]
@@ -143,4 +168,5 @@ class Splits(Generic[Source, Row]):
         return Rows(
             [row for part in parts for row in part.good],
             [reason for part in parts for reason in part.skipped],
+            sum((part.left_out for part in parts), Counter()),
         )

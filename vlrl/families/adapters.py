@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-ADAPTER_FILE = "adapter_config.json"
+ADAPTER_FILE, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def adapter_base(name: str) -> str | None:
@@ -39,11 +39,32 @@ def adapter_base(name: str) -> str | None:
 
 
 def with_adapter(model: nn.Module, folder: str) -> Any:
-    """The model with the weights of a folder's LoRA adapter merged in, trainable like any other."""
-    from peft import PeftModel
+    """The model with the weights of a folder's LoRA adapter merged in, trainable like any other.
 
+    Raises ConfigError where the adapter is damaged or belongs to another model; peft would leave
+    out the layers that it does not find.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    path = Path(folder).expanduser()
+    try:
+        adapted = PeftModel.from_pretrained(model, str(path))
+        if (path / ADAPTER_WEIGHTS).is_file():
+            with safe_open(path / ADAPTER_WEIGHTS, "pt") as file:
+                stored = set(file.keys())
+            lacking = sorted(stored.symmetric_difference(get_peft_model_state_dict(adapted)))
+            if lacking:
+                raise ConfigError(
+                    f"{lacking[0]!r} and {len(lacking) - 1} more belong to other layers"
+                )
+    except Exception as error:  # of many kinds, by what is damaged
+        raise ConfigError(
+            f"the adapter {folder!r} does not fit its model: {first_line(error)}; correct "
+            f"base_model_name_or_path in {path / ADAPTER_FILE}"
+        ) from error
     # peft has frozen the weights below the adapter.
-    return PeftModel.from_pretrained(model, folder).merge_and_unload().requires_grad_(True)
+    return adapted.merge_and_unload().requires_grad_(True)
 
 
 def refuse_second_adapter(model: str, lora: object) -> None:
@@ -52,7 +73,7 @@ def refuse_second_adapter(model: str, lora: object) -> None:
         raise ConfigError(
             f"policy.model {model!r} is a LoRA adapter, and policy.lora would train another one on "
             "top of it, which could not be saved alone: leave policy.lora out, or merge the "
-            "adapter into its model first (peft's merge_and_unload)"
+            "adapter into its model first (`vlrl merge`)"
         )
 
 

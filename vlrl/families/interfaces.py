@@ -5,7 +5,7 @@ A new model family fits if its objects have these; the classes of transformers a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -41,6 +41,7 @@ class Tokenizer(Protocol):
     """Text to token ids and back."""
 
     pad_token_id: int
+    bos_token: str | None
     bos_token_id: int | None
     eos_token_id: int
     all_special_ids: Sequence[int]
@@ -135,10 +136,17 @@ class MultimodalCore(Protocol):
     visual: VisionTower
     get_rope_index: RopeIndex
 
-    def get_image_features(
-        self, pixel_values: Tensor, grid_thw: Tensor, /, *, return_dict: bool
-    ) -> Mapping[str, Any]:
-        """`pooler_output`: features of each image; `deepstack_features` where a family has them."""
+    @property
+    def get_image_features(self) -> Callable[..., Mapping[str, Any]]:
+        """Pixels -> `pooler_output`, features of each image; `deepstack_features` in Qwen3-VL."""
+
+    @property
+    def get_video_features(self) -> Callable[..., Mapping[str, Any]]:
+        """The same for videos, where a family reads them."""
+
+    @property
+    def forward(self) -> Callable[..., Any]:
+        """What a call runs."""
 
     def __call__(self, **inputs: Any) -> Any:
         """An output with `last_hidden_state`; takes features as `mm_encoder_outputs`."""
@@ -150,10 +158,15 @@ class VisionLanguageModel(Protocol):
     config: Any
     """With `vision_config`, `image_token_id`, `video_token_id` and `get_text_config()`."""
     model: MultimodalCore
-    lm_head: nn.Linear
 
     def get_output_embeddings(self) -> nn.Linear:
         """The language head."""
+
+    def get_decoder(self) -> nn.Module:
+        """The language model without its head."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All weights by name."""
 
     def save_pretrained(self, folder: str | Path, /, **options: Any) -> object:
         """Write the files that `from_pretrained` reads."""

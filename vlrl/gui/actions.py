@@ -25,6 +25,7 @@ _BRACKETS = {
     "paren_point": rf"\(\s*+{_NUMBER}{_MORE}\s*+\)",
     "nested_box": rf"\[\s*+\[\s*+{_NUMBER}{_MORE}{{1,3}}+\s*+\]",
 }
+_BRACKETS["box_call"] = _BRACKETS["nested_box"]
 _OWN = {syntax: re.compile(pattern) for syntax, pattern in _BRACKETS.items()}
 _TOOL_CALL, _TOOL_CALL_END = "<tool_call>", "</tool_call>"
 

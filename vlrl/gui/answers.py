@@ -34,8 +34,8 @@ _NUMBER = r"-?+[0-9]++(?:\.[0-9]++)?+"
 _COMMA = r"\s*+,\s*+"
 _GROUP = re.compile(rf"[\[(]\s*+({_NUMBER}(?:{_COMMA}{_NUMBER}){{1,3}}+)\s*+[\])]")
 _NUMBERS = re.compile(_NUMBER)
-_TAG = re.compile(r"<\|box_(?:start|end)\|>|</?(?:box|point)>")
-_OPENING_TAGS = ("<|box_start|>", "<box>", "<point>")
+_TAG = re.compile(r"<\|box_(?:start|end)\|>|<\|(?:begin|end)_of_box\|>|</?(?:box|point)>")
+_OPENING_TAGS = ("<|box_start|>", "<|begin_of_box|>", "<box>", "<point>")
 _TO = r"""["']?+\bto\b["']?+"""
 """Between corners; in a JSON list it is in quotes."""
 _TAG_CONTENT = re.compile(rf"[\s\[\](),;]*+(?:{_NUMBER}(?![\w.%+])(?:[\s\[\](),;]|{_TO})*+)++")

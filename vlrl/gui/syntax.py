@@ -74,6 +74,8 @@ SYNTAXES: dict[str, Syntax] = {
         Syntax("box_tokens", "box", "<|box_start|>(#,#),(#,#)<|box_end|>"),
         Syntax("box_tag", "box", "<box>(#,#),(#,#)</box>"),
         Syntax("box_spaces", "box", "<box># # # #</box>"),
+        Syntax("box_call", "box", "CLICK(box=[[#,#,#,#]])"),
+        Syntax("glm_box", "box", "<|begin_of_box|>[[#,#,#,#]]<|end_of_box|>"),
         Syntax("paren_point", "point", "(#, #)"),
         Syntax("bracket_point", "point", "[#, #]"),
         Syntax("point_tag", "point", "<point># #</point>"),

@@ -56,6 +56,7 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
     """
 
     Options = LearntOptions
+    noisy = True
     options: LearntOptions
     needs = frozenset({"image", "references"})
     learner_key: str

@@ -18,7 +18,8 @@ from torch import Tensor
 from vlrl.errors import RewardError
 from vlrl.families.adapters import adapter_base, with_adapter
 from vlrl.families.classes import transformers_class
-from vlrl.families.family import family_of
+from vlrl.families.encoded import EncodedPrompt, Features
+from vlrl.families.known import family_of
 from vlrl.hub import freeze, loading, local_path, pick_device
 from vlrl.judge.encoder import AskEncoder
 from vlrl.judge.interfaces import Processor
@@ -27,24 +28,24 @@ from vlrl.judge.question import Ask, ImageBook, JudgeTemplate, ReasoningOptions
 from vlrl.judge.spellings import check_apart, token_ids
 from vlrl.judge.yes_token import Reading, problem_of
 from vlrl.policy.distribution import Sampling
-from vlrl.policy.token_trajectory import EncodedPrompt
-from vlrl.policy.vision_language import group_attention, vision_kernels
+from vlrl.policy.vision_language import group_attention
 from vlrl.policy.vision_language.decode import decode
+from vlrl.policy.vision_language.loading import prepare
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.stop_strings import StopStrings
-from vlrl.policy.vision_language.vision_features import MAX_PATCHES, by_size, features_of
+from vlrl.policy.vision_language.vision_features import MAX_PATCHES, by_size
 from vlrl.types import Finish
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 MAX_KEPT_IMAGES = 512
 """Images from files whose features stay in memory: references and examples recur."""
 
 
 class LocalJudge:
-    """Any Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint; frozen. One copy per rank."""
+    """A checkpoint of a family whose images judges lay out (Qwen's); frozen. One copy per rank."""
 
     def __init__(
         self,
@@ -66,21 +67,31 @@ class LocalJudge:
         nothing = torch.zeros(0, dtype=torch.long, device=place)
         # It gets features, like a policy with a frozen tower: no blank images are needed.
         self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
-        low, high = pixel_bounds(processor)
-        self.encoder = AskEncoder(
-            processor,
-            self.module.core.model.get_rope_index,
-            min_pixels or low,
-            max_pixels or high,
-            core.config.get_text_config().max_position_embeddings,
-        )
+        self._read_with(core, processor, min_pixels, max_pixels)
         self.yes = token_ids(processor.tokenizer, template.yes, "yes")
         self.no = token_ids(processor.tokenizer, template.no, "no")
         check_apart(self.yes, self.no)
         self.keeps_images = False
         self.name = "in memory"
         """What errors call it."""
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept: OrderedDict[str, Features] = OrderedDict()
+
+    def _read_with(
+        self, core: Any, processor: Processor, min_pixels: int | None, max_pixels: int | None
+    ) -> None:
+        low, high = pixel_bounds(processor)
+        self.encoder = AskEncoder(
+            processor,
+            core.model.get_rope_index,
+            min_pixels or low,
+            max_pixels or high,
+            core.config.get_text_config().max_position_embeddings,
+        )
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Longest question that the model can read; None = not checked."""
+        return self.encoder.context_tokens
 
     @classmethod
     def load(
@@ -99,7 +110,8 @@ class LocalJudge:
         with loading("judge", model):
             core, processor = load_vlm(model, dtype)
             freeze(core)
-        judge = cls(core.to(place), processor, template, **options)
+        kind = judge_class(core.config)
+        judge = kind(core.to(place), processor, template, **options)
         judge.keeps_images, judge.name = True, model
         return judge
 
@@ -130,7 +142,7 @@ class LocalJudge:
         return [readings[i] for i in range(len(asks))]
 
     def _read(
-        self, encoded: Sequence[EncodedAsk], members: Sequence[int], features: Sequence[Tensor]
+        self, encoded: Sequence[EncodedAsk], members: Sequence[int], features: Sequence[Features]
     ) -> list[tuple[float, float]]:
         """Log-probs of yes and no at the end of some questions, from the raw logits."""
         row = pack([encoded[i] for i in members], share=self.share)
@@ -140,10 +152,8 @@ class LocalJudge:
             row.input_ids.to(self.device),
             row.positions.to(self.device),
             mask,
-            None,
-            None,
             groups=row.groups,
-            features=torch.cat(seen, 1) if seen else None,
+            features=Features.join(seen) if seen else None,
         )
         last = hidden[row.last[0].to(self.device), row.last[1].to(self.device)]
         logp = self.module.logits(last).float().log_softmax(-1)
@@ -151,9 +161,9 @@ class LocalJudge:
         found = dict(zip(row.order, zip(yes, no, strict=True), strict=True))
         return [found[i] for i in range(len(members))]
 
-    def features(self, book: ImageBook, patches: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    def features(self, book: ImageBook, patches: Sequence[tuple[Tensor, Tensor]]) -> list[Features]:
         """Vision features of each image, [1 + K, N, D]; those of known files are reused."""
-        found: dict[int, Tensor] = {}
+        found: dict[int, Features] = {}
         new: list[int] = []
         for i, key in enumerate(book.keys):
             if key in self._kept:
@@ -164,15 +174,55 @@ class LocalJudge:
         for part in by_size(new, [len(p) for p, _ in patches], MAX_PATCHES):
             pixels = torch.cat([patches[i][0] for i in part]).to(self.device)
             grid = torch.cat([patches[i][1] for i in part])
-            made = features_of(self.module.core, pixels, grid)
+            media = {"pixel_values": pixels, "grid_thw": grid}
+            made = self.module.family.features(self.module.core, media)
             counts = [int(patches[i][1].prod()) // self.encoder.merge**2 for i in part]
-            for i, own in zip(part, made.split(counts, 1), strict=True):
+            for i, own in zip(part, made.split(counts), strict=True):
                 found[i] = own
                 if self.keeps_images and book.from_file[i]:
-                    self._kept[book.keys[i]] = own.clone()
+                    self._kept[book.keys[i]] = replace(own, levels=own.levels.clone())
         while len(self._kept) > MAX_KEPT_IMAGES:
             self._kept.popitem(last=False)
         return [found[i] for i in range(len(book.keys))]
+
+    def greedy(
+        self, ask: Ask, book: ImageBook, num_tokens: int, max_tokens: int
+    ) -> tuple[list[int], list[Tensor]]:
+        """The likeliest tokens, and the log-probs at each position, [V].
+
+        Raises RewardError for a question that leaves no room for them in `max_tokens`.
+        """
+        patches = self.encoder.patches(book.images)
+        encoded = self.encoder.encode(ask, [grid for _, grid in patches])
+        self._check_room(len(encoded.input_ids), num_tokens, max_tokens)
+        features = self.features(book, patches)
+        tokens: list[int] = []
+        rows: list[Tensor] = []
+        while len(tokens) < num_tokens:
+            rows.append(self._next(encoded.continued(tokens) if tokens else encoded, features))
+            tokens.append(int(rows[-1].argmax()))
+            if tokens[-1] == self.processor.tokenizer.eos_token_id:
+                break
+        return tokens, rows
+
+    def _check_room(self, num_asked: int, num_tokens: int, max_tokens: int) -> None:
+        if num_asked + num_tokens > max_tokens:
+            raise RewardError(
+                f"a question of {num_asked} tokens and an answer of {num_tokens}; at most "
+                f"{max_tokens} together"
+            )
+
+    def _next(self, encoded: EncodedAsk, features: Sequence[Features]) -> Tensor:
+        row = pack([encoded])
+        seen = [features[p] for p in row.images]
+        hidden = self.module.hidden(
+            row.input_ids.to(self.device),
+            row.positions.to(self.device),
+            None,
+            groups=row.groups,
+            features=Features.join(seen) if seen else None,
+        )
+        return self.module.logits(hidden[0, row.last[1]]).float().log_softmax(-1)[0].cpu()
 
     def _reason(
         self, encoded: Sequence[EncodedAsk], patches: Sequence[tuple[Tensor, Tensor]]
@@ -210,6 +260,13 @@ class LocalJudge:
         return [written[p] for p in back], [texts[p] for p in back], [cut[p] for p in back]
 
 
+def judge_class(config: PretrainedConfig) -> type[LocalJudge]:
+    """The judge for a model's family."""
+    from vlrl.judge.general import GeneralJudge
+
+    return LocalJudge if family_of(config).lays_out_images else GeneralJudge
+
+
 def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Processor]:
     """A model of the policy's families with prompt sharing, and its processor.
 
@@ -218,17 +275,21 @@ def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Processor]:
     path = local_path(name)
     base = adapter_base(path)
     config = transformers.AutoConfig.from_pretrained(base or path)
+    packs = family_of(config).why_not_packed(config) is None
     group_attention.register()
     model_class = transformers_class(family_of(config).model_class)
     model, info = model_class.from_pretrained(
         base or path,
         dtype=dtype,
-        attn_implementation={"text_config": group_attention.NAME, "vision_config": "sdpa"},
+        attn_implementation={
+            "text_config": group_attention.NAME if packs else "sdpa",
+            "vision_config": "sdpa",
+        },
         output_loading_info=True,
     )
     if base is not None:
         model = with_adapter(model, path)
-    vision_kernels.use_in(model.model.visual)
+    prepare(model)
     lacking = sorted(info["missing_keys"])
     if lacking:
         raise RewardError(f"{name!r} has no weights for {lacking[0]!r} and {len(lacking) - 1} more")
@@ -242,9 +303,10 @@ def pixel_bounds(processor: Processor) -> tuple[int, int]:
 
 
 def _as_prompt(ask: EncodedAsk, patches: Sequence[tuple[Tensor, Tensor]]) -> EncodedPrompt:
-    prompt = EncodedPrompt(ask.input_ids, ask.positions, None, None)
     shown = [image for image, _, _ in ask.images]
-    if not shown:
-        return prompt
-    pixels = torch.cat([patches[i][0] for i in shown])
-    return replace(prompt, pixel_values=pixels, grid_thw=torch.cat([patches[i][1] for i in shown]))
+    media = None
+    if shown:
+        pixels = torch.cat([patches[i][0] for i in shown])
+        media = {"pixel_values": pixels, "grid_thw": torch.cat([patches[i][1] for i in shown])}
+    num = sum(stop - start for _, start, stop in ask.images)
+    return EncodedPrompt(ask.input_ids, ask.positions, media, num)

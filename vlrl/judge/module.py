@@ -11,7 +11,6 @@ from vlrl.families.interfaces import VisionLanguageModel
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.packed.plan import PackedGroups
-from vlrl.policy.vision_language.vision_features import features_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -43,9 +42,10 @@ class JudgeModule(TokenLogProbs):
         pixel_values, grid_thw: the distinct images. shown: the feature of each image token of the
         row, an index into the features of all of them.
         """
-        features = features_of(self.core, pixel_values, grid_thw)[:, shown]
+        media = {"pixel_values": pixel_values, "grid_thw": grid_thw}
+        features = self.family.features(self.core, media)
         hidden = self.hidden(
-            input_ids, positions, attention_mask, None, None, groups=groups, features=features
+            input_ids, positions, attention_mask, groups=groups, features=features, shown=shown
         )[predictor[0], predictor[1]]
         if self.head is not None:
             return self.head(hidden)
@@ -58,7 +58,7 @@ class PreferenceHead(nn.Module):
     def __init__(self, core: VisionLanguageModel) -> None:
         super().__init__()
         width = core.config.get_text_config().hidden_size
-        self.score = nn.Linear(width, 1, dtype=core.lm_head.weight.dtype)
+        self.score = nn.Linear(width, 1, dtype=core.get_output_embeddings().weight.dtype)
         nn.init.normal_(self.score.weight, std=1.0 / (width + 1) ** 0.5)
         nn.init.zeros_(self.score.bias)
 

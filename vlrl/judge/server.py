@@ -33,7 +33,6 @@ from vlrl.http.access import RequestError
 from vlrl.http.serving import Shell
 from vlrl.judge.interfaces import Tokenizer
 from vlrl.judge.local import LocalJudge
-from vlrl.judge.packing import EncodedAsk, pack
 from vlrl.judge.question import Ask, ImageBook
 from vlrl.media.images import image_size, open_image
 
@@ -60,7 +59,7 @@ class JudgeApp:
         max_tokens: int = 16_384,
     ) -> None:
         self.judge, self.name = judge, name
-        context = judge.encoder.context_tokens
+        context = judge.context_tokens
         self.max_tokens = max_tokens if context is None else min(max_tokens, context)
         self._lock = threading.Lock()
         self.shell = Shell(token, MAX_BODY_BYTES, _described, hosts=hosts)
@@ -115,8 +114,11 @@ class JudgeApp:
             raise RequestError(
                 f"a text of {num_chars} characters; at most {self.max_tokens} tokens a question"
             )
-        with self._lock, torch.no_grad():
-            tokens, rows = self._decode(ask, book, num_tokens)
+        try:
+            with self._lock, torch.no_grad():
+                tokens, rows = self.judge.greedy(ask, book, num_tokens, self.max_tokens)
+        except RewardError as error:
+            raise RequestError(str(error)) from error
         tokenizer = self.judge.processor.tokenizer
         content = [
             _listed(tokenizer, token, row, num_listed)
@@ -138,43 +140,6 @@ class JudgeApp:
             "choices": [choice],
             "usage": {"completion_tokens": len(tokens)},
         }
-
-    def _decode(
-        self, ask: Ask, book: ImageBook, num_tokens: int
-    ) -> tuple[list[int], list[torch.Tensor]]:
-        """Greedy tokens, and the log-probs at each position, [V]."""
-        judge = self.judge
-        patches = judge.encoder.patches(book.images)
-        encoded = judge.encoder.encode(ask, [grid for _, grid in patches])
-        if len(encoded.input_ids) + num_tokens > self.max_tokens:
-            raise RequestError(
-                f"a question of {len(encoded.input_ids)} tokens and an answer of {num_tokens}; at "
-                f"most {self.max_tokens} together"
-            )
-        features = judge.features(book, patches)
-        tokens: list[int] = []
-        rows: list[torch.Tensor] = []
-        while len(tokens) < num_tokens:
-            rows.append(self._next(encoded.continued(tokens) if tokens else encoded, features))
-            tokens.append(int(rows[-1].argmax()))
-            if tokens[-1] == judge.processor.tokenizer.eos_token_id:
-                break
-        return tokens, rows
-
-    def _next(self, encoded: EncodedAsk, features: list[torch.Tensor]) -> torch.Tensor:
-        judge = self.judge
-        row = pack([encoded])
-        seen = [features[p] for p in row.images]
-        hidden = judge.module.hidden(
-            row.input_ids.to(judge.device),
-            row.positions.to(judge.device),
-            None,
-            None,
-            None,
-            groups=row.groups,
-            features=torch.cat(seen, 1) if seen else None,
-        )
-        return judge.module.logits(hidden[0, row.last[1]]).float().log_softmax(-1)[0].cpu()
 
 
 def _parts(messages: object, book: ImageBook) -> tuple[str | int, ...]:

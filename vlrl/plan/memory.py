@@ -62,7 +62,7 @@ def always_bytes(
     """What is in memory in every phase, by part."""
     shared = num_gpus if sharding.stage == 3 else 1
     average = weights.num_trained * FULL / shared if config.optim.ema_decay else 0.0
-    copy = config.algo.kl_beta > 0 and policy.has_reference_copy
+    copy = config.algo.needs_reference and policy.has_reference_copy
     reference = weights.bytes(size) / shared if copy else 0.0
     others = sum(p.numel() * p.element_size() for m in policy.others for p in m.parameters())
     return {

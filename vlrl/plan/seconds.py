@@ -65,7 +65,7 @@ def step_seconds(
     reduced = weights.num_trained * size * 2 * (1 - 1 / num_gpus)
     sending = chunks * reduced / (gpu.link * kinds.SUSTAINED_LINK)
     found = {"sampling": sampling + gather}
-    if algo.kl_beta:
+    if algo.needs_reference:
         found["reference"] = spread(forward, 1)
     if steps > 1 and algo.old_logp == "recompute":
         found["old log-probs"] = spread(forward, 1)

@@ -8,31 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class EncodedPrompt:
-    """One prompt, ready for the model, without padding."""
-
-    input_ids: Tensor
-    """[L]"""
-    positions: Tensor
-    """M-RoPE positions (time, height, width), [3, L]."""
-    pixel_values: Tensor | None
-    """Flattened patches of all its images and videos, in the order of their tokens, [N, D]."""
-    grid_thw: Tensor | None
-    """Patches along time, height and width of each image and video, [items, 3]."""
-    features: Tensor | None = None
-    """A frozen vision tower's features of the images, [1 + K, N, D]; they replace the patches."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of the prompt, visual tokens included."""
-        return self.input_ids.shape[0]
-
-    @property
-    def next_position(self) -> int:
-        """M-RoPE position of the first answer token, on all three axes."""
-        return int(self.positions.max()) + 1
+from vlrl.families.encoded import EncodedPrompt
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from vlrl.protocols.policy import (
     T,
     Trajectory,
 )
-from vlrl.protocols.reward import Reward, TrainableReward
+from vlrl.protocols.reward import Learner, Reward, TrainableReward
 from vlrl.protocols.task import Drawing, StageStarts, Task
 
 __all__ = [
     "Drawing",
     "Evaluation",
+    "Learner",
     "Policy",
     "PolicyOptions",
     "PolicySetup",

@@ -46,6 +46,10 @@ class Trajectory(Protocol):
     def stage(self) -> Tensor | None:
         """The stage that every action belongs to, 0..S-1, [B, T]; None: there is only one."""
 
+    @property
+    def reference(self) -> Tensor | None:
+        """What `with_reference` was given; None before."""
+
     def __len__(self) -> int: ...
 
     def select(self, rows: Sequence[int]) -> Self:
@@ -120,6 +124,10 @@ class PolicyOptions(Section):
     def unused_under(self, objective: str) -> list[str]:
         """Options that were set and would do nothing under an objective."""
         return []
+
+    def refuses(self, objective: str) -> str:
+        """Why an objective cannot be used with this policy; empty where it can."""
+        return ""
 
     def models(self) -> Mapping[str, str]:
         """Options that name a model, each a folder or a name of the model hub."""
@@ -207,8 +215,11 @@ class Policy(ABC, Generic[T]):
         """Raise DataError where a sample cannot be made into a prompt: damaged, or too long."""
 
     @abstractmethod
-    def size_seen(self, sample: Sample) -> tuple[int, int]:
-        """Width and height of what the policy sees or makes for a sample, in pixels or cells."""
+    def size_seen(self, sample: Sample) -> tuple[int, int] | None:
+        """Width and height of what the policy sees or makes for a sample, in pixels or cells.
+
+        None where the model sees an image in tiles of its own sizes.
+        """
 
     @abstractmethod
     def sample(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vlrl.errors import RewardError
 from vlrl.types import Rollout, Score
@@ -39,6 +39,14 @@ class Reward(ABC):
     """It mostly waits for another machine: called while other groups are still being sampled."""
     num_stages: int = 1
     """Stages of an answer with rewards of their own, one advantage each."""
+    noisy: bool = False
+    """A judge's opinion: answers that are equally good get somewhat different values."""
+    pooled: Literal["", "max", "mean", "min"] = ""
+    """How it joins several looks at one answer, where it does."""
+    place: str = ""
+    """Where it stands in the config."""
+    allowed: Mapping[str, str] = {}
+    """Rules of vlrl/reward/lint that it breaks on purpose, with the reasons."""
 
     @abstractmethod
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
@@ -70,12 +78,14 @@ class Reward(ABC):
         return has_options and type(self) is type(other) and self.options == other.options
 
 
-class TrainableReward(Reward):
-    """A reward that learns on the same rollouts, after the policy step."""
+class Learner(ABC):
+    """Learns on the rollouts of each step, after the policy's; saved with every checkpoint."""
+
+    name: str
 
     @abstractmethod
     def update(self, rollouts: Sequence[Rollout]) -> Mapping[str, float]:
-        """One round of learning; returns its metrics."""
+        """One round of learning; returns its metrics. Called on all ranks."""
 
     @abstractmethod
     def state_dict(self) -> Mapping[str, Any]:
@@ -90,7 +100,7 @@ class TrainableReward(Reward):
     ) -> Mapping[str, Any]:
         """The state of one rank of `num_ranks`, from those of all ranks of another number.
 
-        RewardError where ranks hold different states, which only the reward knows how to join.
+        RewardError where ranks hold different states, which only the learner knows how to join.
         """
         if any(not _same(states[0], other) for other in states[1:]):
             raise RewardError(
@@ -98,6 +108,10 @@ class TrainableReward(Reward):
                 f"{len(states)} of them are joined (`resharded`); resume with {len(states)} ranks"
             )
         return states[0]
+
+
+class TrainableReward(Reward, Learner):
+    """A reward that learns on the same rollouts, after the policy step."""
 
 
 def _same(one: object, other: object) -> bool:

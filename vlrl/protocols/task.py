@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlrl.errors import ConfigError
-from vlrl.types import Rollout, Sample
+from vlrl.types import Rollout, Sample, SizeSeen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,7 @@ class Task(ABC):
         """Size of the target relative to the whole, in (0, 1]; nan where there is none."""
         return math.nan
 
-    def check_policy(self, size_seen: Callable[[Sample], tuple[int, int]], split: str) -> None:
+    def check_policy(self, size_seen: SizeSeen, split: str) -> None:
         """Raise ConfigError where task and policy see the data differently.
 
         size_seen: `Policy.size_seen`.

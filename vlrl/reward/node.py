@@ -58,10 +58,13 @@ def read_options(model: type[Options], value: Mapping[str, Any], where: str) -> 
         raise ConfigError("\n".join(_placed(where, line) for line in lines)) from error
 
 
-def build_fields(options: NodeOptions, where: str, build: Build) -> dict[str, Any]:
+def build_fields(
+    options: NodeOptions, where: str, build: Build, only: str | None = None
+) -> dict[str, Any]:
     """The fields by name, nodes replaced by the rewards that they describe.
 
-    Weights of weighted nodes come as `weights`, in order.
+    Weights of weighted nodes come as `weights`, in order. only: the field that takes the whole
+    value, whose name is not in the config.
     """
     built: dict[str, Any] = {}
     for name, value in options:
@@ -70,9 +73,9 @@ def build_fields(options: NodeOptions, where: str, build: Build) -> dict[str, An
         if mark is None:
             built[name] = value
             continue
-        place = f"{where}.{field.alias or name}"
+        place = where if name == only else f"{where}.{field.alias or name}"
         if isinstance(value, list):
-            places = [f"{where}[{index}]" for index in range(len(value))]
+            places = [f"{place}[{index}]" for index in range(len(value))]
             built[name] = [_build(*pair, mark, build) for pair in zip(value, places, strict=True)]
             if mark.weighted:
                 built["weights"] = [
@@ -80,9 +83,9 @@ def build_fields(options: NodeOptions, where: str, build: Build) -> dict[str, An
                 ]  # fmt: skip
         elif _is_mapping_of_nodes(field.annotation):
             built[name] = {
-                key: _build(node, f"{where}.{key}", mark, build) for key, node in value.items()
+                key: _build(node, f"{place}.{key}", mark, build) for key, node in value.items()
             }
-        else:
+        elif value is not None:
             built[name] = _build(value, place, mark, build)
     return built
 

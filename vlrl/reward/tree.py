@@ -2,7 +2,8 @@
 
 A leaf is a reward by name, `{use: name, weight: 1.0, <options>}`; any other node a combinator,
 `{sum: [node, ...]}` or `{gate: {if: node, then: node, else: 0.0}}`. A node under `sum` or `mean`
-may carry `weight`; any node may carry `label` (its name in the logs).
+may carry `weight`; any node may carry `label` (its name in the logs) and `allow` (rules that it
+breaks on purpose, vlrl/reward/lint).
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from vlrl.errors import ConfigError, RewardError, did_you_mean
 from vlrl.protocols import Reward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.functions import spec_of, validate_options
+from vlrl.reward.lint.allowed import allowed_by
 from vlrl.reward.node import reject_weight
 from vlrl.reward.parts import walk
 from vlrl.types import Rollout, Score
 
-NODE_KEYS = ("weight", "label")
+NODE_KEYS = ("weight", "label", "allow")
 TOLERANCE = 1e-6
 """How far rounding may take a value out of its declared range, relative to the larger end."""
 
@@ -41,7 +43,9 @@ def build_node(node: object, where: str) -> Reward:
     if not isinstance(node, Mapping):
         raise ConfigError(f"{where}: a reward node must be a mapping, not {node!r}")
     if "use" in node:
-        return _build_leaf(node, where)
+        leaf = _build_leaf(node, where)
+        leaf.place, leaf.allowed = where, allowed_by(node, where)
+        return leaf
     kinds = [key for key in node if key not in NODE_KEYS]
     if len(kinds) != 1:
         raise ConfigError(
@@ -57,6 +61,7 @@ def build_node(node: object, where: str) -> Reward:
     )
     if "label" in node:
         reward.label = str(node["label"])
+    reward.place, reward.allowed = where, allowed_by(node, where)
     return reward
 
 

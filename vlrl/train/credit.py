@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from vlrl.algo.advantages import advantages, group_statistics
+from vlrl.algo.gdpo import added_zscores, over_batch
 from vlrl.config.schema import AlgoConfig
 from vlrl.distributed.comm import World, all_sum
 from vlrl.errors import ConfigError
 from vlrl.protocols import Policy, T, Task
+from vlrl.train.scoring import terms_of
+from vlrl.types import Rollout
 
 
-def stage_advantages(rewards: Tensor, group: Tensor, algo: AlgoConfig, world: World) -> Tensor:
-    """Advantages of every stage by itself, [B, S] -> [B, S]; all ranks call this."""
+def stage_advantages(
+    rewards: Tensor,
+    group: Tensor,
+    algo: AlgoConfig,
+    world: World,
+    rollouts: Sequence[Rollout] = (),
+) -> Tensor:
+    """Advantages of every stage by itself, [B, S] -> [B, S]; all ranks call this.
+
+    rollouts: whose scores have the rewards of a sum, for `gdpo`.
+    """
     columns = []
+    if algo.advantage == "gdpo":
+        return _clipped(_gdpo(rollouts, group, algo.advantage_eps, world)[:, None], algo)
     for column in rewards.unbind(1):
         std = _batch_std(column, group, algo.advantage, world)
         columns.append(
@@ -29,10 +44,24 @@ def stage_advantages(rewards: Tensor, group: Tensor, algo: AlgoConfig, world: Wo
                 population=algo.population_std,
             )
         )
-    advantage = torch.stack(columns, 1)
-    if algo.advantage_clip:
-        advantage = advantage.clamp(-algo.advantage_clip, algo.advantage_clip)
-    return advantage
+    return _clipped(torch.stack(columns, 1), algo)
+
+
+def _clipped(advantage: Tensor, algo: AlgoConfig) -> Tensor:
+    if not algo.advantage_clip:
+        return advantage
+    return advantage.clamp(-algo.advantage_clip, algo.advantage_clip)
+
+
+def _gdpo(rollouts: Sequence[Rollout], group: Tensor, eps: float, world: World) -> Tensor:
+    """Each reward normalised in its group, added, and normalised over all ranks, [B]."""
+    rewards, weights = terms_of(rollouts)
+    added = added_zscores(rewards, weights, group, eps)
+    own = added[~added.isnan()]
+    total, count = all_sum([float(own.sum()), float(len(own))], world)
+    mean = total / max(count, 1.0)
+    (squares,) = all_sum([float((own - mean).square().sum())], world)
+    return over_batch(added, mean, (squares / max(count - 1.0, 1.0)) ** 0.5, eps)
 
 
 def _batch_std(rewards: Tensor, group: Tensor, kind: str, world: World) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def evaluate(
         batch = [samples[i] for i in places] or [samples[mine[-1] if mine else 0]]
         coming = mine[(number + 1) * batch_size : (number + 2) * batch_size]
         policy.expect([*batch, *(samples[i] for i in coming)])
-        rollouts = _answers(policy, batch, samples, world, unreadable)
+        rollouts = answers(policy, batch, samples, world, unreadable)
         for rollout in rollouts:
             rollout.parsed = task.parse(rollout.sample, rollout.output)
         answered = rows_of(task, rollouts, metrics)
@@ -110,25 +111,27 @@ class HeldOut:
                     write_evaluation(folder, split, rows, summary, self.task, rollouts)
 
 
-def _answers(
+def answers(
     policy: Policy,
     batch: Sequence[Sample],
     samples: Sequence[Sample],
     world: World,
     unreadable: Unreadable[Sample] | None,
+    *,
+    num_each: int = 1,
+    seed: int | None = None,
 ) -> list[Rollout]:
-    """Greedy answers to the samples of a batch that can be read; all ranks call this.
-
-    Where none can, the answer to another one of `samples`.
+    """Answers to the samples of a batch that can be read, greedy without a seed; all ranks call
+    this. Where none can be read, to another one of `samples`.
     """
+    sample = partial(policy.sample, num_each=num_each, seed=seed or 0, greedy=seed is None)
     if unreadable is None:
-        return policy.sample(batch, 1, seed=0, greedy=True)[0]
+        return sample(batch)[0]
     while True:
-        left = [sample for sample in batch if sample.id not in unreadable.reasons]
+        left = [one for one in batch if one.id not in unreadable.reasons]
 
         def sampled(asked: Sequence[Sample] = left) -> list[Rollout]:
-            asked = asked or [unreadable.first_readable(samples)]
-            return policy.sample(asked, 1, seed=0, greedy=True)[0]
+            return sample(asked or [unreadable.first_readable(samples)])[0]
 
         try:
             return on_all(sampled, world)

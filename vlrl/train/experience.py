@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlrl.algo.advantages import zero_variance
 from vlrl.protocols import T
+from vlrl.train.scoring import terms_of
 from vlrl.types import Rollout
 
 
@@ -21,6 +22,15 @@ class Experience(Generic[T]):
     trajectory: T
     rewards: Tensor
     """[B, S], one column per stage; nan where the reward does not apply."""
+    by_term: bool = False
+    """The rewards of a sum have advantages of their own (`algo.advantage: gdpo`)."""
+
+    def zero_variance(self, rewards: Tensor | None = None) -> Tensor:
+        """True for the rows of groups that teach nothing, bool [B]; rewards: instead of its own."""
+        seen = self.rewards if rewards is None else rewards
+        if self.by_term:
+            seen = terms_of(self.rollouts)[0]
+        return zero_variance_rows(seen, self.trajectory.group)
 
 
 def with_replaced(old: Experience[T], new: Experience[T], G: int) -> Experience[T]:
@@ -29,9 +39,8 @@ def with_replaced(old: Experience[T], new: Experience[T], G: int) -> Experience[
     everything = [(old, g) for g in range(num_groups)]
     everything += [(new, g) for g in range(len(new.rollouts) // G)]
     # A stable sort: groups that teach first, the old ones before the new.
-    picks = sorted(
-        everything, key=lambda pick: _has_zero_variance(pick[0].rewards[_rows(pick[1], G)])
-    )
+    idle = {id(source): source.zero_variance() for source in (old, new)}
+    picks = sorted(everything, key=lambda pick: bool(idle[id(pick[0])][_rows(pick[1], G)].all()))
     picks = picks[:num_groups]
     rollouts: list[Rollout] = []
     for place, (source, g) in enumerate(picks):
@@ -40,7 +49,7 @@ def with_replaced(old: Experience[T], new: Experience[T], G: int) -> Experience[
             rollouts.append(rollout)
     trajectory = type(old.trajectory).join([s.trajectory.only_group(g) for s, g in picks])
     rewards = torch.cat([source.rewards[_rows(g, G)] for source, g in picks])
-    return Experience(rollouts, trajectory, rewards)
+    return Experience(rollouts, trajectory, rewards, old.by_term)
 
 
 def _rows(group: int, G: int) -> slice:
@@ -50,7 +59,3 @@ def _rows(group: int, G: int) -> slice:
 def zero_variance_rows(rewards: Tensor, group: Tensor) -> Tensor:
     """True for the rows of groups that teach nothing in any stage, [B, S] -> bool [B]."""
     return torch.stack([zero_variance(column, group) for column in rewards.unbind(1)]).all(0)
-
-
-def _has_zero_variance(rewards: Tensor) -> bool:
-    return bool(zero_variance_rows(rewards, torch.zeros(len(rewards), dtype=torch.long)).all())

@@ -36,6 +36,17 @@ def stage_rewards(rollouts: Sequence[Rollout], num_stages: int) -> Tensor:
     return torch.tensor(rows)
 
 
+def terms_of(rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor]:
+    """The rewards of a sum, float32 [B, K], nan where one does not apply, and weights [K]."""
+    terms = [() if rollout.score is None else rollout.score.terms for rollout in rollouts]
+    known = next((row for row in terms if row), ())
+    absent = tuple((weight, None) for weight, _ in known)
+    values = [
+        [float("nan") if value is None else value for _, value in row or absent] for row in terms
+    ]
+    return torch.tensor(values), torch.tensor([weight for weight, _ in known])
+
+
 def measured(metrics: Mapping[str, Reward], rollouts: Sequence[Rollout]) -> dict[str, list[float]]:
     """Values of rewards that are only measured, by name; nan where one does not apply."""
     return {

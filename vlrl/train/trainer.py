@@ -52,17 +52,17 @@ from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
-from vlrl.protocols import Policy, Reward, T, Task, TrainableReward
-from vlrl.reward.parts import walk
+from vlrl.protocols import Policy, Reward, T, Task
 from vlrl.seeds import row_seed
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.checkpoint_state import TrainerState, data_fingerprint
 from vlrl.train.credit import in_stages, stage_advantages
 from vlrl.train.evaluation import HeldOut
 from vlrl.train.evaluation_files import is_evaluated
-from vlrl.train.experience import Experience, with_replaced, zero_variance_rows
+from vlrl.train.experience import Experience, with_replaced
 from vlrl.train.failures import Result, after_saving, on_all
 from vlrl.train.health import IdleWatch, record_canary, record_health
+from vlrl.train.learners import learners
 from vlrl.train.lock import RunLock
 from vlrl.train.sampler import PromptSampler
 from vlrl.train.saving import Saving
@@ -103,9 +103,7 @@ class Trainer(Generic[T]):
         self.samples = list(task.samples(config.train_split))
         self.data = data_fingerprint(sample.id for sample in self.samples)
         self.sampler = PromptSampler(len(self.samples), config.seed)
-        self.trainable: list[TrainableReward] = [
-            node for node in walk(reward) if isinstance(node, TrainableReward)
-        ]
+        self.trainable, self.normalisers = learners(reward, config.algo)
         self.overlap = overlaps_sampling(reward, config.scoring.overlap_sampling, world.size)
         self.idle = IdleWatch(reward)
         self.unreadable = Unreadable(policy.check_sample, world, folder)
@@ -217,7 +215,7 @@ class Trainer(Generic[T]):
         per_rank = algo.num_prompts // self.world.size
         experience = self._sample(per_rank, meter)
         for _ in range(algo.resample_rounds):
-            zero_variance = zero_variance_rows(experience.rewards, experience.trajectory.group)
+            zero_variance = experience.zero_variance()
             num_zero_variance = int(zero_variance.sum()) // algo.group_size
             # All ranks draw alike, so that the walk over the data stays the same on all.
             wanted = int(all_max(num_zero_variance, self.world))
@@ -286,15 +284,15 @@ class Trainer(Generic[T]):
         if self.overlap:
             meter.maximum("scoring/overlapped_s", queue.scoring_s)
         rewards = stage_rewards(rollouts, self.reward.num_stages)
-        return Experience(rollouts, trajectory, rewards)
+        return Experience(rollouts, trajectory, rewards, self.config.algo.advantage == "gdpo")
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
         algo = self.config.algo
         group, trajectory = experience.trajectory.group, experience.trajectory
         rewards = carry_back(experience.rewards, algo.stage_carry)
-        advantage = stage_advantages(rewards, group, algo, self.world)
-        zero_variance = zero_variance_rows(rewards, group)
+        advantage = stage_advantages(rewards, group, algo, self.world, experience.rollouts)
+        zero_variance = experience.zero_variance(rewards)
         truncated = torch.tensor([r.finish is Finish.LENGTH for r in experience.rollouts])
         kept = ~rewards.isnan().all(1)
         if algo.drop_zero_variance:
@@ -314,9 +312,11 @@ class Trainer(Generic[T]):
         if rewards.shape[1] > 1 and trajectory.stage is None:
             trajectory = in_stages(self.policy, self.task, trajectory, rewards.shape[1])
         each = to_actions(advantage, trajectory.stage)
-        if algo.kl_beta:
+        if algo.needs_reference:
             with meter.timed("reference"):
                 trajectory = with_reference(self.policy, trajectory, self.world)
+        if self.normalisers is not None:
+            each = self.normalisers.targets(experience.rollouts, rewards, trajectory)
         ids = [r.sample.id for r in experience.rollouts]
         weights = self._weights(experience.rollouts)
         return Batch(trajectory, each, weights, kept, ids, num_stages=rewards.shape[1])

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vlrl.algo import aggregate
 from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, ClipRange, Objective
+from vlrl.algo.trajectory_balance import trajectory_balance
 from vlrl.config.schema import AlgoConfig
 from vlrl.distributed.comm import World, all_gather, all_sum
 from vlrl.distributed.engine import Engine
@@ -152,7 +153,11 @@ def _surrogate_loss(
     now = policy.evaluate(part, with_entropy_grad=algo.entropy_coef > 0)
     old = now.logp.detach() if old_logp is None else old_logp
     bounds = ClipRange(algo.clip.low, algo.clip.high)
-    objective = OBJECTIVES[algo.objective](now.logp, old, advantage, mask, bounds)
+    if algo.objective == "trajectory_balance":
+        per_token = algo.balance.per_token
+        objective = trajectory_balance(now.logp, old, advantage, mask, bounds, per_token=per_token)
+    else:
+        objective = OBJECTIVES[algo.objective](now.logp, old, advantage, mask, bounds)
     loss = objective.loss
     if now.action_weight is not None:
         loss = loss * now.action_weight

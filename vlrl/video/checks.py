@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from vlrl.errors import DataError
 from vlrl.families.resize import why_unfit
-from vlrl.types import Sample
+from vlrl.types import Sample, SizeSeen
 from vlrl.video.data.video_rows import VideoRow
 
 
@@ -18,15 +18,15 @@ def check_shape(row: VideoRow) -> None:
 
 
 def first_readable(
-    samples: Sequence[Sample], size_seen: Callable[[Sample], tuple[int, int]]
-) -> tuple[Sample, tuple[int, int]]:
+    samples: Sequence[Sample], size_seen: SizeSeen
+) -> tuple[Sample, tuple[int, int] | None]:
     """The first sample whose video can be read, and its size; DataError where none can."""
     first: DataError | None = None
     for sample in samples:
         try:
-            width, height = size_seen(sample)
+            theirs = size_seen(sample)
         except DataError as error:
             first = first or error
             continue
-        return sample, (width, height)
+        return sample, theirs
     raise first or DataError("there is no sample to check")

@@ -2,74 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
 
-from vlrl.data.fields import Row, field_of, id_of, row_of, shown
+from vlrl.data.fields import Row, shown
 from vlrl.errors import DataError
-from vlrl.gui.data.rows import Convention, RawRow
+from vlrl.gui.data.layout import Layout
+from vlrl.gui.data.rows import RawRow
+from vlrl.gui.data.training_sets import TRAINING_SETS
 
-Finish = Callable[[RawRow, Row, str], RawRow]
-"""What no column says: (row so far, the file's row, the file's stem)."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Maps a file's columns to our fields; a missing one is a DataError unless said otherwise."""
-
-    convention: Convention
-    image: str
-    box: str
-    size: str | tuple[str, str] | None = "image_size"
-    """Column of [width, height], or the two columns; None = read from the image file."""
-    needs_size: bool = True
-    instruction: str = "instruction"
-    id: Literal["own", "own in file", "own or place", "place"] = "own or place"
-    """The column `id`, or the row's number in its file; "own in file": a number follows the file's
-    name where two files have it."""
-    fields: Mapping[str, str] = field(default_factory=dict)
-    """Our name to theirs."""
-    texts: Mapping[str, str] = field(default_factory=dict)
-    """Our name to theirs, as strings; empty where missing."""
-    kept: tuple[str, ...] = ()
-    """Columns that keep their names; left out where missing."""
-    finish: Finish | None = None
-
-    def read_row(self, value: object, where: str, stem: str) -> RawRow:
-        """One row under our names; raises DataError on a missing field."""
-        row = row_of(value, where)
-        own_id = self._id(row, where, stem)
-        is_number = self.id == "own in file" and not isinstance(row["id"], str)
-        raw = RawRow(
-            where=where,
-            id=own_id,
-            id_in_file=f"{stem}/{own_id}" if is_number else None,
-            image=field_of(row, self.image, where),
-            image_size=self._size(row, where),
-            instruction=field_of(row, self.instruction, where),
-            box=field_of(row, self.box, where),
-            fields={
-                **{ours: field_of(row, theirs, where) for ours, theirs in self.fields.items()},
-                **{ours: str(row.get(theirs, "")) for ours, theirs in self.texts.items()},
-                **{name: row[name] for name in self.kept if name in row},
-            },
-        )
-        return raw if self.finish is None else self.finish(raw, row, stem)
-
-    def _id(self, row: Row, where: str, stem: str) -> str:
-        number = where.rpartition(" ")[2]
-        if self.id == "place" or (self.id == "own or place" and row.get("id") is None):
-            return f"{stem}/{number}"
-        return id_of(field_of(row, "id", where), where)
-
-    def _size(self, row: Row, where: str) -> Any:
-        if isinstance(self.size, tuple):
-            sides = [row[side] for side in self.size if side in row]
-            return sides if len(sides) == len(self.size) else None
-        if self.size is None:
-            return None
-        return field_of(row, self.size, where) if self.needs_size else row.get(self.size)
+__all__ = ["LAYOUTS", "Layout"]
 
 
 def _with(raw: RawRow, **fields: object) -> RawRow:
@@ -235,5 +176,6 @@ LAYOUTS: dict[str, Layout] = {
         texts={"app": "platform"},
         finish=_ui_vision_layout,
     ),
+    **TRAINING_SETS,
 }
 """A new layout is a row here, and its name in `options.Format`."""

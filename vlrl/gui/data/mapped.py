@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from hashlib import sha256
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vlrl.data.fields import field_of, id_of, row_of, shown
+from vlrl.data.fields import field_of, id_of, row_of
 from vlrl.data.json_file import read_json_rows
 from vlrl.data.table import load_table
-from vlrl.errors import ConfigError, DataError, did_you_mean, writing
+from vlrl.errors import ConfigError, DataError, did_you_mean
 from vlrl.gui.data.options import SourceOptions
 from vlrl.gui.data.rows import RawRow
+from vlrl.gui.data.table_images import image_path_of
 
-OURS = (
-    "id",
-    "image",
-    "image_size",
-    "instruction",
-    "box",
-    "kind",
-    "app",
-    "element_type",
-    "platform",
-)
+TEXTS = ("kind", "app", "element_type", "platform")
+"""Kept as strings."""
+LISTS = ("boxes", "salience")
+"""Kept as they are; read by a task that has `several_boxes`."""
+OURS = ("id", "image", "image_size", "instruction", "box", *TEXTS, *LISTS)
 
 
 def mapped_rows(options: SourceOptions) -> Iterator[tuple[Any, str, str]]:
@@ -67,46 +60,10 @@ def row_reader(options: SourceOptions) -> Callable[[object, str, str], RawRow]:
             image_size=optional.get("image_size"),
             instruction=field_of(row, names["instruction"], where),
             box=field_of(row, names["box"], where),
-            fields={name: str(optional[name]) for name in OURS[5:] if name in optional},
+            fields={
+                **{name: str(optional[name]) for name in TEXTS if name in optional},
+                **{name: optional[name] for name in LISTS if name in optional},
+            },
         )
 
     return read_row
-
-
-def image_path_of(value: object, where: str) -> Any:
-    """The path of a row's image: of a path, bytes, a table's {bytes, path}, or a list of one.
-
-    Bytes inside a table are written out once. Raises DataError for several images.
-    """
-    if isinstance(value, list | tuple):
-        if len(value) != 1:
-            raise DataError(
-                f"{where}: field 'image' is a list of {len(value)} images; a row has one: split "
-                "the row, or map `image` to a column with one"
-            )
-        return image_path_of(value[0], where)
-    if isinstance(value, bytes):
-        return _stored(value)
-    if not isinstance(value, Mapping):
-        return value
-    data, path = value.get("bytes"), value.get("path")
-    if data is not None:
-        if not isinstance(data, bytes):
-            raise DataError(f"{where}: field 'image' holds {type(data).__name__}, not bytes")
-        return _stored(data)
-    if not isinstance(path, str) or not path:
-        raise DataError(f"{where}: field 'image' has neither bytes nor a path: {shown(value)}")
-    return path
-
-
-def _stored(data: bytes) -> str:
-    """The path of a file with these bytes, written where there is none."""
-    folder = Path.home() / ".cache" / "vlrl" / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / sha256(data).hexdigest()
-    if not file.is_file():
-        partial = file.with_suffix(f".{os.getpid()}.partial")
-        with writing(partial):
-            partial.write_bytes(data)
-        partial.replace(file)  # atomic, also when two ranks write it
-    return str(file)

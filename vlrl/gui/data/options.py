@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vlrl.config.section import Section
+from vlrl.gui.data.leave_out import LeaveOutOptions
 from vlrl.gui.data.rows import Convention
 
 Format = Literal[
@@ -22,11 +23,28 @@ Format = Literal[
     "mmbench_gui",
     "ui_vision",
     "ui_vision_layout",
+    "os_atlas",
+    "showui",
+    "uground",
+    "aguvis",
+    "jedi",
+    "gta1",
+    "se_gui",
+    "gui_r1",
+    "ui_r1",
+    "infigui",
+    "groundcua",
+    "scalecua",
+    "omniact",
+    "amex",
     "rows",
     "hub",
 ]
 
-COMMON = ("path", "format", "image_root", "within_root", "box", "check_images", "clip_px")
+COMMON = (
+    "path", "format", "image_root", "within_root", "box", "check_images", "clip_px",
+    "point_side_px", "leave_out",
+)  # fmt: skip
 """Options of every format."""
 
 
@@ -52,6 +70,11 @@ class SourceOptions(Section):
     check_images: bool = True
     clip_px: Annotated[float, Field(ge=0, le=5)] = 0.0
     """How far a box may exceed its image, in pixels; it is then clipped to the image."""
+    point_side_px: Annotated[float, Field(gt=0)] | None = None
+    """Side of the square that is the target of a row with a point alone, in pixels of the image;
+    by default such rows are left out and counted."""
+    leave_out: LeaveOutOptions | None = None
+    """Small, ambiguous or repeated targets to leave out, which are counted."""
 
     def folder(self) -> Path:
         """The folder that image paths are relative to."""

@@ -9,9 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from vlrl.data.collect import LeftOutError
 from vlrl.data.fields import check_length, shown
 from vlrl.data.paths import path_below
 from vlrl.errors import DataError
+from vlrl.families.resize import smart_resize
 from vlrl.geometry.boxes import UNIT, Box, Frame
 from vlrl.media.images import checked_size
 
@@ -46,6 +48,15 @@ class RawRow:
     id_in_file: str | None = None
     """Where the file only numbers its rows: the id for a row whose number another file has too."""
 
+    point: Any = None
+    """Two numbers in the reader's convention, where the row has no box."""
+    frame: Any = None
+    """[width, height] that pixels are counted in; None: the image's own."""
+    resize: tuple[int, int, int] | None = None
+    """Pixels are those of the image resized by `smart_resize` with these limits."""
+    convention: Convention | None = None
+    """The row's own, where rows of one set differ."""
+
     def apart(self, taken: dict[str, str], stem: str) -> RawRow:
         """The row with an id that no other file has; `taken`: the files of the ids so far."""
         if taken.setdefault(self.id, stem) == stem or self.id_in_file is None:
@@ -76,14 +87,18 @@ def check_row(
     check_images: bool = True,
     clip_px: float = 0.0,
     within_root: bool = False,
+    point_side_px: float | None = None,
 ) -> GroundingRow:
     """The row in pixels; raises DataError that names file, row and field.
 
     within_root: the image's path must not lead out of `image_root`.
+    point_side_px: of the square around the point of a row without a box; None: LeftOutError.
 
     `clip_px` lets a box reach that far outside the image, in pixels, and clips it to the image:
     published sets have such boxes. An inverted, empty or otherwise outside box is an error.
     """
+    if raw.box is None and raw.point is not None and point_side_px is None:
+        raise LeftOutError("a point and no box; `point_side_px` would make it a square")
     if not isinstance(raw.instruction, str) or not raw.instruction.strip():
         raise DataError(
             f"{raw.where}: field 'instruction' must be a non-empty string, "
@@ -102,7 +117,7 @@ def check_row(
     if check_images and not path.is_file():
         raise DataError(f"{raw.where}: there is no image {path}; check `image_root`")
     width, height = image_size_of(raw, path, compare=check_images)
-    box = in_pixels(four_numbers(raw), convention, width, height)
+    box = box_of(raw, convention, width, height, point_side_px)
     return GroundingRow(
         where=raw.where,
         id=raw.id,
@@ -113,6 +128,40 @@ def check_row(
         box=_inside(raw.where, box, width, height, clip_px),
         fields=raw.fields,
     )
+
+
+def box_of(
+    raw: RawRow, convention: Convention, width: int, height: int, point_side_px: float | None
+) -> tuple[float, float, float, float]:
+    """The row's box as xyxy in pixels of its image, or the square around its point."""
+    counted = counted_in(raw, width, height)
+    scale = (width / counted[0], height / counted[1])
+    if raw.box is not None or raw.point is None:
+        x1, y1, x2, y2 = in_pixels(four_numbers(raw), convention, *counted)
+        if scale == (1.0, 1.0):
+            return x1, y1, x2, y2
+        return x1 * scale[0], y1 * scale[1], x2 * scale[0], y2 * scale[1]
+    point = raw.point
+    if not isinstance(point, list | tuple) or len(point) != 2 or not all(map(_is_number, point)):
+        raise DataError(f"{raw.where}: the point must be two finite numbers, not {shown(point)}")
+    x, y = float(point[0]), float(point[1])
+    x, y, _, _ = in_pixels((x, y, x, y), convention, *counted)
+    x, y, half = x * scale[0], y * scale[1], (point_side_px or 0) / 2
+    if not (0 <= x <= width and 0 <= y <= height):
+        raise DataError(
+            f"{raw.where}: the point ({x:g}, {y:g}) is outside its image of {width} x {height}"
+        )
+    return max(0.0, x - half), max(0.0, y - half), min(width, x + half), min(height, y + half)
+
+
+def counted_in(raw: RawRow, width: int, height: int) -> tuple[int, int]:
+    """Width and height of the image in whose pixels the row's numbers are."""
+    if raw.frame is not None:
+        return stated_size(replace(raw, image_size=raw.frame)) or (width, height)
+    if raw.resize is None:
+        return width, height
+    resized_height, resized_width = smart_resize(height, width, *raw.resize)
+    return resized_width, resized_height
 
 
 def image_size_of(raw: RawRow, path: Path, *, compare: bool) -> tuple[int, int]:

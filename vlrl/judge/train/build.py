@@ -16,6 +16,8 @@ from vlrl.distributed import comm
 from vlrl.distributed.engine import Engine
 from vlrl.errors import ConfigError, VlrlError, why_not_loaded, writing
 from vlrl.families.adapters import merged
+from vlrl.families.family import vision_parameters
+from vlrl.families.known import family_of
 from vlrl.judge.head import HEAD_FILE
 from vlrl.judge.interfaces import Processor
 from vlrl.judge.local import load_vlm
@@ -84,8 +86,14 @@ def new_module(config: JudgeTrainConfig) -> tuple[JudgeModule, Processor]:
         raise ConfigError(
             f"model {config.model!r}: {why_not_loaded(config.model, error)}"
         ) from error
+    if not family_of(core.config).lays_out_images:
+        raise ConfigError(
+            f"model {config.model!r}: train-judge trains Qwen's families, not "
+            f"{core.config.model_type}; any family can be asked by yes_token"
+        )
     if not config.train_vision:
-        core.model.visual.requires_grad_(False)
+        for _, parameter in vision_parameters(core):
+            parameter.requires_grad_(False)
     if config.dist.gradient_checkpointing:
         core.gradient_checkpointing_enable({"use_reentrant": False})
     model = core

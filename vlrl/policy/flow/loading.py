@@ -13,9 +13,9 @@ from vlrl.errors import ConfigError, VlrlError, why_not_loaded
 from vlrl.families.adapters import lora_named
 from vlrl.families.classes import diffusers_class
 from vlrl.families.interfaces import FlowPipeline
+from vlrl.families.pipeline_adapters import lay_adapter, pipeline_base
 from vlrl.policy.flow.families import FlowFamily, flow_family
 from vlrl.policy.flow.options import FlowConfig
-from vlrl.policy.flow.saving import flow_base
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin
@@ -42,7 +42,8 @@ def load_flow(options: FlowConfig, dtype: torch.dtype, *, checkpointing: bool) -
     if adapter is not None and options.lora is not None:
         raise ConfigError(
             f"policy.model {adapter!r} is a LoRA adapter, and policy.lora would train another one "
-            "on top of it, which could not be saved alone: leave policy.lora out"
+            "on top of it, which could not be saved alone: leave policy.lora out, or merge the "
+            "adapter into its pipeline first (`vlrl merge`)"
         )
     family, transformer_config = described(options)
     _check_guidance(options, transformer_config)
@@ -85,10 +86,11 @@ def load_transformer(options: FlowConfig, dtype: torch.dtype) -> ModelMixin:
 
 def _without_adapter(options: FlowConfig) -> tuple[FlowConfig, str | None]:
     """Options that name the base model, and the folder of the adapter that `model` named."""
-    base = flow_base(options.model)
+    base = pipeline_base(options.model)
     if base is None:
         return options, None
-    return options.model_copy(update={"model": base}), options.model
+    own = {"model": base.name, "revision": options.revision or base.revision}
+    return options.model_copy(update=own), options.model
 
 
 def _pipeline(options: FlowConfig, dtype: torch.dtype, adapter: str | None = None) -> FlowPipeline:
@@ -98,13 +100,8 @@ def _pipeline(options: FlowConfig, dtype: torch.dtype, adapter: str | None = Non
         pipeline = DiffusionPipeline.from_pretrained(
             options.model, revision=options.revision, dtype=dtype
         )
-        if adapter is not None:
-            pipeline.load_lora_weights(adapter)
-            pipeline.fuse_lora()
-            pipeline.unload_lora_weights()
-            # peft has frozen the weights below the adapter.
-            assert pipeline.transformer is not None
-            pipeline.transformer.requires_grad_(True)
+    if adapter is not None:
+        lay_adapter(pipeline, adapter)
     return pipeline
 
 

@@ -109,6 +109,12 @@ class FlowConfig(PolicyOptions):
         fields, values = type(self).model_fields, dict(self)
         return [name for name in names if values[name] != fields[name].default]
 
+    def refuses(self, objective: str) -> str:
+        """Trajectory balance needs the probability of an answer, which an image has none of."""
+        if objective != "trajectory_balance":
+            return ""
+        return "balances the probabilities of answers, and an image only has that of its path"
+
     @model_validator(mode="after")
     def _check(self) -> FlowConfig:
         if self.dynamics == "cps" and self.noise_level > 1:

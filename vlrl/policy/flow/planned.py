@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vlrl.config.architectures import read_json, shipped_architecture
 from vlrl.families.classes import diffusers_class
+from vlrl.families.pipeline_adapters import pipeline_base
 from vlrl.policy.flow.families import FlowFamily, flow_family
 from vlrl.policy.flow.loading import as_trained, described
 from vlrl.policy.flow.module import Velocity
 from vlrl.policy.flow.options import FlowConfig
-from vlrl.policy.flow.saving import flow_base
 from vlrl.policy.planned import DTYPES, cast, rows_at_once
 from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
 
@@ -114,7 +114,8 @@ def _parts(options: FlowConfig) -> tuple[FlowFamily, Mapping[str, Any], int]:
 
     Raises ConfigError for a name that is neither local nor among configs/architectures.
     """
-    base = flow_base(options.model) or options.model
+    adapter = pipeline_base(options.model)
+    base = options.model if adapter is None else adapter.name
     known = None if Path(base).is_dir() else shipped_architecture(base)
     if known is None:
         options = options.model_copy(update={"model": base})

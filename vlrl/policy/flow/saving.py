@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from vlrl.errors import ConfigError
+from vlrl.families.pipeline_adapters import BASE_FILE, pipeline_base
 
 if TYPE_CHECKING:
     from vlrl.policy.flow.policy import FlowPolicy
 
 ADAPTER_PREFIX = "transformer.base_model.model."
-BASE_FILE = "adapter_base.json"
-"""Which pipeline an exported adapter belongs to; diffusers' own file does not say."""
 
 
 def save_flow(policy: FlowPolicy, folder: str, weights: Mapping[str, Tensor]) -> None:
@@ -32,7 +30,8 @@ def save_flow(policy: FlowPolicy, folder: str, weights: Mapping[str, Tensor]) ->
     if policy.options.lora is not None:
         _save_adapter(policy, out, weights)
         return
-    source = Path(flow_base(policy.options.model) or policy.options.model)
+    base = pipeline_base(policy.options.model)
+    source = Path(policy.options.model if base is None else base.name)
     if source.is_dir():
         shutil.copytree(
             source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("transformer")
@@ -60,16 +59,3 @@ def _save_adapter(policy: FlowPolicy, out: Path, weights: Mapping[str, Tensor]) 
     )
     base = {"base": policy.options.model, "revision": policy.options.revision}
     (out / BASE_FILE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
-
-
-def flow_base(name: str) -> str | None:
-    """The pipeline that a folder's adapter was trained on; None where there is no adapter."""
-    file = Path(name) / BASE_FILE
-    if not file.is_file():
-        return None
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["base"])
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ConfigError(
-            f"{file} does not say which pipeline its adapter belongs to (`base`): {error}"
-        ) from error

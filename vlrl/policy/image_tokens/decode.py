@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from vlrl.families.encoded import EncodedPrompt
 from vlrl.families.interfaces import CodeDecoder, PixelScaler
 from vlrl.policy.distribution import draw
 from vlrl.policy.image_tokens.module import ImageTokenLogProbs
-from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.answers import uniform_rows
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from vlrl.errors import DataError
+from vlrl.families.encoded import EncodedPrompt
 from vlrl.families.interfaces import Processor
 from vlrl.families.literal import literal
-from vlrl.policy.token_trajectory import EncodedPrompt
 from vlrl.types import Sample, TextPart
 
 
@@ -41,4 +41,4 @@ class ImagePromptEncoder:
         inputs = self.processor(text=[text], generation_mode="image", return_tensors="pt")
         ids = inputs["input_ids"][0]
         positions = torch.arange(len(ids)).expand(3, -1)
-        return EncodedPrompt(ids, positions, None, None)
+        return EncodedPrompt(ids, positions)

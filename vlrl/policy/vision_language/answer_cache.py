@@ -6,12 +6,13 @@ enough, so that a recorded step (recorded.py) can be played again. Columns are a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import Cache
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import CacheLayerMixin, LinearAttentionLayer
 
 FIRST_COLUMNS = 64
 """Also a multiple of what fused kernels want of a mask's rows."""
@@ -88,11 +89,24 @@ class AnswerLayer(CacheLayerMixin):
 class AnswerCache(Cache):
     """The answers' keys and values in all layers of a model."""
 
-    def __init__(self, num_layers: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        device: torch.device,
+        states: Mapping[int, LinearAttentionLayer] | None = None,
+    ) -> None:
+        """states: the recurrent layers by their index, with the states of the prompts."""
+        self.states = dict(states or {})
         start = torch.zeros(1, dtype=torch.long, device=device)
         self.columns = Columns(start, FIRST_COLUMNS)
-        self.own_layers = [AnswerLayer(self.columns) for _ in range(num_layers)]
-        super().__init__(layers=[*self.own_layers])
+        own = {i: AnswerLayer(self.columns) for i in range(num_layers) if i not in self.states}
+        self.own_layers = list(own.values())
+        super().__init__(layers=[self.states.get(i) or own[i] for i in range(num_layers)])
+
+    def fork(self, prompts: Tensor) -> None:
+        """Give every row the state of its prompt, [R], an index."""
+        for state in self.states.values():
+            state.reorder_cache(prompts)  # type: ignore[arg-type]
 
     def reserve(self, num_columns: int, most: int | None = None) -> bool:
         """Make room for so many columns; returns whether anything moved.
@@ -115,3 +129,4 @@ class AnswerCache(Cache):
         """Only these rows, [R']."""
         for layer in self.own_layers:
             layer.keep(rows)
+        self.fork(rows)

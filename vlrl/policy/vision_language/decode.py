@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vlrl.policy.token_trajectory import EncodedPrompt
+from vlrl.families.encoded import EncodedPrompt, Features
 from vlrl.policy.vision_language.answers import Answers, Rules
 from vlrl.policy.vision_language.module import TokenLogProbs
 from vlrl.policy.vision_language.recorded import Recorder, recorder_for
@@ -45,7 +45,7 @@ class Decoded:
     logp: Tensor
     """[B, T], nats."""
     finish: list[Finish]
-    features: list[Tensor | None]
+    features: list[Features | None]
     """Features of each prompt's images, if the module keeps them; else None."""
 
 
@@ -127,7 +127,7 @@ def _look(
     return True
 
 
-def _decoded(answers: Answers, features: list[Tensor | None]) -> Decoded:
+def _decoded(answers: Answers, features: list[Features | None]) -> Decoded:
     mask = answers.mask.cpu()
     num = int(mask.any(0).sum())
     running = answers.running.tolist()

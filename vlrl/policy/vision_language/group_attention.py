@@ -15,7 +15,7 @@ times.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,8 +39,9 @@ NAME = "vlrl_group"
 class SharedPrompts:
     """The plan of a decoding step: prompts' keys and values, stored once per group."""
 
-    layers: Sequence[tuple[Tensor, Tensor]]
-    """Keys and values of each layer's prompts, [P, heads, L, D] each; L as fused.py wants it."""
+    layers: Mapping[int, tuple[Tensor, Tensor]]
+    """Keys and values of each attention layer's prompts, [P, heads, L, D] each; L as fused.py
+    wants it."""
     padding: Tensor | None
     """0 where a prompt has a token, -inf elsewhere, [P, 1, 1, L]; None where all are full."""
     num_each: int
@@ -56,9 +57,9 @@ class SharedPrompts:
 
     def select(self, groups: Tensor, num_each: int) -> SharedPrompts:
         """The plan of some groups, with another number of rows per group."""
-        if len(groups) == len(self.layers[0][0]):
+        if len(groups) == len(next(iter(self.layers.values()))[0]):
             return replace(self, num_each=num_each)  # nothing to copy
-        layers = [(keys[groups], values[groups]) for keys, values in self.layers]
+        layers = {i: (keys[groups], values[groups]) for i, (keys, values) in self.layers.items()}
         padding = None if self.padding is None else self.padding[groups]
         return SharedPrompts(layers, padding, num_each)
 

@@ -10,15 +10,15 @@ positions start where the prompt's end: log-probs and gradients equal the plain 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
+from vlrl.families.encoded import EncodedPrompt, Features, Media, join_features, join_media
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
-from vlrl.policy.vision_language.prompts import join_features, join_images
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,40 @@ class Layout:
     input_ids: Tensor
     """[R, L]"""
     positions: Tensor
-    """[3, R, L]"""
+    """[K, R, L]"""
     attention_mask: Tensor | None
     """[R, L], 1 = real token; None where `groups` defines what attends to what."""
-    pixel_values: Tensor | None
-    grid_thw: Tensor | None
+    media: Media | None
     predictor: Tensor
     """Row and column of the hidden state that predicts each action, [2, A]."""
     targets: Tensor
     """The tokens taken, [A], in the order of `mask.nonzero()`."""
     groups: PackedGroups | None = None
-    features: Tensor | None = None
-    """Precomputed features of the images, [1 + K, N, D], instead of pixel values."""
+    features: Features | None = None
+    """Precomputed features of the images and videos, instead of media."""
+    shown: Tensor | None = None
+    """The feature of each visual token, [N], an index; None: each once, in order."""
+    token_inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    """What else the model wants to know of every token, by argument, [R, L] each."""
+
+    def to(self, device: torch.device) -> Layout:
+        """The same on a device."""
+
+        def moved(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor.to(device) for name, tensor in given.items()}
+
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            positions=self.positions.to(device),
+            attention_mask=None if self.attention_mask is None else self.attention_mask.to(device),
+            media=None if self.media is None else moved(self.media),
+            predictor=self.predictor.to(device),
+            targets=self.targets.to(device),
+            features=None if self.features is None else self.features.to(device),
+            shown=None if self.shown is None else self.shown.to(device),
+            token_inputs=moved(self.token_inputs),
+        )
 
     @property
     def num_tokens(self) -> int:
@@ -49,34 +71,55 @@ class Layout:
 
 def plain(traj: TokenTrajectory, pad_id: int) -> Layout:
     """One row per answer; prompts padded on the left so that all answers start in one column."""
-    prompts = [traj.prompts[g] for g in traj.group.tolist()]
-    P, T = max(p.num_tokens for p in prompts), int(traj.mask.sum(1).max())
+    groups = traj.group.tolist()
+    T = int(traj.mask.sum(1).max())
     tokens, taken = traj.tokens[:, :T], traj.mask[:, :T]  # the longest answer of these rows
-    R, L = len(prompts), P + T
+    left = _on_the_left([traj.prompts[g] for g in groups], pad_id, T)
+    P = left.input_ids.shape[1] - T
+    left.input_ids[:, P:] = torch.where(taken, tokens, pad_id)
+    assert left.attention_mask is not None
+    left.attention_mask[:, P:] = taken
+    rows, steps = taken.nonzero(as_tuple=True)
+    order = list(dict.fromkeys(groups))
+    prompts = [traj.prompts[g] for g in order]
+    return replace(
+        left,
+        media=join_media([prompt.media for prompt in prompts]),
+        predictor=torch.stack([rows, P + steps - 1]),
+        targets=tokens[taken],
+        features=join_features(prompts),
+        shown=_shown(prompts, [order.index(g) for g in groups]),
+    )
+
+
+def _shown(prompts: Sequence[EncodedPrompt], rows: Sequence[int]) -> Tensor | None:
+    """The feature of each visual token of rows that show these prompts; None: each once."""
+    if list(rows) == list(range(len(prompts))):
+        return None
+    counts = [prompt.num_visual_tokens for prompt in prompts]
+    starts = [sum(counts[:i]) for i in range(len(counts))]
+    return torch.cat([torch.arange(starts[i], starts[i] + counts[i]) for i in rows])
+
+
+def _on_the_left(prompts: Sequence[EncodedPrompt], pad_id: int, num_free: int) -> Layout:
+    """Prompts alone, padded on the left, then free columns whose positions go on."""
+    P = max(p.num_tokens for p in prompts)
+    R, L, axes = len(prompts), P + num_free, len(prompts[0].positions)
     ids = torch.full((R, L), pad_id)
-    positions = torch.zeros(3, R, L, dtype=torch.long)
+    positions = torch.zeros(axes, R, L, dtype=torch.long)
     mask = torch.zeros(R, L, dtype=torch.long)
+    names = dict.fromkeys(name for prompt in prompts for name in prompt.token_inputs)
+    more = {name: torch.zeros(R, L, dtype=torch.long) for name in names}
     for row, prompt in enumerate(prompts):
         start = P - prompt.num_tokens
         ids[row, start:P] = prompt.input_ids
         positions[:, row, start:P] = prompt.positions
-        positions[:, row, P:] = prompt.next_position + torch.arange(T)
+        positions[:, row, P:] = prompt.next_position + torch.arange(num_free)
         mask[row, start:P] = 1
-    ids[:, P:] = torch.where(taken, tokens, pad_id)
-    mask[:, P:] = taken
-    rows, steps = taken.nonzero(as_tuple=True)
-    predictor = torch.stack([rows, P + steps - 1])
-    pixels, grids = join_images(prompts)
-    return Layout(
-        ids,
-        positions,
-        mask,
-        pixels,
-        grids,
-        predictor,
-        tokens[taken],
-        features=join_features(prompts),
-    )
+        for name, values in prompt.token_inputs.items():
+            more[name][row, start:P] = values
+    nothing = torch.zeros(2, 0, dtype=torch.long)
+    return Layout(ids, positions, mask, None, nothing, nothing[0], token_inputs=more)
 
 
 def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
@@ -102,18 +145,17 @@ def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
         for b in members[g]:
             n = lengths[b]
             ids.append(traj.tokens[b, :n])
-            positions.append((prompt.next_position + torch.arange(n)).expand(3, n))
+            steps = prompt.next_position + torch.arange(n)
+            positions.append(steps.expand(len(prompt.positions), n))
             # The prompt's last token predicts every answer's first one.
             predictor[1, b, :n] = torch.arange(end - 1, end - 1 + n)
             predictor[1, b, :1] = span.end_of_prompt - 1
             end += n
-    pixels, grids = join_images([traj.prompts[g] for g in order])
     return Layout(
         torch.cat(ids)[None],
         torch.cat(positions, 1)[:, None],
         None,
-        pixels,
-        grids,
+        join_media([traj.prompts[g].media for g in order]),
         predictor[:, traj.mask],
         traj.tokens[traj.mask],
         PackedGroups(tuple(spans)),
@@ -123,18 +165,9 @@ def shared(traj: TokenTrajectory, pad_id: int) -> Layout:
 
 def prefill(prompts: Sequence[EncodedPrompt], pad_id: int) -> Layout:
     """Prompts alone, padded on the left, to decode from; no actions."""
-    P = max(p.num_tokens for p in prompts)
-    ids = torch.full((len(prompts), P), pad_id)
-    positions = torch.zeros(3, len(prompts), P, dtype=torch.long)
-    mask = torch.zeros(len(prompts), P, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        start = P - prompt.num_tokens
-        ids[row, start:] = prompt.input_ids
-        positions[:, row, start:] = prompt.positions
-        mask[row, start:] = 1
-    pixels, grids = join_images(prompts)
-    nothing = torch.zeros(2, 0, dtype=torch.long)
-    return Layout(ids, positions, mask, pixels, grids, nothing, nothing[0])
+    return replace(
+        _on_the_left(prompts, pad_id, 0), media=join_media([prompt.media for prompt in prompts])
+    )
 
 
 def end_to_end(prompts: Sequence[EncodedPrompt]) -> Layout:
@@ -142,14 +175,12 @@ def end_to_end(prompts: Sequence[EncodedPrompt]) -> Layout:
     spans: list[GroupSpan] = []
     for prompt in prompts:
         spans.append(GroupSpan(spans[-1].stop if spans else 0, prompt.num_tokens, ()))
-    pixels, grids = join_images(prompts)
     nothing = torch.zeros(2, 0, dtype=torch.long)
     return Layout(
         torch.cat([p.input_ids for p in prompts])[None],
         torch.cat([p.positions for p in prompts], 1)[:, None],
         None,
-        pixels,
-        grids,
+        join_media([prompt.media for prompt in prompts]),
         nothing,
         nothing[0],
         PackedGroups(tuple(spans)),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig, PreTrainedModel
 
 from vlrl.config.section import LoraSection
@@ -21,14 +24,25 @@ from vlrl.families.adapters import (
     with_adapter,
 )
 from vlrl.families.classes import transformers_class
-from vlrl.families.family import Family, family_of
+from vlrl.families.family import vision_parameters
 from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
+from vlrl.families.known import family_of
+from vlrl.families.reading import Reader
 from vlrl.policy.vision_language import group_attention, vision_kernels
 from vlrl.policy.vision_language.options import VisionLanguageConfig
+from vlrl.policy.vision_language.packed import recurrent
 from vlrl.policy.vision_language.quantized import quantization
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+log = logging.getLogger(__name__)
+
+DROPOUTS = {"attention_dropout", "dropout_prob", "drop_prob"}
+"""Attributes of layers that transformers passes to functions of dropout."""
+NOT_ADAPTED = {"lm_head", "gate", "router", "shared_expert_gate"}
+"""Heads and routers of experts: an adapter there changes which experts answer."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +50,9 @@ class Loaded:
     """A checkpoint in memory."""
 
     model: PreTrainedModel | PeftModel
-    processor: VisionProcessor
-    family: Family
-    min_pixels: int
-    max_pixels: int
+    reader: Reader
+    shares_prompt: bool
+    """Whether a group's prompt is encoded once."""
 
 
 def load(
@@ -56,12 +69,33 @@ def load(
     """
     refuse_second_adapter(options.model, options.lora)
     model: PreTrainedModel | PeftModel = load_model(options, dtype, loading, zero_stage)
-    family = family_of(model.config)
+    shares = shares_prompt(options, model.config)
     with model_named(options.model):
         processor = AutoProcessor.from_pretrained(options.model, revision=options.revision)
-        low, high = _pixel_bounds(processor)
+    reader = reader_of(processor, base_model(model), options.min_pixels, options.max_pixels)
     model = as_trained(model, options, checkpointing=checkpointing)
-    return Loaded(model, processor, family, options.min_pixels or low, options.max_pixels or high)
+    return Loaded(model, reader, shares)
+
+
+def reader_of(
+    processor: VisionProcessor,
+    core: VisionLanguageModel,
+    min_pixels: int | None,
+    max_pixels: int | None,
+) -> Reader:
+    """What turns messages into tensors for a model; pixel bounds: None = the family's own.
+
+    Raises ConfigError for a bound that the family cannot keep.
+    """
+    family = family_of(core.config)
+    if min_pixels is not None and not family.takes_pixel_bounds:
+        raise ConfigError(
+            f"min_pixels must be left out for {core.config.model_type}: its processor has sizes of "
+            "its own (max_pixels shrinks larger images before)"
+        )
+    low, high = family.pixel_bounds(processor)
+    context = core.config.get_text_config().max_position_embeddings
+    return Reader(family, processor, core, min_pixels or low, max_pixels or high, context)
 
 
 def as_trained(
@@ -70,7 +104,8 @@ def as_trained(
     """The model with its frozen parts, checkpointing and adapter."""
     if not options.train_vision:
         core: VisionLanguageModel = base_model(model)
-        core.model.visual.requires_grad_(False)
+        for _, parameter in vision_parameters(core):
+            parameter.requires_grad_(False)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.lora is not None:
@@ -88,17 +123,20 @@ def load_model(
 ) -> PreTrainedModel:
     """The bare model in `dtype`, ready to train or to serve as the frozen reference."""
     config = read_config(options.model, options.revision)
-    attention = attention_of(options)
     base = adapter_base(options.model)
+    with model_named(options.model):
+        attention = attention_of(options, config)
     packed: dict[str, Any] = {}
     if options.quantize is not None:
         packed["quantization_config"] = quantization(dtype, zero_stage)
     with model_named(options.model):
-        model_class = transformers_class(family_of(config).model_class)
+        family = family_of(config)
+        model_class = transformers_class(family.model_class)
         # Merging an adapter reads whole weights.
+        splits = base is None and not family.loads_whole
         with (
             attention_named(options.attn_implementation),
-            loading() if base is None else nullcontext(),
+            loading() if splits else nullcontext(),
         ):
             model, info = model_class.from_pretrained(
                 base or options.model,
@@ -112,13 +150,51 @@ def load_model(
         check_whole(base or options.model, info)
         if base is not None:
             model = with_adapter(model, options.model)
-    vision_kernels.use_in(model.model.visual)
+    prepare(model)
     return model
 
 
-def attention_of(options: VisionLanguageConfig) -> Any:
+def prepare(model: PreTrainedModel) -> None:
+    """Switch a loaded model to the kernels that its family allows, its weights unchanged."""
+    _without_dropout(model)
+    family = family_of(model.config)
+    if family.recurrent:
+        recurrent.use_in(model, family.recurrent)
+    if family.sparse_blocks:
+        _gather_as_a_whole(model, family.sparse_blocks)
+    tower = family.patch_tower(base_model(model))
+    if tower is not None:
+        vision_kernels.use_in(tower)
+
+
+def _gather_as_a_whole(model: nn.Module, names: Sequence[str]) -> None:
+    """Have ZeRO-3 gather all experts of a layer at once, whichever its tokens reach on a rank.
+
+    A rank whose tokens miss an expert would otherwise wait for none of its weights, and hang the
+    others (DeepSpeed#7461).
+    """
+    from deepspeed.utils import set_z3_leaf_modules
+
+    found = {type(part) for part in model.modules() if type(part).__name__ in names}
+    if found:
+        set_z3_leaf_modules(model, sorted(found, key=lambda kind: kind.__name__))
+
+
+def _without_dropout(model: nn.Module) -> None:
+    """Switch dropout off, which some checkpoints' configs ask for: it breaks ratios of two passes.
+
+    That of an adapter is the user's choice (`policy.lora.dropout`).
+    """
+    for part in model.modules():
+        if isinstance(part, _DropoutNd):
+            part.p = 0.0
+        for name in DROPOUTS & part.__dict__.keys():
+            setattr(part, name, 0.0)
+
+
+def attention_of(options: VisionLanguageConfig, config: PretrainedConfig) -> Any:
     """transformers' `attn_implementation` for these options."""
-    if not shares_prompt(options):
+    if not shares_prompt(options, config):
         return options.attn_implementation
     group_attention.register()
     return {"text_config": group_attention.NAME, "vision_config": options.attn_implementation}
@@ -188,18 +264,29 @@ def attention_named(implementation: str) -> Iterator[None]:
         ) from error
 
 
-def shares_prompt(options: VisionLanguageConfig) -> bool:
-    """Whether a group's prompt is encoded once; true for `auto`: it is exact and never slower.
+def shares_prompt(options: VisionLanguageConfig, config: PretrainedConfig) -> bool:
+    """Whether a group's prompt is encoded once; with `auto` wherever that is exact.
 
     `flash_attention_2` then applies to the vision tower alone; the text model uses torch's own
-    flash kernels where there are any (vlrl/policy/vision_language/packed/varlen.py).
+    flash kernels where there are any (vlrl/policy/vision_language/packed/varlen.py). Raises
+    ConfigError where it is asked for and would not be exact.
     """
-    return options.share_prompt != "off"
+    if options.share_prompt == "off":
+        return False
+    why = family_of(config).why_not_packed(config)
+    if why is not None and options.share_prompt == "on":
+        raise ConfigError(
+            f"policy.share_prompt: on would be wrong for {options.model!r}: {why}; leave it out, "
+            "and every answer's row holds its own prompt"
+        )
+    if why is not None:
+        log.info("prompts are repeated for every answer (share_prompt): %s", why)
+    return why is None
 
 
 def tower_is_frozen(model: nn.Module) -> bool:
     """Whether nothing in the vision tower is trained, adapters included."""
-    return not any(p.requires_grad for n, p in model.named_parameters() if ".visual." in f".{n}")
+    return not any(p.requires_grad for _, p in vision_parameters(base_model(model)))
 
 
 def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
@@ -209,7 +296,7 @@ def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
     """
     from peft import LoraConfig, get_peft_model
 
-    target = lora.target_modules
+    target = lora.target_modules or _language_layers(model)
     settings = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -222,6 +309,13 @@ def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
         return get_peft_model(model, settings, autocast_adapter_dtype=False)
 
 
-def _pixel_bounds(processor: VisionProcessor) -> tuple[int, int]:
-    size = processor.image_processor.size
-    return int(size["shortest_edge"]), int(size["longest_edge"])
+def _language_layers(model: Any) -> str:
+    """A regular expression for the linear layers of the language model."""
+    decoder = model.get_decoder()
+    path = next(name for name, part in model.named_modules() if part is decoder)
+    ends = {
+        name.rpartition(".")[2]
+        for name, part in decoder.named_modules()
+        if isinstance(part, nn.Linear)
+    }
+    return rf".*{re.escape(path)}\..*\.({'|'.join(sorted(ends - NOT_ADAPTED))})"

@@ -6,6 +6,7 @@ hooks meet the parameters in the same order on every rank.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vlrl.families.adapters import adapter_off, base_model
+from vlrl.families.encoded import Features, Media
+from vlrl.families.family import Family
 from vlrl.families.interfaces import VisionLanguageModel
+from vlrl.families.known import family_of
 from vlrl.policy.distribution import HEAD_CHUNK_TOKENS, Sampling, entropy, log_probs
 from vlrl.policy.vision_language.group_attention import SharedPrompts
 from vlrl.policy.vision_language.head import LanguageHead, Logits, use_in
 from vlrl.policy.vision_language.packed.frames import divided_features
 from vlrl.policy.vision_language.packed.plan import PackedGroups
 from vlrl.policy.vision_language.packed.slices import SlicedGroups
-from vlrl.policy.vision_language.vision_features import as_outputs, features_of
+from vlrl.policy.vision_language.vision_features import on_device
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -40,10 +44,19 @@ class TokenLogProbs(nn.Module):
         forbidden: Tensor,
         num_head_chunks: int,
         keeps_features: bool = False,
+        blank: Media | None = None,
     ) -> None:
-        """`keeps_features`: the tower is frozen, and prompts hold its features."""
+        """The model under its sampling distribution.
+
+        keeps_features: the tower is frozen, and prompts hold its features. blank: the smallest
+        image, for passes without any; None = the family's own.
+        """
         super().__init__()
-        use_in(base_model(model).lm_head)
+        config = base_model(model).config
+        self.family: Family = family_of(config)
+        self.after_head = self.family.after_head(config)
+        self.blank = blank
+        use_in(base_model(model).get_output_embeddings())
         self.keeps_features = keeps_features
         self.model = model
         self.sampling = sampling
@@ -60,12 +73,13 @@ class TokenLogProbs(nn.Module):
         input_ids: Tensor,
         positions: Tensor,
         attention_mask: Tensor | None,
-        pixel_values: Tensor | None,
-        grid_thw: Tensor | None,
+        media: Media | None,
         predictor: Tensor,
         targets: Tensor,
         groups: PackedGroups | SlicedGroups | None = None,
-        features: Tensor | None = None,
+        features: Features | None = None,
+        shown: Tensor | None = None,
+        token_inputs: Mapping[str, Tensor] | None = None,
         reference: bool = False,
         entropy_grad: bool = False,
     ) -> tuple[Tensor, Tensor]:
@@ -74,12 +88,12 @@ class TokenLogProbs(nn.Module):
         `reference` disables a LoRA adapter: the model before training.
         """
         with adapter_off(self.model, reference):
-            if isinstance(groups, SlicedGroups) and features is None and pixel_values is not None:
-                assert grid_thw is not None
-                features = divided_features(self.core, pixel_values, grid_thw, groups.sequence)
+            if isinstance(groups, SlicedGroups) and features is None and media is not None:
+                features = divided_features(self.family, self.core, media, groups.sequence)
             hidden = self.hidden(
-                input_ids, positions, attention_mask, pixel_values, grid_thw, None, groups, features
-            )
+                input_ids, positions, attention_mask, media, None, groups, features, shown,
+                token_inputs,
+            )  # fmt: skip
             if isinstance(groups, SlicedGroups):
 
                 def score(own: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,11 +108,12 @@ class TokenLogProbs(nn.Module):
         input_ids: Tensor,
         positions: Tensor,
         attention_mask: Tensor | None,
-        pixel_values: Tensor | None,
-        grid_thw: Tensor | None,
+        media: Media | None = None,
         cache: Cache | None = None,
         groups: PackedGroups | SlicedGroups | SharedPrompts | None = None,
-        features: Tensor | None = None,
+        features: Features | None = None,
+        shown: Tensor | None = None,
+        token_inputs: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Last hidden states, [R, L, D]. A rank without an image encodes a blank one.
 
@@ -107,30 +122,39 @@ class TokenLogProbs(nn.Module):
         features no rank runs the tower here.
         """
         core = self.core
-        blank = pixel_values is None and cache is None and not self.keeps_features
+        blank = media is None and cache is None and not self.keeps_features
         if blank:
-            pixel_values, grid_thw = self._blank_image(input_ids.device)
-        if features is None and pixel_values is not None and grid_thw is not None:
-            features = features_of(core, pixel_values, grid_thw)
-        outputs = None if blank or features is None else as_outputs(core, input_ids, features)
+            own = self.blank or self.family.blank(core, None)
+            media = on_device(own, input_ids.device)
+        if features is None and media is not None:
+            features = self.family.features(core, media)
+        outputs = None
+        if features is not None and not blank:
+            seen = features if shown is None else features.select(shown)
+            outputs = self.family.outputs(core, input_ids, seen)
         # transformers passes unknown arguments on to the attention function.
         plan = {} if groups is None else {"groups": groups}
         state = core.model(
             input_ids=input_ids,
-            position_ids=positions,
+            position_ids=positions if len(positions) > 1 else positions[0],
             attention_mask=attention_mask,
             mm_encoder_outputs=outputs,
             past_key_values=cache,
             use_cache=cache is not None,
             **plan,
+            **(token_inputs or {}),
         ).last_hidden_state
         if blank and features is not None:
-            state = state + 0.0 * features.sum()
+            state = state + 0.0 * features.levels.sum()
         return state
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The language head, [A, D] -> float32 [A, V]."""
-        return self.core.lm_head(hidden)
+        """The language head and what follows it, [A, D] -> float32 [A, V]."""
+        return self._finished(self.core.get_output_embeddings()(hidden))
+
+    def _finished(self, logits: Tensor) -> Tensor:
+        """What follows the language head, before the softmax."""
+        return logits if self.after_head is None else self.after_head(logits)
 
     def log_probs(self, hidden: Tensor, kinds: Tensor | None = None) -> Tensor:
         """The sampling distribution, [A, D] -> float32 [A, V]."""
@@ -149,7 +173,7 @@ class TokenLogProbs(nn.Module):
         self, hidden: Tensor, targets: Tensor, entropy_grad: bool, kinds: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies in chunks: [A, V] for all actions at once would not fit."""
-        head = self.core.lm_head
+        head = self.core.get_output_embeddings()
         if isinstance(head, LanguageHead):
             num = max(1, -(-len(targets) // HEAD_CHUNK_TOKENS))
 
@@ -196,15 +220,8 @@ class TokenLogProbs(nn.Module):
         kinds: Tensor | None,
         logits: Logits,
     ) -> tuple[Tensor, Tensor]:
-        logp = self.distribution(logits(hidden), kinds, targets)
+        logp = self.distribution(self._finished(logits(hidden)), kinds, targets)
         chosen = logp.gather(-1, targets[:, None])[:, 0]
         with nullcontext() if entropy_grad else torch.no_grad():
             ent = entropy(logp)
         return chosen, ent
-
-    def _blank_image(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        vision = self.core.config.vision_config
-        side = 2 * vision.spatial_merge_size
-        depth = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        pixels = torch.zeros(side * side, depth, device=device)
-        return pixels, torch.tensor([[1, side, side]], device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ from transformers import AutoConfig, PretrainedConfig
 from vlrl.config.architectures import read_json, shipped_architecture
 from vlrl.families.adapters import adapter_base, base_model
 from vlrl.families.classes import transformers_class
-from vlrl.families.family import family_of
+from vlrl.families.encoded import EncodedPrompt, Features
+from vlrl.families.family import placeholders
+from vlrl.families.known import family_of
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.planned import DTYPES, ShapesOnly, cast, rows_at_once
 from vlrl.policy.token_policy import num_head_chunks
-from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
-from vlrl.policy.vision_language import layout, vision_kernels
+from vlrl.policy.token_trajectory import TokenTrajectory
+from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.answers import Answers
 from vlrl.policy.vision_language.loading import (
     as_trained,
     attention_of,
+    prepare,
     read_config,
     shares_prompt,
     tower_is_frozen,
@@ -42,6 +46,8 @@ from vlrl.protocols.planned import Chunk, Pass, PlannedPolicy, PlannedRun
 
 TEXT_TOKENS = 128
 """Of a prompt: its words and the chat template."""
+TILED_TOKENS = 3_328
+"""Of an image in families with tiles of their own: InternVL's thirteen of 256 tokens each."""
 A_WORD = 1
 """Id of the token that stands for all text."""
 
@@ -52,18 +58,18 @@ class PlannedVisionLanguage(PlannedPolicy):
     def __init__(self, options: VisionLanguageConfig, run: PlannedRun) -> None:
         self.options, self.run = options, run
         self.config, self.max_pixels = described(options)
-        self.share = shares_prompt(options)
+        self.share = shares_prompt(options, self.config)
+        self.family = family_of(self.config)
         num_gpus = run.num_sequence_gpus
         self.sequence = ShapesOnly(num_gpus) if num_gpus > 1 else None
         if self.sequence is not None:
             check_heads(self.config, num_gpus)
         dtype = DTYPES[run.precision]
         with torch.device("meta"):
-            make = transformers_class(family_of(self.config).model_class)
-            model = make._from_config(
-                self.config, attn_implementation=attention_of(options), dtype=dtype
-            )
-            vision_kernels.use_in(model.model.visual)
+            make = transformers_class(self.family.model_class)
+            attention = attention_of(options, self.config)
+            model = make._from_config(self.config, attn_implementation=attention, dtype=dtype)
+            prepare(model)
             model = as_trained(model, options, checkpointing=run.checkpointing)
             model = cast(model, dtype)
         if self.sequence is not None:
@@ -71,7 +77,7 @@ class PlannedVisionLanguage(PlannedPolicy):
         self.module: TokenLogProbs = TokenLogProbs(
             model,
             Sampling(options.temperature, options.top_p, options.top_k),
-            torch.tensor([self.config.image_token_id, self.config.video_token_id]),
+            torch.tensor([i for i in placeholders(self.config) if i is not None]),
             num_head_chunks=num_head_chunks(run.max_tokens_per_chunk),
             keeps_features=tower_is_frozen(model),
         )
@@ -151,8 +157,8 @@ class PlannedVisionLanguage(PlannedPolicy):
         rows = (layout.shared if self.share else layout.plain)(trajectory, A_WORD)
         groups = rows.groups if self.sequence is None else SlicedGroups.of(rows, self.sequence)
         logp, _ = self.module(
-            rows.input_ids, rows.positions, rows.attention_mask, rows.pixel_values, rows.grid_thw,
-            rows.predictor, rows.targets, groups, rows.features,
+            rows.input_ids, rows.positions, rows.attention_mask, rows.media, rows.predictor,
+            rows.targets, groups, rows.features, rows.shown,
         )  # fmt: skip
         return logp.sum()
 
@@ -197,30 +203,31 @@ class PlannedVisionLanguage(PlannedPolicy):
     def prompt(self, num_tokens: int, *, is_kept: bool) -> EncodedPrompt:
         """A prompt of about so many tokens, all visual but `TEXT_TOKENS` or a quarter.
 
-        is_kept: as trajectories keep it, with features where the tower is frozen.
+        is_kept: as trajectories keep it, with features where the tower is frozen. The towers of
+        families whose processors have sizes of their own are not counted.
         """
         visual = num_tokens - min(TEXT_TOKENS, max(1, num_tokens // 4))
+        ids = torch.full((num_tokens,), A_WORD)
+        positions = torch.arange(num_tokens).expand(3 if self.family.mrope else 1, -1)
         if not self.has_images or visual < 1:
-            ids = torch.full((num_tokens,), A_WORD)
-            return EncodedPrompt(ids, torch.arange(num_tokens).expand(3, -1), None, None)
+            return EncodedPrompt(ids, positions)
         frames = -(-visual // self._largest_frame())  # more than an image has is a video
         height = max(1, int((visual // frames) ** 0.5))
         width = visual // frames // height
-        vision = self.config.vision_config
-        merge = vision.spatial_merge_size
         num_visual = frames * height * width
-        ids = torch.full((num_tokens,), A_WORD)
-        ids[1 : 1 + num_visual] = self.config.image_token_id
-        grid = torch.tensor([[frames, merge * height, merge * width]])
-        positions = torch.arange(num_tokens).expand(3, -1)
-        if is_kept and self.module.keeps_features:
+        ids[1 : 1 + num_visual] = placeholders(self.config)[0]
+        prompt = EncodedPrompt(ids, positions, num_visual_tokens=num_visual)
+        vision = self.config.vision_config
+        if not self.family.takes_pixel_bounds or (is_kept and self.module.keeps_features):
             levels = 1 + len(vision.to_dict().get("deepstack_visual_indexes", ()))
             size = (levels, num_visual, self.config.get_text_config().hidden_size)
-            features = torch.empty(size, dtype=DTYPES[self.run.precision], device="meta")
-            return EncodedPrompt(ids, positions, None, grid, features)
+            made = torch.empty(size, dtype=DTYPES[self.run.precision], device="meta")
+            return prompt.with_features(Features(made))
+        merge = vision.spatial_merge_size
         depth = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         pixels = torch.empty(num_visual * merge**2, depth, device="meta")
-        return EncodedPrompt(ids, positions, pixels, grid)
+        grid = torch.tensor([[frames, merge * height, merge * width]])
+        return replace(prompt, media={"pixel_values": pixels, "grid_thw": grid})
 
     has_images = True
     """Whether prompts hold images."""
@@ -231,6 +238,8 @@ class PlannedVisionLanguage(PlannedPolicy):
     def _largest_frame(self) -> int:
         """Visual tokens of the largest image."""
         vision = self.config.vision_config
+        if not self.family.takes_pixel_bounds:
+            return TILED_TOKENS
         side = vision.patch_size * vision.spatial_merge_size
         return max(1, self.max_pixels // side**2)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,10 +10,13 @@ import torch
 from torch import Tensor
 
 from vlrl.errors import ConfigError
+from vlrl.families.adapters import base_model
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.families.family import placeholders
 from vlrl.families.interfaces import Tokenizer
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.token_policy import TokenPolicy, num_head_chunks, refuse_regression
-from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.answer_stages import with_stages
 from vlrl.policy.vision_language.decode import decode
@@ -23,7 +25,6 @@ from vlrl.policy.vision_language.loading import (
     load,
     load_model,
     read_config,
-    shares_prompt,
     tower_is_frozen,
 )
 from vlrl.policy.vision_language.module import TokenLogProbs
@@ -36,7 +37,6 @@ from vlrl.policy.vision_language.packed.slices import (
     slice_inputs_of,
 )
 from vlrl.policy.vision_language.prompt_queue import PromptQueue
-from vlrl.policy.vision_language.prompts import PromptEncoder
 from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.policy.vision_language.vision_features import by_size
 from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
@@ -53,7 +53,7 @@ SHARD = "5GB"
 
 
 class VisionLanguagePolicy(TokenPolicy):
-    """Qwen2-VL, Qwen2.5-VL and Qwen3-VL through transformers; one forward module for DeepSpeed."""
+    """A family of vlrl/families/known.py through transformers; one forward module for DeepSpeed."""
 
     Options: ClassVar[type[PolicyOptions]] = VisionLanguageConfig
     options: VisionLanguageConfig
@@ -73,29 +73,23 @@ class VisionLanguagePolicy(TokenPolicy):
             zero_stage=setup.zero_stage,
             loading=setup.loading,
         )
-        self.processor, self.family = loaded.processor, loaded.family
-        self.min_pixels, self.max_pixels = loaded.min_pixels, loaded.max_pixels
+        self.encoder = loaded.reader
+        self.processor, family = loaded.reader.processor, loaded.reader.family
         tokenizer = self.processor.tokenizer
         self.pad_id: int = tokenizer.pad_token_id
         module = TokenLogProbs(
             loaded.model,
             Sampling(options.temperature, options.top_p, options.top_k),
-            _ids(tokenizer, self.family.forbidden_tokens),
+            _never_sampled(loaded.model, tokenizer, family.forbidden_tokens),
             num_head_chunks=num_head_chunks(setup.max_tokens_per_chunk),
             keeps_features=tower_is_frozen(loaded.model),
+            blank=loaded.reader.blank(),
         )
         if self.sequence is not None:
             slice_inputs_of(loaded.model)
         self.stop_tokens = _stop_tokens(loaded.model, tokenizer)
-        self.encoder = PromptEncoder(
-            self.processor,
-            module.core.model.get_rope_index,
-            self.min_pixels,
-            self.max_pixels,
-            loaded.model.config.get_text_config().max_position_embeddings,
-        )
         self.prompts = PromptQueue(self.encoder, options.num_prompt_threads)
-        self.share_prompt = shares_prompt(options)
+        self.share_prompt = loaded.shares_prompt
         self.stops = StopStrings(tokenizer, options.stop) if options.stop else None
         super().__init__(module, setup, options.sample_batch_size)
 
@@ -122,7 +116,11 @@ class VisionLanguagePolicy(TokenPolicy):
         text = self.module.core.config.get_text_config()
         width = text.head_dim if "head_dim" in text.to_dict() else None
         width = width or text.hidden_size // text.num_attention_heads
-        make = partial(torch.zeros, dtype=self.module.core.lm_head.weight.dtype, device=self.device)
+        make = partial(
+            torch.zeros,
+            dtype=self.module.core.get_output_embeddings().weight.dtype,
+            device=self.device,
+        )
         return (
             make(1, num_heads_each(text.num_attention_heads, sequence), 1, width),
             make(1, num_heads_each(text.num_key_value_heads, sequence), 1, width),
@@ -141,6 +139,7 @@ class VisionLanguagePolicy(TokenPolicy):
             self.module.forbidden,
             self.module.num_head_chunks,
             self.module.keeps_features,
+            self.module.blank,
         )
 
     def _sample_batch(
@@ -204,7 +203,7 @@ class VisionLanguagePolicy(TokenPolicy):
             )
         group = torch.arange(len(prompts)).repeat_interleave(num_each)
         kept = tuple(
-            prompt if features is None else replace(prompt, pixel_values=None, features=features)
+            prompt.with_features(features)
             for prompt, features in zip(prompts, decoded.features, strict=True)
         )
         return rollouts, TokenTrajectory(decoded.tokens, decoded.mask, decoded.logp, group, kept)
@@ -228,16 +227,18 @@ class VisionLanguagePolicy(TokenPolicy):
         """Raise DataError where an image, a video or the length of a prompt cannot be read."""
         self.encoder.encode(sample)
 
-    def size_seen(self, sample: Sample) -> tuple[int, int]:
-        """Width and height that the model sees of a sample's first image, in pixels."""
+    def size_seen(self, sample: Sample) -> tuple[int, int] | None:
+        """Width and height that the model sees of a sample's first image, in pixels, or None."""
         return self.prompt_size(self.encoder.encode(sample))
 
-    def prompt_size(self, prompt: EncodedPrompt) -> tuple[int, int]:
-        """Width and height of a prompt's first image after resizing, in pixels."""
-        if prompt.grid_thw is None:
+    def prompt_size(self, prompt: EncodedPrompt) -> tuple[int, int] | None:
+        """Width and height of a prompt's first image after resizing, in pixels; None: in tiles.
+
+        Raises ConfigError where the prompt has no image.
+        """
+        if not prompt.num_visual_tokens:
             raise ConfigError("the prompt has no image")
-        patch = self.processor.image_processor.patch_size
-        return int(prompt.grid_thw[0, 2]) * patch, int(prompt.grid_thw[0, 1]) * patch
+        return prompt.image_size_px
 
     def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
         """Cut rows into chunks of one forward pass each, within the token budget.
@@ -309,19 +310,21 @@ class VisionLanguagePolicy(TokenPolicy):
         build = layout.shared if self.share_prompt else layout.plain
         rows = build(trajectory, self.pad_id)
         device = self.module.forbidden.device
-        inputs = (
-            rows.input_ids,
-            rows.positions,
-            rows.attention_mask,
-            rows.pixel_values,
-            rows.grid_thw,
-            rows.predictor,
-            rows.targets,
-        )
-        tensors = [None if x is None else x.to(device) for x in inputs]
-        features = None if rows.features is None else rows.features.to(device)
         groups = rows.groups if self.sequence is None else SlicedGroups.of(rows, self.sequence)
-        logp, entropy = call(*tensors, groups, features, **options)
+        given = rows.to(device)
+        logp, entropy = call(
+            given.input_ids,
+            given.positions,
+            given.attention_mask,
+            given.media,
+            given.predictor,
+            given.targets,
+            groups,
+            given.features,
+            given.shown,
+            given.token_inputs,
+            **options,
+        )
         mask = trajectory.mask.to(device)
         empty = torch.zeros(mask.shape, device=device)
         return empty.masked_scatter(mask, logp), empty.masked_scatter(mask, entropy)
@@ -340,10 +343,15 @@ class VisionLanguagePolicy(TokenPolicy):
         self.processor.save_pretrained(folder)
 
 
-def _ids(tokenizer: Tokenizer, tokens: Sequence[str]) -> Tensor:
-    """Ids of the tokens that this vocabulary has."""
+def _never_sampled(
+    model: PreTrainedModel | PeftModel, tokenizer: Tokenizer, tokens: Sequence[str]
+) -> Tensor:
+    """Ids of the tokens that this vocabulary has, and of the placeholders of images and videos."""
     known = tokenizer.get_vocab()
-    return torch.tensor([known[token] for token in tokens if token in known], dtype=torch.long)
+    ids = [known[token] for token in tokens if token in known]
+    more = {id for id in placeholders(base_model(model).config) if id is not None}
+    size = base_model(model).get_output_embeddings().out_features
+    return torch.tensor(ids + sorted(i for i in more - set(ids) if i < size), dtype=torch.long)
 
 
 def _stop_tokens(model: PreTrainedModel | PeftModel, tokenizer: Tokenizer) -> Tensor:

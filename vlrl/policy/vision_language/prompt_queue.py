@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from vlrl.policy.token_trajectory import EncodedPrompt
-from vlrl.policy.vision_language.prompts import PromptEncoder
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.families.reading import Reader
 from vlrl.types import Sample
 
 MAX_THREADS = 4
@@ -30,7 +30,7 @@ MAX_BYTES = 4 * 2**30
 class PromptQueue:
     """Encoded prompts of the samples that come next."""
 
-    def __init__(self, encoder: PromptEncoder, num_threads: int | None = None) -> None:
+    def __init__(self, encoder: Reader, num_threads: int | None = None) -> None:
         """num_threads: 0 = encode when asked; None = what this rank's cores leave, at most four."""
         self.encoder = encoder
         if num_threads is None:
@@ -111,7 +111,7 @@ class PromptQueue:
 
     def _encode(self, key: int, sample: Sample) -> EncodedPrompt:
         """On a thread, with its own processor: tokenizers are not made for several at once."""
-        mine: PromptEncoder | None = self._own.__dict__.get("encoder")
+        mine: Reader | None = self._own.__dict__.get("encoder")
         if mine is None:
             mine = self._own.encoder = self.encoder.copied()
         prompt = mine.encode(sample)

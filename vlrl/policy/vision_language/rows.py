@@ -2,7 +2,7 @@
 
 shared   prefill of the prompts, end to end in one row [1, sum of L], without padding
          -> their keys and values [P, ...], read by whole groups; answers' own cache [P x G]
-plain    prefill [P x G, L], padded -> transformers' own cache [P x G]
+plain    prefill [P, L], padded -> transformers' own cache, repeated [P x G]
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
-from vlrl.policy.token_trajectory import EncodedPrompt
+from vlrl.families.encoded import EncodedPrompt, Features
 from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.answer_cache import AnswerCache
 from vlrl.policy.vision_language.group_attention import SharedPrompts
@@ -31,7 +31,7 @@ class Rows(ABC):
     """Rows [R] that go on; with a plan R is groups x rows of a group."""
 
     def __init__(
-        self, rows: Tensor, first: Tensor, start: Tensor, features: list[Tensor | None]
+        self, rows: Tensor, first: Tensor, start: Tensor, features: list[Features | None]
     ) -> None:
         self.rows = rows
         """Which answer each row is, an index into [B]."""
@@ -40,7 +40,7 @@ class Rows(ABC):
         self.first = first
         """Hidden states that predict the first tokens, [R, D]."""
         self.start = start
-        """M-RoPE position of each row's first answer token, [R]."""
+        """Position of each row's first answer token on each axis, [K, R]."""
         self.features = features
         """Features of each prompt's images, if the module keeps them; else None."""
         self.max_new_tokens: int | None = None
@@ -73,7 +73,7 @@ class PlainRows(Rows):
         rows: Tensor,
         first: Tensor,
         start: Tensor,
-        features: list[Tensor | None],
+        features: list[Features | None],
         cache: DynamicCache,
         mask: Tensor,
     ) -> None:
@@ -88,9 +88,9 @@ class PlainRows(Rows):
     def advance(self, module: TokenLogProbs, token: Tensor) -> Tensor:
         """One forward pass with each row's newest token, [R] -> hidden states, [R, D]."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(token), 1)], 1)
-        positions = (self.start + self.num_written).expand(3, -1)[..., None]
+        positions = (self.start + self.num_written)[..., None]
         self.num_written += 1
-        hidden = module.hidden(token[:, None], positions, self.mask, None, None, cache=self.cache)
+        hidden = module.hidden(token[:, None], positions, self.mask, cache=self.cache)
         return hidden[:, -1]
 
     def drop(self, running: Tensor, at_most: float) -> bool:
@@ -100,8 +100,8 @@ class PlainRows(Rows):
             return False
         self.places = self.places[keep]
         keep = keep.to(self.rows.device)
-        self.mask, self.rows, self.start = self.mask[keep], self.rows[keep], self.start[keep]
-        self.cache.batch_select_indices(keep)
+        self.mask, self.rows, self.start = self.mask[keep], self.rows[keep], self.start[:, keep]
+        self.cache.reorder_cache(keep)  # type: ignore[arg-type]
         return True
 
 
@@ -113,7 +113,7 @@ class SharedRows(Rows):
         rows: Tensor,
         first: Tensor,
         start: Tensor,
-        features: list[Tensor | None],
+        features: list[Features | None],
         cache: AnswerCache,
         plan: SharedPrompts,
     ) -> None:
@@ -135,10 +135,8 @@ class SharedRows(Rows):
         plan = self.plan
         if self.is_fixed:
             plan = plan.reading(columns.next, columns.num_columns, self.first.dtype)
-        positions = (self.start + columns.next).expand(3, -1)[..., None]
-        hidden = module.hidden(
-            token[:, None], positions, None, None, None, cache=self.cache, groups=plan
-        )
+        positions = (self.start + columns.next)[..., None]
+        hidden = module.hidden(token[:, None], positions, None, cache=self.cache, groups=plan)
         columns.next.add_(1)
         return hidden[:, -1]
 
@@ -157,7 +155,7 @@ class SharedRows(Rows):
         self.places = self.places[keep]
         keep = keep.to(self.rows.device)
         self.plan = self.plan.select(groups.to(self.rows.device), width)
-        self.rows, self.start = self.rows[keep], self.start[keep]
+        self.rows, self.start = self.rows[keep], self.start[:, keep]
         self.cache.keep(keep)
         return True
 
@@ -175,10 +173,9 @@ def prefill(
     device = module.forbidden.device
     rows = torch.arange(len(prompts) * num_each, device=device)
     start = torch.tensor([p.next_position for p in prompts], device=device)
-    start = start.repeat_interleave(num_each)
-    encoded = list(prompts) if share_prompt else [p for p in prompts for _ in range(num_each)]
-    batch = layout.end_to_end(encoded) if share_prompt else layout.prefill(encoded, pad_id)
-    features, kept = _features(module, batch, encoded, device)
+    start = start.repeat_interleave(num_each).expand(len(prompts[0].positions), -1)
+    batch = layout.end_to_end(prompts) if share_prompt else layout.prefill(prompts, pad_id)
+    features, kept = _features(module, prompts, device)
     mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
     text = module.core.config.get_text_config()
     cache = DynamicCache(config=text)
@@ -186,36 +183,33 @@ def prefill(
         batch.input_ids.to(device),
         batch.positions.to(device),
         mask,
-        None,
-        None,
         cache=cache,
         groups=batch.groups,
         features=features,
+        token_inputs={name: values.to(device) for name, values in batch.token_inputs.items()},
     )
     if mask is not None:
-        return PlainRows(rows, hidden[:, -1], start, kept[::num_each], cache, mask)
+        each = rows // num_each
+        cache.reorder_cache(each)  # type: ignore[arg-type]
+        return PlainRows(rows, hidden[each, -1], start, kept, cache, mask[each])
     lengths = [p.num_tokens for p in prompts]
     ends = torch.tensor(lengths).cumsum(0).to(device) - 1
     plan = _kept_prompts(cache, lengths, num_each, device)
-    own = AnswerCache(text.num_hidden_layers, device)
+    states = {i: s for i, s in enumerate(cache.layers) if isinstance(s, LinearAttentionLayer)}
+    own = AnswerCache(text.num_hidden_layers, device, states)
+    own.fork(rows // num_each)
     first = hidden[0, ends].repeat_interleave(num_each, 0)
     return SharedRows(rows, first, start, kept, own, plan)
 
 
 def _features(
-    module: TokenLogProbs,
-    batch: layout.Layout,
-    prompts: Sequence[EncodedPrompt],
-    device: torch.device,
-) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Features of the batch's images, and those of each prompt if the module keeps them."""
-    nothing: list[Tensor | None] = [None] * len(prompts)
-    if batch.pixel_values is None or batch.grid_thw is None:
-        return None, nothing
-    features = features_within(module.core, batch.pixel_values, batch.grid_thw, device)
-    if not module.keeps_features:
-        return features, nothing
-    return features, split(module.core, features, [prompt.grid_thw for prompt in prompts])
+    module: TokenLogProbs, prompts: Sequence[EncodedPrompt], device: torch.device
+) -> tuple[Features | None, list[Features | None]]:
+    """Features of the prompts' images, and those of each prompt if the module keeps them."""
+    features = features_within(module.family, module.core, prompts, device)
+    if features is None or not module.keeps_features:
+        return features, [None] * len(prompts)
+    return features, split(features, prompts)
 
 
 def _kept_prompts(
@@ -231,15 +225,17 @@ def _kept_prompts(
         parts = row[0].split(lengths, 1)  # [heads, L, D] each
         return torch.stack([pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
 
-    layers: list[tuple[Tensor, Tensor]] = []
-    for layer in cache.layers:
-        assert isinstance(layer, DynamicLayer)
+    layers: dict[int, tuple[Tensor, Tensor]] = {}
+    for i, layer in enumerate(cache.layers):
+        if not isinstance(layer, DynamicLayer):
+            continue  # a recurrent state
         assert layer.keys is not None
         assert layer.values is not None
-        layers.append((apart(layer.keys), apart(layer.values)))
+        layers[i] = (apart(layer.keys), apart(layer.values))
         layer.keys = layer.values = None
     if min(lengths) == longest:
         return SharedPrompts(layers, None, num_each)
     is_real = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    padding = torch.zeros(is_real.shape, dtype=layers[0][0].dtype).masked_fill(~is_real, -torch.inf)
+    dtype = next(iter(layers.values()))[0].dtype
+    padding = torch.zeros(is_real.shape, dtype=dtype).masked_fill(~is_real, -torch.inf)
     return SharedPrompts(layers, padding[:, None, None].to(device), num_each)

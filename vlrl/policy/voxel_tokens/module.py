@@ -65,7 +65,7 @@ class VoxelTokenLogProbs(TokenLogProbs):
     ) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies of the targets [A] of these kinds [A], float32 [A] each."""
         with adapter_off(self.model, reference):
-            hidden = self.hidden(input_ids, positions, attention_mask, None, None, None, groups)
+            hidden = self.hidden(input_ids, positions, attention_mask, groups=groups)
             hidden = hidden[predictor[0], predictor[1]]
             return self._score(hidden, targets, entropy_grad, kinds)
 

@@ -24,6 +24,8 @@ class Combinator(Reward):
     weighted: ClassVar[bool] = False
     """Whether children may carry `weight`."""
 
+    kinds: ClassVar[str | None] = None
+    """The registry's section of its kinds, whose options stand beside `kind:`."""
     names_leaves: ClassVar[bool] = True
     """Whether leaves of different children must have names of their own."""
 
@@ -42,7 +44,7 @@ class Combinator(Reward):
             keys = (field.alias or name for name, field in cls.Options.model_fields.items())
             raise ConfigError(f"{where}: takes a mapping with {', '.join(keys)}, not {value!r}")
         options = read_options(cls.Options, value, where)
-        fields = build_fields(options, where, build)
+        fields = build_fields(options, where, build, cls.only_field)
         try:
             return cls(**fields)
         except ConfigError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product as pairs
 from typing import ClassVar, Self
 
@@ -107,6 +108,10 @@ class Sum(Joined):
     formula = "sum_i w_i r_i over the children that apply"
     Options = WeightedChildrenOptions
     weighted = True
+
+    def _join(self, row: tuple[Score, ...]) -> Score:
+        terms = zip(self.weights, (one.value for one in row), strict=True)
+        return replace(super()._join(row), terms=tuple(terms))
 
     def joint_value(self, applying: Sequence[tuple[float, float]]) -> float:
         """sum_i w_i r_i."""

@@ -105,13 +105,14 @@ def at_stage(rollouts: Sequence[Rollout], index: int, num_stages: int) -> list[R
     """The same rollouts as if their answer were this stage; RewardError where there are fewer."""
     seen = []
     for rollout in rollouts:
-        parsed = rollout.parsed
+        parsed, earlier = rollout.parsed, ()
         if parsed is not None:
             if len(parsed.stages) < num_stages:
                 raise RewardError(
                     f"sample {rollout.sample.id!r}: its answer has {len(parsed.stages)} stages, "
                     f"the reward asks for {num_stages}; for a second one set policy.refine"
                 )
+            earlier = tuple(parsed.stages[:index])
             parsed = parsed.stages[index]
-        seen.append(replace(rollout, parsed=parsed))
+        seen.append(replace(rollout, parsed=parsed, earlier=earlier))
     return seen

@@ -8,13 +8,13 @@ computed together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
+from vlrl.families.encoded import Features, Media
+from vlrl.families.family import Family
 from vlrl.families.interfaces import VisionLanguageModel
-from vlrl.policy.vision_language.vision_features import features_of
 from vlrl.protocols.sequence import SequenceGroup
 
 
@@ -57,18 +57,24 @@ def _with_frame(share: Share, start: int, h: int, w: int) -> Share:
 
 
 def divided_features(
-    core: VisionLanguageModel, pixel_values: Tensor, grid_thw: Tensor, sequence: SequenceGroup
-) -> Tensor:
-    """Features of images in order, [1 + K, N, D], as `features_of`; each rank runs its share.
+    family: Family, core: VisionLanguageModel, media: Media, sequence: SequenceGroup
+) -> Features:
+    """Features of images in order, as `Family.features`; each rank runs its share.
 
     A rank without a frame runs the first one for nothing: under ZeRO-3 all must call the tower.
+    Towers that do not attend within frames are run whole on every rank.
     """
+    if not family.sees_frames_apart:
+        return family.features(core, media)
+    pixel_values, grid_thw = media["pixel_values"], media["grid_thw"]
     parts = shares(grid_thw.tolist(), sequence.size)
     merge = core.config.vision_config.spatial_merge_size**2
     own = parts[sequence.rank]
     _, h, w = grid_thw[0].tolist()
     run = own if own.grid else Share(0, h * w, [(1, h, w)])
     grid = torch.tensor(run.grid, device=grid_thw.device)
-    features = features_of(core, pixel_values[run.start : run.stop], grid)
+    part = {"pixel_values": pixel_values[run.start : run.stop], "grid_thw": grid}
+    features = family.features(core, part)
     sizes = [(part.stop - part.start) // merge for part in parts]
-    return sequence.gathered(features[:, : sizes[sequence.rank]], sizes)
+    levels = sequence.gathered(features.levels[:, : sizes[sequence.rank]], sizes)
+    return replace(features, levels=levels)

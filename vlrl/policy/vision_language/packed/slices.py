@@ -125,7 +125,15 @@ def _slice_inputs(
 
 
 def check_heads(config: PretrainedConfig, size: int) -> None:
-    """Raise ConfigError where the heads of a model's attention cannot be divided over N ranks."""
+    """Raise ConfigError where the heads of a model's attention cannot be divided over N ranks.
+
+    Nor can windows, or a state that goes from token to token.
+    """
+    if set(config.get_text_config().to_dict().get("layer_types") or ()) - {"full_attention"}:
+        raise ConfigError(
+            f"dist.sequence_parallel does not work for {config.model_type}: its layers do not all "
+            "attend to the whole row; leave it out"
+        )
     text = config.get_text_config()
     heads, key_heads = text.num_attention_heads, text.num_key_value_heads
     if heads % size or (key_heads % size and size % key_heads):

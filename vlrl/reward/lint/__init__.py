@@ -1,0 +1,1 @@
+"""Warnings about rewards, from the config alone: what will not do what it seems to."""

@@ -1,0 +1,1 @@
+"""What `novelty` does: features of answers, and kinds of newness, one per file."""
