@@ -13,6 +13,8 @@ import torch
 from helpers_fork import start_processes
 from torch import Tensor, distributed, nn
 
+from vlrl.families.encoded import Features, Media
+from vlrl.families.family import Family
 from vlrl.policy.vision_language.group_attention import group_attention
 from vlrl.policy.vision_language.layout import Layout
 from vlrl.policy.vision_language.packed.frames import divided_features
@@ -90,14 +92,14 @@ def in_threads(num: int, heads: int, key_heads: int) -> list[Tensor]:
     return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
 
 
-def features_in_threads(core: Any, pixels: Tensor, grid: Tensor, num: int) -> list[Tensor]:
+def features_in_threads(family: Family, core: Any, media: Media, num: int) -> list[Features]:
     """Features of images and videos as each rank has them in the end."""
     meeting, table = Barrier(num), dict[int, Tensor]()
 
-    def run(rank: int) -> Tensor:
+    def run(rank: int) -> Features:
         with torch.no_grad():
             group = InThreads(rank, num, meeting, table)
-            return divided_features(core, pixels, grid, group)
+            return divided_features(family, core, media, group)
 
     with ThreadPoolExecutor(num) as pool:
         return list(pool.map(run, range(num)))

@@ -20,15 +20,14 @@ from vlrl.config.resolve import check, load_run_config
 from vlrl.distributed.comm import World
 from vlrl.distributed.sequence import with_sequences
 from vlrl.errors import ConfigError
+from vlrl.families.encoded import EncodedPrompt, join_media
 from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.plan.measure import training_cost
 from vlrl.plan.plan import plan_run, planned_run
 from vlrl.policy.planned import ShapesOnly
-from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.packed.frames import shares
 from vlrl.policy.vision_language.packed.slices import SlicedGroups, check_heads
-from vlrl.policy.vision_language.prompts import join_images
-from vlrl.policy.vision_language.vision_features import features_of
 from vlrl.train.passes import _alone, _by_group
 
 
@@ -107,22 +106,21 @@ def test_a_tower_over_divided_frames_gives_the_same_features(
     policy = make_policy(checkpoints[family])
     samples = [video_problem(0), *problems(screens, 2)]
     prompts = [policy.encoder.encode(sample) for sample in samples]
-    pixels, grid = join_images(prompts)
-    assert pixels is not None
-    assert grid is not None
-    assert len(grid) == 3
+    media = join_media([prompt.media for prompt in prompts])
+    assert media is not None
+    assert len(media["grid_thw"]) == 3
     core = policy.module.core
     with torch.no_grad():
-        wanted = features_of(core, pixels, grid)
-        found = features_in_threads(core, pixels, grid, 3)
+        wanted = policy.module.family.features(core, media)
+        found = features_in_threads(policy.module.family, core, media, 3)
     for ours in found:
-        assert torch.allclose(ours, wanted, atol=1e-5)
+        assert torch.allclose(ours.levels, wanted.levels, atol=1e-5)
 
 
 def test_what_is_shared_of_a_chunk_is_its_own_rows_alone() -> None:
     make = torch.Generator().manual_seed(0)
     prompts = tuple(
-        EncodedPrompt(torch.arange(n), torch.arange(n).expand(3, -1), None, None) for n in (3, 4, 5)
+        EncodedPrompt(torch.arange(n), torch.arange(n).expand(3, -1)) for n in (3, 4, 5)
     )
     rows = [torch.rand(6, 4, generator=make) for _ in range(3)]
     tokens, mask, group = rows[0].long(), rows[0] > 0.3, torch.tensor([0, 1, 2, 2, 0, 1])
