@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from vlrl.config.section import MAX_WHOLE, Section
 
@@ -20,6 +20,24 @@ class ClipConfig(Section):
 
     low: float = Field(0.2, ge=0, le=1)
     high: NonNegativeFloat = 0.2
+
+
+class CorrectionConfig(Section):
+    """Weights for answers that another distribution drew, see vlrl/algo/correction.py."""
+
+    level: Literal["token", "sequence"] = "token"
+    mode: Literal["truncate", "mask"] = Field(
+        "truncate", description="of ratios above the limit; mask: below 1 / limit too"
+    )
+    limit: float = Field(2.0, gt=1)
+    off_policy_mask: PositiveFloat | None = Field(
+        None,
+        description="leave answers worse than their group out, whose log-probs fell by more than "
+        "this a token since they were drawn",
+    )
+    unbiased_kl: bool = Field(
+        False, description="weight the KL penalty by the ratio too, so that its gradient is exact"
+    )
 
 
 class DifficultyConfig(Section):
@@ -103,6 +121,10 @@ class AlgoConfig(Section):
         description="what ratios compare with; recompute: the policy of before the first step, in "
         "the update's own chunks, one more pass where there are several steps; rollout: what "
         "sampling noted down, no pass (see update/sampling_gap for what that costs)",
+    )
+    rollout_correction: CorrectionConfig | None = Field(
+        None,
+        description="for rollouts of an engine, or older than the policy; null = trust them",
     )
     aggregate: Literal["sequence", "token", "constant", "stage_token"] = "sequence"
     constant_length: PositiveInt = Field(64, description="divisor of `aggregate: constant`")

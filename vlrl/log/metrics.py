@@ -12,6 +12,9 @@ from torch import Tensor
 
 from vlrl.distributed.comm import World, all_gather
 
+_MEAN, _SQUARE = "\0mean", "\0square"
+"""Endings of names that `reduce` makes one number of."""
+
 
 class Meter:
     """The metrics of one step on one rank."""
@@ -37,6 +40,14 @@ class Meter:
     def add_later(self, name: str, total: Tensor, count: float) -> None:
         """The same for a sum on the device; `reduce` reads all of these at once."""
         self._on_device.append((name, total.detach(), count))
+
+    def effective_later(self, name: str, total: Tensor, squared: Tensor, count: float) -> None:
+        """Weights, as their sum and that of their squares: the share of them that counts.
+
+        The effective sample size over the sample size, (sum w)^2 / (n sum w^2), over all ranks.
+        """
+        self.add_later(name + _MEAN, total, count)
+        self.add_later(name + _SQUARE, squared, count)
 
     def maximum_later(self, name: str, value: Tensor) -> None:
         """`maximum` for a number on the device."""
@@ -65,6 +76,10 @@ class Meter:
             for name, value in maxima.items():
                 whole.maximum(name, value)
         means = {name: total / count for name, (total, count) in whole._sums.items() if count}
+        for name in [name for name in means if name.endswith(_SQUARE)]:
+            square, base = means.pop(name), name.removesuffix(_SQUARE)
+            mean = means.pop(base + _MEAN)
+            means[base] = mean * mean / square if square else 0.0
         return dict(sorted({**means, **whole._maxima}.items()))
 
     def _read(self) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vlrl.algo import aggregate
+from vlrl.algo.correction import unbiased_kl
 from vlrl.algo.objectives import OBJECTIVES, REGRESSIONS, ClipRange, Objective
 from vlrl.algo.trajectory_balance import trajectory_balance
 from vlrl.config.schema import AlgoConfig
@@ -24,6 +25,7 @@ from vlrl.distributed.waiting import waiting
 from vlrl.errors import NonFiniteError
 from vlrl.log.metrics import Meter
 from vlrl.protocols import Evaluation, Policy, T, Trajectory
+from vlrl.train.correcting import corrected
 from vlrl.train.passes import Pass, passes
 
 
@@ -158,11 +160,18 @@ def _surrogate_loss(
         objective = trajectory_balance(now.logp, old, advantage, mask, bounds, per_token=per_token)
     else:
         objective = OBJECTIVES[algo.objective](now.logp, old, advantage, mask, bounds)
-    loss = objective.loss
+    loss, kl = objective.loss, now.kl
     if now.action_weight is not None:
         loss = loss * now.action_weight
-    if now.kl is not None:
-        loss = loss + algo.kl_beta * now.kl
+    if algo.rollout_correction is not None:
+        sampled = part.logp.to(mask.device)
+        loss = loss * corrected(
+            now.logp, old.detach(), sampled, mask, advantage, algo.rollout_correction, meter
+        )
+        if kl is not None and algo.rollout_correction.unbiased_kl:
+            kl = unbiased_kl(kl, now.logp, sampled)
+    if kl is not None:
+        loss = loss + algo.kl_beta * kl
     if algo.entropy_coef and now.entropy is not None:
         loss = loss - algo.entropy_coef * now.entropy
     if meter is not None:

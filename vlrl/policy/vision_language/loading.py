@@ -304,7 +304,10 @@ def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
         target_modules=target if isinstance(target, str) else list(target),
         bias="none",
     )
-    with lora_named():
+    # An adapter's start depends on the run's seed alone, not on what loading has drawn before it,
+    # which differs between ZeRO's stages.
+    with lora_named(), torch.random.fork_rng():
+        torch.manual_seed(torch.initial_seed())
         # Adapters in another dtype than the model's break ZeRO's flat buffers.
         return get_peft_model(model, settings, autocast_adapter_dtype=False)
 
