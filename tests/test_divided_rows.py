@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_policy import make_policy, problems
 from test_video_policy import video_problem
-from transformers import Qwen2Config
+from transformers import Qwen2_5_VLConfig, Qwen3_5Config
 
 from vlrl.build import read_parts
 from vlrl.config.resolve import check, load_run_config
@@ -136,7 +136,7 @@ def test_what_is_shared_of_a_chunk_is_its_own_rows_alone() -> None:
 
 
 def test_heads_that_cannot_be_divided_are_refused() -> None:
-    config = Qwen2Config(num_attention_heads=28, num_key_value_heads=4)
+    config = Qwen2_5_VLConfig(text_config={"num_attention_heads": 28, "num_key_value_heads": 4})
     for size in (1, 2, 4, 28):
         check_heads(config, size)
     for size in (3, 8):
@@ -144,6 +144,11 @@ def test_heads_that_cannot_be_divided_are_refused() -> None:
             check_heads(config, size)
     with pytest.raises(ConfigError, match="its 4 key heads"):
         check_heads(config, 14)
+    with pytest.raises(ConfigError, match="do not all attend to the whole row"):
+        check_heads(Qwen3_5Config(), 2)
+    sliding = {"use_sliding_window": True, "max_window_layers": 0, "sliding_window": 8}
+    with pytest.raises(ConfigError, match=r"share their prompt, and its config\.json has"):
+        check_heads(Qwen2_5_VLConfig(text_config=sliding), 2)
 
 
 def test_ranks_that_cannot_be_divided_are_refused() -> None:
