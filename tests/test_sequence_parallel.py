@@ -93,6 +93,24 @@ def test_divided_rows_train_like_whole_ones(
         assert num_whole <= num_divided <= num_whole + len(columns[2][0]) * 2, name
 
 
+@pytest.mark.slow
+def test_a_resumed_run_may_divide_rows(
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path, ranks: Ranks
+) -> None:
+    def config(name: str, num: int) -> dict[str, Any]:
+        return small_run(
+            checkpoints["qwen2_5_vl"], screens, tmp_path, name, dist__deepspeed=zero(3),
+            dist__sequence_parallel=num, optim__eps=1e-3, checkpoint__every=1,
+        )  # fmt: skip
+
+    jobs = [{"config": config("whole", 1)}, {"config": config("cut", 1), "stop_at": 2}]
+    ranks.run([*jobs, {"config": config("cut", 2), "resume": "auto"}])
+    one, other = (curve(config(name, 1))[-1] for name in ("whole", "cut"))
+    assert one["step"] == other["step"] == 3
+    for key in SAME:
+        assert other[key] == pytest.approx(one[key], abs=1e-6), key
+
+
 # GLM's image processor copies arrays in a way that numpy will drop.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.slow
