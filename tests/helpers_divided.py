@@ -7,13 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import torch
 from helpers_fork import start_processes
 from torch import Tensor, distributed, nn
 
+from vlrl.families.encoded import Features, Media
+from vlrl.families.family import Family
 from vlrl.policy.vision_language.group_attention import group_attention
 from vlrl.policy.vision_language.layout import Layout
+from vlrl.policy.vision_language.packed.frames import divided_features
 from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
 from vlrl.policy.vision_language.packed.slices import SlicedGroups
 
@@ -86,6 +90,19 @@ def in_threads(num: int, heads: int, key_heads: int) -> list[Tensor]:
     with ThreadPoolExecutor(num) as pool:
         out = torch.cat(list(pool.map(run, range(num))), 2)[:, :, :LENGTH]
     return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
+
+
+def features_in_threads(family: Family, core: Any, media: Media, num: int) -> list[Features]:
+    """Features of images and videos as each rank has them in the end."""
+    meeting, table = Barrier(num), dict[int, Tensor]()
+
+    def run(rank: int) -> Features:
+        with torch.no_grad():
+            group = InThreads(rank, num, meeting, table)
+            return divided_features(family, core, media, group)
+
+    with ThreadPoolExecutor(num) as pool:
+        return list(pool.map(run, range(num)))
 
 
 def on_ranks(folder: Path, num: int, heads: int, key_heads: int) -> list[Tensor]:

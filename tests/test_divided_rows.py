@@ -6,23 +6,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_divided import LENGTH, in_threads, layout, on_ranks, whole
+from conftest import FAMILIES
+from helpers_divided import LENGTH, features_in_threads, in_threads, layout, on_ranks, whole
 from helpers_runs import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Qwen2Config
+from test_policy import make_policy, problems
+from test_video_policy import video_problem
+from transformers import Qwen2_5_VLConfig, Qwen3_5Config
 
 from vlrl.build import read_parts
 from vlrl.config.resolve import check, load_run_config
 from vlrl.distributed.comm import World
 from vlrl.distributed.sequence import with_sequences
 from vlrl.errors import ConfigError
+from vlrl.families.encoded import EncodedPrompt, join_media
 from vlrl.judge.train.config import JudgeTrainConfig
 from vlrl.plan.measure import training_cost
 from vlrl.plan.plan import plan_run, planned_run
 from vlrl.policy.planned import ShapesOnly
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.packed.frames import shares
 from vlrl.policy.vision_language.packed.slices import SlicedGroups, check_heads
+from vlrl.train.passes import _alone, _by_group
 
 
 def slices(size: int, predictor: torch.Tensor) -> list[SlicedGroups]:
@@ -92,8 +98,45 @@ def test_frames_are_divided_whole_in_order_and_evenly(
     assert end == total
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tower_over_divided_frames_gives_the_same_features(
+    family: str, checkpoints: dict[str, Path], screens: Path
+) -> None:
+    """A video of four frames and two screens, on three ranks."""
+    policy = make_policy(checkpoints[family])
+    samples = [video_problem(0), *problems(screens, 2)]
+    prompts = [policy.encoder.encode(sample) for sample in samples]
+    media = join_media([prompt.media for prompt in prompts])
+    assert media is not None
+    assert len(media["grid_thw"]) == 3
+    core = policy.module.core
+    with torch.no_grad():
+        wanted = policy.module.family.features(core, media)
+        found = features_in_threads(policy.module.family, core, media, 3)
+    for ours in found:
+        assert torch.allclose(ours.levels, wanted.levels, atol=1e-5)
+
+
+def test_what_is_shared_of_a_chunk_is_its_own_rows_alone() -> None:
+    make = torch.Generator().manual_seed(0)
+    prompts = tuple(
+        EncodedPrompt(torch.arange(n), torch.arange(n).expand(3, -1)) for n in (3, 4, 5)
+    )
+    rows = [torch.rand(6, 4, generator=make) for _ in range(3)]
+    tokens, mask, group = rows[0].long(), rows[0] > 0.3, torch.tensor([0, 1, 2, 2, 0, 1])
+    whole = TokenTrajectory(tokens, mask, rows[1], group, prompts, rows[2])
+    kept = _by_group(whole, [3, 4, 2, 0])
+    assert kept == [3, 2, 4, 0]
+    part = _alone(whole.select(kept))
+    assert [p.num_tokens for p in part.prompts] == [5, 3]
+    assert part.group.tolist() == [0, 0, 1, 1]
+    assert part.reference is not None
+    for found, wanted in ((part.logp, rows[1]), (part.reference, rows[2]), (part.mask, mask)):
+        assert torch.equal(found, wanted[kept])
+
+
 def test_heads_that_cannot_be_divided_are_refused() -> None:
-    config = Qwen2Config(num_attention_heads=28, num_key_value_heads=4)
+    config = Qwen2_5_VLConfig(text_config={"num_attention_heads": 28, "num_key_value_heads": 4})
     for size in (1, 2, 4, 28):
         check_heads(config, size)
     for size in (3, 8):
@@ -101,6 +144,11 @@ def test_heads_that_cannot_be_divided_are_refused() -> None:
             check_heads(config, size)
     with pytest.raises(ConfigError, match="its 4 key heads"):
         check_heads(config, 14)
+    with pytest.raises(ConfigError, match="do not all attend to the whole row"):
+        check_heads(Qwen3_5Config(), 2)
+    sliding = {"use_sliding_window": True, "max_window_layers": 0, "sliding_window": 8}
+    with pytest.raises(ConfigError, match=r"share their prompt, and its config\.json has"):
+        check_heads(Qwen2_5_VLConfig(text_config=sliding), 2)
 
 
 def test_ranks_that_cannot_be_divided_are_refused() -> None:

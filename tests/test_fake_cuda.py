@@ -24,9 +24,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from vlrl.build import read_parts
 from vlrl.config.resolve import load_run_config
+from vlrl.families.encoded import EncodedPrompt
 from vlrl.plan.plan import planned_run
 from vlrl.policy.image_tokens.decode import write_tokens
-from vlrl.policy.token_trajectory import EncodedPrompt, TokenTrajectory
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.answers import Answers
 from vlrl.policy.vision_language.packed import choice
@@ -45,8 +46,7 @@ LENGTHS = torch.tensor([3, 6, 1, 4])
 def texts(num: int) -> list[EncodedPrompt]:
     """Prompts without an image, of 9, 10, ... tokens."""
     return [
-        EncodedPrompt(torch.arange(n) + 5, torch.arange(n).expand(3, -1), None, None)
-        for n in range(9, 9 + num)
+        EncodedPrompt(torch.arange(n) + 5, torch.arange(n).expand(3, -1)) for n in range(9, 9 + num)
     ]
 
 
@@ -166,9 +166,7 @@ def test_a_recipe_at_its_true_size() -> None:
         assert rows.num_tokens == 18_000
         given = (rows.input_ids, rows.positions, rows.predictor, rows.targets)
         ids, positions, predictor, targets = (x.to(CUDA) for x in given)
-        found = policy.module(
-            ids, positions, None, None, None, predictor, targets, rows.groups, None
-        )
+        found = policy.module(ids, positions, None, None, predictor, targets, rows.groups)
         assert [x.device for x in found] == [CUDA, CUDA]
         assert len(found[0]) == 2000
 
@@ -178,5 +176,5 @@ def test_samples_without_images_are_what_these_tests_take(checkpoints: dict[str,
     policy = make_policy(checkpoints["qwen2_5_vl"])
     message = Message("user", (TextPart("Which colour is it?"),))
     made = policy.encoder.encode(Sample("s", "x", (message,), None))
-    assert made.pixel_values is None
+    assert made.media is None
     assert made.positions.shape == texts(1)[0].positions.shape[:1] + made.input_ids.shape

@@ -28,9 +28,10 @@ def test_still_images_have_one_time_each(
     and their rows and columns count from there; what follows begins after the largest of them."""
     policy = make_policy(checkpoints[family])
     prompt = policy.encoder.encode(two_images(screens))
+    assert prompt.media is not None
     config = policy.module.core.config
     merge = config.vision_config.spatial_merge_size
-    grids = [(int(h) // merge, int(w) // merge) for _, h, w in prompt.grid_thw.tolist()]
+    grids = [(int(h) // merge, int(w) // merge) for _, h, w in prompt.media["grid_thw"].tolist()]
     assert len(set(grids)) == 2
     wanted: list[tuple[int, int, int]] = []
     start, ids = 0, prompt.input_ids.tolist()

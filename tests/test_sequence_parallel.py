@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from families.tiny import make
+from families.trained import TRAINED
 from helpers_ranks import Ranks, zero
 from helpers_runs import curve, run_job, small_run
 from safetensors.torch import load_file
+from transformers import AutoConfig
+
+from vlrl.families.known import FAMILIES
+from vlrl.families.qwen_vl import QwenVL
 
 pytestmark = pytest.mark.ranks
 SAME = ("update/loss", "update/grad_norm", "update/kl", "update/entropy", "update/ratio",
@@ -85,6 +91,62 @@ def test_divided_rows_train_like_whole_ones(
         assert columns[2][0] == columns[2][1]  # in step
         num_whole, num_divided = (sum(map(sum, columns[each])) for each in (1, 2))
         assert num_whole <= num_divided <= num_whole + len(columns[2][0]) * 2, name
+
+
+@pytest.mark.slow
+def test_a_resumed_run_may_divide_rows(
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path, ranks: Ranks
+) -> None:
+    def config(name: str, num: int) -> dict[str, Any]:
+        return small_run(
+            checkpoints["qwen2_5_vl"], screens, tmp_path, name, dist__deepspeed=zero(3),
+            dist__sequence_parallel=num, optim__eps=1e-3, checkpoint__every=1,
+        )  # fmt: skip
+
+    jobs = [{"config": config("whole", 1)}, {"config": config("cut", 1), "stop_at": 2}]
+    ranks.run([*jobs, {"config": config("cut", 2), "resume": "auto"}])
+    one, other = (curve(config(name, 1))[-1] for name in ("whole", "cut"))
+    assert one["step"] == other["step"] == 3
+    for key in SAME:
+        assert other[key] == pytest.approx(one[key], abs=1e-6), key
+
+
+# GLM's image processor copies arrays in a way that numpy will drop.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TRAINED)
+def test_other_families_divide_rows_too(
+    kind: str, screens: Path, tmp_path: Path, ranks: Ranks
+) -> None:
+    """Towers that do not see frames apart run whole on every rank."""
+    model = make(kind, TRAINED[kind], tmp_path / "model")
+    shape = AutoConfig.from_pretrained(model)
+    kinds = set(shape.get_text_config().to_dict().get("layer_types") or ())
+    is_divided = FAMILIES[kind].why_not_packed(shape) is None and kinds <= {"full_attention"}
+
+    def config(num: int) -> dict[str, Any]:
+        job = small_run(
+            model, screens, tmp_path, f"on{num}", dist__deepspeed=zero(3), num_steps=1,
+            dist__sequence_parallel=num,
+        )  # fmt: skip
+        if isinstance(FAMILIES[kind], QwenVL):
+            job["task"] |= {"profile": "qwen3_vl", "min_pixels": 3136, "max_pixels": 1003520}
+        else:
+            job["policy"].pop("min_pixels")
+            job["task"]["profile"] = "internvl"
+        return job
+
+    if not is_divided:
+        ranks.run([{"config": config(2), "refused": str(tmp_path)}])
+        for rank in (0, 1):
+            told = (tmp_path / f"refused{rank}.txt").read_text(encoding="utf-8")
+            assert "dist.sequence_parallel" in told
+        return
+    ranks.run([{"config": config(num)} for num in (1, 2)])
+    (one,), (other,) = curve(config(1)), curve(config(2))
+    assert one["update/grad_norm"] > 0
+    for key in SAME:
+        assert other[key] == pytest.approx(one[key], abs=2e-6), key
 
 
 @pytest.mark.slow

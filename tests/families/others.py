@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from transformers import Gemma4AudioFeatureExtractor
-
 from families.tiny import MROPE, PATCHES, SIDE_PX, VISION, Row
+from transformers import Gemma4AudioFeatureExtractor
 
 _TILES = {"size": {"height": SIDE_PX, "width": SIDE_PX}}
 _CROPS = {"size": {"shortest_edge": SIDE_PX}, "crop_size": {"height": SIDE_PX, "width": SIDE_PX}}

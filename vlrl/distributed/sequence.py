@@ -1,8 +1,11 @@
 """Sequence parallelism by DeepSpeed-Ulysses (arXiv 2309.14509): who shares rows with whom.
 
-ranks 0 1 2 3, dist.sequence_parallel: 2   ->   {0, 1} and {2, 3}
-outside attention   each rank has L/N columns of the row and all heads
-in attention        each rank has all L columns and H/N heads, after an all-to-all
+    ranks 0 1 2 3, dist.sequence_parallel: 2   ->   {0, 1} and {2, 3}
+    outside attention   each rank has L/N columns of the row and all heads
+    in attention        each rank has all L columns and H/N heads, after an all-to-all
+
+DeepSpeed's own optimizer is told nothing of it: every rank counts as one of data parallelism, and
+computes the gradient of its own slice of a loss that all ranks of the row have in common.
 """
 
 from __future__ import annotations

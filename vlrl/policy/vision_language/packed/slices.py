@@ -22,6 +22,7 @@ from transformers import PretrainedConfig
 
 from vlrl.errors import ConfigError
 from vlrl.families.adapters import base_model
+from vlrl.families.known import family_of
 from vlrl.policy.vision_language.layout import Layout
 from vlrl.policy.vision_language.packed.plan import GroupSpan, PackedGroups
 from vlrl.protocols.sequence import SequenceGroup
@@ -127,8 +128,13 @@ def _slice_inputs(
 def check_heads(config: PretrainedConfig, size: int) -> None:
     """Raise ConfigError where the heads of a model's attention cannot be divided over N ranks.
 
-    Nor can windows, or a state that goes from token to token.
+    Nor can rows that hold one answer each, windows, or a state that goes from token to token.
     """
+    if (why := family_of(config).why_not_packed(config)) is not None:
+        raise ConfigError(
+            f"dist.sequence_parallel divides rows in which answers share their prompt, and {why}; "
+            "leave it out"
+        )
     if set(config.get_text_config().to_dict().get("layer_types") or ()) - {"full_attention"}:
         raise ConfigError(
             f"dist.sequence_parallel does not work for {config.model_type}: its layers do not all "
