@@ -1,0 +1,167 @@
+"""Rollouts by a server with vLLM's protocol, here over real HTTP by the trainer's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers_engine import EngineServer
+from helpers_runs import run_config
+from pydantic import ValidationError
+from test_policy import make_policy, problems
+
+from vlrl.build import build_trainer
+from vlrl.config.resolve import check
+from vlrl.config.schema import RunConfig
+from vlrl.errors import ConfigError, EngineError
+from vlrl.policy.vision_language.options import EngineOptions
+from vlrl.policy.vision_language.policy import VisionLanguagePolicy
+from vlrl.policy.vision_language.samplers.checked import CheckedSampler
+from vlrl.policy.vision_language.samplers.exported import whole_weights
+from vlrl.protocols import PolicySetup
+
+DRAW = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 7}
+
+
+@pytest.fixture
+def server(checkpoints: dict[str, Path], tmp_path: Path) -> Iterator[EngineServer]:
+    made = EngineServer(checkpoints["qwen2_5_vl"], tmp_path, **DRAW)
+    yield made
+    made.stop()
+
+
+def policy_of(server: EngineServer, **options: Any) -> VisionLanguagePolicy:
+    engine = {"use": "vllm", "urls": [server.url], "max_tries": 2, "backoff_s": 0.0}
+    engine |= options.pop("engine", {})
+    return make_policy(server.model, engine=engine, **DRAW, **options)
+
+
+def move(policy: VisionLanguagePolicy) -> None:
+    """As an optimizer step does."""
+    with torch.no_grad():
+        for parameter in policy.module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn_like(parameter) * parameter.std())
+    policy.version += 1
+
+
+def test_answers_and_log_probs_are_the_trainers(server: EngineServer, screens: Path) -> None:
+    policy = policy_of(server)
+    samples = problems(screens, 3)
+    for _ in range(3):
+        rollouts, traj = policy.sample(samples, 4, seed=1)
+        gap = (policy.score(traj) - traj.logp)[traj.mask].abs().max()
+        assert float(gap) < 1e-4
+        assert len(rollouts) == 12
+        assert [r.policy_version for r in rollouts] == [policy.version] * 12
+        assert policy.facts()["engine/gap"] < 1e-4
+        move(policy)
+    for cache in ("/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache"):
+        assert server.calls.count(cache) == 3
+    renders = server.calls.count("/v1/chat/completions/render")
+    assert renders == server.calls.count("/inference/v1/generate") == 9, "a picture once a group"
+    sampler = policy.sampler
+    assert isinstance(sampler, CheckedSampler)
+    assert len(list(sampler.inner.folder.iterdir())) == 1, "old weights are deleted"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("fault", ["sync lost", "stale embeddings", "raw log-probs"])
+def test_the_canary_catches(server: EngineServer, screens: Path, fault: str) -> None:
+    policy = policy_of(server, engine={"max_gap": 0.02})
+    policy.sample(problems(screens, 3), 4, seed=1)
+    move(policy)
+    server.faults.add(fault)
+    with pytest.raises(EngineError, match=r"after version 1 .* look stale .*processed_logprobs"):
+        policy.sample(problems(screens, 3), 4, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("other prompt", r"differ at token 2.*bounds of pixels"),
+        ("no log-probs", "--logprobs-mode processed_logprobs"),
+        ("one missing", "3 answers came back for n = 4"),
+        ("image token", "it sampled a token of images"),
+        ("dead", r"HTTP 503.*\(after 2 tries\).*--resume"),
+    ],
+)
+def test_a_server_that_answers_otherwise_is_named(
+    server: EngineServer, screens: Path, fault: str, message: str
+) -> None:
+    policy = policy_of(server)
+    server.faults.add(fault)
+    with pytest.raises(EngineError, match=message):
+        policy.sample(problems(screens, 2), 4, seed=1)
+
+
+def test_start_refuses_what_cannot_work(server: EngineServer, checkpoints: Any) -> None:
+    server.context_tokens = 7
+    with pytest.raises(EngineError, match="--max-model-len"):
+        policy_of(server)
+    options = VisionLanguagePolicy.Options(
+        model=str(server.model), engine={"use": "vllm", "urls": [server.url]}
+    )
+    setup = PolicySetup(dtype=torch.float32, max_tokens_per_chunk=4096, num_ranks=2)
+    with pytest.raises(ConfigError, match="1 servers for 2 ranks"):
+        VisionLanguagePolicy(options, setup)
+    with pytest.raises(ValidationError, match="needs urls"):
+        EngineOptions(use="vllm")
+    with pytest.raises(ValidationError, match="must begin with http"):
+        EngineOptions(use="vllm", urls=("localhost:8000",))
+
+
+def test_adapters_are_merged_into_copies(server: EngineServer, screens: Path) -> None:
+    policy = policy_of(server, lora={"rank": 2, "alpha": 4}, train_vision=False)
+    before = {n: x.clone() for n, x in policy.module.state_dict().items()}
+    move(policy)
+    own = whole_weights(policy.module.model)
+    assert own.keys() == server.policy.module.core.state_dict().keys()
+    _, traj = policy.sample(problems(screens, 2), 4, seed=1)
+    assert float((policy.score(traj) - traj.logp)[traj.mask].abs().max()) < 1e-4
+    after = policy.module.state_dict()
+    base = [n for n in before if "lora_" not in n]
+    assert all(torch.equal(before[n], after[n]) for n in base), "the base does not drift"
+
+
+def test_a_run_saves_what_it_learnt_when_the_server_dies(
+    server: EngineServer, screens: Path, tmp_path: Path
+) -> None:
+    parts = {
+        "task": {
+            "use": "gui_grounding",
+            "prompt": "Click: {instruction}",
+            "data": {"train": {"path": str(screens)}},
+        },
+        "policy": {
+            "use": "vision_language",
+            "model": str(server.model),
+            **DRAW,
+            "min_pixels": 3136,
+            "max_pixels": 1003520,
+            "engine": {"use": "vllm", "urls": [server.url], "max_tries": 1},
+        },
+        "reward": {"use": "helpers_runs:letters"},
+        "algo": {
+            "num_prompts": 2,
+            "group_size": 4,
+            "rollout_correction": {"level": "token", "mode": "truncate", "limit": 2.0},
+        },
+    }
+    config = check(RunConfig, run_config(tmp_path, "run", parts, {"num_steps": 3}))
+    trainer = build_trainer(config, None)
+    metrics = trainer.train_step()
+    assert metrics["update/ratio"] == 1.0, "the clipped ratio stays the update's own"
+    assert metrics["correction/weight"] == pytest.approx(1.0, abs=1e-3)
+    assert metrics["correction/effective_share"] == pytest.approx(1.0, abs=1e-3)
+    assert metrics["engine/gap"] < 1e-4
+    server.faults.add("dead")
+    with pytest.raises(EngineError, match=r"Stopped after step 1, which is saved"):
+        trainer.train()
+    server.faults.clear()
+    again = build_trainer(config, "auto")
+    assert again.step == 1
+    again.train()
+    assert again.step == 3
