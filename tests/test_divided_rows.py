@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from helpers_divided import LENGTH, features_in_threads, in_threads, layout, on_
 from helpers_runs import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from test_plan import PLAN
 from test_policy import make_policy, problems
 from test_video_policy import video_problem
 from transformers import Qwen2_5_VLConfig, Qwen3_5Config
@@ -173,6 +175,17 @@ def test_policies_that_cannot_divide_rows_are_refused(
     config = load_run_config([recipe], ["dist.sequence_parallel=2", *words])
     with pytest.raises(ConfigError, match=r"^dist\.sequence_parallel: .*" + reason):
         read_parts(config)
+
+
+def test_a_row_that_is_too_long_may_be_divided() -> None:
+    """Only where there is room for a part of it; else fewer tokens a GPU do not help either."""
+    config = load_run_config(["gui_grounding/tiny"], ["dist.gradient_checkpointing=true"])
+    long = dataclasses.replace(PLAN, largest_chunk=4_000, may_share=True, num_sharers=2)
+    with pytest.raises(ConfigError, match=r"update .*set dist\.sequence_parallel: 4$"):
+        long.check(config)
+    for over in ({"may_share": False}, {"largest_chunk": 0}):
+        with pytest.raises(ConfigError, match=r"update .*plan\.gpu"):
+            dataclasses.replace(long, **over).check(config)
 
 
 def test_a_judges_training_takes_no_divided_rows() -> None:

@@ -40,6 +40,8 @@ class Plan:
     """The most of a rank's rows that can be sampled together; 0: none."""
     num_sharers: int = 1
     """GPUs that share each chunk."""
+    may_share: bool = False
+    """Whether more of them could."""
 
     def phases(self) -> dict[str, float]:
         """Bytes of each phase."""
@@ -83,6 +85,9 @@ class Plan:
                 hints.append(f"set dist.max_tokens_per_chunk to at most {self.largest_chunk}")
             if not config.dist.gradient_checkpointing:
                 hints.append("set dist.gradient_checkpointing: true")
+            elif self.may_share and 0 < self.largest_chunk < self.smallest_chunk:
+                # A row is too long, though there is room for a part of it.
+                hints.append(f"set dist.sequence_parallel: {2 * self.num_sharers}")
         if hints:
             return hints
         if Sharding.read(config.dist.deepspeed).stage < 3:

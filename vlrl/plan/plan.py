@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, did_you_mean
@@ -38,7 +39,17 @@ def plan_run(config: RunConfig, options: PolicyOptions, gpu: str, num_gpus: int)
     policy = options.planned(planned_run(config, num_gpus, flash=True))
     if policy is None:
         return None
-    return _plan(config, policy, gpu, num_gpus)
+    plan = _plan(config, policy, gpu, num_gpus)
+    return replace(plan, may_share=_may_share(options) and num_gpus > plan.num_sharers)
+
+
+def _may_share(options: PolicyOptions) -> bool:
+    """Whether GPUs can share the policy's rows."""
+    try:
+        options.check_sequence_parallel()
+    except ConfigError:
+        return False
+    return True
 
 
 def planned_run(config: RunConfig, num_gpus: int, *, flash: bool) -> PlannedRun:
