@@ -118,6 +118,17 @@ def test_a_merged_model_keeps_its_number_format(tmp_path: Path) -> None:
     assert {x.dtype for x in load_file(file).values()} == {torch.bfloat16}
 
 
+def test_embeddings_beside_an_adapter_are_read(adapters: dict[str, Path], tmp_path: Path) -> None:
+    adapter, file = adapters["qwen2_5_vl"], "adapter_model.safetensors"
+    wanted = weights_of(make_policy(adapter, train_vision=False))
+    more = copied(adapter, tmp_path / "more", "adapter_config.json")
+    embeddings = wanted["model.model.language_model.embed_tokens.weight"]
+    name = "base_model.model.model.language_model.embed_tokens.weight"
+    save_file({**load_file(adapter / file), name: embeddings.contiguous()}, more / file)
+    here = weights_of(make_policy(more, train_vision=False))
+    assert all(torch.equal(here[key], x) for key, x in wanted.items())
+
+
 @pytest.fixture(scope="module")
 def adapters(kinds: dict[str, Kind], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An adapter of a vision-language model and one of a pipeline, each with its base."""
@@ -197,8 +208,7 @@ def test_evaluation_and_judges_read_an_adapter(
     judge = with_words(checkpoints["qwen2_5_vl"], tmp_path / "judge")
     trained_judge = exported(make_policy(judge, lora=LORA, train_vision=False), tmp_path / "lora")
     rollouts = group("a thing", (1, 2))
-    options = {"use": "yes_token", "device": "cpu", "template": "Is it {caption}?"}
-    options = {key: value for key, value in options.items() if key != "template"}
+    options = {"use": "yes_token", "device": "cpu"}
     scores = [
         [score.value for score in build_reward({**options, "judge": str(folder)})(rollouts)]
         for folder in (judge, trained_judge)

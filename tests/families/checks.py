@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from vlrl.families.known import family_of
+from vlrl.families.merging import merge
 from vlrl.families.qwen_vl import QwenVL
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
@@ -202,6 +203,26 @@ def export_equals_policy(folder: Path, out: Path) -> str:
     assert torch.equal(traj.tokens, other.tokens)
     assert float((traj.logp - other.logp).abs().max()) < 1e-6
     return "equal"
+
+
+def adapter_is_read_again(folder: Path, out: Path) -> str:
+    """What a LoRA run leaves behind is loaded as a model, and `vlrl merge` makes a whole one."""
+    policy = policy_of(folder, lora={"rank": 2, "alpha": 8}, train_vision=False)
+    with torch.no_grad():
+        for name, parameter in policy.module.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    weights = {name: x.detach() for name, x in policy.module.named_parameters()}
+    policy.save_pretrained(str(out / "model"), weights)
+    merge(str(out / "model"), out / "merged")
+    _, traj = policy.sample(samples(folder), 1, seed=3)
+    gaps = [
+        float((policy_of(path, train_vision=False).evaluate(traj).logp - traj.logp).abs().max())
+        for path in (out / "model", out / "merged", folder)
+    ]
+    assert max(gaps[:2]) < 2e-5
+    assert gaps[2] > 1e-2
+    return f"{max(gaps[:2]):.1e}"
 
 
 def videos_equal_forward(folder: Path) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import transformers
-from transformers import AutoConfig
-
 from families import checks
 from families.others import OTHERS
 from families.tiny import Row, make
 from families.trained import TRAINED
+from transformers import AutoConfig
+
 from vlrl.errors import ConfigError
 from vlrl.families.known import FAMILIES, family_of
 
@@ -23,6 +23,9 @@ KINDS = [
     for kind in ROWS
     if kind in FAMILIES
 ]
+
+# transformers' own processors copy arrays in a way that numpy will drop.
+OWN_COPIES = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +71,15 @@ def test_exports_load_with_transformers(
     checks.export_equals_policy(folder_of(kind, folders), tmp_path)
 
 
-# transformers' own video processors copy arrays in a way that numpy will drop.
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@OWN_COPIES
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapters_are_loaded_again_and_merged(
+    kind: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    checks.adapter_is_read_again(folder_of(kind, folders), tmp_path)
+
+
+@OWN_COPIES
 @pytest.mark.parametrize("kind", [kind for kind in ROWS if FAMILIES[kind].reads_videos])
 def test_videos_are_read_as_transformers_reads_them(kind: str, folders: dict[str, Path]) -> None:
     checks.videos_equal_forward(folder_of(kind, folders))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -12,6 +13,7 @@ from vlrl.errors import ConfigError, first_line
 from vlrl.families.interfaces import Adapted
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch import nn
 
 
@@ -44,20 +46,17 @@ def with_adapter(model: nn.Module, folder: str) -> Any:
     Raises ConfigError where the adapter is damaged or belongs to another model; peft would leave
     out the layers that it does not find.
     """
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
+    from peft import PeftModel
 
     path = Path(folder).expanduser()
     try:
-        adapted = PeftModel.from_pretrained(model, str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that do not fit, which is judged below
+            adapted = PeftModel.from_pretrained(model, str(path))
         if (path / ADAPTER_WEIGHTS).is_file():
-            with safe_open(path / ADAPTER_WEIGHTS, "pt") as file:
-                stored = set(file.keys())
-            lacking = sorted(stored.symmetric_difference(get_peft_model_state_dict(adapted)))
-            if lacking:
-                raise ConfigError(
-                    f"{lacking[0]!r} and {len(lacking) - 1} more belong to other layers"
-                )
+            lost = _lay_weights(adapted, path / ADAPTER_WEIGHTS)
+            if lost:
+                raise ConfigError(f"{lost[0]!r} and {len(lost) - 1} more belong to other layers")
     except Exception as error:  # of many kinds, by what is damaged
         raise ConfigError(
             f"the adapter {folder!r} does not fit its model: {first_line(error)}; correct "
@@ -65,6 +64,26 @@ def with_adapter(model: nn.Module, folder: str) -> Any:
         ) from error
     # peft has frozen the weights below the adapter.
     return adapted.merge_and_unload().requires_grad_(True)
+
+
+def _lay_weights(adapted: PeftModel, file: Path) -> list[str]:
+    """Fill an adapter's layers from its file; what the file or the layers have alone, sorted.
+
+    peft translates each name as it would an old checkpoint's, which loses some that are right
+    (Mistral Large 4's shared experts): names that are the layers' own are taken as they are.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    stored = load_file(file)
+    laid = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    if laid.keys() <= stored.keys():
+        for name, weight in laid.items():
+            weight.copy_(stored[name])
+        return sorted(stored.keys() - laid.keys() - adapted.state_dict().keys())
+    result = set_peft_model_state_dict(adapted, stored)
+    absent = [name for name in result.missing_keys if "lora_" in name]
+    return sorted([*absent, *result.unexpected_keys])
 
 
 def refuse_second_adapter(model: str, lora: object) -> None:

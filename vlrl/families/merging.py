@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlrl.errors import ConfigError, VlrlError, why_not_loaded
 from vlrl.families.adapters import ADAPTER_FILE, ADAPTER_WEIGHTS, adapter_base, with_adapter
+from vlrl.families.known import FAMILIES
 from vlrl.families.pipeline_adapters import (
     BASE_FILE,
     WEIGHTS_FILE,
@@ -75,14 +76,16 @@ def _copy_beside(adapter: Path, out: Path) -> None:
 
 
 def _merge_peft(adapter: str, base: str, out: Path, revision: str | None) -> None:
-    """Of a transformers model: its class is the one that its config names."""
+    """Of a transformers model: its class is its family's, else the one that its config names."""
     import transformers
 
     folder = Path(adapter).expanduser()
     try:
         config = transformers.AutoConfig.from_pretrained(base, revision=revision)
-        names = config.architectures or ()
-        model_class = getattr(transformers, names[0], None) if names else None
+        names = config.architectures or [""]
+        if config.model_type in FAMILIES:
+            names = [FAMILIES[config.model_type].model_class]
+        model_class = getattr(transformers, names[0], None)
         if model_class is None:
             raise ConfigError(
                 f"the config of {base!r} names no class of transformers {transformers.__version__} "
