@@ -89,12 +89,13 @@ def test_a_thin_part_counts_more_than_under_the_plain_overlap() -> None:
 
 def test_a_filled_gap_costs_more_than_under_plain_silhouettes() -> None:
     """The block that a table comes out as; so do legs that are lost."""
-    block, no_legs = TABLE.copy(), TABLE.copy()
+    block, thick = TABLE.copy(), with_block()
     block[4:12, 4:12, 4:12] = True
-    no_legs[:, :, :12] = False
-    for other in (block, no_legs):
-        plain = sum(silhouette_iou(other, TABLE)) / 3
-        assert scored(other, TABLE, of="silhouettes") < plain - 0.01
+    no_leg = thick.copy()
+    no_leg[:, :, :8] = False
+    for other, reference in ((block, TABLE), (no_leg, thick)):
+        plain = sum(silhouette_iou(other, reference)) / 3
+        assert scored(other, reference, of="silhouettes") < plain - 0.01
 
 
 def gain(form: str = "difference", of: str = "at") -> Reward:

@@ -19,7 +19,8 @@ from vlrl.types import Rollout
     range=(0.0, 1.0),
     formula="sum of w over shared cells / sum of w over those of either, "
     "w = bulk + (1 - bulk) exp(-(d / width)^2 / 2) in the reference, d the distance to its "
-    "surface, and 1 outside; agreement: sum of w over cells that are alike / sum of w, w so on both sides",
+    "surface, and 1 outside; agreement: sum of w over cells that are alike / sum of w, w falling "
+    "on both sides",
     units="voxels, both of one resolution",
     source="BS-IRIS (arXiv 2303.10692) weighs boundaries; the weight's formula is ours",
     needs=OBJECT,
