@@ -16,7 +16,7 @@ from test_joining_nodes import answers, in_stages, node, values
 
 from vlrl.errors import ConfigError, RewardError
 from vlrl.mesh.boundary import boundary_weights, weighted_agreement, weighted_iou
-from vlrl.mesh.voxels import iou
+from vlrl.mesh.voxels import iou, silhouette_iou
 from vlrl.protocols import Reward
 from vlrl.reward.tree import build_reward
 from vlrl.types import Finish, Rollout, Sample
@@ -54,6 +54,8 @@ def test_weights_by_hand() -> None:
     assert weighted_iou(other, line, weights) == pytest.approx(shared / union)
     agreed = sum(wanted) - wanted[0] - wanted[3]
     assert weighted_agreement(other, line, weights) == pytest.approx(agreed / sum(wanted))
+    inside = boundary_weights(line, width=1.0, bulk=0.2, outside=False)
+    assert inside.tolist() == pytest.approx([*wanted[:3], 1.0, 1.0, 1.0])
     assert boundary_weights(line, 1.0, 1.0).tolist() == [1.0] * 6
     assert boundary_weights(np.ones(6, bool), 1.0, 0.0).tolist() == [1.0] * 6  # no surface
 
@@ -83,9 +85,17 @@ def test_a_thin_part_counts_more_than_under_the_plain_overlap() -> None:
     assert (whole & ~no_leg).sum() == (whole & ~hollow).sum() == 7
     assert iou(no_leg, whole) == iou(hollow, whole)
     assert 1 - scored(no_leg, whole) > 5 * (1 - scored(hollow, whole))
-    filled = TABLE.copy()
-    filled[4:12, 4:12, 4:12] = True  # the block that a chair comes out as
-    assert scored(filled, TABLE, of="silhouettes") < scored(TABLE, TABLE, of="silhouettes") - 0.1
+
+
+def test_a_filled_gap_costs_more_than_under_plain_silhouettes() -> None:
+    """The block that a table comes out as; so do legs that are lost."""
+    block, thick = TABLE.copy(), with_block()
+    block[4:12, 4:12, 4:12] = True
+    no_leg = thick.copy()
+    no_leg[:, :, :8] = False
+    for other, reference in ((block, TABLE), (no_leg, thick)):
+        plain = sum(silhouette_iou(other, reference)) / 3
+        assert scored(other, reference, of="silhouettes") < plain - 0.01
 
 
 def gain(form: str = "difference", of: str = "at") -> Reward:

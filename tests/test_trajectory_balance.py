@@ -117,6 +117,7 @@ def test_a_policy_comes_to_draw_in_proportion(with_prior: bool) -> None:
         ({"advantage": "group_centre"}, "algo.advantage: no effect under algo.objective: traj"),
         ({"objective": "clip", "balance": {"beta": 2.0}}, "algo.balance: no effect under"),
         ({"balance": {"lr": 2.0}}, "algo.balance.lr"),
+        ({"rollout_correction": {}}, "algo.rollout_correction: no effect under algo.objective: t"),
     ],
 )
 def test_what_does_not_fit_is_refused(algo: dict[str, Any], message: str) -> None:

@@ -164,6 +164,8 @@ def idle_keys(algo: AlgoConfig) -> Iterator[tuple[str, str]]:
         for name in ("advantage", "advantage_eps", "advantage_clip", "stage_carry"):
             if name in algo.model_fields_set and _differs(algo, name):
                 yield name, "objective: trajectory_balance"
+        if algo.rollout_correction is not None:  # answers are weighed by their own ratio there
+            yield "rollout_correction", "objective: trajectory_balance"
     elif algo.balance != BalanceConfig():
         yield "balance", f"objective: {algo.objective}"
     length = AlgoConfig.model_fields["constant_length"].default
