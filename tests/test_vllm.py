@@ -192,7 +192,7 @@ def test_three_steps_a_lost_sync_and_a_killed_server(
 def test_tied_embeddings_that_a_reload_leaves_stale_are_caught(
     screens: Path, tmp_path: Path, servers: list[Vllm]
 ) -> None:
-    """vLLM 0.32 on a CPU; a build that reloads them passes, with a small gap."""
+    """vLLM 0.32 on a CPU keeps the head that it had: 0.2 nats a token and more."""
     server = Vllm(tiny("qwen2_5_vl", tmp_path / "qwen2_5_vl", tied=True))
     servers.append(server)
     trainer = build_trainer(run(server, screens, tmp_path), None)
@@ -204,9 +204,5 @@ def test_tied_embeddings_that_a_reload_leaves_stale_are_caught(
         table = policy.module.core.get_output_embeddings().weight
         table.add_(0.5 * torch.randn_like(table) * table.std())
     policy.version += 1
-    try:
+    with pytest.raises(EngineError, match="tied embeddings"):
         policy.sample(some, 4, seed=1)
-    except EngineError as error:
-        assert "tied embeddings" in str(error)
-    else:
-        assert policy.facts()["engine/gap"] < 1e-4
