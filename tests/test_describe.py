@@ -43,6 +43,14 @@ def test_a_reward_is_described_with_options_range_formula_and_source(capsys):
         assert piece in text, piece
 
 
+def test_a_node_is_described_by_the_keys_that_a_config_has(capsys):
+    _, text = printed(capsys, "combinator", "gate")
+    assert "  if: a reward node  (required)" in text
+    assert "  else: float = 0.0" in text
+    _, text = printed(capsys, "shape", "par")
+    assert "from: Literal['group', 'file', 'policy'] = 'group'" in text
+
+
 def test_a_task_lists_its_nested_options(capsys):
     _, text = printed(capsys, "task", "gui_grounding")
     data = "data: dict[str, SourceOptions | list[SourceOptions]]  (required)"

@@ -24,6 +24,7 @@ from vlrl.protocols import Reward, Task
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.combinators.base import Combinator
 from vlrl.reward.functions import RewardSpec, spec_of
+from vlrl.reward.node import NodeMark
 from vlrl.reward.novelty.kind import NoveltyKind
 from vlrl.reward.shapes.shaper import Shaper
 
@@ -144,15 +145,16 @@ def option_lines(model: type[BaseModel], indent: str = "  ") -> list[str]:
 
 def field_lines(name: str, field: FieldInfo, indent: str) -> list[str]:
     """`name: type = default  # meaning`, limits included; the fields of nested models below."""
-    limits = ", ".join(str(limit) for limit in field.metadata)
+    is_node = any(isinstance(one, NodeMark) for one in field.metadata)
+    limits = "" if is_node else ", ".join(str(limit) for limit in field.metadata)
     value = field.get_default(call_default_factory=True)
     shown = value is not PydanticUndefined and not isinstance(value, BaseModel)
     default = f" = {value!r}" if shown else ""
     required = "  (required)" if field.is_required() else ""
     suffix = f"  [{limits}]" if limits else ""
     meaning = f"  # {' '.join(field.description.split())}" if field.description else ""
-    kind = type_name(field.annotation)
-    lines = [f"{indent}{name}: {kind}{default}{suffix}{required}{meaning}"]
+    kind = "a reward node" if is_node else type_name(field.annotation)
+    lines = [f"{indent}{field.alias or name}: {kind}{default}{suffix}{required}{meaning}"]
     for nested in models_in(field.annotation):
         lines += option_lines(nested, indent + "    ")
     return lines

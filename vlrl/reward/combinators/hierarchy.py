@@ -83,7 +83,7 @@ class Hierarchy(Combinator):
     Options = HierarchyOptions
     names_leaves = False  # a part's name begins with its factor's
     formula = "fit to sign(f_l,i - f_l,j), l the first factor with |f_l,i - f_l,j| > margin_l"
-    source = "HERON (arXiv 2305.17400)"
+    source = "HERON (arXiv 2309.02632)"
     name = "hierarchy"
 
     def __init__(
