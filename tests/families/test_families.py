@@ -25,7 +25,7 @@ KINDS = [
 ]
 
 # transformers' own processors copy arrays in a way that numpy will drop.
-OWN_COPIES = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,6 @@ def test_exports_load_with_transformers(
     checks.export_equals_policy(folder_of(kind, folders), tmp_path)
 
 
-@OWN_COPIES
 @pytest.mark.parametrize("kind", KINDS)
 def test_adapters_are_loaded_again_and_merged(
     kind: str, folders: dict[str, Path], tmp_path: Path
@@ -79,7 +78,6 @@ def test_adapters_are_loaded_again_and_merged(
     checks.adapter_is_read_again(folder_of(kind, folders), tmp_path)
 
 
-@OWN_COPIES
 @pytest.mark.parametrize("kind", [kind for kind in ROWS if FAMILIES[kind].reads_videos])
 def test_videos_are_read_as_transformers_reads_them(kind: str, folders: dict[str, Path]) -> None:
     checks.videos_equal_forward(folder_of(kind, folders))

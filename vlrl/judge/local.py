@@ -67,7 +67,7 @@ class LocalJudge:
         nothing = torch.zeros(0, dtype=torch.long, device=place)
         # It gets features, like a policy with a frozen tower: no blank images are needed.
         self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
-        self._read_with(core, processor, min_pixels, max_pixels)
+        self._read_with(self.module.core, processor, min_pixels, max_pixels)
         self.yes = token_ids(processor.tokenizer, template.yes, "yes")
         self.no = token_ids(processor.tokenizer, template.no, "no")
         check_apart(self.yes, self.no)
