@@ -5,7 +5,8 @@
 
 A softmax policy over 64 tokens with random rewards, and a sampler whose logits have noise of a
 given size on top. The expected gradient is summed over all tokens, so nothing here is estimated:
-what is shown is the length of (expected gradient - exact gradient) over that of the exact one, the mean of
+what is shown is the length of (expected gradient - exact gradient) over that of the exact one, the
+mean of
 200 policies; and the effective sample size of the weights.
 """
 

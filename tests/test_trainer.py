@@ -223,7 +223,7 @@ def test_steps_below_half_precision_add_up(config: Any, stage: int) -> None:
     run = check(RunConfig, config(**over))
     world = comm.init(run.dist.timeout_s)
     norm = torch.nn.RMSNorm(8, dtype=torch.bfloat16)
-    engine = Engine(norm, run, world)
+    engine = Engine(torch.nn.Sequential(norm), run, world)
     inputs = torch.ones(1, 8, dtype=torch.bfloat16)
     for step in range(10):
         engine.backward(engine(inputs).float().sum())
