@@ -9,7 +9,6 @@ from jaxtyping import Float, Real
 
 from vlrl.geometry.boxes import iou
 
-
 LARGEST = 1e100
 """Of a coordinate: the square of twice as much is finite."""
 
