@@ -73,6 +73,12 @@ FAMILIES: dict[str, Family] = {
     "aria": General("AriaForConditionalGeneration", sparse_blocks=("AriaTextMoELayer",)),
     "aya_vision": General("AyaVisionForConditionalGeneration"),
     "cohere2_vision": General("Cohere2VisionForConditionalGeneration"),
+    "cohere_compass": QwenVL(
+        "CohereCompassForConditionalGeneration", logits=(("times", "logit_scale"),),
+        forbidden_tokens=(
+            "<|IMAGE_PAD|>", "<|VIDEO_PAD|>", "<|VISION_START|>", "<|VISION_END|>",
+        ),
+    ),
     "deepseek_vl": General("DeepseekVLForConditionalGeneration", packs=True),
     "ernie4_5_vl_moe": General(
         "Ernie4_5_VLMoeForConditionalGeneration", mrope=True,
