@@ -73,6 +73,8 @@ class Row:
     processor: Mapping[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, str] = field(default_factory=lambda: {"image_token": "<image>"})
     """Tokens by the tokenizer's attribute."""
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the tokenizer."""
     shown: tuple[str, str] = ("<image>", "<video>")
     """What the chat template writes for an image and a video."""
     ids: Mapping[str, str] = field(default_factory=lambda: {"image_token_id": "<image>"})
@@ -88,7 +90,9 @@ class Row:
 def make(kind: str, row: Row, folder: Path, seed: int = 0) -> Path:
     """A checkpoint of the type, ready for `from_pretrained`."""
     marks = dict.fromkeys([*row.tokens.values(), *row.ids.values()])
-    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED, extra_special_tokens=dict(row.tokens))
+    tokenizer = AutoTokenizer.from_pretrained(
+        EMBEDDED, extra_special_tokens=dict(row.tokens), **row.tokenizer
+    )
     tokenizer.add_tokens([m for m in marks if m not in tokenizer.get_vocab()], special_tokens=True)
     size = -(-len(tokenizer) // 64) * 64
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in row.ids.items()}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vlrl.types import Message
 
 
-LogitStep = tuple[Literal["times", "over", "cap"], str]
+LogitStep = tuple[Literal["times", "over", "cap", "cut"], str]
 VisionOutput = SimpleNamespace
 """The part of a tower's output that transformers' models read (`mm_encoder_outputs`)."""
 
@@ -49,7 +49,7 @@ class Family(ABC):
     ZeRO-3 splits them meanwhile: every rank then reads the whole model."""
     logits: tuple[LogitStep, ...] = ()
     """What its class does to logits, in order, by the keys of its text config; `cap` is
-    c * tanh(logits / c). Classes differ under the same key, so none is read unless it is named."""
+    c * tanh(logits / c), `cut` ends the vocabulary there. Classes differ under the same key, so none is read unless it is named."""
     reads_videos: bool = False
     mrope: bool = False
     """Whether the model computes positions on three axes (`get_rope_index`)."""
@@ -131,6 +131,9 @@ class Family(ABC):
             for step, value in steps:
                 if step == "cap":
                     logits = value * torch.tanh(logits / value)
+                elif step == "cut":
+                    beyond = torch.arange(logits.shape[-1], device=logits.device) >= value
+                    logits = logits.masked_fill(beyond, float("-inf"))
                 else:
                     logits = logits * value if step == "times" else logits / value
             return logits

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from vlrl.errors import ConfigError, did_you_mean
 from vlrl.families.family import Family, LogitStep
 from vlrl.families.general import General
+from vlrl.families.granite import Granite4Vision, GraniteDocling
+from vlrl.families.molmo import Molmo2
 from vlrl.families.qwen_vl import QwenVL
+from vlrl.families.video_llava import VideoLlava
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -102,6 +105,54 @@ FAMILIES: dict[str, Family] = {
     "qianfan_ocr": General("QianfanOCRForConditionalGeneration", packs=True),
     "video_llama_3": General("VideoLlama3ForConditionalGeneration", packs=True),
     "vipllava": General("VipLlavaForConditionalGeneration", packs=True),
+    "hunyuan_vl": General("HunYuanVLForConditionalGeneration", packs=True, mrope=True),
+    "cosmos3_edge": General(
+        "Cosmos3EdgeForConditionalGeneration", packs=True, mrope=True, reads_videos=True
+    ),
+    "muse_glimmer": General(
+        "MuseGlimmerForConditionalGeneration", packs=True, reads_videos=True,
+        logits=(("times", "output_multiplier"), ("cap", "final_logit_softcapping")),
+    ),
+    "gemma4_unified": General("Gemma4UnifiedForConditionalGeneration", logits=_CAP),
+    "step3p7": General(
+        "Step3p7ForConditionalGeneration", packs=True, sparse_blocks=("Step3p7SparseMoeBlock",)
+    ),
+    "qwen4_exp": QwenVL(
+        "Qwen4ExpForConditionalGeneration", packs=False,
+        sparse_blocks=("Qwen4ExpTextSparseMoeBlock",),
+    ),
+    "granite_docling": GraniteDocling(
+        "GraniteDoclingForConditionalGeneration", packs=True, axes=_NESTED,
+        logits=(("over", "logits_scaling"),),
+    ),
+    "granite4_vision": Granite4Vision(
+        "Granite4VisionForConditionalGeneration", packs=True,
+        logits=(("over", "logits_scaling"),),
+    ),
+    "glmga": General("Glm46VForConditionalGeneration", packs=True, mrope=True, reads_videos=True),
+    "molmo2": Molmo2("Molmo2ForConditionalGeneration"),
+    "video_llava": VideoLlava(
+        "VideoLlavaForConditionalGeneration", packs=True, reads_videos=True
+    ),
+    "deepseek_vl_hybrid": General("DeepseekVLHybridForConditionalGeneration", packs=True),
+    "hyperclovax_vision_v2": General(
+        "HyperCLOVAXVisionV2ForConditionalGeneration", packs=True, reads_videos=True,
+        logits=(("times", "logits_scaling"),),
+    ),
+    "muse_spark": General(
+        "MuseSparkForConditionalGeneration", reads_videos=True,
+        logits=(("times", "output_multiplier"), ("cap", "final_logit_softcapping")),
+        sparse_blocks=("MuseSparkMoE",),
+    ),
+    "dots3_note": General(
+        "Dots3NoteForConditionalGeneration", reads_videos=True,
+        sparse_blocks=("Dots3NoteTextMoE", "Dots3NoteVisionMoE"),
+    ),
+    "cosmos3_omni": QwenVL("Cosmos3OmniForConditionalGeneration"),
+    "inkling_mm_model": General(
+        "InklingForConditionalGeneration", logits=(("cut", "unpadded_vocab_size"),),
+        sparse_blocks=("InklingMoE",),
+    ),
 }  # fmt: skip
 """By model type; tests/families holds a tiny row of each."""
 
