@@ -116,7 +116,8 @@ NEWEST: dict[str, Row] = {
         **_QWEN,
     ),
     "granite_docling": Row(
-        text={"logits_scaling": 2.0, "attention_multiplier": 0.25},
+        text={"logits_scaling": 2.0, "attention_multiplier": 0.25,
+              "embedding_multiplier": 1.0, "residual_multiplier": 1.0},
         vision={**VISION, "image_size": 56, "out_hidden_size": 32, "scale_factor": 2,
                 "deepstack_visual_indexes": [0]},
         images={"size": {"height": 56, "width": 56}, "max_patches": 2},
@@ -216,7 +217,7 @@ NEWEST: dict[str, Row] = {
         text={"moe_intermediate_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2,
               "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
               "qk_nope_head_dim": 8, "num_key_value_heads": 2, "index_topk": 16,
-              "index_head_dim": 16, "index_n_heads": 2, "sliding_window": 16,
+              "index_head_dim": 16, "index_n_heads": 32, "sliding_window": 16,
               "shared_experts_intermediate_size": 16, "mlp_layer_types": ["dense", "sparse"],
               "layer_types": ["sliding_attention", "indexed_attention"],
               "swa_num_attention_heads": 2, "swa_num_key_value_heads": 2,

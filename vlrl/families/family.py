@@ -49,7 +49,8 @@ class Family(ABC):
     ZeRO-3 splits them meanwhile: every rank then reads the whole model."""
     logits: tuple[LogitStep, ...] = ()
     """What its class does to logits, in order, by the keys of its text config; `cap` is
-    c * tanh(logits / c), `cut` ends the vocabulary there. Classes differ under the same key, so none is read unless it is named."""
+    c * tanh(logits / c), `cut` ends the vocabulary there. Classes differ under the same key, so
+    none is read unless it is named."""
     reads_videos: bool = False
     mrope: bool = False
     """Whether the model computes positions on three axes (`get_rope_index`)."""
