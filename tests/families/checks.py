@@ -78,7 +78,7 @@ def reference_inputs(policy: VisionLanguagePolicy, sample: Sample) -> dict[str, 
         return_tensors="pt",
         processor_kwargs=types,
     )
-    return dict(made)
+    return dict(made.to(policy.module.core.dtype))
 
 
 def greedy_equals_generate(folder: Path) -> str:

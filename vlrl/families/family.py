@@ -20,7 +20,12 @@ from vlrl.families.encoded import EncodedPrompt, Features, Media
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor, VisionTower
+    from vlrl.families.interfaces import (
+        MultimodalCore,
+        VisionLanguageModel,
+        VisionProcessor,
+        VisionTower,
+    )
     from vlrl.families.reading import Reader
     from vlrl.types import Message
 
@@ -79,6 +84,10 @@ class Family(ABC):
     @abstractmethod
     def blank(self, core: VisionLanguageModel, reader: Reader | None) -> Media:
         """The smallest image, for a pass of a rank that has none."""
+
+    def body(self, core: VisionLanguageModel) -> MultimodalCore:
+        """What runs below the language head."""
+        return core.model
 
     def pixel_bounds(self, processor: VisionProcessor) -> tuple[int, int]:
         """Least and largest area of an image in pixels, as the checkpoint has it."""

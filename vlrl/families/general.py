@@ -152,9 +152,10 @@ class General(Family):
 
     def _calls(self, core: VisionLanguageModel) -> dict[str, Callable[..., Any]]:
         """What encodes each kind that the family reads."""
-        calls = {"image": core.model.get_image_features}
+        body = self.body(core)
+        calls = {"image": body.get_image_features}
         if self.reads_videos and not self.frames_are_images:
-            calls["video"] = core.model.get_video_features
+            calls["video"] = body.get_video_features
         return calls
 
 
@@ -176,7 +177,7 @@ def _flat(output: Tensor | Sequence[Tensor], modality: str, also: Mapping[str, T
 
 def _token_inputs(reader: Reader, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Types of the prompt's tokens, where the model itself reads them."""
-    taken = inspect.signature(reader.core.model.forward).parameters
+    taken = inspect.signature(reader.family.body(reader.core).forward).parameters
     return {name: inputs[name][0] for name in TOKEN_INPUTS if name in inputs and name in taken}
 
 

@@ -14,6 +14,7 @@ from vlrl.families.general import General
 from vlrl.families.granite import Granite4Vision, GraniteDocling
 from vlrl.families.molmo import Molmo2
 from vlrl.families.qwen_vl import QwenVL
+from vlrl.families.side_by_side import Llama4
 from vlrl.families.video_llava import VideoLlava
 
 if TYPE_CHECKING:
@@ -110,12 +111,14 @@ FAMILIES: dict[str, Family] = {
         "Cosmos3EdgeForConditionalGeneration", packs=True, mrope=True, reads_videos=True
     ),
     "muse_glimmer": General(
-        "MuseGlimmerForConditionalGeneration", packs=True, reads_videos=True,
+        "MuseGlimmerForConditionalGeneration", reads_videos=True,
         logits=(("times", "output_multiplier"), ("cap", "final_logit_softcapping")),
     ),
-    "gemma4_unified": General("Gemma4UnifiedForConditionalGeneration", logits=_CAP),
+    "gemma4_unified": General(
+        "Gemma4UnifiedForConditionalGeneration", logits=_CAP, reads_videos=True
+    ),
     "step3p7": General(
-        "Step3p7ForConditionalGeneration", packs=True, sparse_blocks=("Step3p7SparseMoeBlock",)
+        "Step3p7ForConditionalGeneration", sparse_blocks=("Step3p7SparseMoeBlock",)
     ),
     "qwen4_exp": QwenVL(
         "Qwen4ExpForConditionalGeneration", packs=False,
@@ -153,6 +156,7 @@ FAMILIES: dict[str, Family] = {
         "InklingForConditionalGeneration", logits=(("cut", "unpadded_vocab_size"),),
         sparse_blocks=("InklingMoE",),
     ),
+    "llama4": Llama4("Llama4ForConditionalGeneration", sparse_blocks=("Llama4TextMoe",)),
 }  # fmt: skip
 """By model type; tests/families holds a tiny row of each."""
 
