@@ -1,4 +1,4 @@
-"""Classes that hold a tower beside a language model with its head: no module of theirs is below it.
+"""Llama 4: its class holds a tower beside a language model with its head.
 
 Their features replace the embeddings here, as their own `forward` does it.
 """
