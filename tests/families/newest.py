@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from families.others import OTHERS
 from families.tiny import INTERLEAVED, MROPE, PATCHES, SIDE_PX, VISION, Row
 from transformers import (
     Dots3NoteFeatureExtractor,
@@ -139,23 +142,7 @@ NEWEST: dict[str, Row] = {
                    "downsample_rate": "1/2"},
         ids={"image_token_index": "<image>"},
     ),
-    "glmga": Row(
-        text={"rope_parameters": {**MROPE, "partial_rotary_factor": 1.0}},
-        vision={"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48,
-                "out_hidden_size": 32, "image_size": 56, "patch_size": 14},
-        tokens={"image_token": "<|image|>", "video_token": "<|video|>"},
-        shown=("<|begin_of_image|><|image|><|end_of_image|>",
-               "<|begin_of_video|><|video|><|end_of_video|>"),
-        ids={
-            "image_token_id": "<|image|>", "video_token_id": "<|video|>",
-            "image_start_token_id": "<|begin_of_image|>",
-            "image_end_token_id": "<|end_of_image|>",
-            "video_start_token_id": "<|begin_of_video|>",
-            "video_end_token_id": "<|end_of_video|>",
-        },
-        images={"size": {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}},
-        like="glm46v",
-    ),
+    "glmga": replace(OTHERS["glm46v"], like="glm46v"),
     "molmo2": Row(
         text={"vocab_size": 704, "additional_vocab_size": 64},
         vision={**VISION, "num_key_value_heads": 2, "head_dim": 16, "image_size": [56, 56]},

@@ -116,13 +116,14 @@ def make(kind: str, row: Row, folder: Path, seed: int = 0) -> Path:
 
 
 def _processor(kind: str, row: Row, tokenizer: Any) -> Any:
-    kind = row.like or kind
-    parts = {"image_processor": _class(_first(IMAGE_PROCESSOR_MAPPING_NAMES[kind]))(**row.images)}
-    if kind in VIDEO_PROCESSOR_MAPPING_NAMES:
-        name = _first(VIDEO_PROCESSOR_MAPPING_NAMES[kind])
-        parts["video_processor"] = _class(name)(**(row.videos or {}))
+    like = row.like or kind
+    images = IMAGE_PROCESSOR_MAPPING_NAMES.get(kind) or IMAGE_PROCESSOR_MAPPING_NAMES[like]
+    videos = VIDEO_PROCESSOR_MAPPING_NAMES.get(kind) or VIDEO_PROCESSOR_MAPPING_NAMES.get(like)
+    parts = {"image_processor": _class(_first(images))(**row.images)}
+    if videos:
+        parts["video_processor"] = _class(_first(videos))(**(row.videos or {}))
     template = TEMPLATE.replace("IMAGE", row.shown[0]).replace("VIDEO", row.shown[1])
-    return _class(PROCESSOR_MAPPING_NAMES[kind])(
+    return _class(PROCESSOR_MAPPING_NAMES.get(kind) or PROCESSOR_MAPPING_NAMES[like])(
         tokenizer=tokenizer, chat_template=template, **parts, **row.extra, **row.processor
     )
 
