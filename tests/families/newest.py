@@ -214,7 +214,7 @@ NEWEST: dict[str, Row] = {
               "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 16},
         vision={"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
                 "num_attention_heads": 2, "moe_intermediate_size": 16, "num_local_experts": 4,
-                "num_experts_per_tok": 2, "mlp_layer_types": ["dense", "dense"],
+                "num_experts_per_tok": 2, "mlp_layer_types": ["dense", "sparse"],
                 "adapter_in_dim": 32, "adapter_out_dim": 32},
         config={"audio_config": {"hidden_size": 32, "intermediate_size": 48,
                                  "num_hidden_layers": 1, "num_attention_heads": 2,
