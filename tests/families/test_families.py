@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import transformers
 from families import checks
+from families.newest import NEWEST
 from families.others import OTHERS
 from families.tiny import Row, make
 from families.trained import TRAINED
@@ -15,7 +16,7 @@ from transformers import AutoConfig
 from vlrl.errors import ConfigError
 from vlrl.families.known import FAMILIES, family_of
 
-ROWS: dict[str, Row] = {**TRAINED, **OTHERS}
+ROWS: dict[str, Row] = {**TRAINED, **OTHERS, **NEWEST}
 QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
 """Their tests are tests/test_policy.py and others."""
 KINDS = [
