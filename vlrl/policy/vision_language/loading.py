@@ -24,6 +24,7 @@ from vlrl.families.adapters import (
     with_adapter,
 )
 from vlrl.families.classes import transformers_class
+from vlrl.families.control_tokens import control_tokens
 from vlrl.families.family import vision_parameters
 from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
 from vlrl.families.known import family_of
@@ -95,7 +96,15 @@ def reader_of(
         )
     low, high = family.pixel_bounds(processor)
     context = core.config.get_text_config().max_position_embeddings
-    return Reader(family, processor, core, min_pixels or low, max_pixels or high, context)
+    return Reader(
+        family,
+        processor,
+        core,
+        min_pixels or low,
+        max_pixels or high,
+        context,
+        control_tokens(processor, core.config),
+    )
 
 
 def as_trained(

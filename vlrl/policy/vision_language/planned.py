@@ -273,7 +273,10 @@ def described(options: VisionLanguageConfig) -> tuple[PretrainedConfig, int]:
     name = adapter_base(options.model) or options.model
     known = None if Path(name).is_dir() else shipped_architecture(name)
     if known is None:
-        return read_config(name, options.revision), options.max_pixels or _largest_image(name)
+        config = read_config(name, options.revision)
+        if not family_of(config).takes_pixel_bounds:  # images have tiles of their own
+            return config, 0
+        return config, options.max_pixels or _largest_image(name)
     given = dict(known)
     pixels = given.pop("max_pixels", 0)
     return AutoConfig.for_model(**given), options.max_pixels or pixels
