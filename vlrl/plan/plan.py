@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from vlrl.config.schema import RunConfig
-from vlrl.errors import ConfigError, did_you_mean
+from vlrl.errors import ConfigError, did_you_mean, first_line
 from vlrl.plan.fit import Plan
 from vlrl.plan.gpus import GPUS, usable_bytes
 from vlrl.plan.memory import always_bytes, sampling_memory, update_memory, weights_of
@@ -22,7 +22,8 @@ ROUND_TOKENS = 1024
 def plan_run(config: RunConfig, options: PolicyOptions, gpu: str, num_gpus: int) -> Plan | None:
     """The plan on so many GPUs of a kind; None where the policy says nothing of itself.
 
-    Raises ConfigError for an unknown kind, and a number that does not divide the prompts.
+    Raises ConfigError for an unknown kind, a number that does not divide the prompts, and a model
+    that needs data.
     """
     if gpu not in GPUS:
         raise ConfigError(f"plan.gpu: {gpu!r}; {did_you_mean(gpu, GPUS)}")
@@ -39,7 +40,13 @@ def plan_run(config: RunConfig, options: PolicyOptions, gpu: str, num_gpus: int)
     policy = options.planned(planned_run(config, num_gpus, flash=True))
     if policy is None:
         return None
-    plan = _plan(config, policy, gpu, num_gpus)
+    try:
+        plan = _plan(config, policy, gpu, num_gpus)
+    except NotImplementedError as error:  # torch's, where a shape depends on data
+        raise ConfigError(
+            "no plan: a pass of this model has shapes that depend on its data "
+            f"({first_line(error)[:120]}); leave plan.gpu out"
+        ) from error
     return replace(plan, may_share=_may_share(options) and num_gpus > plan.num_sharers)
 
 
