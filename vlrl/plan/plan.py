@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from vlrl.config.schema import RunConfig
-from vlrl.errors import ConfigError, did_you_mean
+from vlrl.errors import ConfigError, did_you_mean, first_line
 from vlrl.plan.fit import Plan
 from vlrl.plan.gpus import GPUS, usable_bytes
 from vlrl.plan.memory import always_bytes, sampling_memory, update_memory, weights_of
@@ -31,7 +31,8 @@ def plan_run(
 
     reward: whose models take room on every GPU.
 
-    Raises ConfigError for an unknown kind, and a number that does not divide the prompts.
+    Raises ConfigError for an unknown kind, a number that does not divide the prompts, and a model
+    that needs data.
     """
     if gpu not in GPUS:
         raise ConfigError(f"plan.gpu: {gpu!r}; {did_you_mean(gpu, GPUS)}")
@@ -49,7 +50,14 @@ def plan_run(
     if policy is None:
         return None
     scorers, unknown = (0.0, []) if reward is None else scorer_bytes(reward)
-    plan = replace(_plan(config, policy, gpu, num_gpus, scorers), unknown_scorers=tuple(unknown))
+    try:
+        plan = _plan(config, policy, gpu, num_gpus, scorers)
+    except NotImplementedError as error:  # torch's, where a shape depends on data
+        raise ConfigError(
+            "no plan: a pass of this model has shapes that depend on its data "
+            f"({first_line(error)[:120]}); leave plan.gpu out"
+        ) from error
+    plan = replace(plan, unknown_scorers=tuple(unknown))
     return replace(plan, may_share=_may_share(options) and num_gpus > plan.num_sharers)
 
 
