@@ -103,6 +103,11 @@ def test_videos_are_read_as_transformers_reads_them(kind: str, folders: dict[str
     checks.videos_equal_forward(folder_of(kind, folders))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in ROWS if FAMILIES[kind].reads_videos])
+def test_videos_stand_between_images(kind: str, folders: dict[str, Path]) -> None:
+    checks.videos_stand_between_images(folder_of(kind, folders))
+
+
 def test_an_unknown_type_names_the_nearest_and_the_page() -> None:
     config = AutoConfig.for_model("bert")
     config.model_type = "gemma33"
