@@ -10,8 +10,12 @@ from families import checks
 from families.others import OTHERS
 from families.tiny import Row, make
 from families.trained import TRAINED
+from helpers_runs import ROOT
 from transformers import AutoConfig
 
+from vlrl.build import read_parts
+from vlrl.cli.plan import plan_of
+from vlrl.config.resolve import load_run_config
 from vlrl.errors import ConfigError
 from vlrl.families.config import config_of
 from vlrl.families.known import FAMILIES, family_of
@@ -89,11 +93,15 @@ def test_texts_hold_no_control_tokens(kind: str, folders: dict[str, Path]) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_plan_takes_every_family(kind: str, folders: dict[str, Path]) -> None:
+def test_a_plan_takes_every_family(
+    kind: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = folder_of(kind, folders)
     if kind in NEEDS_DATA:
-        with pytest.raises(NotImplementedError):
-            checks.a_plan_takes_it(folder)
+        monkeypatch.chdir(ROOT)
+        config = load_run_config(["gui_grounding/tiny"], [f"policy.model={folder}"])
+        with pytest.raises(ConfigError, match=r"no plan: .* leave plan\.gpu out"):
+            plan_of(read_parts(config), "h100_80gb", 1)
     else:
         checks.a_plan_takes_it(folder)
 
