@@ -72,14 +72,17 @@ def reference_inputs(policy: VisionLanguagePolicy, sample: Sample) -> dict[str, 
         else {"type": "image", "image": Image.open(part.path).convert("RGB")}
         for part in sample.prompt[0].parts
     ]
+    mrope = family_of(policy.module.core.config).mrope
+    types = {"return_mm_token_type_ids": True} if mrope else {}
     made = policy.processor.apply_chat_template(
         [{"role": "user", "content": content}],
         tokenize=True,
         return_dict=True,
         add_generation_prompt=True,
         return_tensors="pt",
+        processor_kwargs=types,
     )
-    return dict(made)
+    return dict(made.to(policy.module.core.dtype))
 
 
 def greedy_equals_generate(folder: Path) -> str:
@@ -89,6 +92,7 @@ def greedy_equals_generate(folder: Path) -> str:
     policy.module.forbidden = torch.zeros(0, dtype=torch.long)
     some = samples(folder)
     _, traj = policy.sample(some, 1, seed=0, greedy=True)
+    policy.module.eval()
     for row, sample in enumerate(some):
         inputs = reference_inputs(policy, sample)
         ids = inputs["input_ids"]
@@ -251,15 +255,18 @@ def videos_equal_forward(folder: Path) -> str:
         {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What happens?"}]}
     ]
     text = policy.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    types = {"return_mm_token_type_ids": True} if family_of(core.config).mrope else {}
     made = policy.processor(
         text=[text],
+        **types,
         videos=[[frames[::2]]],
         do_sample_frames=False,
+        return_metadata=True,
         video_metadata=[[{"fps": 4.0, "frames_indices": [0, 2, 4, 6], "total_num_frames": 8,
                           "duration": 2.0, "width": 84, "height": 56}]],
         return_tensors="pt",
     )  # fmt: skip
-    inputs = dict(made)
+    inputs = {name: value for name, value in made.items() if name != "video_metadata"}
     assert inputs["input_ids"][0].tolist() == prompt.input_ids.tolist()
     answer = traj.tokens[0, traj.mask[0]]
     num = prompt.num_tokens

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import transformers
 from families import checks
+from families.newest import NEWEST
 from families.others import OTHERS
 from families.tiny import Row, make
 from families.trained import TRAINED
@@ -22,7 +23,7 @@ from vlrl.families.known import FAMILIES, family_of
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import JudgeTemplate
 
-ROWS: dict[str, Row] = {**TRAINED, **OTHERS}
+ROWS: dict[str, Row] = {**TRAINED, **OTHERS, **NEWEST}
 QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
 """Their tests are tests/test_policy.py and others."""
 NEEDS_DATA = {"glm5_next"}

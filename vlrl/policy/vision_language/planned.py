@@ -210,7 +210,9 @@ class PlannedVisionLanguage(PlannedPolicy):
         """
         visual = num_tokens - min(TEXT_TOKENS, max(1, num_tokens // 4))
         ids = torch.full((num_tokens,), A_WORD)
-        positions = torch.arange(num_tokens).expand(3 if self.family.mrope else 1, -1)
+        rope = self.config.get_text_config().to_dict().get("rope_parameters") or {}
+        axes = len(rope.get("mrope_section") or (0, 0, 0)) if self.family.mrope else 1
+        positions = torch.arange(num_tokens).expand(axes, -1)
         if not (self.has_images and self.family.takes_pixel_bounds) or visual < 1:
             return EncodedPrompt(ids, positions)
         frames = -(-visual // self._largest_frame())  # more than an image has is a video
