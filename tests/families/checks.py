@@ -283,6 +283,38 @@ def videos_equal_forward(folder: Path) -> str:
     return f"{worst:.1e}"
 
 
+def videos_stand_between_images(folder: Path) -> str:
+    """A video between an image, the same again, and texts: every feature is at its own token."""
+    policy = policy_of(folder)
+    core, family = policy.module.core, family_of(policy.module.core.config)
+    rng = np.random.default_rng(2)
+    frames = rng.integers(0, 256, (8, 56, 84, 3), dtype=np.uint8)
+    film = VideoPart(frames, 84, 56, 4.0, 8, (0, 2, 4, 6))
+    seen = samples(folder)[0].prompt[0].parts[0]
+
+    def asked(*parts: Any) -> Sample:
+        return Sample("v", "none", (Message("user", (*parts, TextPart("What is it?"))),), None)
+
+    def features(sample: Sample) -> torch.Tensor:
+        media = policy.encoder.encode(sample).media
+        assert media is not None
+        with torch.no_grad():
+            return family.features(core, media).levels
+
+    # Together: one image alone may be cut into more tiles (LLaVA-OneVision).
+    before, after = features(asked(seen, seen)).chunk(2, 1)
+    apart = torch.cat([before, features(asked(film)), after], 1)
+    mixed = asked(TextPart("a "), seen, TextPart(" b "), film, TextPart(" c "), seen)
+    gap = float((features(mixed) - apart).abs().max())
+    assert gap < 1e-5, f"features differ by {gap:.1e}"
+    _, traj = policy.sample([mixed], 2, seed=1)
+    assert traj.prompts[0].num_visual_tokens == apart.shape[1]
+    policy.module.eval()
+    gap = float((policy.evaluate(traj).logp - traj.logp)[traj.mask].abs().max())
+    assert gap < 2e-5
+    return f"{gap:.1e}"
+
+
 def texts_hold_no_control_tokens(folder: Path) -> str:
     """Every control token of the checkpoint, as text of the data's, is characters.
 

@@ -11,8 +11,12 @@ from families.newest import NEWEST
 from families.others import OTHERS
 from families.tiny import Row, make
 from families.trained import TRAINED
+from helpers_runs import ROOT
 from transformers import AutoConfig
 
+from vlrl.build import read_parts
+from vlrl.cli.plan import plan_of
+from vlrl.config.resolve import load_run_config
 from vlrl.errors import ConfigError
 from vlrl.families.config import config_of
 from vlrl.families.known import FAMILIES, family_of
@@ -90,11 +94,15 @@ def test_texts_hold_no_control_tokens(kind: str, folders: dict[str, Path]) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_plan_takes_every_family(kind: str, folders: dict[str, Path]) -> None:
+def test_a_plan_takes_every_family(
+    kind: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = folder_of(kind, folders)
     if kind in NEEDS_DATA:
-        with pytest.raises(NotImplementedError):
-            checks.a_plan_takes_it(folder)
+        monkeypatch.chdir(ROOT)
+        config = load_run_config(["gui_grounding/tiny"], [f"policy.model={folder}"])
+        with pytest.raises(ConfigError, match=r"no plan: .* leave plan\.gpu out"):
+            plan_of(read_parts(config), "h100_80gb", 1)
     else:
         checks.a_plan_takes_it(folder)
 
@@ -102,6 +110,11 @@ def test_a_plan_takes_every_family(kind: str, folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in ROWS if FAMILIES[kind].reads_videos])
 def test_videos_are_read_as_transformers_reads_them(kind: str, folders: dict[str, Path]) -> None:
     checks.videos_equal_forward(folder_of(kind, folders))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ROWS if FAMILIES[kind].reads_videos])
+def test_videos_stand_between_images(kind: str, folders: dict[str, Path]) -> None:
+    checks.videos_stand_between_images(folder_of(kind, folders))
 
 
 def test_an_unknown_type_names_the_nearest_and_the_page() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 ADAPTER_FILE, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PICKLED_WEIGHTS = "adapter_model.bin"
 
 
 def adapter_base(name: str) -> str | None:
@@ -49,6 +50,10 @@ def with_adapter(model: nn.Module, folder: str) -> Any:
     from peft import PeftModel
 
     path = Path(folder).expanduser()
+    if not any((path / name).is_file() for name in (ADAPTER_WEIGHTS, PICKLED_WEIGHTS)):
+        raise ConfigError(
+            f"the adapter {folder!r} has no weights ({ADAPTER_WEIGHTS}); copy its folder again"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of names that do not fit, which is judged below

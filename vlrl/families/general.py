@@ -95,8 +95,11 @@ class General(Family):
         """Which visual tokens of a prompt show a video, bool [N]."""
         image, video = placeholders(reader.core.config)
         film = image if video is None else video
-        shows = ids.eq(film)[ids.eq(image) | ids.eq(film)]
+        visual = ids.eq(image) | ids.eq(film)
+        shows = ids.eq(film)[visual]
         if _has(media, "image") and _has(media, "video"):
+            if not shows.any():  # GLM: images and frames alike, with marks around a video
+                shows = _within_video(reader, ids)[visual]
             if not shows.any():
                 raise ValueError(
                     f"{self.model_class} writes images and videos with the same token: a prompt "
@@ -157,6 +160,15 @@ class General(Family):
         if self.reads_videos and not self.frames_are_images:
             calls["video"] = body.get_video_features
         return calls
+
+
+def _within_video(reader: Reader, ids: Tensor) -> Tensor:
+    """Which tokens of a prompt lie between the marks of a video, bool [L]; none without marks."""
+    marks = reader.core.config.to_dict()
+    start, end = marks.get("video_start_token_id"), marks.get("video_end_token_id")
+    if start is None or end is None:
+        return torch.zeros_like(ids, dtype=torch.bool)
+    return ids.eq(start).cumsum(0) > ids.eq(end).cumsum(0)
 
 
 def _has(media: Media, modality: str) -> bool:

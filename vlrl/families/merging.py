@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlrl.errors import ConfigError, VlrlError, why_not_loaded
-from vlrl.families.adapters import ADAPTER_FILE, ADAPTER_WEIGHTS, adapter_base, with_adapter
+from vlrl.families.adapters import (
+    ADAPTER_FILE,
+    ADAPTER_WEIGHTS,
+    PICKLED_WEIGHTS,
+    adapter_base,
+    with_adapter,
+)
 from vlrl.families.known import FAMILIES
 from vlrl.families.pipeline_adapters import (
     BASE_FILE,
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 ADAPTER_FILES = (
-    ADAPTER_FILE, ADAPTER_WEIGHTS, "adapter_model.bin", "README.md", BASE_FILE, WEIGHTS_FILE
+    ADAPTER_FILE, ADAPTER_WEIGHTS, PICKLED_WEIGHTS, "README.md", BASE_FILE, WEIGHTS_FILE
 )  # fmt: skip
 """What a merged folder does not hold."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
