@@ -86,9 +86,10 @@ def _stated(row: Row, where: str) -> Any:
 
 def rows(row: Row, place: Place) -> RawQuestion:
     """Our own names: images, question, answer, and what else `OURS` lists."""
-    return _question(
-        row, place, (("user", _text(row, "question", place.where)),), _stated(row, place.where)
-    )
+    # A route is checked on its lines, boxes against boxes.
+    other = row.get("lines") is not None or row.get("kind") in ("route", "boxes")
+    answer = row.get("answer") if other else _stated(row, place.where)
+    return _question(row, place, (("user", _text(row, "question", place.where)),), answer)
 
 
 def easy_r1(row: Row, place: Place) -> RawQuestion:
