@@ -48,7 +48,9 @@ def _question(
     named = row.get("id")
     if named is None:
         named = row.get("question_id")
-    hidden = {"images", "image", "messages", "conversations", "prompt", "figure", "json"}
+    hidden = {
+        "images", "image", "messages", "conversations", "prompt", "figure", "json", "lines",
+    }  # fmt: skip
     return RawQuestion(
         where=place.where,
         id=place.id if named is None else str(named),

@@ -13,6 +13,7 @@ from vlrl.geometry.boxes import Box
 from vlrl.reasoning.boxes import BoxesTruth
 from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.raw import RawQuestion
+from vlrl.reasoning.plain_text import plain_math
 from vlrl.reasoning.quantities import Quantity, read_quantity, unit_named
 from vlrl.reasoning.routes import RouteProblem, line_key, station_key
 from vlrl.reasoning.truths import (
@@ -100,7 +101,7 @@ def _kind(raw: RawQuestion, source: ReasoningSource, choices: tuple[str, ...]) -
         return "yes_no"
     if re.fullmatch(r"\(?[A-H]\)?\.?", text):
         return "choice"
-    if _PLAIN_NUMBER.fullmatch(text) and read_quantity(text) is not None:
+    if _PLAIN_NUMBER.fullmatch(plain_math(text)) and read_quantity(text) is not None:
         return "number"
     return "expression" if _MATH.search(text) else "text"
 
