@@ -273,7 +273,7 @@ def test_sets_with_a_file_for_each_question(folder: Path) -> None:
         ("rows", {"lines": LINES, "start": "Nowhere"}, "'start' must be a station of 'lines'"),
         ("easy_r1", {}, r"row 1: field 'problem' is missing; the row has \["),
         ("messages", {}, "row 1: field 'conversations' is missing"),
-        ("messages", {"messages": [{"role": "tool", "content": ""}]}, "turn 1: its role must be one"),
+        ("messages", {"messages": [{"role": "tool", "content": ""}]}, "turn 1: its role must be"),
         ("messages", {"messages": [{"role": "system", "content": ""}]}, "must end with a question"),
         ("messages", {"messages": "]["}, "field 'messages' must be JSON of turns"),
         ("trl", {"prompt": [{"role": "user", "content": [{"type": "video"}]}]}, "a part must be"),

@@ -40,7 +40,8 @@ class _NoValueError(Exception):
 
 
 def _tokens(text: str) -> list[str]:
-    found, place = [], 0
+    found: list[str] = []
+    place = 0
     while place < len(text) and len(found) <= MAX_TOKENS:
         match = _TOKEN.match(text, place)
         if match is None:

@@ -125,14 +125,23 @@ def _boxes(raw: RawQuestion, image: ImageFile) -> tuple[Box, ...] | None:
         )
     found = []
     for place, edges in enumerate(raw.boxes):
-        box = Box(*map(float, edges), frame) if _are_numbers(edges) and len(edges) == 4 else None
-        if box is None or not box.is_valid:
+        box = _box(edges, frame)
+        if box is None:
             raise DataError(
                 f"{raw.where}: field 'boxes', place {place}: must be [x1, y1, x2, y2] in pixels, "
                 f"on the image of {image.width_px} x {image.height_px}, not {shown(edges)}"
             )
         found.append(box)
     return tuple(found)
+
+
+def _box(edges: Any, frame: Frame) -> Box | None:
+    """The box of four numbers; None if it is none on the image."""
+    if not _are_numbers(edges) or len(edges) != 4:
+        return None
+    x1, y1, x2, y2 = map(float, edges)
+    box = Box(x1, y1, x2, y2, frame)
+    return box if box.is_valid else None
 
 
 def _salience(raw: RawQuestion, boxes: tuple[Box, ...] | None) -> tuple[float, ...]:
