@@ -20,6 +20,7 @@ from vlrl.geometry.overlay import Mark, overlay
 from vlrl.media.images import image_array, open_image, side_by_side
 from vlrl.protocols import Drawing, Task
 from vlrl.reasoning.boxes import BoxesTruth, boxes_in
+from vlrl.reasoning.data.layouts import truth_from_columns
 from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.read import read_questions
 from vlrl.reasoning.data.row import ReasoningRow
@@ -189,6 +190,17 @@ class VisualReasoning(Task):
             "{question}"
         )
         return f"{before}{asked}{after}"
+
+    def sample_from_columns(self, row: Mapping[str, Any], where: str) -> Sample:
+        """A problem from a table's row, for rewards that run in another trainer.
+
+        Needs `answer` or `solution`, or the `lines`, `start` and `end` of a route; `boxes` are not
+        read, since the images are not there. Raises DataError that names `where`.
+        """
+        truth = truth_from_columns(row, where)
+        named = str(row.get("id", where))
+        columns = {"kind": truth.kind, **row}
+        return Sample(named, self.name, (), ReasoningTarget(truth), columns)
 
     def recipe(self) -> Mapping[str, Any]:
         """The coordinate profile, the question and the form of answers."""

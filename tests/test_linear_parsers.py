@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from helpers_reasoning import QUESTIONS, sample_of
 
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import PROFILES, profile_named
@@ -19,6 +20,8 @@ from vlrl.gui.syntax import SYNTAXES, is_well_formed
 from vlrl.judge.reasoned_answer import parse_judge_answer, swapped
 from vlrl.log.report.page import BETWEEN_TAGS
 from vlrl.mesh.parts import parts_in
+from vlrl.reasoning.truths import ExpressionTruth, ListTruth, TextTruth, YesNoTruth
+from vlrl.tasks.visual_reasoning import VisualReasoning
 from vlrl.video.track_answers import FORMATS, part_starts, read_track
 
 FRAME = Frame(1000, 1000)
@@ -35,6 +38,17 @@ def all_tracks(text: str) -> None:
     part_starts(text, 4)
 
 
+TASK = VisualReasoning(VisualReasoning.Options(data={}))
+MORE = (ListTruth(("1",)), ExpressionTruth("1"), TextTruth("1"), YesNoTruth(True))
+REASONED = (*(sample for sample, _ in QUESTIONS), *map(sample_of, MORE))
+
+
+def all_answers(text: str) -> None:
+    for sample in REASONED:
+        TASK.parse(sample, text)
+        TASK.parse(sample, f"<answer>{text[:9000]}")
+
+
 READERS: dict[str, Callable[[str], object]] = {
     "places": read_places,
     "action": lambda text: [own_brackets(action_of(text, name), name) for name in SYNTAXES],
@@ -48,6 +62,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "tracks": all_tracks,
     "parts": parts_in,
     "page": lambda text: BETWEEN_TAGS.sub("><", f"<p>{text}</p>"),
+    "reasoning": all_answers,
     "name": lambda text: refuse_name(clean_name(text)),
 }
 RUNS = [

@@ -11,9 +11,11 @@ import pytest
 import yaml
 from helpers_reasoning import BLUE, BOXES, GREEN, RED, problem, sample_of
 
+from vlrl.errors import DataError
 from vlrl.reasoning.routes import Segment, check_route, write_route
 from vlrl.reasoning.truths import ChoiceTruth, RouteTruth
 from vlrl.reward.tree import build_reward
+from vlrl.reward.trl import as_trl_reward
 from vlrl.tasks.visual_reasoning import VisualReasoning
 from vlrl.types import Finish, Rollout, Sample
 
@@ -122,6 +124,14 @@ def test_boxes_count_where_the_data_has_them_and_a_distractor_never_helps() -> N
     )
     assert found == pytest.approx([0.5, 1.0, 0.25, 0.0])
     assert values(node, [rollout(plain, "B")]) == [None]
+
+
+def test_a_row_of_another_trainer_is_enough() -> None:
+    reward = as_trl_reward({"use": "answer_match"}, task=TASK)
+    texts = ["<answer>7</answer>", "<think>7</think>8", "the answer is 7.0"]
+    assert reward(prompts=["?"] * 3, completions=texts, solution=["$7$"] * 3) == [1.0, 0.0, 1.0]
+    with pytest.raises(DataError, match="field 'answer' is missing"):
+        reward(prompts=["?"], completions=["7"], other=["7"])
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,11 @@ from typing import Any
 from vlrl.data.fields import Row, field_of, row_of, shown
 from vlrl.errors import DataError
 from vlrl.reasoning.data.conversations import Turns, split_answer, turns_of
+from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.raw import RawQuestion
+from vlrl.reasoning.data.true_answers import true_answer
 from vlrl.reasoning.final_answer import final_answer
-from vlrl.reasoning.truths import LETTERS
+from vlrl.reasoning.truths import LETTERS, Truth
 
 OURS = (
     "kind", "choices", "boxes", "salience", "unit", "tolerance", "relative_tolerance", "ordered",
@@ -262,6 +264,16 @@ def _lines(value: Any, where: str) -> Any:
             raise DataError(f"{where}: field 'json' must be JSON of lines: {error}") from error
     # A table gives every row all lines of every city, None where it has none.
     return {k: v for k, v in row_of(value, f"{where}, field 'json'").items() if v is not None}
+
+
+def truth_from_columns(row: Row, where: str) -> Truth:
+    """The true answer of a row without its images; raises DataError."""
+    asked = {"question": "?", "image": "", **row}
+    raw = rows(
+        {name: value for name, value in asked.items() if name != "boxes"}, Place(where, where)
+    )
+    choices = tuple(map(str, raw.choices)) if isinstance(raw.choices, list | tuple) else ()
+    return true_answer(raw, ReasoningSource(path=""), choices, None)
 
 
 LAYOUTS: Mapping[str, Layout] = {
