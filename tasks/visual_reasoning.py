@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -25,7 +26,6 @@ from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.read import read_questions
 from vlrl.reasoning.data.row import ReasoningRow
 from vlrl.reasoning.final_answer import Form, final_answer, is_well_formed, thought_of
-from vlrl.reasoning.plain_text import plain_words
 from vlrl.reasoning.routes import RouteCheck, RouteProblem, Segment, check_route
 from vlrl.reasoning.truths import LETTERS, Kind, Read, RouteTruth, Truth, segments_of
 from vlrl.stats import evenly
@@ -181,8 +181,8 @@ class VisualReasoning(Task):
         )
 
     def _question(self, row: ReasoningRow, asked: str) -> str:
-        listed = plain_words(asked)
-        if row.choices and not all(plain_words(one) in listed for one in row.choices):
+        letters = LETTERS[: len(row.choices)]
+        if not all(re.search(rf"(?<![A-Za-z0-9]){one}[).:]", asked) for one in letters):
             options = (f"\n({LETTERS[i]}) {literal(one)}" for i, one in enumerate(row.choices))
             asked += "".join(options)
         # Plain replacement: both texts may hold braces of their own.
@@ -285,7 +285,13 @@ class VisualReasoning(Task):
             return
         boxed = [sample for sample in self.samples(split) if sample.target.boxes is not None]
         for sample in evenly(boxed, NUM_CHECKED) if boxed else ():
-            mine, theirs = self.resized(sample).extent, size_seen(sample)
+            mine = self.resized(sample).extent
+            try:
+                theirs = size_seen(sample)
+            except DataError:
+                if not self.skips_unreadable(split):
+                    raise
+                continue  # left out when it is drawn
             if mine != theirs:
                 raise ConfigError(
                     f"sample {sample.id!r}: the policy resizes its image to {theirs}, the task's "

@@ -41,12 +41,19 @@ def all_tracks(text: str) -> None:
 TASK = VisualReasoning(VisualReasoning.Options(data={}))
 MORE = (ListTruth(("1",)), ExpressionTruth("1"), TextTruth("1"), YesNoTruth(True))
 REASONED = (*(sample for sample, _ in QUESTIONS), *map(sample_of, MORE))
-
-
-def all_answers(text: str) -> None:
-    for sample in REASONED:
-        TASK.parse(sample, text)
-        TASK.parse(sample, f"<answer>{text[:9000]}")
+ENDLESS = (
+    "1 1/",
+    "x=",
+    "\\text{",
+    "(A) ",
+    "answer is ",
+    "1,111",
+    "sqrt(",
+    "2^",
+    "Line: a\n",
+    "yes ",
+)
+"""What answers may repeat; they are read up to 10,000 characters."""
 
 
 READERS: dict[str, Callable[[str], object]] = {
@@ -62,7 +69,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "tracks": all_tracks,
     "parts": parts_in,
     "page": lambda text: BETWEEN_TAGS.sub("><", f"<p>{text}</p>"),
-    "reasoning": all_answers,
+    "reasoning": lambda text: TASK.parse(REASONED[1], text),
     "name": lambda text: refuse_name(clean_name(text)),
 }
 RUNS = [
@@ -128,3 +135,12 @@ def test_two_hundred_spaces_in_a_judges_answer() -> None:
     line = f"1.{' ' * 200}Image 1 (8/10) Image 2 (7/10){' ' * 200}"
     answer = parse_judge_answer(f"<think>{line * 50}</think><answer>Image 1 is better</answer>")
     assert answer.verdict == 1
+
+
+@pytest.mark.parametrize("run", ENDLESS)
+def test_no_final_answer_is_slow_to_read(run: str) -> None:
+    """Milliseconds each; a second would be a pattern that tries every way."""
+    for sample in REASONED:
+        assert (
+            seconds(lambda text, one=sample: TASK.parse(one, text), "<answer>" + run * 1500) < 1.0
+        )

@@ -166,6 +166,34 @@ def test_a_published_row_is_read_as_it_comes(folder: Path, name: str) -> None:
     assert not any(isinstance(part, TextPart) and "<image>" in part.text for part in parts)
 
 
+@pytest.mark.parametrize(
+    ("question", "choices", "shown"),
+    [
+        ("Find x on 1234.", ["1", "2"], "Find x on 1234.\n(A) 1\n(B) 2"),
+        ("Which?", ["A. red", "B. blue"], "Which?\n(A) red\n(B) blue"),
+        ("Which?\nA. red\nB. blue", ["red", "blue"], "Which?\nA. red\nB. blue"),
+        ("Which?", ["A. red", "blue"], "Which?\n(A) A. red\n(B) blue"),
+    ],
+)
+def test_options_are_shown_once(
+    folder: Path, question: str, choices: list[str], shown: str
+) -> None:
+    row = {"image": "a.png", "question": question, "choices": choices, "answer": "B"}
+    (found,) = read(folder, [row])
+    task = VisualReasoning(VisualReasoning.Options(data={}, prompt="{question}"))
+    assert task.sample(found).texts == [shown]
+
+
+def test_a_policy_that_resizes_boxes_otherwise_is_refused(folder: Path) -> None:
+    row = {"image": "a.png", "question": "Which?", "answer": "yes", "boxes": [[0, 0, 9, 9]]}
+    read(folder, [row, {**row, "boxes": None}])
+    data = {"train": {"path": str(folder / "data.jsonl")}}
+    task = VisualReasoning(VisualReasoning.Options.model_validate({"data": data}))
+    task.check_policy(lambda sample: (56, 56), "train")
+    with pytest.raises(ConfigError, match="resizes its image to"):
+        task.check_policy(lambda sample: (84, 84), "train")
+
+
 def test_images_stand_where_the_text_says(folder: Path) -> None:
     (found,) = read(folder, [CASES["EasyR1"][1]], format="easy_r1")
     task = VisualReasoning(VisualReasoning.Options(data={}, prompt="{question}"))

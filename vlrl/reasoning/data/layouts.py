@@ -198,7 +198,6 @@ def treebench(row: Row, place: Place) -> RawQuestion:
         place,
         (("user", asked),),
         field_of(row, "answer", place.where),
-        kind="choice",
         boxes=_literal(field_of(row, "target_instances", place.where), place.where),
     )
 

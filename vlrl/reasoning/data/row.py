@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from vlrl.media.images import checked_size, image_size
 from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.raw import RawQuestion
 from vlrl.reasoning.data.true_answers import true_answer
-from vlrl.reasoning.truths import Truth
+from vlrl.reasoning.truths import LETTERS, Truth
 
 MAX_PATH_CHARS = 1000
 """A longer text in the place of an image is its content in base64."""
@@ -112,7 +113,16 @@ def _choices(raw: RawQuestion) -> tuple[str, ...]:
             f"{raw.where}: field 'choices' must be a list of 2 to 26 texts, not "
             f"{shown(raw.choices)}"
         )
-    return tuple(str(one).strip() for one in raw.choices)
+    texts = [str(one).strip() for one in raw.choices]
+    marked = [
+        re.match(rf"\(?{letter}[).:]\s+(?=\S)", text)
+        for letter, text in zip(LETTERS, texts, strict=False)
+    ]
+    # "A. red" is the letter and the text.
+    return tuple(
+        text[mark.end() :] if mark is not None and all(marked) else text
+        for text, mark in zip(texts, marked, strict=True)
+    )
 
 
 def _boxes(raw: RawQuestion, image: ImageFile) -> tuple[Box, ...] | None:
