@@ -75,6 +75,7 @@ def test_well_formed_is_the_whole_answer(text: str, forms: set[str]) -> None:
         ("\\text{A}", "A"), ("A. red", "A"), ("B) blue", "B"), ("Dark Green.", "C"),
         ("I would say (B)", "B"), ("The correct answer is B", "B"),
         ("A. blue", None), ("AB", None), ("A or B", None), ("A, B", None), ("(A) or (B)", None),
+        ("A. red or B. blue", None), ("A because of (B)", None),
         ("D", None), ("a dog", None), ("", None),
     ],
 )  # fmt: skip
@@ -129,7 +130,8 @@ def test_the_larger_tolerance_counts_with_its_edge() -> None:
     [
         ("Yes", True), ("**No.**", False), ("No, there is no such line", False),
         ("Yes, there is no change", True), ("It is false", False), ("true", True),
-        ("Yes or no", None), ("yes and no", None), ("It is no yes", None), ("nothing", None),
+        ("Yes or no", None), ("yes and no", None), ("Yes. No.", None),
+        ("yes, no", None), ("It is no yes", None), ("nothing", None),
     ],
 )  # fmt: skip
 def test_yes_or_no_but_not_both(text: str, said: bool | None) -> None:
@@ -178,6 +180,13 @@ def test_arithmetic_ends_on_anything() -> None:
     ):
         assert value_of(text) is None, text
     assert value_of("1+2*3-4/2^2") == 6
+
+
+def test_a_choice_without_known_options_is_still_one_letter() -> None:
+    truth = ChoiceTruth("A")
+    assert [truth.read(text) for text in ("A. red", "K", "A. red or B. blue", "A) 5, (B) 6")] == [
+        "A", "K", None, None,
+    ]  # fmt: skip
 
 
 def test_text_is_compared_without_case_and_punctuation() -> None:

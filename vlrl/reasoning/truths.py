@@ -46,6 +46,9 @@ _LETTER = re.compile(
 )
 _MARKED = re.compile(r"[(\[]([A-Z])[)\]]|\b(?:[Oo]ption|[Cc]hoice)\s+\(?([A-Z])\b")
 
+_ANOTHER = re.compile(r"(?:^|[\s(\[,])[A-Z][).:\]](?:\s|$)|\b(?:or|and)\s+\(?[A-Z]\b")
+"""A second letter after the first one."""
+
 
 @dataclass(frozen=True)
 class ChoiceTruth:
@@ -71,12 +74,15 @@ class ChoiceTruth:
             if self.options and place >= len(self.options):
                 return None
             if not rest or not texts or rest == texts[place]:
-                return None if _MARKED.search(found[2]) else letter
+                hedged = _MARKED.search(found[2]) or _ANOTHER.search(found[2])
+                return None if hedged else letter
             if rest in texts:
                 return None
         if texts.count(plain_words(text)) == 1:
             return LETTERS[texts.index(plain_words(text))]
         named = {one or other for one, other in _MARKED.findall(text)}
+        if re.match(r"[A-Z]\b", plain):
+            named.add(plain[0])
         letter = named.pop() if len(named) == 1 else ""
         known = LETTERS[: len(self.options)] if self.options else LETTERS
         return letter if letter and letter in known else None
@@ -107,6 +113,7 @@ class NumberTruth:
 
 
 _YES_NO = re.compile(r"\b(?:(yes|true)|(no|false))\b", re.IGNORECASE)
+_SAID = re.compile(r"(?:^|[.,;:\n])\s*(?:(yes|true)|(no|false))\s*(?=[.,;:!\n]|$)", re.IGNORECASE)
 _BOTH = re.compile(r"\s*(?:and|or|/|\|)\s*(?:yes|no|true|false)\b", re.IGNORECASE)
 
 
@@ -123,6 +130,8 @@ class YesNoTruth:
             return None
         found = list(_YES_NO.finditer(text))
         if not found or any(_BOTH.match(text, one.end()) for one in found):
+            return None
+        if len({one[1] is not None for one in _SAID.finditer(text)}) > 1:
             return None
         first = found[0]
         if not plain_words(text[: first.start()]):
