@@ -155,7 +155,8 @@ def test_evaluations_agree_on_a_second_device(benchmark: str, tmp_path: Path) ->
         with on_device(device):
             command = ["eval", "--benchmark", benchmark, "--limit", "3", "--out", str(out)]
             assert main([*command, "--model", str(ROOT / "assets/models" / model)]) == 0
-        rows = [line for path in out.rglob("predictions.jsonl") for line in path.open()]
+        paths = out.rglob("predictions.jsonl")
+        rows = [line for path in paths for line in path.read_text().splitlines()]
         outputs.append([json.loads(row)["output"] for row in rows])
     assert outputs[0] == outputs[1]
     assert len(outputs[0]) == 3

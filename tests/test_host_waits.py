@@ -26,9 +26,9 @@ READS = ("_local_scalar_dense", "aten.nonzero", "masked_select", "aten.equal")
 VISION = "vlrl/policy/vision_language"
 EXPECTED: dict[str, tuple[int, str]] = {
     # The tower runs three times: for sampling, the reference and the update.
-    f"{VISION}/vision_features.py:features_of": (18, "transformers' tower reads the grids"),
+    "vlrl/families/qwen_vl.py:features": (18, "transformers' tower reads the grids"),
     f"{VISION}/vision_kernels.py:_sizes": (6, "lengths of windows, once for all layers"),
-    f"{VISION}/vision_features.py:as_outputs": (3, "which visual tokens are a video's"),
+    "vlrl/families/family.py:outputs": (3, "which visual tokens are a video's"),
     f"{VISION}/module.py:hidden": (6, "transformers counts the places of visual tokens"),
     f"{VISION}/decode.py:_look": (2, "which rows have ended, every eight tokens"),
     f"{VISION}/decode.py:_decoded": (4, "the answers"),

@@ -13,7 +13,7 @@ import torch
 import yaml
 from helpers_janus import save_janus
 from helpers_runs import ROOT
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from vlrl.build import RunParts, read_parts
@@ -129,6 +129,19 @@ def test_whole_numbers_stay_real_beside_fractions_without_data() -> None:
     seen: list[list[int]] = []
     inference_cost([module], lambda: seen.append(run()))
     assert seen == [[1, 4]]
+
+
+def test_a_mask_of_known_places_picks_rows_of_a_known_number() -> None:
+    """As Qwen3-VL adds features to the places of an image."""
+    module = on_meta(8, 8)
+    x, shown = torch.empty(6, 8, device="meta"), torch.tensor([0, 1, 1, 0, 0, 1]).bool()
+
+    def run() -> Tensor:
+        hidden = module(x).clone()
+        hidden[shown.to(x.device), :] = hidden[shown, :] + torch.empty(3, 8, device="meta")
+        return hidden
+
+    assert inference_cost([module], run).num_kernels > 0
 
 
 # --- sharding --------------------------------------------------------------------------------

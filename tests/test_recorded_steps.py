@@ -163,16 +163,16 @@ def test_looking_seldom_changes_no_answer(
 def test_a_budget_of_tokens_decodes_fewer_groups_at_a_time(
     checkpoints: dict[str, Path], screens: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vlrl.policy.vision_language import policy as policy_file
+    from vlrl.policy.vision_language.samplers import own
 
     samples = problems(screens, 5)
     policy = make_policy(checkpoints["qwen2_5_vl"], max_new_tokens=6, sample_batch_size=64)
     whole, traj = policy.sample(samples, 3, seed=1)
     sizes = [p.num_tokens + 3 * 6 for p in traj.prompts]
     together: list[int] = []
-    plain = policy_file.decode
+    plain = own.decode
     monkeypatch.setattr(
-        policy_file,
+        own,
         "decode",
         lambda m, p, *a, **k: (together.append(len(p)), plain(m, p, *a, **k))[1],
     )

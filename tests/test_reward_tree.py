@@ -120,8 +120,13 @@ def test_shipped_reward_configs(path):
     maximum = {"gui_g2": 3, "gui_g1": 1.375, "se_gui": 3, "gta1": 1, "infigui_g1": 2, "hi_grpo": 15}
     minimum = {"infigui_g1": -1.0, "hi_grpo": -2.0}  # a cosine in each of its stages
     # A declared range is a bound: STVG-o1's best answer has 5, for a perfect one improves nothing.
-    maximum |= {"stvg_o1": 6.5, "stvg_no_thinking": 4, "stvg_o1_credit": 7}
-    minimum |= {"stvg_o1": -4.0, "stvg_no_thinking": -2.0, "stvg_o1_credit": -4.0}
+    maximum |= {"shape_boundary": 6, "stvg_o1": 6.5, "stvg_no_thinking": 4, "stvg_o1_credit": 7}
+    minimum |= {
+        "shape_boundary": -0.75,
+        "stvg_o1": -4.0,
+        "stvg_no_thinking": -2.0,
+        "stvg_o1_credit": -4.0,
+    }
     assert high == pytest.approx(maximum.get(path.stem, 1))
     assert low == minimum.get(path.stem, 0.0)
 

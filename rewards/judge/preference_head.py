@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -52,6 +52,11 @@ class PreferenceHead(ImageReward):
     def __init__(self, options: PreferenceHeadOptions) -> None:
         super().__init__(options)
         self.range = (-options.limit, options.limit)
+
+    def models(self) -> Mapping[str, int]:
+        """The judge, in bf16 unless the options say otherwise."""
+        size = 4 if self.options.precision == "fp32" else 2
+        return dict.fromkeys(super().models(), size)
 
     def load(self) -> None:
         """The head and the texts that it was trained with."""

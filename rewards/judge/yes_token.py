@@ -99,6 +99,13 @@ class YesToken(Reward):
     range = (0.0, 1.0)
     needs = frozenset({"image", "caption"})
 
+    def models(self) -> Mapping[str, int]:
+        """The judge, in bf16 unless the options say otherwise; none behind an endpoint."""
+        o = self.options
+        if o.endpoint is not None or o.device == "cpu":
+            return {}
+        return {o.judge: 4 if o.precision == "fp32" else 2}
+
     def __init__(self, options: YesTokenOptions) -> None:
         self.options = options
         self.name = "yes_token"

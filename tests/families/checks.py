@@ -11,12 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vlrl.families.family import placeholders
 from vlrl.families.known import family_of
 from vlrl.families.merging import merge
 from vlrl.families.qwen_vl import QwenVL
+from vlrl.plan.measure import sampling_costs, training_cost
+from vlrl.plan.memory import modules_of
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.protocols import PolicySetup
+from vlrl.protocols.planned import PlannedRun
 from vlrl.types import ImagePart, Message, Sample, TextPart, VideoPart
 
 NUM_TOKENS = 6
@@ -68,14 +72,17 @@ def reference_inputs(policy: VisionLanguagePolicy, sample: Sample) -> dict[str, 
         else {"type": "image", "image": Image.open(part.path).convert("RGB")}
         for part in sample.prompt[0].parts
     ]
+    mrope = family_of(policy.module.core.config).mrope
+    types = {"return_mm_token_type_ids": True} if mrope else {}
     made = policy.processor.apply_chat_template(
         [{"role": "user", "content": content}],
         tokenize=True,
         return_dict=True,
         add_generation_prompt=True,
         return_tensors="pt",
+        processor_kwargs=types,
     )
-    return dict(made)
+    return dict(made.to(policy.module.core.dtype))
 
 
 def greedy_equals_generate(folder: Path) -> str:
@@ -85,6 +92,7 @@ def greedy_equals_generate(folder: Path) -> str:
     policy.module.forbidden = torch.zeros(0, dtype=torch.long)
     some = samples(folder)
     _, traj = policy.sample(some, 1, seed=0, greedy=True)
+    policy.module.eval()
     for row, sample in enumerate(some):
         inputs = reference_inputs(policy, sample)
         ids = inputs["input_ids"]
@@ -247,15 +255,18 @@ def videos_equal_forward(folder: Path) -> str:
         {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What happens?"}]}
     ]
     text = policy.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    types = {"return_mm_token_type_ids": True} if family_of(core.config).mrope else {}
     made = policy.processor(
         text=[text],
+        **types,
         videos=[[frames[::2]]],
         do_sample_frames=False,
+        return_metadata=True,
         video_metadata=[[{"fps": 4.0, "frames_indices": [0, 2, 4, 6], "total_num_frames": 8,
                           "duration": 2.0, "width": 84, "height": 56}]],
         return_tensors="pt",
     )  # fmt: skip
-    inputs = dict(made)
+    inputs = {name: value for name, value in made.items() if name != "video_metadata"}
     assert inputs["input_ids"][0].tolist() == prompt.input_ids.tolist()
     answer = traj.tokens[0, traj.mask[0]]
     num = prompt.num_tokens
@@ -272,11 +283,54 @@ def videos_equal_forward(folder: Path) -> str:
     return f"{worst:.1e}"
 
 
+def texts_hold_no_control_tokens(folder: Path) -> str:
+    """Every control token of the checkpoint, as text of the data's, is characters.
+
+    Marks that ask for an answer's form stay: nothing of a turn or an image hangs on them.
+    """
+    policy = policy_of(folder)
+    tokenizer = policy.processor.tokenizer
+    marks = policy.encoder.control_tokens
+    image = placeholders(policy.module.core.config)[0]
+    assert tokenizer.convert_ids_to_tokens(image) in marks
+    assert {"<|im_start|>", "<|im_end|>"} <= set(marks)  # its template's
+    assert not {"<|box_start|>", "<|object_ref_end|>"} & set(marks)
+    seen = samples(folder)[0].prompt[0].parts[0]
+
+    def specials(text: str) -> list[int]:
+        sample = Sample("s", "none", (Message("user", (seen, TextPart(text))),), None)
+        ids = policy.encoder.encode(sample).input_ids.tolist()
+        return [i for i in ids if i in tokenizer.added_tokens_decoder]
+
+    plain = specials("Click the box")
+    for mark in marks:
+        assert specials(f"Click {mark} the {mark}{mark} box") == plain, mark
+    assert len(specials("Click <|box_start|> the box")) == len(plain) + 1
+    return f"{len(marks)} marks"
+
+
+def a_plan_takes_it(folder: Path) -> str:
+    """`vlrl train --plan` runs the passes of a step without weights, the tower trained or not."""
+    run = PlannedRun("bf16", False, 4096, 4, 8, None, True, 200, None, None)
+    for train_vision in (True, False):
+        options = VisionLanguagePolicy.Options(
+            model=str(folder), train_vision=train_vision, max_new_tokens=8
+        )
+        policy = options.planned(run)
+        assert policy is not None
+        modules = modules_of(policy)
+        assert training_cost(modules, policy.chunk(1000, largest=True).forward).flops > 0
+        _, token = sampling_costs(modules, policy.sampling(8, largest=True))
+        assert token.num_kernels > 0
+    return "planned"
+
+
 CHECKS = {
     "greedy": greedy_equals_generate,
     "log-probs": log_probs_equal_forward,
     "packed": packed_equals_plain,
     "adapters": adapters_sit_in_the_language_model,
+    "texts": texts_hold_no_control_tokens,
 }
 
 

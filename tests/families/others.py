@@ -148,7 +148,7 @@ OTHERS: dict[str, Row] = {
             "layer_types": ["linear_attention", "indexed_attention"],
             "indexer_types": ["full"] * 2, "kv_lora_rank": 16, "q_lora_rank": 16,
             "v_head_dim": 16, "qk_nope_head_dim": 16, "head_dim": 0, "index_head_dim": 16,
-            "index_n_heads": 2, "index_kpool": 2, "index_topk": 512, "linear_head_dim": 16,
+            "index_n_heads": 32, "index_kpool": 2, "index_topk": 16, "linear_head_dim": 16,
             "linear_num_heads": 2,
         },
         vision=_GLM_VISION,

@@ -73,6 +73,8 @@ class Row:
     processor: Mapping[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, str] = field(default_factory=lambda: {"image_token": "<image>"})
     """Tokens by the tokenizer's attribute."""
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the tokenizer."""
     shown: tuple[str, str] = ("<image>", "<video>")
     """What the chat template writes for an image and a video."""
     ids: Mapping[str, str] = field(default_factory=lambda: {"image_token_id": "<image>"})
@@ -88,7 +90,9 @@ class Row:
 def make(kind: str, row: Row, folder: Path, seed: int = 0) -> Path:
     """A checkpoint of the type, ready for `from_pretrained`."""
     marks = dict.fromkeys([*row.tokens.values(), *row.ids.values()])
-    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED, extra_special_tokens=dict(row.tokens))
+    tokenizer = AutoTokenizer.from_pretrained(
+        EMBEDDED, extra_special_tokens=dict(row.tokens), **row.tokenizer
+    )
     tokenizer.add_tokens([m for m in marks if m not in tokenizer.get_vocab()], special_tokens=True)
     size = -(-len(tokenizer) // 64) * 64
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in row.ids.items()}
@@ -112,13 +116,14 @@ def make(kind: str, row: Row, folder: Path, seed: int = 0) -> Path:
 
 
 def _processor(kind: str, row: Row, tokenizer: Any) -> Any:
-    kind = row.like or kind
-    parts = {"image_processor": _class(_first(IMAGE_PROCESSOR_MAPPING_NAMES[kind]))(**row.images)}
-    if kind in VIDEO_PROCESSOR_MAPPING_NAMES:
-        name = _first(VIDEO_PROCESSOR_MAPPING_NAMES[kind])
-        parts["video_processor"] = _class(name)(**(row.videos or {}))
+    like = row.like or kind
+    images = IMAGE_PROCESSOR_MAPPING_NAMES.get(kind) or IMAGE_PROCESSOR_MAPPING_NAMES[like]
+    videos = VIDEO_PROCESSOR_MAPPING_NAMES.get(kind) or VIDEO_PROCESSOR_MAPPING_NAMES.get(like)
+    parts = {"image_processor": _class(_first(images))(**row.images)}
+    if videos:
+        parts["video_processor"] = _class(_first(videos))(**(row.videos or {}))
     template = TEMPLATE.replace("IMAGE", row.shown[0]).replace("VIDEO", row.shown[1])
-    return _class(PROCESSOR_MAPPING_NAMES[kind])(
+    return _class(PROCESSOR_MAPPING_NAMES.get(kind) or PROCESSOR_MAPPING_NAMES[like])(
         tokenizer=tokenizer, chat_template=template, **parts, **row.extra, **row.processor
     )
 

@@ -27,7 +27,8 @@ def plan_of(parts: RunParts, gpu: str | None = None, num_gpus: int | None = None
     with _quiet():
         from vlrl.plan.plan import plan_run
 
-        return plan_run(parts.config, parts.policy_options, kind, num_gpus or stated.num_gpus)
+        num = num_gpus or stated.num_gpus
+        return plan_run(parts.config, parts.policy_options, kind, num, parts.reward)
 
 
 def planned_text(parts: RunParts, plan: Plan | None) -> str:

@@ -81,7 +81,7 @@ def _lay_weights(adapted: PeftModel, file: Path) -> list[str]:
         for name, weight in laid.items():
             weight.copy_(stored[name])
         return sorted(stored.keys() - laid.keys() - adapted.state_dict().keys())
-    result = set_peft_model_state_dict(adapted, stored)
+    result: Any = set_peft_model_state_dict(adapted, stored)
     absent = [name for name in result.missing_keys if "lora_" in name]
     return sorted([*absent, *result.unexpected_keys])
 
@@ -100,7 +100,10 @@ def refuse_second_adapter(model: str, lora: object) -> None:
 def lora_named() -> Iterator[None]:
     """Turn what peft says of layers that it cannot adapt into a ConfigError with the key."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of patterns that peft itself adds for a mixture's experts (GLM-4.5V).
+            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys")
+            yield
     except ValueError as error:
         raise ConfigError(f"lora.target_modules: {first_line(error)}") from error
 

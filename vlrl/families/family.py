@@ -20,12 +20,17 @@ from vlrl.families.encoded import EncodedPrompt, Features, Media
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor, VisionTower
+    from vlrl.families.interfaces import (
+        MultimodalCore,
+        VisionLanguageModel,
+        VisionProcessor,
+        VisionTower,
+    )
     from vlrl.families.reading import Reader
     from vlrl.types import Message
 
 
-LogitStep = tuple[Literal["times", "over", "cap"], str]
+LogitStep = tuple[Literal["times", "over", "cap", "cut"], str]
 VisionOutput = SimpleNamespace
 """The part of a tower's output that transformers' models read (`mm_encoder_outputs`)."""
 
@@ -49,7 +54,8 @@ class Family(ABC):
     ZeRO-3 splits them meanwhile: every rank then reads the whole model."""
     logits: tuple[LogitStep, ...] = ()
     """What its class does to logits, in order, by the keys of its text config; `cap` is
-    c * tanh(logits / c). Classes differ under the same key, so none is read unless it is named."""
+    c * tanh(logits / c), `cut` ends the vocabulary there. Classes differ under the same key, so
+    none is read unless it is named."""
     reads_videos: bool = False
     mrope: bool = False
     """Whether the model computes positions on three axes (`get_rope_index`)."""
@@ -78,6 +84,10 @@ class Family(ABC):
     @abstractmethod
     def blank(self, core: VisionLanguageModel, reader: Reader | None) -> Media:
         """The smallest image, for a pass of a rank that has none."""
+
+    def body(self, core: VisionLanguageModel) -> MultimodalCore:
+        """What runs below the language head."""
+        return core.model
 
     def pixel_bounds(self, processor: VisionProcessor) -> tuple[int, int]:
         """Least and largest area of an image in pixels, as the checkpoint has it."""
@@ -131,6 +141,9 @@ class Family(ABC):
             for step, value in steps:
                 if step == "cap":
                     logits = value * torch.tanh(logits / value)
+                elif step == "cut":
+                    beyond = torch.arange(logits.shape[-1], device=logits.device) >= value
+                    logits = logits.masked_fill(beyond, float("-inf"))
                 else:
                     logits = logits * value if step == "times" else logits / value
             return logits

@@ -60,6 +60,8 @@ class General(Family):
         bos = reader.processor.tokenizer.bos_token
         # A template that writes the first token itself must not get a second one.
         more: dict[str, Any] = {"add_special_tokens": not (bos and text.startswith(bos))}
+        if self.mrope:  # some processors give the types of tokens only if asked
+            more["return_mm_token_type_ids"] = True
         if images:
             more["images"] = [images]
         if films:
@@ -113,12 +115,17 @@ class General(Family):
             given |= {n: given[n].movedim(0, axis) for n, axis in self.axes if n in given}
             output = call(**given, return_dict=True)
             also = {name: output[name] for name in self.also}
-            found[modality] = _flat(output["pooler_output"], modality, also)
+            level = _flat(output["pooler_output"], modality, also)
+            deeper = [
+                _flat(more, modality, also).levels
+                for more in output.get("deepstack_features") or ()
+            ]
+            found[modality] = replace(level, levels=torch.cat([level.levels, *deeper]))
         if len(found) == 1:
             return next(iter(found.values()))
         is_video = media["is_video"].to(found["image"].levels.device)
-        shape = (1, len(is_video), found["image"].levels.shape[2])
-        levels = found["image"].levels.new_empty(shape)
+        num_levels, _, width = found["image"].levels.shape
+        levels = found["image"].levels.new_empty((num_levels, len(is_video), width))
         levels = levels.masked_scatter(~is_video[None, :, None], found["image"].levels)
         levels = levels.masked_scatter(is_video[None, :, None], found["video"].levels)
         return replace(Features.join(list(found.values())), levels=levels)
@@ -145,9 +152,10 @@ class General(Family):
 
     def _calls(self, core: VisionLanguageModel) -> dict[str, Callable[..., Any]]:
         """What encodes each kind that the family reads."""
-        calls = {"image": core.model.get_image_features}
+        body = self.body(core)
+        calls = {"image": body.get_image_features}
         if self.reads_videos and not self.frames_are_images:
-            calls["video"] = core.model.get_video_features
+            calls["video"] = body.get_video_features
         return calls
 
 
@@ -169,7 +177,7 @@ def _flat(output: Tensor | Sequence[Tensor], modality: str, also: Mapping[str, T
 
 def _token_inputs(reader: Reader, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Types of the prompt's tokens, where the model itself reads them."""
-    taken = inspect.signature(reader.core.model.forward).parameters
+    taken = inspect.signature(reader.family.body(reader.core).forward).parameters
     return {name: inputs[name][0] for name in TOKEN_INPUTS if name in inputs and name in taken}
 
 
@@ -186,6 +194,7 @@ def _video_arguments(films: Sequence[VideoPart]) -> dict[str, Any]:
     return {
         "videos": [[np.stack(list(read_part(film))) for film in films]],
         "do_sample_frames": False,
+        "return_metadata": True,  # some processors write times only if asked
         "video_metadata": [
             [
                 {

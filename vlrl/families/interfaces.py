@@ -46,6 +46,8 @@ class Tokenizer(Protocol):
     eos_token_id: int
     all_special_ids: Sequence[int]
     added_tokens_decoder: Mapping[int, SpecialToken]
+    special_tokens_map: Mapping[str, str | Sequence[str]]
+    """Special tokens by their role, e.g. `eos_token`."""
 
     def get_vocab(self) -> Mapping[str, int]:
         """Every token with its id."""
@@ -103,6 +105,7 @@ class VisionProcessor(Processor, Protocol):
 
     image_processor: PatchProcessor
     video_processor: FrameProcessor
+    chat_template: str | Mapping[str, str] | None
 
 
 class PixelScaler(Protocol):

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 from vlrl.errors import ConfigError, did_you_mean
 from vlrl.families.family import Family, LogitStep
 from vlrl.families.general import General
+from vlrl.families.granite import Granite4Vision, GraniteDocling
+from vlrl.families.molmo import Molmo2
 from vlrl.families.qwen_vl import QwenVL
+from vlrl.families.side_by_side import Llama4
+from vlrl.families.video_llava import VideoLlava
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -73,6 +77,12 @@ FAMILIES: dict[str, Family] = {
     "aria": General("AriaForConditionalGeneration", sparse_blocks=("AriaTextMoELayer",)),
     "aya_vision": General("AyaVisionForConditionalGeneration"),
     "cohere2_vision": General("Cohere2VisionForConditionalGeneration"),
+    "cohere_compass": QwenVL(
+        "CohereCompassForConditionalGeneration", logits=(("times", "logit_scale"),),
+        forbidden_tokens=(
+            "<|IMAGE_PAD|>", "<|VIDEO_PAD|>", "<|VISION_START|>", "<|VISION_END|>",
+        ),
+    ),
     "deepseek_vl": General("DeepseekVLForConditionalGeneration", packs=True),
     "ernie4_5_vl_moe": General(
         "Ernie4_5_VLMoeForConditionalGeneration", mrope=True,
@@ -96,6 +106,57 @@ FAMILIES: dict[str, Family] = {
     "qianfan_ocr": General("QianfanOCRForConditionalGeneration", packs=True),
     "video_llama_3": General("VideoLlama3ForConditionalGeneration", packs=True),
     "vipllava": General("VipLlavaForConditionalGeneration", packs=True),
+    "hunyuan_vl": General("HunYuanVLForConditionalGeneration", packs=True, mrope=True),
+    "cosmos3_edge": General(
+        "Cosmos3EdgeForConditionalGeneration", packs=True, mrope=True, reads_videos=True
+    ),
+    "muse_glimmer": General(
+        "MuseGlimmerForConditionalGeneration", reads_videos=True,
+        logits=(("times", "output_multiplier"), ("cap", "final_logit_softcapping")),
+    ),
+    "gemma4_unified": General(
+        "Gemma4UnifiedForConditionalGeneration", logits=_CAP, reads_videos=True
+    ),
+    "step3p7": General(
+        "Step3p7ForConditionalGeneration", sparse_blocks=("Step3p7SparseMoeBlock",)
+    ),
+    "qwen4_exp": QwenVL(
+        "Qwen4ExpForConditionalGeneration", packs=False,
+        sparse_blocks=("Qwen4ExpTextSparseMoeBlock",),
+    ),
+    "granite_docling": GraniteDocling(
+        "GraniteDoclingForConditionalGeneration", packs=True, axes=_NESTED,
+        logits=(("over", "logits_scaling"),),
+    ),
+    "granite4_vision": Granite4Vision(
+        "Granite4VisionForConditionalGeneration", packs=True,
+        logits=(("over", "logits_scaling"),),
+    ),
+    "glmga": General("Glm46VForConditionalGeneration", packs=True, mrope=True, reads_videos=True),
+    "molmo2": Molmo2("Molmo2ForConditionalGeneration"),
+    "video_llava": VideoLlava(
+        "VideoLlavaForConditionalGeneration", packs=True, reads_videos=True
+    ),
+    "deepseek_vl_hybrid": General("DeepseekVLHybridForConditionalGeneration", packs=True),
+    "hyperclovax_vision_v2": General(
+        "HyperCLOVAXVisionV2ForConditionalGeneration", packs=True, reads_videos=True,
+        logits=(("times", "logits_scaling"),),
+    ),
+    "muse_spark": General(
+        "MuseSparkForConditionalGeneration", reads_videos=True,
+        logits=(("times", "output_multiplier"), ("cap", "final_logit_softcapping")),
+        sparse_blocks=("MuseSparkMoE",),
+    ),
+    "dots3_note": General(
+        "Dots3NoteForConditionalGeneration", reads_videos=True,
+        sparse_blocks=("Dots3NoteTextMoE", "Dots3NoteVisionMoE"),
+    ),
+    "cosmos3_omni": QwenVL("Cosmos3OmniForConditionalGeneration"),
+    "inkling_mm_model": General(
+        "InklingForConditionalGeneration", logits=(("cut", "unpadded_vocab_size"),),
+        sparse_blocks=("InklingMoE",),
+    ),
+    "llama4": Llama4("Llama4ForConditionalGeneration", sparse_blocks=("Llama4TextMoe",)),
 }  # fmt: skip
 """By model type; tests/families holds a tiny row of each."""
 

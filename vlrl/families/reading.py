@@ -35,7 +35,7 @@ class Reader:
     context_tokens: int | None = None
     """Longest prompt that the model can read; None = not checked."""
     control_tokens: tuple[str, ...] = ()
-    """What no text of a prompt may become, besides the marks that `literal` always breaks."""
+    """What no text of a prompt may become (control_tokens.py)."""
 
     opens: Callable[[ImagePart], Image.Image] = field(default=lambda part: pixels(part))
     """The pixels of an image of a prompt."""

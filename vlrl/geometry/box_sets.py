@@ -9,10 +9,15 @@ from jaxtyping import Float, Real
 
 from vlrl.geometry.boxes import iou
 
+LARGEST = 1e100
+"""Of a coordinate: the square of twice as much is finite."""
+
 
 def iou_table(a: Real[np.ndarray, "N 4"], b: Real[np.ndarray, "M 4"]) -> Float[np.ndarray, "N M"]:
-    """IoU of every xyxy box of `a` with every one of `b`."""
+    """IoU of every xyxy box of `a` with every one of `b`; sides may have any length."""
     N, M = len(a), len(b)
+    # A side of 1e300 px has no area that a float holds, and no overlap worth one either.
+    a, b = np.clip(a, -LARGEST, LARGEST), np.clip(b, -LARGEST, LARGEST)
     return iou(np.repeat(a, M, axis=0), np.tile(b, (N, 1))).reshape(N, M)
 
 

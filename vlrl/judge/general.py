@@ -58,8 +58,8 @@ class GeneralJudge(LocalJudge):
                 some = self._reasoned(some, members, texts, cut)
             logp = self.next_log_probs(some)
             yes, no = (logp[:, ids].logsumexp(-1).tolist() for ids in (self.yes, self.no))
-            for i, *found in zip(members, yes, no, strict=True):
-                readings.append(Reading(*found, texts[i], cut[i]))
+            for i, of_yes, of_no in zip(members, yes, no, strict=True):
+                readings.append(Reading(of_yes, of_no, texts[i], cut[i]))
                 problem = problem_of(readings[-1])
                 if problem is not None:
                     raise RewardError(f"judge {self.name}, {asks[i].where}: {problem}")

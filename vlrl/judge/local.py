@@ -18,6 +18,7 @@ from torch import Tensor
 from vlrl.errors import RewardError
 from vlrl.families.adapters import adapter_base, with_adapter
 from vlrl.families.classes import transformers_class
+from vlrl.families.config import config_of
 from vlrl.families.encoded import EncodedPrompt, Features
 from vlrl.families.known import family_of
 from vlrl.hub import freeze, loading, local_path, pick_device
@@ -67,7 +68,7 @@ class LocalJudge:
         nothing = torch.zeros(0, dtype=torch.long, device=place)
         # It gets features, like a policy with a frozen tower: no blank images are needed.
         self.module = TokenLogProbs(core, Sampling(), nothing, 1, True)
-        self._read_with(core, processor, min_pixels, max_pixels)
+        self._read_with(self.module.core, processor, min_pixels, max_pixels)
         self.yes = token_ids(processor.tokenizer, template.yes, "yes")
         self.no = token_ids(processor.tokenizer, template.no, "no")
         check_apart(self.yes, self.no)
@@ -274,7 +275,7 @@ def load_vlm(name: str, dtype: torch.dtype) -> tuple[Any, Processor]:
     """
     path = local_path(name)
     base = adapter_base(path)
-    config = transformers.AutoConfig.from_pretrained(base or path)
+    config = config_of(base or path)
     packs = family_of(config).why_not_packed(config) is None
     group_attention.register()
     model_class = transformers_class(family_of(config).model_class)

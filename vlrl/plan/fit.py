@@ -40,6 +40,8 @@ class Plan:
     """The most of a rank's rows that can be sampled together; 0: none."""
     num_sharers: int = 1
     """GPUs that share each chunk."""
+    unknown_scorers: tuple[str, ...] = ()
+    """Models of rewards whose size is not known here."""
     may_share: bool = False
     """Whether more of them could."""
 

@@ -32,6 +32,8 @@ VIEWS = {
     "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "lift_fresh",
 }  # fmt: skip
 """Operations that launch no kernel."""
+INDEXING = {"index", "index_put", "_unsafe_index"}
+"""Operations whose second argument is a list of indices."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Meter(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         inputs = _tensors((*args, *kwargs.values()))
         name = func._schema.name.partition("::")[2]
+        if name.rstrip("_") in INDEXING:
+            args = (args[0], _numbered(args[1]), *args[2:])
         if name == "_to_copy" and _changes_device(inputs[0], kwargs):
             del kwargs["device"]  # whole numbers stay on the host, fractions on the meta device
         shapes: tuple[Any, Any] = (args, kwargs)
@@ -135,6 +139,17 @@ def _size(tensor: Tensor) -> float:
 def _changes_device(tensor: Tensor, kwargs: Mapping[str, Any]) -> bool:
     device = kwargs.get("device")
     return device is not None and torch.device(device).type != tensor.device.type
+
+
+def _numbered(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Indices with every mask of the host as the numbers of its places: their count is a shape."""
+    found: list[Tensor | None] = []
+    for index in indices:
+        if index is not None and index.dtype == torch.bool and index.device.type != "meta":
+            found += index.nonzero(as_tuple=True)
+        else:
+            found.append(index)
+    return found
 
 
 def _without_data(tensor: Tensor) -> Tensor:

@@ -6,23 +6,33 @@ import math
 from dataclasses import replace
 
 from vlrl.config.schema import RunConfig
-from vlrl.errors import ConfigError, did_you_mean
+from vlrl.errors import ConfigError, did_you_mean, first_line
 from vlrl.plan.fit import Plan
 from vlrl.plan.gpus import GPUS, usable_bytes
 from vlrl.plan.memory import always_bytes, sampling_memory, update_memory, weights_of
+from vlrl.plan.scorers import scorer_bytes
 from vlrl.plan.seconds import Known, step_seconds
 from vlrl.plan.sharding import FULL, HALF, Sharding, bucket_bytes, gathered_bytes, live_bytes
-from vlrl.protocols import PolicyOptions
+from vlrl.protocols import PolicyOptions, Reward
 from vlrl.protocols.planned import PlannedPolicy, PlannedRun
 
 ROUND_TOKENS = 1024
 """Suggested budgets are multiples of it."""
 
 
-def plan_run(config: RunConfig, options: PolicyOptions, gpu: str, num_gpus: int) -> Plan | None:
+def plan_run(
+    config: RunConfig,
+    options: PolicyOptions,
+    gpu: str,
+    num_gpus: int,
+    reward: Reward | None = None,
+) -> Plan | None:
     """The plan on so many GPUs of a kind; None where the policy says nothing of itself.
 
-    Raises ConfigError for an unknown kind, and a number that does not divide the prompts.
+    reward: whose models take room on every GPU.
+
+    Raises ConfigError for an unknown kind, a number that does not divide the prompts, and a model
+    that needs data.
     """
     if gpu not in GPUS:
         raise ConfigError(f"plan.gpu: {gpu!r}; {did_you_mean(gpu, GPUS)}")
@@ -39,7 +49,15 @@ def plan_run(config: RunConfig, options: PolicyOptions, gpu: str, num_gpus: int)
     policy = options.planned(planned_run(config, num_gpus, flash=True))
     if policy is None:
         return None
-    plan = _plan(config, policy, gpu, num_gpus)
+    scorers, unknown = (0.0, []) if reward is None else scorer_bytes(reward)
+    try:
+        plan = _plan(config, policy, gpu, num_gpus, scorers)
+    except NotImplementedError as error:  # torch's, where a shape depends on data
+        raise ConfigError(
+            "no plan: a pass of this model has shapes that depend on its data "
+            f"({first_line(error)[:120]}); leave plan.gpu out"
+        ) from error
+    plan = replace(plan, unknown_scorers=tuple(unknown))
     return replace(plan, may_share=_may_share(options) and num_gpus > plan.num_sharers)
 
 
@@ -70,11 +88,14 @@ def planned_run(config: RunConfig, num_gpus: int, *, flash: bool) -> PlannedRun:
     )
 
 
-def _plan(config: RunConfig, policy: PlannedPolicy, gpu: str, num_gpus: int) -> Plan:
+def _plan(
+    config: RunConfig, policy: PlannedPolicy, gpu: str, num_gpus: int, scorers: float
+) -> Plan:
     kind, sharding = GPUS[gpu], Sharding.read(config.dist.deepspeed)
     size = HALF if config.dist.precision == "bf16" else FULL
     weights, room = weights_of(policy), usable_bytes(kind)
     always = always_bytes(config, policy, weights, sharding, size, num_gpus)
+    always["rewards' models"] = scorers
     room_left = room - sum(always.values())
     update = {
         "gathered layers": live_bytes(weights, sharding, size),

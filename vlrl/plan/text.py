@@ -16,7 +16,7 @@ def plan_text(plan: Plan) -> str:
     trained = f"{plan.weights.num_trained / 1e6:,.0f} million trained"
     lines = [
         f"plan for {plan.num_gpus} x {plan.gpu}: {number}, {trained}",
-        "memory of each GPU, GiB (kernels' own and rewards' models are not known here)",
+        f"memory of each GPU, GiB (not known here: {', '.join(_unknown(plan))})",
         *_parts("always", plan.always),
         *_parts(f"sampling {plan.rows_at_once} rows at once", plan.sampling),
         *_parts(f"update, chunks of {plan.chunk_tokens:,} tokens{_over(plan)}", plan.update),
@@ -29,6 +29,10 @@ def plan_text(plan: Plan) -> str:
         _row("= all", sum(plan.seconds.values())),
     ]
     return "\n".join(lines)
+
+
+def _unknown(plan: Plan) -> list[str]:
+    return ["kernels' own", *(f"the reward's {name}" for name in plan.unknown_scorers)]
 
 
 def _over(plan: Plan) -> str:

@@ -68,6 +68,10 @@ class Reward(ABC):
         others: weights and rewards of the same sum.
         """
 
+    def models(self) -> Mapping[str, int]:
+        """Models that every rank loads onto its GPU, and the bytes of each of their numbers."""
+        return {}
+
     def macro_group(self, rollout: Rollout) -> str | None:
         """The part of a benchmark that a rollout counts for, where each part counts once."""
         return None

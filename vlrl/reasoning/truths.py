@@ -81,9 +81,10 @@ class ChoiceTruth:
         if texts.count(plain_words(text)) == 1:
             return LETTERS[texts.index(plain_words(text))]
         named = {one or other for one, other in _MARKED.findall(text)}
-        if re.match(r"[A-Z]\b", plain):
-            named.add(plain[0])
         letter = named.pop() if len(named) == 1 else ""
+        begins = re.match(r"[A-HJ-Z]\b", plain)  # "I" is a word
+        if begins is not None and begins[0] != letter:
+            return None
         known = LETTERS[: len(self.options)] if self.options else LETTERS
         return letter if letter and letter in known else None
 

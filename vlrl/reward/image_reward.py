@@ -8,7 +8,7 @@ config with ten reward models is still checked in a second.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import ClassVar
 
@@ -49,6 +49,12 @@ class ImageReward(Reward):
         self.options = options
         self.name = type(self).__name__.lower()
         self._loaded = False
+
+    def models(self) -> Mapping[str, int]:
+        """The one in `model`, in float32, unless it stays on the CPU."""
+        name = self.options.model_dump().get("model")
+        on_cpu = isinstance(self.options, ModelOptions) and self.options.device == "cpu"
+        return {} if on_cpu or not isinstance(name, str) else {name: 4}
 
     def load(self) -> None:
         """Load the model, once, before the first image; nothing to do for plain formulas."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
-from transformers import AutoConfig, AutoProcessor, PretrainedConfig, PreTrainedModel
+from transformers import AutoProcessor, PretrainedConfig, PreTrainedModel
 
 from vlrl.config.section import LoraSection
 from vlrl.errors import ConfigError, VlrlError, first_line, why_not_loaded
@@ -24,6 +24,8 @@ from vlrl.families.adapters import (
     with_adapter,
 )
 from vlrl.families.classes import transformers_class
+from vlrl.families.config import config_of
+from vlrl.families.control_tokens import control_tokens
 from vlrl.families.family import vision_parameters
 from vlrl.families.interfaces import VisionLanguageModel, VisionProcessor
 from vlrl.families.known import family_of
@@ -87,15 +89,28 @@ def reader_of(
 
     Raises ConfigError for a bound that the family cannot keep.
     """
+    check_min_pixels(min_pixels, core.config)
     family = family_of(core.config)
-    if min_pixels is not None and not family.takes_pixel_bounds:
-        raise ConfigError(
-            f"min_pixels must be left out for {core.config.model_type}: its processor has sizes of "
-            "its own (max_pixels shrinks larger images before)"
-        )
     low, high = family.pixel_bounds(processor)
     context = core.config.get_text_config().max_position_embeddings
-    return Reader(family, processor, core, min_pixels or low, max_pixels or high, context)
+    return Reader(
+        family,
+        processor,
+        core,
+        min_pixels or low,
+        max_pixels or high,
+        context,
+        control_tokens(processor, core.config),
+    )
+
+
+def check_min_pixels(min_pixels: int | None, config: PretrainedConfig) -> None:
+    """Raise ConfigError where the family cannot enlarge images up to a bound."""
+    if min_pixels is not None and not family_of(config).takes_pixel_bounds:
+        raise ConfigError(
+            f"min_pixels must be left out for {config.model_type}: its processor has sizes of "
+            "its own (max_pixels shrinks larger images before)"
+        )
 
 
 def as_trained(
@@ -211,9 +226,11 @@ def _forget_unused_renamings(model: PreTrainedModel) -> None:
 
 
 def read_config(model: str, revision: str | None) -> PretrainedConfig:
-    """A checkpoint's own config.json; ConfigError if the folder or the name has none."""
+    """A checkpoint's own config.json; ConfigError if there is none, or one of an unknown type."""
     try:
-        return AutoConfig.from_pretrained(adapter_base(model) or model, revision=revision)
+        return config_of(adapter_base(model) or model, revision)
+    except VlrlError:
+        raise
     except Exception as error:  # a broken file: of many kinds
         raise ConfigError(
             f"policy.model {model!r}: {why_not_loaded(model, error)} "

@@ -134,7 +134,7 @@ class TokenLogProbs(nn.Module):
             outputs = self.family.outputs(core, input_ids, seen)
         # transformers passes unknown arguments on to the attention function.
         plan = {} if groups is None else {"groups": groups}
-        state = core.model(
+        state = self.family.body(core)(
             input_ids=input_ids,
             position_ids=positions if len(positions) > 1 else positions[0],
             attention_mask=attention_mask,

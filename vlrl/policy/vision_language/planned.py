@@ -27,6 +27,7 @@ from vlrl.policy.vision_language.answers import Answers
 from vlrl.policy.vision_language.loading import (
     as_trained,
     attention_of,
+    check_min_pixels,
     prepare,
     read_config,
     shares_prompt,
@@ -58,6 +59,7 @@ class PlannedVisionLanguage(PlannedPolicy):
     def __init__(self, options: VisionLanguageConfig, run: PlannedRun) -> None:
         self.options, self.run = options, run
         self.config, self.max_pixels = described(options)
+        check_min_pixels(options.min_pixels, self.config)
         self.share = shares_prompt(options, self.config)
         self.family = family_of(self.config)
         num_gpus = run.num_sequence_gpus
@@ -79,7 +81,7 @@ class PlannedVisionLanguage(PlannedPolicy):
             Sampling(options.temperature, options.top_p, options.top_k),
             torch.tensor([i for i in placeholders(self.config) if i is not None]),
             num_head_chunks=num_head_chunks(run.max_tokens_per_chunk),
-            keeps_features=tower_is_frozen(model),
+            keeps_features=tower_is_frozen(model) or not self.family.takes_pixel_bounds,
         )
         self.has_reference_copy = options.lora is None
         if options.quantize is not None:
@@ -203,13 +205,15 @@ class PlannedVisionLanguage(PlannedPolicy):
     def prompt(self, num_tokens: int, *, is_kept: bool) -> EncodedPrompt:
         """A prompt of about so many tokens, all visual but `TEXT_TOKENS` or a quarter.
 
-        is_kept: as trajectories keep it, with features where the tower is frozen. The towers of
-        families whose processors have sizes of their own are not counted.
+        is_kept: as trajectories keep it, with features where the tower is frozen. Where a family's
+        processor has sizes of its own, all tokens are text, and its tower's passes do not count.
         """
         visual = num_tokens - min(TEXT_TOKENS, max(1, num_tokens // 4))
         ids = torch.full((num_tokens,), A_WORD)
-        positions = torch.arange(num_tokens).expand(3 if self.family.mrope else 1, -1)
-        if not self.has_images or visual < 1:
+        rope = self.config.get_text_config().to_dict().get("rope_parameters") or {}
+        axes = len(rope.get("mrope_section") or (0, 0, 0)) if self.family.mrope else 1
+        positions = torch.arange(num_tokens).expand(axes, -1)
+        if not (self.has_images and self.family.takes_pixel_bounds) or visual < 1:
             return EncodedPrompt(ids, positions)
         frames = -(-visual // self._largest_frame())  # more than an image has is a video
         height = max(1, int((visual // frames) ** 0.5))
@@ -218,7 +222,7 @@ class PlannedVisionLanguage(PlannedPolicy):
         ids[1 : 1 + num_visual] = placeholders(self.config)[0]
         prompt = EncodedPrompt(ids, positions, num_visual_tokens=num_visual)
         vision = self.config.vision_config
-        if not self.family.takes_pixel_bounds or (is_kept and self.module.keeps_features):
+        if is_kept and self.module.keeps_features:
             levels = 1 + len(vision.to_dict().get("deepstack_visual_indexes", ()))
             size = (levels, num_visual, self.config.get_text_config().hidden_size)
             made = torch.empty(size, dtype=DTYPES[self.run.precision], device="meta")
@@ -273,7 +277,10 @@ def described(options: VisionLanguageConfig) -> tuple[PretrainedConfig, int]:
     name = adapter_base(options.model) or options.model
     known = None if Path(name).is_dir() else shipped_architecture(name)
     if known is None:
-        return read_config(name, options.revision), options.max_pixels or _largest_image(name)
+        config = read_config(name, options.revision)
+        if not family_of(config).takes_pixel_bounds:  # images have tiles of their own
+            return config, 0
+        return config, options.max_pixels or _largest_image(name)
     given = dict(known)
     pixels = given.pop("max_pixels", 0)
     return AutoConfig.for_model(**given), options.max_pixels or pixels

@@ -18,8 +18,9 @@ Export = Callable[[str], None]
 class Sampler(Protocol):
     """Draws groups of answers with log-probs of the distribution that it drew from."""
 
-    version: int | None
-    """Of the weights that it draws with (`Policy.version`); None: it has the policy's own."""
+    @property
+    def version(self) -> int | None:
+        """Of the weights that it draws with (`Policy.version`); None: it has the policy's own."""
 
     def publish(self, export: Export, version: int) -> None:
         """Take the policy's weights; raises EngineError."""
