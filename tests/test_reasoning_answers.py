@@ -75,7 +75,7 @@ def test_well_formed_is_the_whole_answer(text: str, forms: set[str]) -> None:
         ("\\text{A}", "A"), ("A. red", "A"), ("B) blue", "B"), ("Dark Green.", "C"),
         ("I would say (B)", "B"), ("The correct answer is B", "B"),
         ("A. blue", None), ("AB", None), ("A or B", None), ("A, B", None), ("(A) or (B)", None),
-        ("A. red or B. blue", None), ("A because of (B)", None),
+        ("A. red or B. blue", None), ("A because of (B)", None), ("\u212a", None),
         ("D", None), ("a dog", None), ("", None),
     ],
 )  # fmt: skip
@@ -247,7 +247,7 @@ def test_an_answer_is_right_where_it_matches_and_boxes_are_those_before_it() -> 
 PIECES = (
     "<think>", "</think>", "<answer>", "</answer>", "\\boxed{", "}", "7", "-", "/", "0", "(A)",
     "yes", "[1,2,3,4]", "Route Name: x\n", "\\frac", "{", "%", ",", "and", "\ud800", "٣",
-    "\x00", "e9999", "sqrt",
+    "\x00", "e9999", "sqrt", "\u212a", "\u017f",
 )  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(max_size=40)
 

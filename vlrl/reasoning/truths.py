@@ -42,7 +42,7 @@ class Truth(Protocol):
 _LETTER = re.compile(
     r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)(?:\s+is)?\s*:?\s*)?"
     r"[(\[]?\s*([a-z])\s*(?:[)\].:]+|(?=$))\s*(.*)",
-    re.IGNORECASE | re.DOTALL,
+    re.IGNORECASE | re.DOTALL | re.ASCII,  # ASCII: the Kelvin sign is no K
 )
 _MARKED = re.compile(r"[(\[]([A-Z])[)\]]|\b(?:[Oo]ption|[Cc]hoice)\s+\(?([A-Z])\b")
 
