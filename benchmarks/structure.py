@@ -19,11 +19,12 @@ from types import FrameType
 from typing import Any
 
 PRODUCT = ("vlrl", "rewards", "tasks", "eval")
-DOMAINS = ("gui", "video", "image", "mesh", "judge")
+DOMAINS = ("gui", "video", "image", "mesh", "judge", "reasoning")
 POLICIES = {"flow": "image", "image_tokens": "image", "voxel_tokens": "mesh"}
 TASKS = {
     "gui_grounding": "gui", "video_grounding": "video", "text_to_image": "image",
     "text_to_3d": "mesh", "preference_judgement": "judge",
+    "visual_reasoning": "reasoning",
 }  # fmt: skip
 
 

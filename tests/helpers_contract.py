@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from helpers_images import (
     word,
 )
 from helpers_judge import with_words
+from helpers_reasoning import QUESTIONS
 from helpers_tubes import answer_of, rollout_of, still, track_of
 from helpers_voxels import boxes
 from PIL import Image
@@ -36,12 +38,14 @@ from vlrl.tasks.gui_grounding import GuiAnswer, GuiTarget
 from vlrl.tasks.preference_judgement import PreferenceJudgement, VerdictTarget
 from vlrl.tasks.text_to_3d import ShapeTarget, TextTo3D
 from vlrl.tasks.text_to_image import ImageAnswer, ImageTarget
+from vlrl.tasks.visual_reasoning import VisualReasoning
 from vlrl.types import Finish, Rollout, Sample
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREEN = Frame(1000, 500)
 SHAPES = TextTo3D(TextTo3D.Options(data={}, view_px=32, num_views=2))
 JUDGING = PreferenceJudgement(PreferenceJudgement.Options(data={}))
+REASONING = VisualReasoning(VisualReasoning.Options(data={}))
 CAPTION = "a red table with four legs"
 RIGHT = (
     "<think>\n1. Look: Image 1 (8/10) - x; Image 2 (5/10) - y\n</think>\n"
@@ -213,6 +217,16 @@ def verdict(rng: np.random.Generator, group: int, index: int) -> Rollout:
     return Rollout(sample, group, index, text, Finish.STOP, 1, 0, parsed=parsed)
 
 
+def reasoned(rng: np.random.Generator, group: int, index: int) -> Rollout:
+    """A right, a wrong, an unreadable or no answer to a question of each kind."""
+    sample, texts = QUESTIONS[group % len(QUESTIONS)]
+    text = texts[rng.integers(len(texts))]
+    text = f"<think>[1, 1, 20, 20]</think><answer>{text}</answer>" if rng.random() < 0.7 else text
+    sample = replace(sample, id=f"s{group}")
+    parsed = REASONING.parse(sample, text)
+    return Rollout(sample, group, index, text, Finish.STOP, 1, 0, parsed=parsed)
+
+
 def answers_by_task(folder: Path) -> dict[str, Answer]:
     """Random answers of every registered task."""
     return {
@@ -221,6 +235,7 @@ def answers_by_task(folder: Path) -> dict[str, Answer]:
         "text_to_3d": shape_answers(folder),
         "video_grounding": in_video,
         "preference_judgement": verdict,
+        "visual_reasoning": reasoned,
     }
 
 

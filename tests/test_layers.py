@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DOMAINS = ("gui", "video", "image", "mesh", "judge")
+DOMAINS = ("gui", "video", "image", "mesh", "judge", "reasoning")
 GROUND = (
     "errors", "types", "protocols", "registry", "seeds", "stats", "hub", "tensor_files", "geometry",
     "media", "families", "http",
@@ -22,6 +22,7 @@ TASKS = {
     "text_to_image": "image",
     "text_to_3d": "mesh",
     "preference_judgement": "judge",
+    "visual_reasoning": "reasoning",
 }
 PLUGINS = ("rewards", "tasks", "eval")
 EXCEPTIONS = {
@@ -34,7 +35,7 @@ EXCEPTIONS = {
 TORCH_FREE = (
     "vlrl/errors.py", "vlrl/registry.py", "vlrl/types.py", "vlrl/protocols", "vlrl/stats.py",
     "vlrl/config", "vlrl/data", "vlrl/geometry", "vlrl/gui", "vlrl/reward", "vlrl/video",
-    "rewards/gui", "rewards/video",
+    "vlrl/reasoning", "rewards/reasoning", "rewards/gui", "rewards/video",
 )  # fmt: skip
 DOMAIN_WORDS = ("gui", "tiou", "viou", "t_iou", "v_iou", "geneval", "voxelstage", "screenspot")
 """What the core's code does not name; prose may give an example."""

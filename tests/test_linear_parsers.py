@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from helpers_reasoning import QUESTIONS, sample_of
 
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.profiles import PROFILES, profile_named
@@ -19,6 +20,8 @@ from vlrl.gui.syntax import SYNTAXES, is_well_formed
 from vlrl.judge.reasoned_answer import parse_judge_answer, swapped
 from vlrl.log.report.page import BETWEEN_TAGS
 from vlrl.mesh.parts import parts_in
+from vlrl.reasoning.truths import ExpressionTruth, ListTruth, TextTruth, YesNoTruth
+from vlrl.tasks.visual_reasoning import VisualReasoning
 from vlrl.video.track_answers import FORMATS, part_starts, read_track
 
 FRAME = Frame(1000, 1000)
@@ -35,6 +38,24 @@ def all_tracks(text: str) -> None:
     part_starts(text, 4)
 
 
+TASK = VisualReasoning(VisualReasoning.Options(data={}))
+MORE = (ListTruth(("1",)), ExpressionTruth("1"), TextTruth("1"), YesNoTruth(True))
+REASONED = (*(sample for sample, _ in QUESTIONS), *map(sample_of, MORE))
+ENDLESS = (
+    "1 1/",
+    "x=",
+    "\\text{",
+    "(A) ",
+    "answer is ",
+    "1,111",
+    "sqrt(",
+    "2^",
+    "Line: a\n",
+    "yes ",
+)
+"""What answers may repeat; they are read up to 10,000 characters."""
+
+
 READERS: dict[str, Callable[[str], object]] = {
     "places": read_places,
     "action": lambda text: [own_brackets(action_of(text, name), name) for name in SYNTAXES],
@@ -48,6 +69,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "tracks": all_tracks,
     "parts": parts_in,
     "page": lambda text: BETWEEN_TAGS.sub("><", f"<p>{text}</p>"),
+    "reasoning": lambda text: TASK.parse(REASONED[1], text),
     "name": lambda text: refuse_name(clean_name(text)),
 }
 RUNS = [
@@ -113,3 +135,12 @@ def test_two_hundred_spaces_in_a_judges_answer() -> None:
     line = f"1.{' ' * 200}Image 1 (8/10) Image 2 (7/10){' ' * 200}"
     answer = parse_judge_answer(f"<think>{line * 50}</think><answer>Image 1 is better</answer>")
     assert answer.verdict == 1
+
+
+@pytest.mark.parametrize("run", ENDLESS)
+def test_no_final_answer_is_slow_to_read(run: str) -> None:
+    """Milliseconds each; a second would be a pattern that tries every way."""
+    for sample in REASONED:
+        assert (
+            seconds(lambda text, one=sample: TASK.parse(one, text), "<answer>" + run * 1500) < 1.0
+        )

@@ -25,6 +25,7 @@ RECIPES = {
     "text_to_image": "image_generation/tiny.yaml",
     "text_to_3d": "text_to_3d/tiny.yaml",
     "video_grounding": "video_grounding/tiny.yaml",
+    "visual_reasoning": "visual_reasoning/tiny.yaml",
 }
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from vlrl.data.fields import shown
-from vlrl.errors import DataError, writing
+from vlrl.data.stored_images import stored_image
+from vlrl.errors import DataError
 
 
 def image_path_of(value: object, where: str) -> Any:
@@ -25,27 +23,14 @@ def image_path_of(value: object, where: str) -> Any:
             )
         return image_path_of(value[0], where)
     if isinstance(value, bytes):
-        return _stored(value)
+        return stored_image(value)
     if not isinstance(value, Mapping):
         return value
     data, path = value.get("bytes"), value.get("path")
     if data is not None:
         if not isinstance(data, bytes):
             raise DataError(f"{where}: field 'image' holds {type(data).__name__}, not bytes")
-        return _stored(data)
+        return stored_image(data)
     if not isinstance(path, str) or not path:
         raise DataError(f"{where}: field 'image' has neither bytes nor a path: {shown(value)}")
     return path
-
-
-def _stored(data: bytes) -> str:
-    """The path of a file with these bytes, written where there is none."""
-    folder = Path.home() / ".cache" / "vlrl" / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / sha256(data).hexdigest()
-    if not file.is_file():
-        partial = file.with_suffix(f".{os.getpid()}.partial")
-        with writing(partial):
-            partial.write_bytes(data)
-        partial.replace(file)  # atomic, also when two ranks write it
-    return str(file)

@@ -1,0 +1,1 @@
+"""Visual reasoning: questions about images with answers that can be verified."""
