@@ -120,8 +120,16 @@ def test_shipped_reward_configs(path):
     maximum = {"gui_g2": 3, "gui_g1": 1.375, "se_gui": 3, "gta1": 1, "infigui_g1": 2, "hi_grpo": 15}
     minimum = {"infigui_g1": -1.0, "hi_grpo": -2.0}  # a cosine in each of its stages
     # A declared range is a bound: STVG-o1's best answer has 5, for a perfect one improves nothing.
-    maximum |= {"shape_boundary": 6, "stvg_o1": 6.5, "stvg_no_thinking": 4, "stvg_o1_credit": 7}
+    maximum |= {
+        "grip": 3,
+        "rewardmap": 5,
+        "shape_boundary": 6,
+        "stvg_o1": 6.5,
+        "stvg_no_thinking": 4,
+        "stvg_o1_credit": 7,
+    }
     minimum |= {
+        "grip": -1.0,
         "shape_boundary": -0.75,
         "stvg_o1": -4.0,
         "stvg_no_thinking": -2.0,

@@ -211,7 +211,10 @@ class PlannedVisionLanguage(PlannedPolicy):
         visual = num_tokens - min(TEXT_TOKENS, max(1, num_tokens // 4))
         ids = torch.full((num_tokens,), A_WORD)
         rope = self.config.get_text_config().to_dict().get("rope_parameters") or {}
-        axes = len(rope.get("mrope_section") or (0, 0, 0)) if self.family.mrope else 1
+        section = rope.get("mrope_section") or ()
+        # HunYuan has four axes; some configs list a section's frequencies one by one.
+        num_axes = 4 if len(section) == 4 else 3
+        axes = num_axes if self.family.mrope else 1
         positions = torch.arange(num_tokens).expand(axes, -1)
         if not (self.has_images and self.family.takes_pixel_bounds) or visual < 1:
             return EncodedPrompt(ids, positions)
