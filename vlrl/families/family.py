@@ -157,7 +157,7 @@ class Family(ABC):
 
 def placeholders(config: PretrainedConfig) -> tuple[int, int | None]:
     """Ids of the tokens whose embeddings images and videos replace; None where it reads none."""
-    found = config.to_dict()
+    found = vars(config)  # to_dict would copy all of it, at every pass
     names = ("image_token_id", "image_token_index", "image_patch_id")
     image = next(found[name] for name in names if found.get(name) is not None)
     video = found.get("video_token_id", found.get("video_token_index"))

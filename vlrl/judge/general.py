@@ -20,12 +20,10 @@ from vlrl.families.known import family_of
 from vlrl.judge.local import LocalJudge
 from vlrl.judge.question import Ask, ImageBook
 from vlrl.judge.yes_token import Reading, problem_of
-from vlrl.policy.vision_language.decode import decode
 from vlrl.policy.vision_language.loading import reader_of
 from vlrl.policy.vision_language.rows import prefill
-from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.policy.vision_language.vision_features import by_size
-from vlrl.types import Finish, ImagePart, Message, TextPart
+from vlrl.types import ImagePart, Message, TextPart
 
 if TYPE_CHECKING:
     from vlrl.families.reading import Reader
@@ -55,7 +53,10 @@ class GeneralJudge(LocalJudge):
         for members in by_size(range(len(asks)), [p.num_tokens for p in prompts], self.max_tokens):
             some = [prompts[i] for i in members]
             if self.reasoning is not None:
-                some = self._reasoned(some, members, texts, cut)
+                found = self._reasonings(some, share_prompt=self.packs)
+                some = [continued(p, more) for p, (_, more, _) in zip(some, found, strict=True)]
+                for i, (text, _, is_cut) in zip(members, found, strict=True):
+                    texts[i], cut[i] = text, is_cut
             logp = self.next_log_probs(some)
             yes, no = (logp[:, ids].logsumexp(-1).tolist() for ids in (self.yes, self.no))
             for i, of_yes, of_no in zip(members, yes, no, strict=True):
@@ -101,46 +102,9 @@ class GeneralJudge(LocalJudge):
         """The likeliest tokens, and the log-probs at each position, [V]."""
         prompt = self.prompt(ask, book)
         self._check_room(prompt.num_tokens, num_tokens, max_tokens)
-        tokens: list[int] = []
-        rows: list[Tensor] = []
-        while len(tokens) < num_tokens:
-            rows.append(self.next_log_probs([continued(prompt, tokens)])[0].cpu())
-            tokens.append(int(rows[-1].argmax()))
-            if tokens[-1] == self.processor.tokenizer.eos_token_id:
-                break
-        return tokens, rows
-
-    def _reasoned(
-        self,
-        prompts: Sequence[EncodedPrompt],
-        members: Sequence[int],
-        texts: list[str],
-        cut: list[bool],
-    ) -> list[EncodedPrompt]:
-        """The prompts with greedy reasoning up to the cue after each; writes `texts` and `cut`."""
-        assert self.reasoning is not None
-        tokenizer, cue = self.processor.tokenizer, self.template.cue
-        decoded = decode(
-            self.module,
-            prompts,
-            1,
-            [0] * len(prompts),
-            share_prompt=self.packs,
-            max_new_tokens=self.reasoning.max_tokens,
-            stop_tokens=torch.tensor([tokenizer.eos_token_id], device=self.device),
-            pad_id=tokenizer.pad_token_id,
-            greedy=True,
-            stops=StopStrings(tokenizer, [cue]),
+        return self._likeliest(
+            lambda said: self.next_log_probs([continued(prompt, said)])[0].cpu(), num_tokens
         )
-        found = []
-        for place, (i, prompt) in enumerate(zip(members, prompts, strict=True)):
-            tokens = decoded.tokens[place, decoded.mask[place]].tolist()
-            text = tokenizer.decode(tokens, skip_special_tokens=True)
-            cut[i] = decoded.finish[place] is Finish.LENGTH and cue not in text
-            texts[i] = text.partition(cue)[0].rstrip()
-            more = tokenizer.encode(f"{texts[i]}\n{cue}", add_special_tokens=False)
-            found.append(continued(prompt, more))
-        return found
 
 
 def continued(prompt: EncodedPrompt, tokens: Sequence[int]) -> EncodedPrompt:

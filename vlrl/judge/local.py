@@ -7,7 +7,7 @@ questions ──> tokens, packed ──────────┴─> one forwa
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -197,10 +197,19 @@ class LocalJudge:
         encoded = self.encoder.encode(ask, [grid for _, grid in patches])
         self._check_room(len(encoded.input_ids), num_tokens, max_tokens)
         features = self.features(book, patches)
+        return self._likeliest(
+            lambda said: self._next(encoded.continued(said) if said else encoded, features),
+            num_tokens,
+        )
+
+    def _likeliest(
+        self, next_log_probs: Callable[[list[int]], Tensor], num_tokens: int
+    ) -> tuple[list[int], list[Tensor]]:
+        """Greedy tokens up to the end of the answer; next_log_probs: of what was said, [V]."""
         tokens: list[int] = []
         rows: list[Tensor] = []
         while len(tokens) < num_tokens:
-            rows.append(self._next(encoded.continued(tokens) if tokens else encoded, features))
+            rows.append(next_log_probs(tokens))
             tokens.append(int(rows[-1].argmax()))
             if tokens[-1] == self.processor.tokenizer.eos_token_id:
                 break
@@ -225,37 +234,46 @@ class LocalJudge:
         )
         return self.module.logits(hidden[0, row.last[1]]).float().log_softmax(-1)[0].cpu()
 
+    def _reasonings(
+        self, prompts: Sequence[EncodedPrompt], *, share_prompt: bool
+    ) -> list[tuple[str, list[int], bool]]:
+        """Greedy reasoning after each prompt up to the cue: text, its tokens and the cue's, cut."""
+        assert self.reasoning is not None
+        tokenizer, cue = self.processor.tokenizer, self.template.cue
+        decoded = decode(
+            self.module,
+            prompts,
+            1,
+            [0] * len(prompts),
+            share_prompt=share_prompt,
+            max_new_tokens=self.reasoning.max_tokens,
+            stop_tokens=torch.tensor([tokenizer.eos_token_id], device=self.device),
+            pad_id=tokenizer.pad_token_id,
+            greedy=True,
+            stops=StopStrings(tokenizer, [cue]),
+        )
+        found = []
+        for tokens, mask, finish in zip(decoded.tokens, decoded.mask, decoded.finish, strict=True):
+            said = tokenizer.decode(tokens[mask].tolist(), skip_special_tokens=True)
+            text = said.partition(cue)[0].rstrip()
+            more = tokenizer.encode(f"{text}\n{cue}", add_special_tokens=False)
+            found.append((text, more, finish is Finish.LENGTH and cue not in said))
+        return found
+
     def _reason(
         self, encoded: Sequence[EncodedAsk], patches: Sequence[tuple[Tensor, Tensor]]
     ) -> tuple[list[EncodedAsk], list[str], list[bool]]:
         """Greedy reasoning after each question, up to the cue and without the word itself."""
-        assert self.reasoning is not None
-        tokenizer, cue = self.processor.tokenizer, self.template.cue
         written: list[EncodedAsk] = []
         texts: list[str] = []
         cut: list[bool] = []
         for members in batches(encoded, self.max_tokens):
             prompts = [_as_prompt(encoded[i], patches) for i in members]
-            decoded = decode(
-                self.module,
-                prompts,
-                1,
-                [0] * len(prompts),
-                share_prompt=True,
-                max_new_tokens=self.reasoning.max_tokens,
-                stop_tokens=torch.tensor([tokenizer.eos_token_id], device=self.device),
-                pad_id=tokenizer.pad_token_id,
-                greedy=True,
-                stops=StopStrings(tokenizer, [cue]),
-            )
-            for place, i in enumerate(members):
-                tokens = decoded.tokens[place, decoded.mask[place]].tolist()
-                text = tokenizer.decode(tokens, skip_special_tokens=True)
-                cut.append(decoded.finish[place] is Finish.LENGTH and cue not in text)
-                text = text.partition(cue)[0].rstrip()
-                more = tokenizer.encode(f"{text}\n{cue}", add_special_tokens=False)
+            found = self._reasonings(prompts, share_prompt=True)
+            for i, (text, more, is_cut) in zip(members, found, strict=True):
                 written.append(encoded[i].continued(more))
                 texts.append(text)
+                cut.append(is_cut)
         order = [i for members in batches(encoded, self.max_tokens) for i in members]
         back = sorted(range(len(order)), key=order.__getitem__)
         return [written[p] for p in back], [texts[p] for p in back], [cut[p] for p in back]
