@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vlrl.data.box_fields import boxes_on, weights_for
 from vlrl.data.fields import check_length, id_of, shown
 from vlrl.data.paths import path_below
 from vlrl.data.stored_images import stored_image
@@ -133,42 +133,10 @@ def _boxes(raw: RawQuestion, image: ImageFile) -> tuple[Box, ...] | None:
         raise DataError(
             f"{raw.where}: field 'boxes' must be a list of boxes, not {shown(raw.boxes)}"
         )
-    found = []
-    for place, edges in enumerate(raw.boxes):
-        box = _box(edges, frame)
-        if box is None:
-            raise DataError(
-                f"{raw.where}: field 'boxes', place {place}: must be [x1, y1, x2, y2] in pixels, "
-                f"on the image of {image.width_px} x {image.height_px}, not {shown(edges)}"
-            )
-        found.append(box)
-    return tuple(found)
-
-
-def _box(edges: Any, frame: Frame) -> Box | None:
-    """The box of four numbers; None if it is none on the image."""
-    if not _are_numbers(edges) or len(edges) != 4:
-        return None
-    x1, y1, x2, y2 = map(float, edges)
-    box = Box(x1, y1, x2, y2, frame)
-    return box if box.is_valid else None
+    return boxes_on(raw.boxes, frame, raw.where)
 
 
 def _salience(raw: RawQuestion, boxes: tuple[Box, ...] | None) -> tuple[float, ...]:
-    weights = raw.salience
-    if weights is None:
+    if raw.salience is None:
         return ()
-    fits = _are_numbers(weights) and boxes and len(weights) == len(boxes)
-    if not fits or min(weights) < 0 or not sum(weights) > 0:
-        raise DataError(
-            f"{raw.where}: field 'salience' must hold a weight of 0 or more for each box of "
-            f"'boxes', one of them above 0, not {shown(weights)}"
-        )
-    return tuple(map(float, weights))
-
-
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, list | tuple) and all(
-        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
-        for one in values
-    )
+    return weights_for(len(boxes or ()), raw.salience, raw.where)
