@@ -140,7 +140,7 @@ class ServerSampler:
     ) -> Decoded:
         """`num_each` answers to each prompt; a group is drawn with the seed of its first row."""
         start = time.perf_counter()
-        most = most_tokens or self.max_tokens
+        most = min(most_tokens or self.max_tokens, self.max_tokens)
         with ThreadPoolExecutor(min(MAX_REQUESTS, len(prompts))) as pool:
             groups = list(
                 pool.map(
@@ -256,6 +256,8 @@ Request = Callable[[list[int], int, int], list[wire.Drawn]]
 def whole(request: Request, num_each: int, seed: int) -> list[wire.Drawn]:
     """A group's answers, each gone on with where new weights have interrupted it."""
     made = request([], num_each, seed)
+    while not any(one.tokens for one in made):  # it had not begun: once more, as a group
+        made = request([], num_each, seed)
 
     def finished(index: int) -> wire.Drawn:
         one = made[index]
