@@ -33,11 +33,15 @@ class EngineServer:
         self.calls: list[str] = []
         self.faults: set[str] = set()
         self.context_tokens = 1024
+<<<<<<< HEAD
         self.delay_s = 0.0
         """Before a group is drawn."""
         self.stops: list[threading.Event] = []
         self.slow_texts: dict[str, float] = {}
         """The same in seconds, for prompts that end so."""
+=======
+        self.facts: dict[str, Any] = {"hf_overrides": {}}
+>>>>>>> work-E
         self.prompts: dict[str, Sample] = {}
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
@@ -52,6 +56,7 @@ class EngineServer:
         self.http.server_close()
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        path = path.partition("?")[0]
         self.calls.append(path)
         if "dead" in self.faults:
             return 503, {"error": "the engine is dead"}
@@ -59,6 +64,7 @@ class EngineServer:
             "/v1/models": lambda _: {
                 "data": [{"id": "policy", "max_model_len": self.context_tokens}]
             },
+            "/server_info": lambda _: {"vllm_config": {"model_config": self.facts}},
             "/v1/chat/completions/render": self.render,
             "/inference/v1/generate": self.generate,
             "/collective_rpc": self.reload,
