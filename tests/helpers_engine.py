@@ -33,15 +33,12 @@ class EngineServer:
         self.calls: list[str] = []
         self.faults: set[str] = set()
         self.context_tokens = 1024
-<<<<<<< HEAD
         self.delay_s = 0.0
         """Before a group is drawn."""
         self.stops: list[threading.Event] = []
         self.slow_texts: dict[str, float] = {}
         """The same in seconds, for prompts that end so."""
-=======
         self.facts: dict[str, Any] = {"hf_overrides": {}}
->>>>>>> work-E
         self.prompts: dict[str, Sample] = {}
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)

@@ -27,11 +27,8 @@ from vlrl.policy.vision_language.options import EngineOptions
 from vlrl.policy.vision_language.samplers import wire
 from vlrl.policy.vision_language.samplers.gate import Gate
 from vlrl.policy.vision_language.samplers.sampler import Export
-<<<<<<< HEAD
-from vlrl.seeds import row_seed
-=======
 from vlrl.policy.vision_language.samplers.servable import add_head
->>>>>>> work-E
+from vlrl.seeds import row_seed
 from vlrl.types import Finish, Sample
 
 MAX_REQUESTS = 32
