@@ -181,7 +181,7 @@ def test_resampling_draws_again_and_counts(config: Any) -> None:
     }
     trainer = trainer_of(config(**over))
     metrics = trainer.train_step()
-    assert trainer.sampler.position == 12
+    assert trainer.curriculum.position == 12
     assert metrics["filter/resampled_groups"] == 4.0
     assert len({r.group for r in trainer.collect(Meter()).rollouts}) == 4
 

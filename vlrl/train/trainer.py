@@ -42,7 +42,7 @@ from torch import Tensor
 
 from vlrl.algo.advantages import difficulty_weight, group_statistics
 from vlrl.algo.stages import carry_back, to_actions
-from vlrl.config.schema import RunConfig
+from vlrl.config.schema import AlgoConfig, RunConfig
 from vlrl.distributed.comm import World, all_gather, all_max
 from vlrl.distributed.engine import Engine
 from vlrl.distributed.waiting import waiting
@@ -57,14 +57,15 @@ from vlrl.seeds import row_seed
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.checkpoint_state import TrainerState, data_fingerprint
 from vlrl.train.credit import in_stages, stage_advantages
+from vlrl.train.curriculum.curriculum import Curriculum
+from vlrl.train.curriculum.stage import Stage
 from vlrl.train.evaluation import HeldOut
 from vlrl.train.evaluation_files import is_evaluated
 from vlrl.train.experience import Experience, with_replaced
 from vlrl.train.failures import FROM_OUTSIDE, Result, after_saving, on_all
 from vlrl.train.health import IdleWatch, record_canary, record_health
-from vlrl.train.learners import learners
+from vlrl.train.learners import learners, learning
 from vlrl.train.lock import RunLock
-from vlrl.train.sampler import PromptSampler
 from vlrl.train.saving import Saving
 from vlrl.train.scoring import measured, record, stage_rewards
 from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
@@ -91,10 +92,11 @@ class Trainer(Generic[T]):
         engine: Engine,
         checkpoints: Checkpoints,
         metrics: Mapping[str, Reward],
+        stages: Sequence[Stage],
     ) -> None:
         self.config, self.config_yaml = config, config_yaml
         self.world, self.folder = world, folder
-        self.task, self.reward, self.policy, self.engine = task, reward, policy, engine
+        self.task, self.policy, self.engine = task, policy, engine
         self.checkpoints, self.metrics = checkpoints, metrics
         self.lock: RunLock | None = None
         """Of the run's folder; held while the trainer lives."""
@@ -102,9 +104,12 @@ class Trainer(Generic[T]):
         """Set once the run is known to start: on the main rank."""
         self.samples = list(task.samples(config.train_split))
         self.data = data_fingerprint(sample.id for sample in self.samples)
-        self.sampler = PromptSampler(len(self.samples), config.seed)
-        self.trainable, self.normalisers = learners(reward, config.algo)
-        self.overlap = overlaps_sampling(reward, config.scoring.overlap_sampling, world.size)
+        self.curriculum = Curriculum(stages, self.samples, task, config.train_split, config.seed)
+        self.trainable, self.normalisers = learners([stage.reward for stage in stages], config.algo)
+        self.overlaps = [
+            overlaps_sampling(stage.reward, config.scoring.overlap_sampling, world.size)
+            for stage in stages
+        ]
         self.idle = IdleWatch(reward)
         self.unreadable = Unreadable(policy.check_sample, world, folder)
         self.step = 0
@@ -167,27 +172,41 @@ class Trainer(Generic[T]):
                     # Which may have taken longer than a step.
                     self.saving.end_step(stop, self.step, stops=not is_last)
 
+    @property
+    def reward(self) -> Reward:
+        """Of the stage that the curriculum is in."""
+        return self.curriculum.reward
+
+    @property
+    def algo(self) -> AlgoConfig:
+        """Of the stage that the curriculum is in."""
+        return self.curriculum.algo
+
     def train_step(self) -> dict[str, float]:
         """One step of the drawing above; returns its metrics, the same on all ranks."""
         meter = Meter()
         experience = self._saved_if_failed(partial(self.collect, meter))
         batch = self.prepare(experience, meter)
         with meter.timed("update"), waiting("the update"):
-            num_steps = update(self.policy, self.engine, batch, self.config.algo, self.world, meter)
+            num_steps = update(self.policy, self.engine, batch, self.algo, self.world, meter)
         self.version += num_steps
         self.policy.version = self.version
+        self.idle.reward = self.reward
         rests = self.idle.rests  # before the reward's own round ends
-        for node in self.trainable:
+        for node in learning(self.trainable, self.reward):
             for name, value in node.update(experience.rollouts).items():
                 meter.add(f"trainable_reward/{node.name}_{name}", [value])
         self.step += 1
         every = self.config.log.rollouts_every
         if every and (self.step == 1 or self.step % every == 0) and self.world.is_main:
-            limit = self.config.log.num_rollout_groups
+            limit, stage = self.config.log.num_rollout_groups, self.curriculum.stage.name
             with writing(self.folder / "rollouts"):
-                record_groups(self.folder, self.step, self.task, experience.rollouts, limit)
+                record_groups(self.folder, self.step, self.task, experience.rollouts, limit, stage)
         metrics = meter.reduce(self.world)
-        metrics["progress/epoch"] = self.sampler.epoch
+        metrics["progress/epoch"] = self.curriculum.epoch
+        metrics |= self.curriculum.end_step(
+            experience.stage, experience.results, metrics, self.world
+        )
         for sink in self.sinks:
             sink.write(self.step, metrics)
         if not rests:
@@ -197,21 +216,21 @@ class Trainer(Generic[T]):
 
     def _saved_if_failed(self, work: Callable[[], Result]) -> Result:
         """Some work; where a reward or the data fails in it, what was learnt is saved first."""
-        position = self.sampler.position
+        position = self.curriculum.position
         try:
             return work()
         except FROM_OUTSIDE as error:
             if not self.step:
                 raise
             # These prompts were not learnt from: a resumed run draws them again.
-            self.sampler.position = position
+            self.curriculum.position = position
             if self.checkpoints.newest_step != self.step:
                 self.save()
             raise after_saving(error, self.step) from error
 
     def collect(self, meter: Meter) -> Experience[T]:
         """Sample and score this rank's groups; groups that teach nothing may be drawn again."""
-        algo = self.config.algo
+        algo = self.algo
         per_rank = algo.num_prompts // self.world.size
         experience = self._sample(per_rank, meter)
         for _ in range(algo.resample_rounds):
@@ -236,7 +255,7 @@ class Trainer(Generic[T]):
 
     def _sample(self, per_rank: int, meter: Meter) -> Experience[T]:
         """Rollouts of the next prompts; where one cannot be read, of those without it."""
-        position = self.sampler.position
+        position = self.curriculum.position
         samples = self._drawn(per_rank)
         try:
             return self._sampled(samples, meter)
@@ -246,20 +265,20 @@ class Trainer(Generic[T]):
             if not found:
                 raise
         self._leave_out(found)
-        self.sampler.position = position
+        self.curriculum.position = position
         return self._sample(per_rank, meter)
 
     def _leave_out(self, ids: Collection[str]) -> None:
         places = [i for i, sample in enumerate(self.samples) if sample.id in ids]
-        self.sampler.left_out.update(places)
+        self.curriculum.left_out.update(places)
 
     def _drawn(self, per_rank: int) -> list[Sample]:
         """This rank's part of the next prompts."""
-        drawn = self.sampler.take(per_rank * self.world.size)
+        drawn = self.curriculum.take(per_rank * self.world.size)
         mine = self._mine(drawn)
         is_last = self.step + 1 == self.config.num_steps
-        num_coming = 0 if is_last else self.config.algo.num_prompts
-        coming = self._mine(self.sampler.peek(num_coming))
+        num_coming = 0 if is_last else self.algo.num_prompts
+        coming = self._mine(self.curriculum.peek(num_coming))
         self.policy.expect([self.samples[i] for i in (*mine, *coming)])
         before = drawn[: self.world.rank * per_rank]
         return [
@@ -271,9 +290,10 @@ class Trainer(Generic[T]):
         return drawn[self.world.rank * num : (self.world.rank + 1) * num]
 
     def _sampled(self, samples: Sequence[Sample], meter: Meter) -> Experience[T]:
-        seed = row_seed(self.config.seed, "rollout", self.sampler.position)
-        G = self.config.algo.group_size
-        with ScoringQueue(self.task, self.reward, G, overlap=self.overlap) as queue:
+        seed = row_seed(self.config.seed, "rollout", self.curriculum.position)
+        G, number = self.algo.group_size, self.curriculum.number
+        overlap = self.overlaps[number]
+        with ScoringQueue(self.task, self.reward, G, overlap=overlap) as queue:
             with meter.timed("sampling"):
                 sample = partial(self.policy.sample, samples, G, seed, ready=queue.add)
                 self.policy.facts()  # those of evaluations are not this step's
@@ -282,14 +302,16 @@ class Trainer(Generic[T]):
                     meter.maximum(name, value)
             with meter.timed("scoring"):
                 on_all(queue.result, self.world)
-        if self.overlap:
+        if overlap:
             meter.maximum("scoring/overlapped_s", queue.scoring_s)
         rewards = stage_rewards(rollouts, self.reward.num_stages)
-        return Experience(rollouts, trajectory, rewards, self.config.algo.advantage == "gdpo")
+        results = self.curriculum.results(number, rollouts)
+        by_term = self.algo.advantage == "gdpo"
+        return Experience(rollouts, trajectory, rewards, by_term, number, results)
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
-        algo = self.config.algo
+        algo = self.algo
         group, trajectory = experience.trajectory.group, experience.trajectory
         rewards = carry_back(experience.rewards, algo.stage_carry)
         advantage = stage_advantages(rewards, group, algo, self.world, experience.rollouts)
@@ -323,7 +345,7 @@ class Trainer(Generic[T]):
         return Batch(trajectory, each, weights, kept, ids, num_stages=rewards.shape[1])
 
     def _weights(self, rollouts: Sequence[Rollout]) -> Tensor:
-        options = self.config.algo.difficulty
+        options = self.algo.difficulty
         if options is None:
             return torch.ones(len(rollouts))
         sizes = torch.tensor([self.task.difficulty(r.sample) for r in rollouts])
@@ -350,11 +372,12 @@ class Trainer(Generic[T]):
         state = TrainerState.of(
             self.engine,
             self.step,
-            sampler=self.sampler.position,
+            sampler=self.curriculum.position,
             version=self.version,
             num_rewards=len(self.trainable),
             kernels=self.kernels,
             data=self.data,
+            curriculum=self.curriculum.state(),
         )
         rewards = [node.state_dict() for node in self.trainable]
         self.checkpoints.save(self.engine, state, rewards, self.config_yaml, beside=beside)
@@ -364,15 +387,16 @@ class Trainer(Generic[T]):
         """Go on from a checkpoint as if nothing had happened."""
         state, rewards = self.checkpoints.load(path, self.engine)
         self.step = state.step
-        self.sampler.position = state.sampler
+        self.curriculum.load(state.curriculum, state.sampler, path)
         if not state.has_same_data(self.data, f"task.data.{self.config.train_split}"):
-            self.sampler.position = self.sampler.next_epoch  # else some would not be drawn
+            self.curriculum.position = self.curriculum.next_epoch  # else some would not be drawn
         self.version = self.policy.version = state.version
         self.kernels = dict(state.kernels)
         if len(rewards[0]) != len(self.trainable):
             raise CheckpointError(
                 f"{path} holds {len(rewards[0])} learning rewards, this run has "
-                f"{len(self.trainable)}; resume with the reward that it was saved with"
+                f"{len(self.trainable)}; resume with the rewards that it was saved with, those of "
+                "curriculum included"
             )
         for node, saved in zip(self.trainable, zip(*rewards, strict=True), strict=True):
             own = saved[0]
