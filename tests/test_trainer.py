@@ -30,6 +30,7 @@ from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, ConfigError, DataError, NonFiniteError, RewardError
 from vlrl.log.metrics import Meter
 from vlrl.train.credit import stage_advantages
+from vlrl.train.curriculum.curriculum import Curriculum
 from vlrl.train.sampler import PromptSampler
 from vlrl.train.update import update
 
@@ -95,7 +96,8 @@ def test_a_sample_drawn_twice_in_a_step_has_two_groups(config: Any) -> None:
     """More prompts per step than samples: the answers must not repeat."""
     trainer = trainer_of(config(algo__num_prompts=8))
     trainer.samples = trainer.samples[:4]
-    trainer.sampler = PromptSampler(4, seed=0)
+    stages = trainer.curriculum.stages
+    trainer.curriculum = Curriculum(stages, trainer.samples, trainer.task, "train", seed=0)
     rollouts = trainer.collect(Meter()).rollouts
     answers: dict[str, list[list[str]]] = {}
     for start in range(0, len(rollouts), trainer.config.algo.group_size):

@@ -239,6 +239,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     from vlrl.distributed.engine import Engine, frozen_engine
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
+    from vlrl.train.curriculum.curriculum import Curriculum
     from vlrl.train.finished import mark_unfinished
     from vlrl.train.lock import hold
     from vlrl.train.policy_references import draw_references
@@ -264,6 +265,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     task = parts.task_class(parts.task_options)
     splits = (config.train_split, *config.eval.splits)
     samples = [sample for split in splits for sample in task.samples(split)]  # before the weights
+    drawn = task.samples(config.train_split)
+    curriculum = Curriculum(parts.stages, drawn, task, config.train_split, config.seed)
     policy = build_policy(parts, _setup(config, dtype, world))
     task.check_policy(policy.size_seen, config.train_split)
     engine = Engine(policy.module, config, world)
@@ -286,7 +289,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
         engine,
         checkpoints,
         parts.metrics,
-        parts.stages,
+        curriculum,
     )
     if path is not None:
         trainer.resume(path)

@@ -164,6 +164,12 @@ class StageConfig(Section):
     def _one_is_a_list_of_one(cls, keep: object) -> object:
         if not isinstance(keep, Mapping):
             return keep
+        for field, value in keep.items():
+            if not isinstance(value, str | bool | int | float | list | tuple | Mapping | Section):
+                raise ValueError(
+                    f"{field}: must be a value, a list of them, or at_least and at_most; it is "
+                    f"{value!r}"
+                )
         return {
             field: [value] if isinstance(value, str | bool | int | float) else value
             for field, value in keep.items()

@@ -58,7 +58,6 @@ from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.checkpoint_state import TrainerState, data_fingerprint
 from vlrl.train.credit import in_stages, stage_advantages
 from vlrl.train.curriculum.curriculum import Curriculum
-from vlrl.train.curriculum.stage import Stage
 from vlrl.train.evaluation import HeldOut
 from vlrl.train.evaluation_files import is_evaluated
 from vlrl.train.experience import Experience, with_replaced
@@ -92,7 +91,7 @@ class Trainer(Generic[T]):
         engine: Engine,
         checkpoints: Checkpoints,
         metrics: Mapping[str, Reward],
-        stages: Sequence[Stage],
+        curriculum: Curriculum,
     ) -> None:
         self.config, self.config_yaml = config, config_yaml
         self.world, self.folder = world, folder
@@ -104,7 +103,7 @@ class Trainer(Generic[T]):
         """Set once the run is known to start: on the main rank."""
         self.samples = list(task.samples(config.train_split))
         self.data = data_fingerprint(sample.id for sample in self.samples)
-        self.curriculum = Curriculum(stages, self.samples, task, config.train_split, config.seed)
+        self.curriculum, stages = curriculum, curriculum.stages
         self.trainable, self.normalisers = learners([stage.reward for stage in stages], config.algo)
         self.overlaps = [
             overlaps_sampling(stage.reward, config.scoring.overlap_sampling, world.size)
