@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from deepspeed.utils import safe_get_full_grad
-from helpers_runs import ROOT, curve, run_job, small_run
+from helpers_runs import ROOT, curve, run_job, small_run, staged
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -307,11 +307,12 @@ def _endless(logits: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "over",
-    [{}, pytest.param(ADAPTER, marks=pytest.mark.slow)],
-    ids=["all_weights", "adapter"],
+    [{}, staged(), pytest.param(ADAPTER, marks=pytest.mark.slow)],
+    ids=["all_weights", "curriculum", "adapter"],
 )
 def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any, over: dict[str, Any]) -> None:
     more = {"num_steps": 4, "optim__schedule": "cosine", "algo__num_epochs": 2, **over}
+    more["log__rollouts_every"] = 1
     straight = config("straight", **more)
     run_job({"config": straight})
     cut = config("cut", **more, checkpoint__every=2, checkpoint__keep_last=1)
@@ -320,6 +321,12 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any, over: dict[st
     assert len(curve(cut)) == 3
     run_job({"config": cut, "resume": "auto"})
     assert [row["step"] for row in curve(cut)] == [1, 2, 3, 4]
+    if "curriculum" in over:
+        assert [row["curriculum/stage"] for row in curve(cut)] == [1, 2, 2, 3]
+        assert ["update/kl" in row for row in curve(cut)] == [True, False, False, True]
+        for step, stage in enumerate(("regions", "adaptive", "adaptive", "last"), start=1):
+            record = Path(cut["out"]) / f"cut/rollouts/step-{step:06d}/group-0.json"
+            assert json.loads(record.read_text(encoding="utf-8"))["stage"] == stage
     for a, b in zip(curve(straight), curve(cut), strict=True):
         for name in a:
             if not name.startswith("time/"):
