@@ -350,10 +350,10 @@ def steps(curriculum: Curriculum, samples: Sequence[Sample], num: int) -> list[A
     """What is drawn in `num` steps of four prompts, and the metrics of each."""
     found = []
     for step in range(num):
-        number, places = curriculum.number, curriculum.take(4)
-        results = curriculum.results(number, answered(curriculum, places, samples))
+        places = curriculum.take(4)
+        results = curriculum.results(answered(curriculum, places, samples))
         metrics = {"reward/mean": 0.1 * step}
-        found.append((places, curriculum.end_step(number, results, metrics, ALONE)))
+        found.append((places, curriculum.end_step(results, metrics, ALONE)))
     return found
 
 
@@ -380,36 +380,29 @@ def test_stages_follow_each_other_and_a_resumed_run_equals_an_unbroken_one(maps:
         after = curriculum_of(config_of())
         after.load(saved, before.position, "step")
         for step in range(cut, 12):
-            number, places = after.number, after.take(4)
-            results = after.results(number, answered(after, places, samples))
-            facts = after.end_step(number, results, {"reward/mean": 0.1 * step}, ALONE)
+            places = after.take(4)
+            results = after.results(answered(after, places, samples))
+            facts = after.end_step(results, {"reward/mean": 0.1 * step}, ALONE)
             assert (places, facts) == found[step], (cut, step)
 
 
-def test_prompts_drawn_ahead_are_chosen_by_what_was_known_and_count_for_their_stage() -> None:
-    curriculum = curriculum_of(config_of())
-    number, first = curriculum.number, curriculum.take(4)
-    ahead, again = (curriculum.number, curriculum.take(4)), curriculum.position
-    assert not set(first) & set(ahead[1])
-    curriculum.end_step(number, {}, {"reward/mean": 0.0}, ALONE)
-    late = (curriculum.number, curriculum.take(4))
-    curriculum.end_step(ahead[0], {}, {"reward/mean": 0.0}, ALONE)
-    assert curriculum.number == 1, "two steps of the first stage are done"
-    assert late[0] == 0
-    # A third step of the first stage ends in the second one: it is not the second one's step.
-    facts = curriculum.end_step(late[0], {}, {"reward/mean": 9.0}, ALONE)
-    assert facts == {"curriculum/stage": 1.0}
-    state = curriculum.state()
-    assert state is not None
-    assert state.exit == ExitState()
-    assert state.start == again + 4
-    curriculum.position = state.start
-    assert curriculum.take(4) == curriculum_at(1).take(4)
+def test_prompts_are_chosen_by_what_the_last_finished_step_knew(maps: Any) -> None:
+    samples = maps[1]
+    floor = "curriculum.1.sampler.floor=0"
+    curriculum, fresh = curriculum_at(1, floor), curriculum_at(1, floor)
+    curriculum.take(4)
+    ahead = curriculum.take(4)  # the first step is not finished
+    fresh.position = 4
+    assert ahead == fresh.take(4)
+    kept = curriculum._sampler.places
+    success = {samples[i].id: [0.5 if n < 4 else 0.0] for n, i in enumerate(kept)}
+    curriculum.end_step(success, {"reward/mean": 0.0}, ALONE)
+    assert sorted(curriculum.take(4)) == kept[:4]
 
 
-def curriculum_at(number: int) -> Curriculum:
+def curriculum_at(number: int, *overrides: str) -> Curriculum:
     """Fresh, in a later stage."""
-    made = curriculum_of(config_of())
+    made = curriculum_of(config_of(*overrides))
     made.load(CurriculumState(stage=STAGES[number]["name"], start=0, exit=ExitState()), 0, "")
     return made
 
@@ -425,14 +418,15 @@ def test_ranks_join_their_results_to_the_last_bit(maps: Any) -> None:
 
 def test_success_of_the_reward_is_scaled_by_its_range_and_must_have_one(maps: Any) -> None:
     adaptive = "curriculum.1.sampler={kind: adaptive}"
-    curriculum = curriculum_of(config_of(adaptive, "curriculum.1.reward={use: answer_match}"))
+    own = "curriculum.1.reward={shape: {kind: tanh, of: {use: answer_match}}}"
+    curriculum = curriculum_at(1, adaptive, own)
     sample = maps[1][0]
     rollout = Rollout(sample, 0, 0, "yes", Finish.STOP, 1, 0)
-    rollout.score = Score(1.0)
-    assert curriculum.results(1, [rollout]) == {sample.id: [1.0]}
-    assert curriculum.results(0, [rollout]) == {}
+    rollout.score = Score(0.5)
+    assert curriculum.results([rollout]) == {sample.id: [0.75]}
+    assert curriculum_at(0).results([rollout]) == {}
     rollout.score = Score(None)
-    assert curriculum.results(1, [rollout]) == {}
+    assert curriculum.results([rollout]) == {}
     endless = 'curriculum.1.reward={use: "test_curriculum:unbounded"}'
     with pytest.raises(ConfigError, match=r"curriculum.1.sampler.success: .*range \[-inf, inf\]"):
         read_parts(config_of(adaptive, endless))
@@ -443,7 +437,7 @@ def test_a_metric_that_no_step_has_is_an_error_after_the_first_one(maps: Any) ->
     curriculum = curriculum_of(config_of(rule))
     seen = {"update/loss": 0.1, "reward/mean": 0.3}
     with pytest.raises(ConfigError) as error:
-        curriculum.end_step(0, {}, seen, ALONE)
+        curriculum.end_step({}, seen, ALONE)
     told = str(error.value)
     assert "curriculum.1.exit.metric.name: a step has no metric 'update/losss'" in told
     assert "did you mean 'update/loss'" in told

@@ -95,9 +95,9 @@ def test_later_epochs_move_the_ratio_and_start_from_the_same_log_probs(config: A
 def test_a_sample_drawn_twice_in_a_step_has_two_groups(config: Any) -> None:
     """More prompts per step than samples: the answers must not repeat."""
     trainer = trainer_of(config(algo__num_prompts=8))
-    trainer.samples = trainer.samples[:4]
-    stages = trainer.curriculum.stages
-    trainer.curriculum = Curriculum(stages, trainer.samples, trainer.task, "train", seed=0)
+    drawing, stages = trainer.drawing, trainer.curriculum.stages
+    drawing.samples = drawing.samples[:4]
+    drawing.curriculum = Curriculum(stages, drawing.samples, trainer.task, "train", seed=0)
     rollouts = trainer.collect(Meter()).rollouts
     answers: dict[str, list[list[str]]] = {}
     for start in range(0, len(rollouts), trainer.config.algo.group_size):

@@ -284,12 +284,11 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
         world,
         folder,
         task,
-        parts.reward,
+        curriculum,
         policy,
         engine,
         checkpoints,
         parts.metrics,
-        curriculum,
     )
     if path is not None:
         trainer.resume(path)

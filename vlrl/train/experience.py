@@ -25,8 +25,6 @@ class Experience(Generic[T]):
     """[B, S], one column per stage; nan where the reward does not apply."""
     by_term: bool = False
     """The rewards of a sum have advantages of their own (`algo.advantage: gdpo`)."""
-    stage: int = 0
-    """Of the curriculum, in which its prompts were drawn."""
     results: Results = field(default_factory=dict)
     """What the curriculum wants to know, of replaced groups too."""
 
@@ -57,7 +55,7 @@ def with_replaced(old: Experience[T], new: Experience[T], G: int) -> Experience[
     results = {name: list(values) for name, values in old.results.items()}
     for name, values in new.results.items():
         results[name] = [*results.get(name, []), *values]
-    return Experience(rollouts, trajectory, rewards, old.by_term, old.stage, results)
+    return Experience(rollouts, trajectory, rewards, old.by_term, results)
 
 
 def _rows(group: int, G: int) -> slice:

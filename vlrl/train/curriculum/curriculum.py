@@ -1,12 +1,12 @@
 """The stages of a run one after the other, and where it stands in them.
 
-    take ──> rollouts ──> results ──┐   each may be called for a step before earlier ones are done
+    take ──> rollouts ──> results ──┐   may run ahead of `end_step` by some steps
                                     v
-    end_step(number, results, metrics)  once a step, in order; may begin the next stage
+            end_step(results, metrics)  once a step, in order; may begin the next stage
 
 What `take` gives depends on the steps that `end_step` has seen, and on nothing else: prompts that
-are drawn ahead are chosen by what was known then. Their step belongs to the stage they were drawn
-in (`number`), and does not count for another one's exit.
+are drawn ahead are chosen by what was known then. Where a stage begins, what was drawn ahead in
+the one before is dropped, so that every step is of one stage.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Curriculum:
         self.stages, self.task = stages, task
         self.ids = [sample.id for sample in samples]
         self.number = 0
-        """Of the stage in which prompts are drawn now."""
+        """Of the stage, from 0."""
         self.left_out: set[int] = set()
         """Samples that turned out to be unreadable; they are passed over."""
         self._start = 0
@@ -57,7 +57,7 @@ class Curriculum:
 
     @property
     def stage(self) -> Stage:
-        """In which prompts are drawn now."""
+        """The one that the run is in."""
         return self.stages[self.number]
 
     @property
@@ -97,9 +97,9 @@ class Curriculum:
         """What `take` would give now; a step that ends before it may change that."""
         return self._sampler.peek(count)
 
-    def results(self, number: int, rollouts: Sequence[Rollout]) -> Results:
-        """What a stage's sampler wants to know of scored answers; nothing where it asks nothing."""
-        stage = self.stages[number]
+    def results(self, rollouts: Sequence[Rollout]) -> Results:
+        """What the sampler wants to know of scored answers; nothing where it asks nothing."""
+        stage = self.stage
         if stage.success is None:
             return {}
         found: dict[str, list[float]] = {}
@@ -131,18 +131,17 @@ class Curriculum:
         return [one if math.isnan(one) else min(max(one, 0.0), 1.0) for one in values]
 
     def end_step(
-        self, number: int, results: Results, metrics: Mapping[str, float], world: World
+        self, results: Results, metrics: Mapping[str, float], world: World
     ) -> dict[str, float]:
-        """A step of prompts of stage `number` is done; returns metrics of it; all ranks call this.
+        """A step is done; returns metrics of the curriculum in it; all ranks call this.
 
         metrics: the step's, the same on all ranks. Begins the next stage where this one's exit
         says so. ConfigError where an exit looks at a metric that the run does not have.
         """
         if self.stage.options is None:
             return {}
+        number = self.number
         facts = {"curriculum/stage": number + 1.0}
-        if number != self.number:
-            return facts
         if number not in self._checked:
             check_seen(self.stages, number, metrics, self.task)
             self._checked.add(number)
