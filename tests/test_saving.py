@@ -351,5 +351,5 @@ def test_other_data_is_announced_and_walked_from_its_start(
     assert "task.data.train: not what the run was saved with (12 samples, " in caplog.text
     assert again.curriculum.position == 10  # the next epoch of ten
     caplog.clear()
-    assert trainer_of(config(), "auto").sampler.position == 4
+    assert trainer_of(config(), "auto").curriculum.position == 4
     assert "not what the run was saved with" not in caplog.text

@@ -307,8 +307,13 @@ def _endless(logits: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "over",
-    [{}, staged(), pytest.param(ADAPTER, marks=pytest.mark.slow)],
-    ids=["all_weights", "curriculum", "adapter"],
+    [
+        {},
+        staged(),
+        {**staged(), "rollouts__ahead": 1},
+        pytest.param(ADAPTER, marks=pytest.mark.slow),
+    ],
+    ids=["all_weights", "curriculum", "curriculum_ahead", "adapter"],
 )
 def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any, over: dict[str, Any]) -> None:
     more = {"num_steps": 4, "optim__schedule": "cosine", "algo__num_epochs": 2, **over}
