@@ -19,12 +19,18 @@ Series = Sequence[tuple[float, float]]
 
 
 def line_chart(
-    title: str, series: Mapping[str, Series], unit: str = "", *, smooth: bool = True
+    title: str,
+    series: Mapping[str, Series],
+    unit: str = "",
+    *,
+    smooth: bool = True,
+    marks: Sequence[tuple[float, str]] = (),
 ) -> Markup:
     """One chart of some series of (step, value); values that are not finite are left out.
 
     Each series is drawn faintly unsmoothed and boldly as a running mean, since rewards are noisy;
-    without `smooth` unsmoothed only, with a dot at every point.
+    without `smooth` unsmoothed only, with a dot at every point. marks: steps at which a dashed
+    line stands, with its label.
     """
     clean = {
         name: [(x, y) for x, y in points if y is not None and math.isfinite(y)]
@@ -68,6 +74,9 @@ def line_chart(
         ticks=[(place(x_low, tick)[1], text) for tick, text in zip(ticks, labels, strict=True)],
         steps=[*steps, ((left + WIDTH - RIGHT) / 2, "step", "middle")],
         paths=paths,
+        marks=[(place(x, y_low)[0], text) for x, text in marks if x_low < x < x_high],
+        top=TOP,
+        bottom=HEIGHT - BOTTOM,
         legend=[(COLOURS[i % len(COLOURS)], name) for i, name in enumerate(clean)],
     )
 
