@@ -169,9 +169,7 @@ def _build_metrics(config: RunConfig, task_class: type[Task], reward: Reward) ->
     }
 
 
-def build_scored(
-    task: str, node: Mapping[str, Any], where: str, task_class: type[Task]
-) -> Reward:
+def build_scored(task: str, node: Mapping[str, Any], where: str, task_class: type[Task]) -> Reward:
     """The reward of a config node, for answers of a task; ConfigError where it cannot score them.
 
     task: the name of the task, as the config writes it.

@@ -1,8 +1,8 @@
 """How far apart two rewards are on the same answers, and what swapping them would do.
 
-Source: STARC (arXiv 2309.15257): a reward is brought into a canonical form, divided by its norm, and
-compared. An answer is the whole of an episode here: there is no next state, so the canonical form
-only takes away each prompt's mean over its answers.
+Source: STARC (arXiv 2309.15257): a reward is brought into a canonical form, divided by its norm,
+and compared. An answer is the whole of an episode here: there is no next state, so the canonical
+form only takes away each prompt's mean over its answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a learnt reward's features know, how far an answer is from known ones, and how alike two are.
+"""What a learnt reward's features know, and how alike those of two rewards are.
 
-Linear probes and the distance to centroids: MRMBench (arXiv 2511.12464). Dissimilarity matrices and
+Linear probes: MRMBench (arXiv 2511.12464). Dissimilarity matrices and
 rho-a: representational similarity analysis as rsatoolbox has it; the geo-topological transform: The
 Topology and Geometry of Neural Representations (arXiv 2309.11028).
 """
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from vlrl.reward.known_features import distance_matrix
 
 NUM_FOLDS = 5
 RIDGE = 1.0
@@ -77,14 +79,6 @@ def _classify(
         dual = x @ x.T + ridge * np.eye(len(x))
         weights = x.T @ np.linalg.solve(dual, targets - centre)
     return (new @ weights + centre).argmax(1)
-
-
-def distance_matrix(
-    one: Float[np.ndarray, "N D"], other: Float[np.ndarray, "M D"]
-) -> Float[np.ndarray, "N M"]:
-    """Euclidean distances."""
-    squares = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * one @ other.T
-    return np.sqrt(np.maximum(squares, 0.0))
 
 
 def dissimilarities(features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " P"]:

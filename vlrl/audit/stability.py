@@ -1,9 +1,9 @@
 """How far the best policy moves when the reward changes a little.
 
 Source: The Policy Cliff (arXiv 2507.20150): without an entropy term the best policy jumps where
-answers are tied; with one it moves at most in proportion to the change. Here the answers of a prompt
-are all that there is, so that policy is known exactly: p(answer) exp(reward / beta), normalised, with
-p the answer's share of the group.
+answers are tied; with one it moves at most in proportion to the change. Here the answers of a
+prompt are all that there is, so that policy is known exactly: p(answer) exp(reward / beta),
+normalised, with p the answer's share of the group.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def total_variation(first: Float[np.ndarray, " A"], second: Float[np.ndarray, " 
 def tv_bound(change: Float[np.ndarray, " A"], beta: float) -> float:
     """Largest total variation between tilted policies whose rewards differ by `change`.
 
-    min(1, max |change| / (2 beta)), whatever the reference: the policy along the way from one reward
-    to the other moves by |cov(change, indicator)| / beta, and that is at most half of max |change|.
+    min(1, max |change| / (2 beta)), whatever the reference: along the way from one reward to the
+    other the probability of any set of answers changes by cov(change, set) / beta, and no such
+    covariance is larger than half of max |change|.
     """
     return min(1.0, float(np.abs(change).max(initial=0.0)) / (2 * beta))
 

@@ -15,11 +15,12 @@ from vlrl.protocols.policy import (
     Trajectory,
 )
 from vlrl.protocols.reward import Learner, Reward, TrainableReward
-from vlrl.protocols.task import Drawing, StageStarts, Task
+from vlrl.protocols.task import Drawing, KnownAnswers, StageStarts, Task
 
 __all__ = [
     "Drawing",
     "Evaluation",
+    "KnownAnswers",
     "Learner",
     "Policy",
     "PolicyOptions",
