@@ -79,7 +79,12 @@ def _given(rollouts: Sequence[Rollout]) -> dict[str, str]:
 
 
 def _another(sample: str, right: Any, rights: Mapping[str, Any]) -> Any:
-    """The next sample's right answer that is another one; None where there is none."""
+    """The next sample's right answer that is another one; None where there is none.
+
+    Only of texts and images, which can be told apart.
+    """
+    if not isinstance(right, str | np.ndarray):
+        return None
     names = list(rights)
     start = names.index(sample) + 1
     others = (rights[name] for name in (*names[start:], *names[: start - 1]))

@@ -57,13 +57,12 @@ class KnownFeatures:
         known = self.features if self.labels is None else self._centroids[0]
         return distance_matrix(features, known).min(1)
 
-    @cached_property
-    def own_distances(self) -> Float[np.ndarray, " N"]:
-        """Of each known answer to the others: what distances are compared with; sorted."""
+    def distances_without_self(self) -> Float[np.ndarray, " N"]:
+        """Of each known answer to the others; inf for the only one of its label and no other."""
         if self.labels is None:
             distances = distance_matrix(self.features, self.features)
             np.fill_diagonal(distances, np.inf)
-            return np.sort(distances.min(1))
+            return distances.min(1)
         centroids, counts = self._centroids
         distances = distance_matrix(self.features, centroids)
         _, place = np.unique(self.labels, return_inverse=True)
@@ -72,7 +71,12 @@ class KnownFeatures:
         others = counts[place] - 1
         factor = np.divide(counts[place], others, out=np.full(len(place), np.inf), where=others > 0)
         distances[own] = np.where(np.isfinite(factor), distances[own] * factor, np.inf)
-        found = distances.min(1)
+        return distances.min(1)
+
+    @cached_property
+    def own_distances(self) -> Float[np.ndarray, " N"]:
+        """What other answers' distances are compared with, sorted."""
+        found = self.distances_without_self()
         return np.sort(found[np.isfinite(found)])
 
     def confidence(self, features: Float[np.ndarray, "M D"]) -> Float[np.ndarray, " M"]:
