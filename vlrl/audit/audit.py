@@ -164,8 +164,14 @@ def _search(
         raise ConfigError(
             f"--independent: {other.name!r} is the reward that is searched; it cannot judge itself"
         )
+    names = [one.sample.id for one in answers.rollouts]
+    _, prompt = np.unique(names, return_inverse=True)
     found = find_hacks(
-        own.values, other.values, answers.group, top_share=options.top, num=options.num_hacks
+        own.values,
+        other.values,
+        prompt.astype(np.int64),
+        top_share=options.top,
+        num=options.num_hacks,
     )
     return HackSearch(own, other, found, _compared(answers, found))
 

@@ -45,12 +45,12 @@ DISLIKED = 0.5
 def find_hacks(
     reward: Float[np.ndarray, " N"],
     independent: Float[np.ndarray, " N"],
-    group: Int[np.ndarray, " N"],
+    prompt: Int[np.ndarray, " N"],
     *,
     top_share: float,
     num: int,
 ) -> Hacks:
-    """Search the best `top_share` of the answers that both rewards score.
+    """Search the best `top_share` of the answers that both rewards score; prompt: of each answer.
 
     Answers that tie with the last of the best are among them. In the order of the independent
     reward, from the lowest; of equal ones the answer that the reward likes more comes first.
@@ -65,6 +65,6 @@ def find_hacks(
     top = rows[reward[rows] >= least]
     order = top[np.lexsort((top, -reward[top], independent[top]))]
     disliked = order[other[order] <= DISLIKED]
-    _, first = np.unique(group[disliked], return_index=True)
+    _, first = np.unique(prompt[disliked], return_index=True)
     shown = disliked[np.sort(first)][:num]
     return Hacks(*(tuple(map(int, part)) for part in (shown, order, disliked)), own, other)

@@ -147,11 +147,15 @@ def _stability_of(found: Audit, one: Stability) -> dict[str, Any]:
         [f"{t.beta:g}", _number(t.moved), _number(t.bound), _number(t.reward)] for t in one.tilts
     ]
     jumped = float(np.mean([p.jumped for p in prompts])) if prompts else math.nan
-    points = [(p.bound, p.moved) for p in prompts]
     chart = scatter(
-        f"{one.scored.name}: each prompt's shift beside its bound",
-        {"prompts": points, "the bound itself": [(b, b) for b, _ in points]},
-        "bound",
+        f"{one.scored.name}: how far each prompt's best policy moves",
+        {
+            f"with the entropy term, beta {found.options.beta:g}": [
+                (p.gap, p.moved) for p in prompts
+            ],
+            "without it": [(p.gap, p.jumped) for p in prompts],
+        },
+        "lead of the best answers",
         "total variation",
     )
     return {
@@ -221,7 +225,12 @@ def _hacks(found: Audit, search: HackSearch) -> Markup:
         values = [
             (search.reward.name, _number(float(search.reward.values[row]))),
             (search.independent.name, _number(float(search.independent.values[row]))),
-            *((name, _number(float(column[0]))) for name, column in metrics.items()),
+        ]
+        known = {name for name, _ in values}
+        values += [
+            (name, _number(float(column[0])))
+            for name, column in metrics.items()
+            if name not in known
         ]
         cards.append(
             {

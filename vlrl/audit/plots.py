@@ -8,13 +8,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from vlrl.log.report.charts import COLOURS, HEIGHT, RIGHT, TOP, WIDTH, axis_ticks, tick_labels
+from vlrl.log.report.charts import COLOURS, HEIGHT, RIGHT, WIDTH, axis_ticks, tick_labels
 from vlrl.log.report.page import render
 from vlrl.stats import evenly
 
 FOLDER = Path(__file__).parent
 MAX_POINTS = 1500
-LEFT, BOTTOM = 58, 40
+LEFT, TOP, BOTTOM = 58, 28, 40
 SOFT = "#8b949e"
 
 Points = Sequence[tuple[float, float]]
