@@ -34,13 +34,13 @@ class Row:
 
 @dataclass(frozen=True)
 class OneRight:
-    """Over all rows; shares and ranks with 95 % bootstrap intervals."""
+    """Over all rows; intervals are 95 % of a bootstrap."""
 
     accuracy: Mapping[str, float]
     """Share of rows in which the right answer is strictly ahead of every wrong one."""
     mrr: Mapping[str, float]
     """Mean of 1 / rank."""
-    by_kind: Mapping[str, Mapping[str, float]]
+    by_kind: Mapping[str, float]
     """Share in which it is strictly ahead of the wrong answer of that kind."""
     chance: float
     """What the share would be if rewards were drawn at random."""
@@ -59,6 +59,6 @@ def one_right(rows: Sequence[Row]) -> OneRight:
     return OneRight(
         bootstrap_mean([float(row.rank == 1) for row in rows]),
         bootstrap_mean([1.0 / row.rank for row in rows]),
-        {kind: bootstrap_mean(values) for kind, values in by_kind.items()},
+        {kind: sum(values) / len(values) for kind, values in by_kind.items()},
         sum(1.0 / (1 + len(row.wrong)) for row in rows) / len(rows),
     )

@@ -208,7 +208,7 @@ def _kind_cell(one: Ranking, kind: str) -> tuple[str, str]:
     share = one.result.by_kind.get(kind) if one.result is not None else None
     if share is None:
         return ("", "")
-    return (percent(share["mean"]), shade(1 - share["mean"], low=0.0, high=1.0))
+    return (percent(share), shade(1 - share, low=0.0, high=1.0))
 
 
 def _failures(one: Ranking) -> list[tuple[str, str, str]]:

@@ -68,9 +68,9 @@ class KnownFeatures:
         _, place = np.unique(self.labels, return_inverse=True)
         own = (np.arange(len(place)), place)
         # Without the answer its centroid lies n / (n - 1) as far; of one answer alone nowhere.
-        others = counts[place] - 1
-        factor = np.divide(counts[place], others, out=np.full(len(place), np.inf), where=others > 0)
-        distances[own] = np.where(np.isfinite(factor), distances[own] * factor, np.inf)
+        num = counts[place]
+        farther = distances[own] * num / np.maximum(num - 1, 1)
+        distances[own] = np.where(num > 1, farther, np.inf)
         return distances.min(1)
 
     @cached_property
