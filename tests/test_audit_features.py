@@ -188,7 +188,7 @@ class Plain(Reward):
         values = [0.0 if one.parsed is None else float(one.parsed) for one in rollouts]
         return [Score(value, {self.name: value}) for value in values]
 
-    def features(self, rollouts: list[Rollout]) -> np.ndarray | None:
+    def answer_features(self, rollouts: list[Rollout]) -> np.ndarray | None:
         if not self.has_features:
             return None
         return np.array([[math.nan if one.parsed is None else one.parsed] for one in rollouts])

@@ -40,7 +40,7 @@ def known_groups(
     known = {sample.id: task.known_answers(sample) for sample in samples}
     rights = {sample.id: one.right for sample in samples if (one := known[sample.id]) is not None}
     given = _given(rollouts)
-    found = []
+    found: list[KnownGroup] = []
     for sample in samples:
         own = known[sample.id]
         if own is None:

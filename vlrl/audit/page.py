@@ -176,7 +176,7 @@ def _stability_of(found: Audit, one: Stability) -> dict[str, Any]:
 
 def _rankings(found: Audit) -> Markup:
     results = [one for one in found.rankings if one.result is not None]
-    kinds = dict.fromkeys(k for one in results for k in one.result.by_kind) if results else {}
+    kinds = dict.fromkeys(k for one in results if one.result for k in one.result.by_kind)
     rows = [
         [
             one.scored.name,

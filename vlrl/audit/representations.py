@@ -12,6 +12,7 @@ import numpy as np
 from vlrl.audit.answers import Answers
 from vlrl.audit.features import Probe, alikeness, probe
 from vlrl.audit.scoring import Scored
+from vlrl.protocols import Reward
 from vlrl.reward.known_features import MIN_KNOWN, KnownFeatures
 from vlrl.reward.parts import fresh_name, leaves
 from vlrl.stats import evenly
@@ -69,15 +70,15 @@ def represented(
     only: labels that are probed; none = all that the task, its metrics and the rows have.
     """
     found: list[Representation] = []
-    seen = []
-    rows = np.flatnonzero(answers.whole)
+    seen: list[Reward] = []
+    rows: list[int] = np.flatnonzero(answers.whole).tolist()
     rollouts = [answers.rollouts[i] for i in rows]
     labels = labels_of(answers, only)
     for scored in rewards:
         for leaf in leaves(scored.reward):
             if any(leaf.same_as(other) for other in seen):
                 continue
-            features = leaf.features(rollouts)
+            features = leaf.answer_features(rollouts)
             if features is None:
                 continue
             seen.append(leaf)
@@ -85,7 +86,9 @@ def represented(
             name = leaf.name
             if name in {one.name for one in found}:
                 name = fresh_name(f"{scored.name}_{name}", [one.name for one in found])
-            found.append(_represented(name, features[there], rows[there], answers, labels))
+            found.append(
+                _represented(name, features[there], np.array(rows)[there], answers, labels)
+            )
     alike = [_alike(*pair) for pair in itertools.combinations(found, 2)]
     return Representations(found, alike)
 
@@ -126,17 +129,17 @@ def labels_of(answers: Answers, only: Sequence[str] = ()) -> dict[str, list[str 
         own = answers.labels[i] if answers.labels else {}
         for name, value in {**answers.task.strata(rollout.sample), **own}.items():
             put(name, i, value)
-    whole = np.flatnonzero(answers.whole)
+    whole: list[int] = np.flatnonzero(answers.whole).tolist()
     metrics = answers.task.metrics([answers.rollouts[i] for i in whole])
-    for name, values in metrics.items():
-        known = [value for value in values if math.isfinite(value)]
+    for name, column in metrics.items():
+        known = [value for value in column if math.isfinite(value)]
         if not known:
             continue
         is_rate = set(known) <= {0.0, 1.0}
         least = 0.5 if is_rate else float(np.median(known))
-        for i, value in zip(whole, values, strict=True):
-            if math.isfinite(value):
-                put(name, int(i), "yes" if value > least else "no")
+        for place, number in zip(whole, column, strict=True):
+            if math.isfinite(number):
+                put(name, place, "yes" if number > least else "no")
     return {
         name: values
         for name, values in found.items()

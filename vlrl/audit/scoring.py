@@ -63,8 +63,8 @@ class Scored:
     """[N]; nan where it does not apply or the answer is not there."""
     parts: Sequence[Mapping[str, float]]
     """Values of its leaves, by name."""
-    rows: np.ndarray
-    """Places of the answers that were scored, int [M]."""
+    rows: Sequence[int]
+    """Places of the answers that were scored."""
     recorded: tuple[str, ...]
     """Leaves that were read from what the rollouts hold."""
     notes: tuple[str, ...] = ()
@@ -120,8 +120,9 @@ def score_answers(
                 f"{config.source}: {leaf.place}: {leaf.name!r} learns along with a training, and "
                 "these answers hold no values of it; audit the run that trained it"
             )
-    rows = np.flatnonzero(answers.whole) if again else np.arange(len(answers.rollouts))
-    if not rows.size:
+    chosen = np.flatnonzero(answers.whole) if again else np.arange(len(answers.rollouts))
+    rows: list[int] = chosen.tolist()
+    if not rows:
         raise ConfigError(
             f"{config.source}: {again[0].place}: {again[0].name!r} has to be scored again, but "
             f"{answers.source} holds only rewards and no answers that can be read; leave it out, "

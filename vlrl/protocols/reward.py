@@ -73,7 +73,7 @@ class Reward(ABC):
         """Models that every rank loads onto its GPU, and the bytes of each of their numbers."""
         return {}
 
-    def features(self, rollouts: Sequence[Rollout]) -> np.ndarray | None:
+    def answer_features(self, rollouts: Sequence[Rollout]) -> np.ndarray | None:
         """What its model sees in answers, float64 [N, D]; a row of nan where there is nothing.
 
         None: it has no model that sees an answer by itself.

@@ -78,7 +78,7 @@ class ImageReward(Reward):
         """What the model sees in some images, [N, D]; None where there is no such thing."""
         return None
 
-    def features(self, rollouts: Sequence[Rollout]) -> np.ndarray | None:
+    def answer_features(self, rollouts: Sequence[Rollout]) -> np.ndarray | None:
         """`image_features` of all answers, float64 [N, D]; nan where an answer is no image."""
         rows = [i for i, rollout in enumerate(rollouts) if rollout.parsed is not None]
         # Asked of the class: nothing is loaded for a reward without features.

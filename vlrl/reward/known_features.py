@@ -47,6 +47,7 @@ class KnownFeatures:
     @cached_property
     def _centroids(self) -> tuple[np.ndarray, np.ndarray]:
         """[K, D], and how many known answers each is the mean of."""
+        assert self.labels is not None
         _, place, counts = np.unique(self.labels, return_inverse=True, return_counts=True)
         sums = np.zeros((len(counts), self.num_features))
         np.add.at(sums, place, self.features)

@@ -93,7 +93,8 @@ class Confidence(Combinator):
         if not any(rollout.parsed is not None for rollout in rollouts):
             return found
         features = next(
-            (f for leaf in leaves(self.of) if (f := leaf.features(rollouts)) is not None), None
+            (f for leaf in leaves(self.of) if (f := leaf.answer_features(rollouts)) is not None),
+            None,
         )
         if features is None:
             raise RewardError(f"{self.place or self.name}: no reward below it has features")
