@@ -399,6 +399,11 @@ def test_learnt_features_are_probed_saved_and_used_as_a_filter(
     assert numbers["one_right"]["run"]["by_kind"].keys() >= {"flat", "noise", "shuffled"}
     path = tmp_path / "features" / "clip_score.safetensors"
     assert load_known(path).num_features == 24
+    assert load_known(path).labels is None
+    assert main(["audit", *answers, "--labels", "light", "--out", str(tmp_path)]) == 0
+    labels = load_known(path).labels
+    assert labels is not None
+    assert sorted(labels) == [0] * 6 + [1] * 6
     node = build_reward({"confidence": {"of": clip, "known": str(path), "keep": 0.5}})
     assert isinstance(node, Confidence)
     task = build_task(config)
@@ -411,7 +416,7 @@ def test_recorded_values_stand_in_for_models_and_for_answers_that_are_gone(
     pictures: tuple[RunConfig, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, base, clip = pictures
-    task, own = build_task(config), [build_reward(config.reward)]
+    task, own = build_task(config), build_reward(config.reward)
     rows = [
         {"sample": f"c{i % 2}", "parts": {"clip_score": i / 10, "jpeg_compressibility": -i / 20}}
         for i in range(6)
@@ -437,6 +442,32 @@ def test_recorded_values_stand_in_for_models_and_for_answers_that_are_gone(
         RewardConfig("j", {"use": "jpeg_compressibility"}, "j"), here, "text_to_image"
     )
     assert found.values == pytest.approx(formula.values + 0.25)
+    asked = score_answers(
+        RewardConfig("r", config.reward, "r"), here, "text_to_image", own, load_models=True
+    )
+    assert asked.recorded == ()
+    assert not np.allclose(asked.values, found.values)
+
+
+def test_what_was_read_from_columns_is_neither_ranked_nor_probed_unless_asked_for(
+    pictures: tuple[RunConfig, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, base, clip = pictures
+    rows = json.loads("[" + ",".join((base / "answers.jsonl").read_text().splitlines()) + "]")
+    held = [{**row, "parts": {"clip_score": i / 20}} for i, row in enumerate(rows)]
+    lines(base / "held.jsonl", held)
+    file = base / "alone.yaml"
+    alone = config.model_copy(update={"reward": clip})
+    file.write_text(to_yaml(plain(alone)), encoding="utf-8")
+    words = ["audit", "--answers", str(base / "held.jsonl"), "--config", str(file)]
+    found = {}
+    for name, more in (("spared", []), ("asked", ["--load-models"])):
+        assert main([*words, "--out", str(tmp_path / name), *more]) == 0
+        found[name] = json.loads((tmp_path / name / "audit.json").read_text())
+    assert "give --load-models" in found["spared"]["one_right"]["alone"]["why_not"]
+    assert found["spared"]["probes"] == {}
+    assert "accuracy" in found["asked"]["one_right"]["alone"]
+    assert "clip_score" in found["asked"]["probes"]
 
 
 def test_a_reward_that_learns_is_audited_by_what_it_said_in_training(
@@ -449,11 +480,11 @@ def test_a_reward_that_learns_is_audited_by_what_it_said_in_training(
     with pytest.raises(
         ConfigError, match="learns along with a training, and these answers hold no"
     ):
-        score_answers(RewardConfig("r", learnt, "r"), here, "text_to_image", [build_reward(learnt)])
+        score_answers(RewardConfig("r", learnt, "r"), here, "text_to_image", build_reward(learnt))
     rows = [{"sample": "c0", "parts": {"adversarial_dino": float(i)}} for i in range(3)]
     gone = read_answers_file(lines(tmp_path / "a.jsonl", rows), task, "train")
     found = score_answers(
-        RewardConfig("r", learnt, "r"), gone, "text_to_image", [build_reward(learnt)]
+        RewardConfig("r", learnt, "r"), gone, "text_to_image", build_reward(learnt)
     )
     assert found.values.tolist() == [0, 1, 2]
     assert not math.isnan(found.values.sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Answers:
     """Of each answer: what a row's own `labels` say."""
     notes: tuple[str, ...] = ()
     """What was left out."""
+    pictures: Sequence[Path | None] = ()
+    """Of each answer: what a run kept to look at; none for a file of answers."""
 
     @property
     def group(self) -> np.ndarray:
@@ -78,9 +80,11 @@ def read_run_answers(folder: Path, task: Task, split: str, limit: int = 0) -> An
         for place, answer in enumerate(record["answers"]):
             where = f"{path}, answer {place}"
             output = row_of(answer, where).get("output")
-            if output is None:
-                output = _small_image(path.with_suffix("") / answer_file(place))
-            rows.append(_Row(sample, number, output, answer, int(record["step"]), where))
+            picture = path.with_suffix("") / answer_file(place)
+            kept = picture if picture.is_file() else None
+            if output is None and kept is not None:
+                output = _small_image(kept)
+            rows.append(_Row(sample, number, output, answer, int(record["step"]), where, kept))
     return _answers(task, str(folder), rows)
 
 
@@ -108,7 +112,7 @@ def read_answers_file(path: Path, task: Task, split: str, limit: int = 0) -> Ans
     if not groups:
         raise DataError(f"{path}: holds no answer")
     kept = evenly(list(groups.values()), limit)
-    rows = [row._in(number) for number, own_rows in enumerate(kept) for row in own_rows]
+    rows = [replace(row, group=number) for number, own in enumerate(kept) for row in own]
     return _answers(task, str(path), rows)
 
 
@@ -122,9 +126,7 @@ class _Row:
     record: Mapping[str, Any]
     step: int
     where: str
-
-    def _in(self, group: int) -> _Row:
-        return _Row(self.sample, group, self.output, self.record, self.step, self.where)
+    picture: Path | None = None
 
 
 def _answers(task: Task, source: str, rows: Sequence[_Row]) -> Answers:
@@ -164,7 +166,8 @@ def _answers(task: Task, source: str, rows: Sequence[_Row]) -> Answers:
     if missing := len(whole) - sum(whole):
         notes.append(f"of {missing} of {len(whole)} answers only the recorded rewards are there")
     labels = [_labels(row) for row in kept]
-    return Answers(task, source, rollouts, np.array(whole), labels, tuple(notes))
+    pictures = [row.picture for row in kept]
+    return Answers(task, source, rollouts, np.array(whole), labels, tuple(notes), pictures)
 
 
 def _by_id(task: Task, split: str) -> dict[str, Sample]:
@@ -194,8 +197,6 @@ def _output(row: Mapping[str, Any], base: Path, where: str) -> Any:
 
 def _small_image(path: Path) -> np.ndarray | None:
     """An answer's picture where it was kept as it was: only small ones are."""
-    if not path.is_file():
-        return None
     image = image_array(str(path))
     return image if image.shape[0] < SMALL_PX else None
 

@@ -21,6 +21,7 @@ from vlrl.audit.stability import PromptStability, Tilt, stability, tilts
 from vlrl.errors import ConfigError, did_you_mean
 from vlrl.stats import evenly
 
+TARGET_SIZE = "target size"
 BETAS = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
@@ -105,7 +106,7 @@ def audit(answers: Answers, rewards: Sequence[Scored], use: str, options: AuditO
         [_stability(one, answers, use, options) for one in rewards],
         _rankings(answers, rewards, options),
         search,
-        represented(answers, rewards, options.labels),
+        represented(answers, rewards, options.labels, load_models=options.load_models),
     )
 
 
@@ -137,7 +138,7 @@ def _rankings(answers: Answers, rewards: Sequence[Scored], options: AuditOptions
     groups = known_groups(answers.task, chosen, answers.rollouts)
     found = []
     for one in rewards:
-        why = why_not_ranked(one.reward, groups)
+        why = why_not_ranked(one.reward, groups, one.recorded)
         rows = [] if why else ranked(one.reward, groups)
         if not why and not any(row.wrong for row in rows):
             why = "it applies to none of the right answers"
@@ -179,12 +180,21 @@ def _search(
 def _compared(answers: Answers, found: Hacks) -> dict[str, tuple[float, float]]:
     """What sets hacks apart from the other best answers, in the task's own metrics."""
     disliked = set(found.disliked)
-    parts = [list(found.disliked), [row for row in found.top if row not in disliked]]
+    top = [row for row in found.top if answers.whole[row]]
+    parts = [[row for row in top if (row in disliked) == is_hack] for is_hack in (True, False)]
     if not all(parts):
         return {}
-    columns = [answers.task.metrics([answers.rollouts[row] for row in part]) for part in parts]
+    columns = [_figures(answers, part) for part in parts]
     means = [{name: _mean(values) for name, values in own.items()} for own in columns]
     return {name: (means[0][name], means[1][name]) for name in means[0] if name in means[1]}
+
+
+def _figures(answers: Answers, rows: Sequence[int]) -> dict[str, Sequence[float]]:
+    """The task's metrics of some answers, and the size of what they had to find."""
+    rollouts = [answers.rollouts[row] for row in rows]
+    found = dict(answers.task.metrics(rollouts))
+    sizes = [answers.task.difficulty(one.sample) for one in rollouts]
+    return {**found, TARGET_SIZE: sizes} if any(map(math.isfinite, sizes)) else found
 
 
 def _mean(values: Sequence[float]) -> float:

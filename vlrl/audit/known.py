@@ -99,12 +99,20 @@ def _same(one: Any, other: Any) -> bool:
     return one is other
 
 
-def why_not_ranked(reward: Reward, groups: Sequence[KnownGroup]) -> str:
-    """Why a reward cannot rank known answers; empty where it can."""
+def why_not_ranked(
+    reward: Reward, groups: Sequence[KnownGroup], recorded: Sequence[str] = ()
+) -> str:
+    """Why a reward cannot rank known answers; empty where it can.
+
+    recorded: its leaves that were read from columns, which known answers have none of.
+    """
     if not groups:
         return "the task makes no known answers from this data"
     if any(isinstance(one, TrainableReward) and not one.children for one in walk(reward)):
         return "it learns along with a training, and would have to be asked again"
+    if recorded:
+        names = ", ".join(recorded)
+        return f"{names} would have to be asked again; give --load-models for that"
     if min_stages(reward) > 1:
         return "it pays stages of an answer, and known answers have one"
     return ""

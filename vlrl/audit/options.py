@@ -34,6 +34,11 @@ class AuditOptions(Section):
     num_known: PositiveInt = Field(
         200, description="samples of which right and wrong answers are made, spread evenly"
     )
+    load_models: bool = Field(
+        False,
+        description="ask models again although the rollouts hold what they said, so that known "
+        "answers are ranked and features probed",
+    )
     labels: tuple[str, ...] = Field(
         (), description="probe these labels only: strata or metrics of the task, or of the rows"
     )

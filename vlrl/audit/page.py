@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
 from vlrl.audit.audit import Audit, HackSearch, Pair, Ranking, Stability
 from vlrl.audit.distance import starc_by_prompt
@@ -18,6 +17,7 @@ from vlrl.audit.plots import FOLDER, scatter, shade
 from vlrl.log.report.charts import line_chart
 from vlrl.log.report.numbers import percent
 from vlrl.log.report.page import render
+from vlrl.media.images import open_image
 from vlrl.types import Rollout
 
 MAX_TEXT = 90
@@ -221,7 +221,8 @@ def _hacks(found: Audit, search: HackSearch) -> Markup:
     cards = []
     for row in hacks.rows:
         one = rollouts[row]
-        metrics = found.answers.task.metrics([one])
+        # An answer that is not there itself would count as one that cannot be read.
+        metrics = found.answers.task.metrics([one]) if found.answers.whole[row] else {}
         values = [
             (search.reward.name, _number(float(search.reward.values[row]))),
             (search.independent.name, _number(float(search.independent.values[row]))),
@@ -234,7 +235,7 @@ def _hacks(found: Audit, search: HackSearch) -> Markup:
         ]
         cards.append(
             {
-                "image": _picture(found, one),
+                "image": _picture(found, row),
                 "prompt": _asked(one),
                 "said": _said(one),
                 "step": one.policy_version if one.policy_version >= 0 else None,
@@ -304,14 +305,17 @@ def _representations(found: Audit) -> Markup:
     )
 
 
-def _picture(found: Audit, rollout: Rollout) -> str:
+def _picture(found: Audit, row: int) -> str:
     """Base64 of a WebP of the answer in its sample; empty where there is nothing to see."""
-    image = found.answers.task.draw(rollout.sample, [rollout])
+    answers, rollout = found.answers, found.answers.rollouts[row]
+    kept = answers.pictures[row] if answers.pictures else None
+    image = None
+    if answers.whole[row]:
+        image = answers.task.draw(rollout.sample, [rollout])
+    elif kept is not None:
+        image = open_image(str(kept))
     if image is None:
-        answer = found.answers.task.answer_image(rollout)
-        if answer is None:
-            return ""
-        image = Image.fromarray(answer)
+        return ""
     image.thumbnail((MAX_IMAGE_PX, MAX_IMAGE_PX))
     data = io.BytesIO()
     image.save(data, "webp", quality=80)

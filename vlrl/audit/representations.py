@@ -39,6 +39,8 @@ class Representation:
     """Answers that have features, int [M]."""
     probes: Mapping[str, Probe]
     """By label."""
+    labels: Sequence[str | None]
+    """Of the rows, where one label alone was asked for; else none."""
     far: Sequence[int]
     """The answers that lie farthest from the others, farthest first."""
 
@@ -63,11 +65,12 @@ class Representations:
 
 
 def represented(
-    answers: Answers, rewards: Sequence[Scored], only: Sequence[str]
+    answers: Answers, rewards: Sequence[Scored], only: Sequence[str], *, load_models: bool = False
 ) -> Representations:
     """Features of all leaves that have any, probed by label; each model once.
 
-    only: labels that are probed; none = all that the task, its metrics and the rows have.
+    only: labels that are probed; none = all that the task, its metrics and the rows have. Leaves
+    that were read from columns are left out unless `load_models`.
     """
     found: list[Representation] = []
     seen: list[Reward] = []
@@ -76,7 +79,8 @@ def represented(
     labels = labels_of(answers, only)
     for scored in rewards:
         for leaf in leaves(scored.reward):
-            if any(leaf.same_as(other) for other in seen):
+            spared = leaf.name in scored.recorded and not load_models
+            if spared or any(leaf.same_as(other) for other in seen):
                 continue
             features = leaf.answer_features(rollouts)
             if features is None:
@@ -86,9 +90,8 @@ def represented(
             name = leaf.name
             if name in {one.name for one in found}:
                 name = fresh_name(f"{scored.name}_{name}", [one.name for one in found])
-            found.append(
-                _represented(name, features[there], np.array(rows)[there], answers, labels)
-            )
+            own = np.array(rows)[there]
+            found.append(_represented(name, features[there], own, answers, labels, len(only)))
     alike = [_alike(*pair) for pair in itertools.combinations(found, 2)]
     return Representations(found, alike)
 
@@ -99,6 +102,7 @@ def _represented(
     rows: np.ndarray,
     answers: Answers,
     labels: Mapping[str, Sequence[str | None]],
+    asked: int,
 ) -> Representation:
     prompts = [answers.rollouts[i].sample.id for i in rows]
     probes = {
@@ -111,7 +115,8 @@ def _represented(
     if len(some) >= MIN_KNOWN:
         distances = KnownFeatures(features[some]).distances_without_self()
         far = [int(rows[some[i]]) for i in np.argsort(-distances, kind="stable")[:NUM_FAR]]
-    return Representation(name, features, rows, probes, far)
+    own = next(iter(labels.values())) if len(labels) == 1 and asked == 1 else []
+    return Representation(name, features, rows, probes, [own[i] for i in rows] if own else [], far)
 
 
 def labels_of(answers: Answers, only: Sequence[str] = ()) -> dict[str, list[str | None]]:

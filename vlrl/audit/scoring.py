@@ -95,13 +95,18 @@ def build(config: RewardConfig, task: type[Task], use: str) -> Reward:
 
 
 def score_answers(
-    config: RewardConfig, answers: Answers, use: str, own: Sequence[Reward] = ()
+    config: RewardConfig,
+    answers: Answers,
+    use: str,
+    own: Reward | None = None,
+    *,
+    load_models: bool = False,
 ) -> Scored:
-    """Score all answers; own: the trees that wrote the columns that the answers hold.
+    """Score all answers; own: the tree that wrote the columns that the answers hold.
 
     A leaf is read from its column where an answer is not there itself, where it learns along with
-    a training, and where it may need a model; else it is scored again. ConfigError for a leaf
-    that can be neither.
+    a training, and, unless `load_models`, where it may need a model; else it is scored again.
+    ConfigError for a leaf that can be neither.
     """
     reward = build(config, type(answers.task), use)
     columns = {leaf.place: _column(leaf, own, answers) for leaf in leaves(reward)}
@@ -109,8 +114,9 @@ def score_answers(
     again: list[Reward] = []
     for leaf in leaves(reward):
         column, node = columns[leaf.place], node_at(config.node, leaf.place)
-        plain = isinstance(leaf, FunctionReward) and bool(answers.whole.all())
-        if column is not None and node is not None and not plain:
+        may_ask = load_models and not isinstance(leaf, TrainableReward)
+        anew = (isinstance(leaf, FunctionReward) or may_ask) and bool(answers.whole.all())
+        if column is not None and node is not None and not anew:
             swaps[leaf.place] = recorded_node(node, leaf, column)
         else:
             again.append(leaf)
@@ -149,9 +155,9 @@ def _notes(reward: Reward) -> list[str]:
     ]
 
 
-def _column(leaf: Reward, own: Sequence[Reward], answers: Answers) -> str | None:
+def _column(leaf: Reward, own: Reward | None, answers: Answers) -> str | None:
     """The column that holds a leaf's values; None where there is none."""
-    same = [one.name for tree in own for one in leaves(tree) if one.same_as(leaf)]
+    same = [] if own is None else [one.name for one in leaves(own) if one.same_as(leaf)]
     held = {name for one in answers.rollouts if one.score for name in one.score.parts}
     return next((name for name in same if name in held), None)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlrl.audit.audit import Audit
+from vlrl.audit.features import labels_as_numbers
 from vlrl.audit.page import page_of
 from vlrl.errors import writing
 from vlrl.reward.known_features import save_known
@@ -26,7 +27,8 @@ def write_audit(found: Audit, out: Path, title: str) -> Path:
         text = json.dumps(_plain(numbers_of(found)), indent=1, ensure_ascii=False)
         (out / NUMBERS).write_text(text, encoding="utf-8")
         for one in found.representations.every:
-            save_known(out / FEATURES / f"{one.name}.safetensors", one.features)
+            labels = labels_as_numbers(one.labels) if any(one.labels) else None
+            save_known(out / FEATURES / f"{one.name}.safetensors", one.features, labels)
     return page
 
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--config", nargs="+", default=[], metavar="FILE",
-        help="the task of --answers: a run's config or the name of a recipe; merged in order",
+        help="the task of --answers, or of RUN instead of its own config; merged in order",
     )  # fmt: skip
     parser.add_argument(
         "--rewards", nargs="+", default=[], metavar="FILE",
@@ -79,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
         answers = read_run_answers(args.folder, task, split, options.limit)
     else:
         answers = read_answers_file(args.answers, task, split, options.limit)
-    trees = [config.reward, *config.metrics.values()]
-    own = [build_scored(use, node, "reward", type(task)) for node in trees]
-    rewards = [score_answers(one, answers, use, own) for one in configs]
+    own = build_scored(use, config.reward, "reward", type(task))
+    again = options.load_models
+    rewards = [score_answers(one, answers, use, own, load_models=again) for one in configs]
     found = audit(answers, rewards, use, options)
     title = (args.folder or args.answers).resolve().name
     print(write_audit(found, out, title))
