@@ -314,7 +314,9 @@ def bad(tmp_path: Path, name: str, text: str) -> str:
         (["{run}", "--rewards", "rewards/rewardmap"], "rewardmap: reward: needs "),
         (["{run}", "--rewards", "rewards/hit", "--reward", "hot"], "did you mean 'hit'?"),
         (["{run}", "--independent", "run"], "it cannot judge itself"),
+        (["{run}", "--labels", "hat"], "--labels: no answer has 'hat'; did you mean 'hit'?"),
         (["{run}", "--split", "nowhere"], "nowhere"),
+        (["{run}", "--config", "image_generation/tiny"], "of task 'text_to_image'; give the task"),
     ],
 )
 def test_what_cannot_be_audited_is_said(
