@@ -123,7 +123,8 @@ def _represented(
 def labels_of(answers: Answers, only: Sequence[str] = ()) -> dict[str, list[str | None]]:
     """Of every answer: what the rows say, the task's strata, and its metrics as yes or no.
 
-    only: these; ConfigError for one that is not there. A metric is a label by whether it lies above its median, or as it is where it is 0 or 1.
+    only: these; ConfigError for one that is not there. A metric is a label by whether it lies above
+    its median, or as it is where it is 0 or 1.
     """
     found: dict[str, list[str | None]] = {}
     num = len(answers.rollouts)
