@@ -98,12 +98,12 @@ def _orders(found: Audit) -> Markup:
                 "names": (pair.first.name, pair.second.name),
                 "row": [
                     f"{pair.first.name}, {pair.second.name}",
-                    percent(pair.orders.alike),
-                    percent(pair.orders.reversed),
-                    percent(pair.orders.tied_in_one),
+                    _percent(pair.orders.alike),
+                    _percent(pair.orders.reversed),
+                    _percent(pair.orders.tied_in_one),
                     _number(float(np.mean(share)) if share else math.nan),
                     _number(pair.advantages.mean_change),
-                    percent(pair.advantages.turned),
+                    _percent(pair.advantages.turned),
                 ],
                 "named": named,
             }
@@ -341,6 +341,10 @@ def _short(text: str) -> str:
 
 def _number(value: float) -> str:
     return "" if not math.isfinite(value) else f"{value:.3g}"
+
+
+def _percent(value: float) -> str:
+    return "" if not math.isfinite(value) else percent(value)
 
 
 def _interval(one: Mapping[str, float]) -> str:
