@@ -150,7 +150,7 @@ def _stability_of(found: Audit, one: Stability) -> dict[str, Any]:
     ]
     jumped = float(np.mean([p.jumped for p in prompts])) if prompts else math.nan
     chart = scatter(
-        f"{one.scored.name}: how far each prompt's best policy moves",
+        f"{one.scored.name}: how far each group's best policy moves",
         {
             f"with the entropy term, beta {found.options.beta:g}": [
                 (p.gap, p.moved) for p in prompts
