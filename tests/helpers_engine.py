@@ -32,6 +32,8 @@ class EngineServer:
         self.calls: list[str] = []
         self.faults: set[str] = set()
         self.context_tokens = 1024
+        self.dies_after: int | None = None
+        """Groups that it still answers."""
         self.facts: dict[str, Any] = {"hf_overrides": {}}
         self.prompts: dict[str, Sample] = {}
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -49,11 +51,19 @@ class EngineServer:
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         path = path.partition("?")[0]
         self.calls.append(path)
-        if "dead" in self.faults:
+        if path == "/inference/v1/generate" and self.dies_after is not None:
+            self.dies_after -= 1
+        if "dead" in self.faults or (self.dies_after is not None and self.dies_after < 0):
             return 503, {"error": "the engine is dead"}
         routes: dict[str, Callable[[dict[str, Any]], Any]] = {
             "/v1/models": lambda _: {
-                "data": [{"id": "policy", "max_model_len": self.context_tokens}]
+                "data": [
+                    {
+                        "id": "policy",
+                        "root": str(self.model),
+                        "max_model_len": self.context_tokens,
+                    }
+                ]
             },
             "/server_info": lambda _: {"vllm_config": {"model_config": self.facts}},
             "/v1/chat/completions/render": self.render,
@@ -80,7 +90,8 @@ class EngineServer:
                 parts.append(ImagePart(str(path), *image.size))
             messages.append(Message(message["role"], tuple(parts)))
         key = str(len(self.prompts))
-        self.prompts[key] = Sample(key, "x", tuple(messages), None)
+        # One name for all: the seed of the request alone decides.
+        self.prompts[key] = Sample("asked", "x", tuple(messages), None)
         ids = self.policy.encoder.encode(self.prompts[key]).input_ids.tolist()
         if "other prompt" in self.faults:
             ids[2] += 1
@@ -89,7 +100,8 @@ class EngineServer:
     def generate(self, body: dict[str, Any]) -> Any:
         asked = body["sampling_params"]
         sample = self.prompts[body["features"]["key"]]
-        rollouts, traj = self.policy.sample([sample], asked["n"], asked["seed"])
+        greedy = asked["temperature"] == 0
+        rollouts, traj = self.policy.sample([sample], asked["n"], asked["seed"], greedy=greedy)
         choices = []
         for row, rollout in enumerate(rollouts):
             mask = traj.mask[row]

@@ -24,6 +24,7 @@ from vlrl.build import build_trainer
 from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
 from vlrl.errors import EngineError
+from vlrl.eval.command import main as evaluate
 from vlrl.policy.vision_language.samplers.checked import CheckedSampler
 
 EMBEDDED = ROOT / "assets/models/tiny_qwen2_5_vl"
@@ -209,6 +210,15 @@ def test_the_embedded_model_is_served_with_its_cycle_of_axes_and_its_tied_head(
         metrics = trainer.train_step()
         assert 0 < metrics["engine/gap"] < 1e-4, "after every sync"
         assert metrics["update/ratio"] == 1.0
+
+
+def test_a_server_that_the_evaluation_starts_gives_the_own_loops_verdicts(tmp_path: Path) -> None:
+    for name, more in (("own", []), ("vllm", ["--engine", "vllm", "--engine-env", str(VENV)])):
+        asked = ["--benchmark", "held_out", "--model", str(EMBEDDED), "--limit", "48", "--quiet"]
+        assert evaluate([*asked, "--zoom", "0.5", "--out", str(tmp_path / name), *more]) == 0
+    own, served = ((tmp_path / name / "predictions.jsonl").read_text() for name in ("own", "vllm"))
+    assert served == own, "item by item, answers and verdicts"
+    assert len(own.splitlines()) == 48
 
 
 def test_tied_embeddings_that_a_reload_leaves_stale_are_caught(

@@ -11,12 +11,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlrl.errors import EngineError
+from vlrl.errors import ConfigError, EngineError
 from vlrl.families.encoded import EncodedPrompt
 from vlrl.families.reading import Reader
 from vlrl.http.client import CallError, Client
@@ -60,10 +61,15 @@ class ServerSampler:
             name="rollout server",
         )
         self.version: int | None = -1
-        self.folder = Path(tempfile.mkdtemp(prefix="vlrl-engine-", dir=options.sync_folder))
         self._seconds = {"engine/sync_s": 0.0, "engine/generate_s": 0.0}
+        self.context_tokens: int | None = None
         self.model = self._check_server()
         self.needs_head = self._needs_head()
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where weights are handed over."""
+        return Path(tempfile.mkdtemp(prefix="vlrl-engine-", dir=self.options.sync_folder))
 
     def _check_server(self) -> str:
         """The name of the server's model."""
@@ -78,7 +84,17 @@ class ServerSampler:
                 f"{self.url}: its context holds {room} tokens and policy.max_new_tokens alone is "
                 f"{self.max_tokens}; start it with a larger --max-model-len"
             )
+        self.context_tokens = room if isinstance(room, int) else None
+        self.names = [str(one.get(key)) for one in listed for key in ("id", "root")]
         return str(facts.get("id"))
+
+    def refuse_other_model(self, model: str) -> None:
+        """Raise ConfigError where the server was started with another checkpoint."""
+        if {model, str(Path(model).resolve())}.isdisjoint(self.names):
+            raise ConfigError(
+                f"{self.url} serves {', '.join(dict.fromkeys(self.names))}, not {model}: start it "
+                "by `scripts/serve_vllm.sh MODEL`, or name another server"
+            )
 
     def _needs_head(self) -> bool:
         """Whether it was started with the head of tied embeddings as a tensor of its own."""
