@@ -130,7 +130,7 @@ def operations(trainer: Any) -> float:
 
     transformer.forward = counted
     try:
-        policy.sample(trainer.samples[:1], 1, seed=0)
+        policy.sample(trainer.drawing.samples[:1], 1, seed=0)
     finally:
         transformer.forward = before
     return counts[0]

@@ -120,7 +120,7 @@ def least_seconds(case: Case, trainer: Any, rate: float) -> float:
     are left out, so the true limit is higher.
     """
     core = trainer.policy.module.core
-    prompt = trainer.policy.encoder.encode(trainer.samples[0])
+    prompt = trainer.policy.encoder.encode(trainer.drawing.samples[0])
     text = sum(p.numel() for n, p in core.model.language_model.named_parameters()
                if p.dim() == 2 and "embed" not in n)  # fmt: skip
     vision = sum(p.numel() for p in core.model.visual.blocks.parameters() if p.dim() == 2)

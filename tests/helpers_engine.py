@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,6 +35,11 @@ class EngineServer:
         self.context_tokens = 1024
         self.dies_after: int | None = None
         """Groups that it still answers."""
+        self.delay_s = 0.0
+        """Before a group is drawn."""
+        self.stops: list[threading.Event] = []
+        self.slow_texts: dict[str, float] = {}
+        """The same in seconds, for prompts that end so."""
         self.facts: dict[str, Any] = {"hf_overrides": {}}
         self.prompts: dict[str, Sample] = {}
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -69,11 +75,32 @@ class EngineServer:
             "/v1/chat/completions/render": self.render,
             "/inference/v1/generate": self.generate,
             "/collective_rpc": self.reload,
+            "/abort_requests": lambda _: self.interrupt(),
         }
+        if path.endswith("generate"):
+            time.sleep(self.delay_s)
+            text = self.prompts[body["features"]["key"]].texts[-1]
+            if self._is_interrupted(self.slow_texts.get(text, 0.0)):
+                nothing = {"token_ids": [], "logprobs": None, "finish_reason": "abort"}
+                return 200, {"choices": [nothing] * body["sampling_params"]["n"]}
         if path in routes:
             with self.lock, torch.no_grad():
                 return 200, routes[path](body)
         return (200, {}) if path.startswith("/reset_") else (404, {"error": path})
+
+    def _is_interrupted(self, seconds: float) -> bool:
+        """Wait; whether new weights came meanwhile."""
+        if not seconds:
+            return False
+        stop = threading.Event()
+        self.stops.append(stop)
+        return stop.wait(seconds)
+
+    def interrupt(self) -> Any:
+        for stop in self.stops:
+            stop.set()
+        self.stops = []
+        return {"status": "aborted"}
 
     def render(self, body: dict[str, Any]) -> Any:
         messages = []

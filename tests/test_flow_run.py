@@ -306,7 +306,7 @@ def test_evaluation_is_of_the_average_and_export_loads(
     folder = tmp_path / "e"
     rows = (folder / "evaluations/after/train.jsonl").read_text(encoding="utf-8").splitlines()
     after = {row["id"]: row["metrics"]["lean"] for row in map(json.loads, rows)}
-    now, _ = trainer.policy.sample(trainer.samples[:1], 1, 0, greedy=True)
+    now, _ = trainer.policy.sample(trainer.drawing.samples[:1], 1, 0, greedy=True)
     assert shown(now[0].output) != pytest.approx(after["c0"], abs=1e-6)
     job["policy"]["model"] = str(folder / "model")
     assert DiffusionPipeline.from_pretrained(folder / "model").transformer is not None

@@ -94,8 +94,8 @@ def test_later_epochs_move_the_ratio_and_start_from_the_same_log_probs(config: A
 def test_a_sample_drawn_twice_in_a_step_has_two_groups(config: Any) -> None:
     """More prompts per step than samples: the answers must not repeat."""
     trainer = trainer_of(config(algo__num_prompts=8))
-    trainer.samples = trainer.samples[:4]
-    trainer.sampler = PromptSampler(4, seed=0)
+    trainer.drawing.samples = trainer.drawing.samples[:4]
+    trainer.drawing.sampler = PromptSampler(4, seed=0)
     rollouts = trainer.collect(Meter()).rollouts
     answers: dict[str, list[list[str]]] = {}
     for start in range(0, len(rollouts), trainer.config.algo.group_size):
@@ -181,7 +181,7 @@ def test_resampling_draws_again_and_counts(config: Any) -> None:
     }
     trainer = trainer_of(config(**over))
     metrics = trainer.train_step()
-    assert trainer.sampler.position == 12
+    assert trainer.drawing.sampler.position == 12
     assert metrics["filter/resampled_groups"] == 4.0
     assert len({r.group for r in trainer.collect(Meter()).rollouts}) == 4
 

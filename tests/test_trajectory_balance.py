@@ -167,7 +167,7 @@ def test_references_of_the_policy_that_training_starts_from(
     reward = trainer.reward
     assert isinstance(reward, RememberingShape)
     drawn = dict(reward.of_policy)
-    assert set(drawn) == {sample.id for sample in trainer.samples}
+    assert set(drawn) == {sample.id for sample in trainer.drawing.samples}
     assert all(len(values) == 2 for values in drawn.values())
     assert len({value for values in drawn.values() for value in values}) > 3
     trainer.train()

@@ -124,7 +124,7 @@ class Rollout:
     finish: Finish
     num_actions: int
     policy_version: int
-    """Optimizer steps that the sampling policy had seen; stale rollouts show it."""
+    """Optimizer steps that the sampling policy had seen; of several, the fewest."""
     parsed: Any = None
     """What the task read in `output`; None means that it could not be read."""
     earlier: tuple[Any, ...] | None = None
@@ -132,6 +132,10 @@ class Rollout:
     score: Score | None = None
     advantage: float = 0.0
     """Of several stages, the mean."""
+    last_version: int | None = None
+    """The same at the last action, where the weights were swapped in between."""
+    begun: int = 0
+    """Steps of the run that were done when it was begun."""
 
 
 @dataclass(frozen=True)

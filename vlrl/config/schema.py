@@ -115,6 +115,50 @@ class ScoringConfig(Section):
     )
 
 
+class RolloutsConfig(Section):
+    """When answers are drawn: in step with the updates, or ahead of them; docs/engines.md."""
+
+    ahead: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="while a step is learnt from, the answers of the step this many later are "
+        "drawn; 0 = each step waits for its own. An engine draws beside the update",
+    )
+    order: Literal["given", "finished"] = Field(
+        "given",
+        description="finished: a step learns from the groups that are done first, instead of "
+        "waiting for the longest answer; which those are depends on the machine",
+    )
+    max_staleness: int | None = Field(
+        None,
+        ge=0,
+        description="steps that lie at most between the weights that began an answer and those "
+        "that learn from it; None = ahead",
+    )
+    too_old: Literal["discard", "keep"] = Field(
+        "discard",
+        description="keep: answers above max_staleness are waited for and learnt from, as "
+        "algo.rollout_correction weighs them",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> RolloutsConfig:
+        if not self.ahead and self.order == "finished":
+            raise ValueError("order: finished has no effect without ahead")
+        if self.order == "given" and self.staleness < self.ahead:
+            raise ValueError(
+                f"max_staleness: {self.staleness} would discard every answer, since all are drawn "
+                f"{self.ahead} steps ahead; raise it, or lower ahead"
+            )
+        return self
+
+    @property
+    def staleness(self) -> int:
+        """Of the oldest answers that are learnt from, steps."""
+        return self.ahead if self.max_staleness is None else self.max_staleness
+
+
 class HealthConfig(Section):
     """Is the reward still worth following? See vlrl/train/health.py."""
 
@@ -188,6 +232,7 @@ class RunConfig(Section):
     dist: DistConfig = DistConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
     scoring: ScoringConfig = ScoringConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()

@@ -65,6 +65,9 @@ def _describe(rollout: Rollout) -> dict[str, Any]:
         "advantage": rollout.advantage,
         "finish": rollout.finish.value,
         "num_actions": rollout.num_actions,
+        "begun_after_step": rollout.begun,
+        "policy_version": rollout.policy_version,
+        "last_version": rollout.last_version,
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,11 +42,17 @@ class TokenPolicy(Policy[TokenTrajectory]):
         def batch(some: Sequence[Sample], first: int) -> tuple[list[Rollout], TokenTrajectory]:
             return self._sample_batch(some, num_each, seed, greedy, first)
 
+        with self._sampling():
+            rollouts, parts = in_batches(samples, num_each, self.sample_batch_size, batch, ready)
+        return rollouts, type(parts[0]).join(parts)
+
+    @contextmanager
+    def _sampling(self) -> Iterator[None]:
+        """Inside, the module has its weights whole, and no dropout."""
         self.module.eval()
         with self._serving():
-            rollouts, parts = in_batches(samples, num_each, self.sample_batch_size, batch, ready)
+            yield
         self.module.train()
-        return rollouts, type(parts[0]).join(parts)
 
     def evaluate(
         self, trajectory: TokenTrajectory, *, with_entropy_grad: bool = False

@@ -29,6 +29,8 @@ class TokenTrajectory:
     """Log-prob under the reference policy, [B, T]; None without a KL penalty."""
     stage: Tensor | None = None
     """The stage that each token belongs to, [B, T]; None where answers have only one."""
+    version: Tensor | None = None
+    """`Policy.version` of the weights that drew each token, [B, T]; None: one for all."""
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
@@ -43,6 +45,7 @@ class TokenTrajectory:
         index = torch.as_tensor(rows, dtype=torch.long)
         reference = None if self.reference is None else self.reference[index]
         stage = None if self.stage is None else self.stage[index]
+        version = None if self.version is None else self.version[index]
         return replace(
             self,
             tokens=self.tokens[index],
@@ -51,6 +54,7 @@ class TokenTrajectory:
             group=self.group[index],
             reference=reference,
             stage=stage,
+            version=version,
         )
 
     def only_group(self, group: int) -> TokenTrajectory:
@@ -72,6 +76,7 @@ class TokenTrajectory:
 
         stages = [part.stage for part in parts if part.stage is not None]
         known = [part.reference for part in parts if part.reference is not None]
+        versions = [part.version for part in parts if part.version is not None]
         has_all = len(known) == len(parts)
         starts = [0]
         for part in parts[:-1]:
@@ -86,4 +91,5 @@ class TokenTrajectory:
             prompts=tuple(prompt for part in parts for prompt in part.prompts),
             reference=torch.cat([widen(each) for each in known]) if has_all else None,
             stage=torch.cat([widen(stage) for stage in stages]) if stages else None,
+            version=torch.cat([widen(v) for v in versions]) if versions else None,
         )

@@ -5,6 +5,7 @@ What has a default may be left out; nothing else is ever looked for.
 """
 
 from vlrl.protocols.policy import (
+    Drawn,
     Evaluation,
     Policy,
     PolicyOptions,
@@ -19,6 +20,7 @@ from vlrl.protocols.task import Drawing, StageStarts, Task
 
 __all__ = [
     "Drawing",
+    "Drawn",
     "Evaluation",
     "Learner",
     "Policy",

@@ -69,6 +69,10 @@ class Trajectory(Protocol):
 T = TypeVar("T", bound=Trajectory)
 
 
+Drawn = tuple[list[Rollout], T]
+"""Rollouts, group by group, and the trajectory of all of them."""
+
+
 @dataclass
 class Evaluation:
     """A policy's view of a trajectory, with gradient."""
@@ -236,6 +240,35 @@ class Policy(ABC, Generic[T]):
 
         ready: handed whole groups as soon as they are there, all of them in order.
         """
+
+    @property
+    def draws_beside(self) -> bool:
+        """Whether answers that are begun are drawn while the weights are trained."""
+        return False
+
+    def publish(self, sample: Sample) -> None:
+        """Hand the weights of now to whoever draws beside the update; all ranks call this.
+
+        sample: one that can be tried at once. Raises EngineError.
+        """
+
+    def begin(
+        self, samples: Sequence[Sample], num_each: int, seed: int, *, ready: Ready | None = None
+    ) -> Callable[[], Drawn[T]]:
+        """Begin to sample with what was published; the call, on any thread, waits for the end.
+
+        By default all is sampled before this returns.
+        """
+        drawn = self.sample(samples, num_each, seed, ready=ready)
+        return lambda: drawn
+
+    def pack(self, rollouts: Sequence[Rollout], trajectory: T) -> Mapping[str, Any] | None:
+        """One group as a checkpoint keeps it, tensors and plain values; None: it is drawn again."""
+        return None
+
+    def unpack(self, sample: Sample, packed: Mapping[str, Any]) -> Drawn[T]:
+        """The group that `pack` was given."""
+        raise NotImplementedError(f"{type(self).__name__} packs no rollouts")
 
     @abstractmethod
     def plan(self, trajectory: T, rows: Sequence[int]) -> list[list[int]]:

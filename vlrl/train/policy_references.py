@@ -33,12 +33,17 @@ def draw_references(trainer: Trainer[Any]) -> None:
     asking = list(_asking(trainer.reward, ()))
     if not asking:
         return
-    policy, task, world, samples = trainer.policy, trainer.task, trainer.world, trainer.samples
+    policy, task, world, samples = (
+        trainer.policy,
+        trainer.task,
+        trainer.world,
+        trainer.drawing.samples,
+    )
     batch_size = trainer.config.eval.batch_size
     # Rows have random numbers of their own by the sample's name, so one seed serves all batches.
     seed = row_seed(trainer.config.seed, "reference", 0)
     skips = task.skips_unreadable(trainer.config.train_split)
-    unreadable = trainer.unreadable if skips else None
+    unreadable = trainer.drawing.unreadable if skips else None
     num_each = max(node.num_references for node, _ in asking)
     mine = samples[world.rank :: world.size]
     # Alike on every rank: under ZeRO-3 each batch gathers the weights from all ranks.

@@ -71,3 +71,12 @@ def record(meter: Meter, task: Task, rollouts: Sequence[Rollout]) -> None:
     meter.add("rollout/unparsed", [r.parsed is None for r in rollouts])
     for name, values in task.metrics(rollouts).items():
         meter.add(f"rollout/{name}", [v for v in values if v == v])
+
+
+def record_staleness(meter: Meter, rollouts: Sequence[Rollout], version: int, step: int) -> None:
+    """How old answers are at the update: in optimizer steps, and in steps since they were begun."""
+    meter.add("rollout/staleness", [version - r.policy_version for r in rollouts])
+    meter.add("rollout/steps_ahead", [step - r.begun for r in rollouts])
+    meter.maximum("rollout/staleness_max", max(version - r.policy_version for r in rollouts))
+    swapped = [r.last_version not in (None, r.policy_version) for r in rollouts]
+    meter.add("rollout/swapped", swapped)

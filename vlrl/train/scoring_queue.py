@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Literal
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vlrl.errors import ConfigError
-from vlrl.protocols import Reward, Task, TrainableReward
+from vlrl.protocols import Ready, Reward, Task, TrainableReward
 from vlrl.reward.parts import walk
 from vlrl.train.scoring import score_rollouts
 from vlrl.types import Rollout
@@ -52,9 +53,17 @@ class ScoringQueue:
     """
 
     def __init__(
-        self, task: Task, reward: Reward, group_size: int, *, overlap: bool = True
+        self,
+        task: Task,
+        reward: Reward,
+        group_size: int,
+        *,
+        overlap: bool = True,
+        turn: AbstractContextManager[object] | None = None,
     ) -> None:
+        """turn: held while scoring, by queues that share a reward."""
         self.task, self.reward, self.group_size = task, reward, group_size
+        self._turn = nullcontext() if turn is None else turn
         self.overlap = overlap
         self._waiting: list[Rollout] = []
         self.scoring_s = 0.0
@@ -75,7 +84,16 @@ class ScoringQueue:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Score nothing more."""
         self._pool.shutdown(cancel_futures=True)
+
+    def begin(self) -> Ready:
+        """What takes the groups of a drawing that starts, or starts anew."""
+        self._waiting, self._batches, self._failed = [], [], False
+        return self.add
 
     def add(self, rollouts: Sequence[Rollout]) -> None:
         """Queue a batch; raises ValueError where a group is not whole. Does not wait."""
@@ -111,7 +129,7 @@ class ScoringQueue:
             torch.cuda.set_device(self._device)
         start = time.perf_counter()
         try:
-            with torch.no_grad():
+            with self._turn, torch.no_grad():
                 return score_rollouts(self.task, self.reward, rollouts)
         except BaseException:
             self._failed = True

@@ -4,6 +4,7 @@
          │
          v
     policy.sample ──> B = P x G rollouts + trajectory (log-probs, mask)        time/sampling
+         │             in step, or begun some steps before: `rollouts.ahead`
          │
          v
     task.parse ──> reward tree ──> rewards [B, S], nan = does not apply        time/scoring
@@ -31,8 +32,7 @@ The trainer never asks what kind of policy, task or reward it has.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Generic
@@ -47,16 +47,16 @@ from vlrl.distributed.comm import World, all_gather, all_max
 from vlrl.distributed.engine import Engine
 from vlrl.distributed.waiting import waiting
 from vlrl.distributed.watchdog import Watchdog
-from vlrl.errors import CheckpointError, DataError, StoppedError, writing
+from vlrl.errors import CheckpointError, StoppedError, writing
 from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
 from vlrl.log.rollouts import record_groups
 from vlrl.log.sinks import Sink
 from vlrl.protocols import Policy, Reward, T, Task
-from vlrl.seeds import row_seed
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.checkpoint_state import TrainerState, data_fingerprint
 from vlrl.train.credit import in_stages, stage_advantages
+from vlrl.train.drawing import Drawing
 from vlrl.train.evaluation import HeldOut
 from vlrl.train.evaluation_files import is_evaluated
 from vlrl.train.experience import Experience, with_replaced
@@ -64,14 +64,11 @@ from vlrl.train.failures import FROM_OUTSIDE, Result, after_saving, on_all
 from vlrl.train.health import IdleWatch, record_canary, record_health
 from vlrl.train.learners import learners
 from vlrl.train.lock import RunLock
-from vlrl.train.sampler import PromptSampler
 from vlrl.train.saving import Saving
-from vlrl.train.scoring import measured, record, stage_rewards
-from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
+from vlrl.train.scoring import measured, record, record_staleness
 from vlrl.train.stopping import StopRequest
-from vlrl.train.unreadable import Unreadable
 from vlrl.train.update import Batch, update, with_reference
-from vlrl.types import Finish, Rollout, Sample
+from vlrl.types import Finish, Rollout
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +97,12 @@ class Trainer(Generic[T]):
         """Of the run's folder; held while the trainer lives."""
         self.sinks: Sequence[Sink] = ()
         """Set once the run is known to start: on the main rank."""
-        self.samples = list(task.samples(config.train_split))
-        self.data = data_fingerprint(sample.id for sample in self.samples)
-        self.sampler = PromptSampler(len(self.samples), config.seed)
         self.trainable, self.normalisers = learners(reward, config.algo)
-        self.overlap = overlaps_sampling(reward, config.scoring.overlap_sampling, world.size)
+        self.drawing = Drawing(
+            config, task, reward, policy, world, folder, learns=bool(self.trainable)
+        )
+        self.data = data_fingerprint(sample.id for sample in self.drawing.samples)
         self.idle = IdleWatch(reward)
-        self.unreadable = Unreadable(policy.check_sample, world, folder)
         self.step = 0
         self.version = 0
         self.kernels: dict[str, str] = {}
@@ -187,7 +183,7 @@ class Trainer(Generic[T]):
             with writing(self.folder / "rollouts"):
                 record_groups(self.folder, self.step, self.task, experience.rollouts, limit)
         metrics = meter.reduce(self.world)
-        metrics["progress/epoch"] = self.sampler.epoch
+        metrics["progress/epoch"] = self.drawing.sampler.epoch
         for sink in self.sinks:
             sink.write(self.step, metrics)
         if not rests:
@@ -197,23 +193,26 @@ class Trainer(Generic[T]):
 
     def _saved_if_failed(self, work: Callable[[], Result]) -> Result:
         """Some work; where a reward or the data fails in it, what was learnt is saved first."""
-        position = self.sampler.position
         try:
             return work()
         except FROM_OUTSIDE as error:
             if not self.step:
                 raise
-            # These prompts were not learnt from: a resumed run draws them again.
-            self.sampler.position = position
             if self.checkpoints.newest_step != self.step:
                 self.save()
             raise after_saving(error, self.step) from error
 
     def collect(self, meter: Meter) -> Experience[T]:
         """Sample and score this rank's groups; groups that teach nothing may be drawn again."""
-        algo = self.config.algo
-        per_rank = algo.num_prompts // self.world.size
-        experience = self._sample(per_rank, meter)
+        try:
+            return self._collected(meter)
+        except FROM_OUTSIDE:
+            self.drawing.put_back()
+            raise
+
+    def _collected(self, meter: Meter) -> Experience[T]:
+        algo, drawing = self.config.algo, self.drawing
+        experience = drawing.next(self.step, meter)
         for _ in range(algo.resample_rounds):
             zero_variance = experience.zero_variance()
             num_zero_variance = int(zero_variance.sum()) // algo.group_size
@@ -222,70 +221,18 @@ class Trainer(Generic[T]):
             if not wanted:
                 break
             meter.add("filter/resampled_groups", [float(num_zero_variance)])
-            experience = with_replaced(experience, self._sample(wanted, meter), algo.group_size)
+            again = drawing.more(wanted, self.step, meter)
+            experience = with_replaced(experience, again, algo.group_size)
         record(meter, self.task, experience.rollouts)
         record_health(meter, self.reward, experience.rollouts)
-        if self.unreadable.reasons:
-            meter.maximum("data/unreadable", len(self.unreadable.reasons))
+        if drawing.unreadable.reasons:
+            meter.maximum("data/unreadable", len(drawing.unreadable.reasons))
         health = self.config.health
         for name in health.canaries if self.step % health.every == 0 else ():
             canary = {name: self.metrics[name]}
             values = on_all(partial(measured, canary, experience.rollouts), self.world)[name]
             record_canary(meter, name, values, experience.rollouts)
         return experience
-
-    def _sample(self, per_rank: int, meter: Meter) -> Experience[T]:
-        """Rollouts of the next prompts; where one cannot be read, of those without it."""
-        position = self.sampler.position
-        samples = self._drawn(per_rank)
-        try:
-            return self._sampled(samples, meter)
-        except DataError:
-            skips = self.task.skips_unreadable(self.config.train_split)
-            found = self.unreadable.find(samples) if skips else set()
-            if not found:
-                raise
-        self._leave_out(found)
-        self.sampler.position = position
-        return self._sample(per_rank, meter)
-
-    def _leave_out(self, ids: Collection[str]) -> None:
-        places = [i for i, sample in enumerate(self.samples) if sample.id in ids]
-        self.sampler.left_out.update(places)
-
-    def _drawn(self, per_rank: int) -> list[Sample]:
-        """This rank's part of the next prompts."""
-        drawn = self.sampler.take(per_rank * self.world.size)
-        mine = self._mine(drawn)
-        is_last = self.step + 1 == self.config.num_steps
-        num_coming = 0 if is_last else self.config.algo.num_prompts
-        coming = self._mine(self.sampler.peek(num_coming))
-        self.policy.expect([self.samples[i] for i in (*mine, *coming)])
-        before = drawn[: self.world.rank * per_rank]
-        return [
-            replace(self.samples[i], draw=(before + mine[:n]).count(i)) for n, i in enumerate(mine)
-        ]
-
-    def _mine(self, drawn: list[int]) -> list[int]:
-        num = len(drawn) // self.world.size
-        return drawn[self.world.rank * num : (self.world.rank + 1) * num]
-
-    def _sampled(self, samples: Sequence[Sample], meter: Meter) -> Experience[T]:
-        seed = row_seed(self.config.seed, "rollout", self.sampler.position)
-        G = self.config.algo.group_size
-        with ScoringQueue(self.task, self.reward, G, overlap=self.overlap) as queue:
-            with meter.timed("sampling"):
-                sample = partial(self.policy.sample, samples, G, seed, ready=queue.add)
-                self.policy.facts()  # those of evaluations are not this step's
-                rollouts, trajectory = on_all(sample, self.world)
-                for name, value in self.policy.facts().items():
-                    meter.maximum(name, value)
-            with meter.timed("scoring"):
-                on_all(queue.result, self.world)
-        if self.overlap:
-            meter.maximum("scoring/overlapped_s", queue.scoring_s)
-        rewards = stage_rewards(rollouts, self.reward.num_stages)
-        return Experience(rollouts, trajectory, rewards, self.config.algo.advantage == "gdpo")
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
@@ -305,9 +252,7 @@ class Trainer(Generic[T]):
         for column in rewards.unbind(1):
             meter.add("reward/group_std", group_statistics(column, group)[1].tolist())
         meter.add("update/advantage_abs", advantage.abs().flatten().tolist())
-        meter.add(
-            "rollout/staleness", [self.version - r.policy_version for r in experience.rollouts]
-        )
+        record_staleness(meter, experience.rollouts, self.version, self.step)
         for rollout, value in zip(experience.rollouts, advantage.mean(1).tolist(), strict=True):
             rollout.advantage = value
         if rewards.shape[1] > 1 and trajectory.stage is None:
@@ -336,7 +281,7 @@ class Trainer(Generic[T]):
         """
         check = None if stop is None else partial(self.saving.check, stop, self.step)
         held_out = HeldOut(
-            self.config, self.task, self.metrics, self.folder, self.world, self.unreadable
+            self.config, self.task, self.metrics, self.folder, self.world, self.drawing.unreadable
         )
         try:
             with self.engine.averaged():
@@ -350,37 +295,45 @@ class Trainer(Generic[T]):
         state = TrainerState.of(
             self.engine,
             self.step,
-            sampler=self.sampler.position,
+            sampler=self.drawing.sampler.position,
             version=self.version,
             num_rewards=len(self.trainable),
             kernels=self.kernels,
             data=self.data,
         )
         rewards = [node.state_dict() for node in self.trainable]
+        if drawn := self.drawing.state_dict():
+            rewards.append(drawn)
         self.checkpoints.save(self.engine, state, rewards, self.config_yaml, beside=beside)
         self.saving.restart()
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint as if nothing had happened."""
         state, rewards = self.checkpoints.load(path, self.engine)
+        drawing, sampler = self.drawing, self.drawing.sampler
         self.step = state.step
-        self.sampler.position = state.sampler
-        if not state.has_same_data(self.data, f"task.data.{self.config.train_split}"):
-            self.sampler.position = self.sampler.next_epoch  # else some would not be drawn
+        sampler.position = state.sampler
         self.version = self.policy.version = state.version
         self.kernels = dict(state.kernels)
-        if len(rewards[0]) != len(self.trainable):
+        num = state.trainable_rewards
+        if num != len(self.trainable):
             raise CheckpointError(
-                f"{path} holds {len(rewards[0])} learning rewards, this run has "
+                f"{path} holds {num} learning rewards, this run has "
                 f"{len(self.trainable)}; resume with the reward that it was saved with"
             )
-        for node, saved in zip(self.trainable, zip(*rewards, strict=True), strict=True):
+        if state.has_same_data(self.data, f"task.data.{self.config.train_split}"):
+            queued = [own[num] for own in rewards if len(own) > num]
+            drawing.load_state_dict(queued, state.num_ranks)
+        else:
+            sampler.position = sampler.next_epoch  # else some would not be drawn
+        learnt = [own[:num] for own in rewards]
+        for node, saved in zip(self.trainable, zip(*learnt, strict=True), strict=True):
             own = saved[0]
             if state.num_ranks != self.world.size:
                 own = node.resharded(saved, self.world.rank, self.world.size)
             node.load_state_dict(own)
         if self.task.skips_unreadable(self.config.train_split):
-            self._leave_out(self.unreadable.find_again(self.samples))
+            drawing.leave_out(drawing.unreadable.find_again(drawing.samples))
 
     def settle_kernels(self) -> None:
         """The same kernels on all ranks: a checkpoint's, or the main rank's choice."""

@@ -52,7 +52,13 @@ FROM_HEALTH = (
     ("Values near an end of the range", "share", "_saturated"),
 )
 IN_OTHER_CHARTS = {"reward/mean", "reward/group_std", "reward/not_applicable"}
-NOT_DRAWN = {"rollout/staleness", "rollout/unparsed"}
+NOT_DRAWN = {
+    "rollout/staleness",
+    "rollout/staleness_max",
+    "rollout/steps_ahead",
+    "rollout/swapped",
+    "rollout/unparsed",
+}
 
 
 def curves(metrics: Sequence[Mapping[str, Any]], task: type[Task]) -> Markup:

@@ -47,6 +47,8 @@ class Decoded:
     finish: list[Finish]
     features: list[Features | None]
     """Features of each prompt's images, if the module keeps them; else None."""
+    version: Tensor | None = None
+    """`Policy.version` of the weights that each token was drawn with, [B, T]; None: of now."""
 
 
 @torch.no_grad()

@@ -36,6 +36,11 @@ class EngineOptions(Section):
         description="largest mean difference between the engine's and the trainer's log-probs of "
         "the first answers after each publication, nats a token",
     )
+    swap: Literal["between", "middle"] = Field(
+        "between",
+        description="new weights wait for the answers under way, or: the engine is interrupted and "
+        "goes on with the new weights after the tokens that are there",
+    )
     num_canary_rows: PositiveInt = Field(4, description="answers that both score")
     timeout_s: float = Field(600.0, gt=0, description="for one request, all answers of a group")
     max_tries: PositiveInt = 3

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,11 +15,15 @@ from torch import Tensor
 from vlrl.errors import ConfigError
 from vlrl.families.adapters import base_model
 from vlrl.families.encoded import EncodedPrompt
+from vlrl.families.interfaces import Tokenizer
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.token_policy import TokenPolicy, num_head_chunks, refuse_regression
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.answer_stages import with_stages
+from vlrl.policy.vision_language.chunks import chunks_of
+from vlrl.policy.vision_language.decode import Decoded
+from vlrl.policy.vision_language.kept_groups import packed_group, unpacked_group
 from vlrl.policy.vision_language.loading import (
     Loaded,
     load,
@@ -40,7 +47,7 @@ from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.special_tokens import never_sampled, stop_tokens
 from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.policy.vision_language.vision_features import by_size
-from vlrl.protocols import PolicyOptions, PolicySetup, StageStarts
+from vlrl.protocols import Drawn, PolicyOptions, PolicySetup, Ready, StageStarts
 from vlrl.protocols.sequence import SequenceGroup
 from vlrl.seeds import row_seed
 from vlrl.types import Rollout, Sample
@@ -92,6 +99,7 @@ class VisionLanguagePolicy(TokenPolicy):
         self.share_prompt = loaded.shares_prompt
         self.stops = StopStrings(tokenizer, options.stop) if options.stop else None
         self._waited_s = 0.0
+        self._decoding = Lock()
         super().__init__(module, setup, options.sample_batch_size)
         self.sampler: Sampler = sampler_of(self, setup)
 
@@ -176,21 +184,38 @@ class VisionLanguagePolicy(TokenPolicy):
         first: int,
     ) -> tuple[list[Rollout], TokenTrajectory]:
         """Groups that are decoded together; `first`: index of the first one."""
-        seeds = [row_seed(seed, s.seed_name, i) for s in samples for i in range(num_each)]
+        seeds = _seeds(samples, num_each, seed)
         decoded = self.sampler.sample(prompts, samples, num_each, seeds, greedy=greedy)
+        tokenizer = self.processor.tokenizer
+        return self._rollouts(samples, prompts, decoded, num_each, first, tokenizer)
+
+    def _rollouts(
+        self,
+        samples: Sequence[Sample],
+        prompts: Sequence[EncodedPrompt],
+        decoded: Decoded,
+        num_each: int,
+        first: int,
+        tokenizer: Tokenizer,
+    ) -> tuple[list[Rollout], TokenTrajectory]:
         rollouts = []
         for row, finish in enumerate(decoded.finish):
-            tokens = decoded.tokens[row, decoded.mask[row]]
+            mask = decoded.mask[row]
+            tokens = decoded.tokens[row, mask]
             place, index = divmod(row, num_each)
+            versions = [self.version]
+            if decoded.version is not None:
+                versions = decoded.version[row, mask].tolist()
             rollouts.append(
                 Rollout(
                     sample=samples[place],
                     group=first + place,
                     index=index,
-                    output=self._text(tokens.tolist()),
+                    output=self._text(tokens.tolist(), tokenizer),
                     finish=finish,
                     num_actions=len(tokens),
-                    policy_version=self.version,
+                    policy_version=min(versions),
+                    last_version=versions[-1],
                 )
             )
         group = torch.arange(len(prompts)).repeat_interleave(num_each)
@@ -198,7 +223,54 @@ class VisionLanguagePolicy(TokenPolicy):
             prompt.with_features(features)
             for prompt, features in zip(prompts, decoded.features, strict=True)
         )
-        return rollouts, TokenTrajectory(decoded.tokens, decoded.mask, decoded.logp, group, kept)
+        trajectory = TokenTrajectory(decoded.tokens, decoded.mask, decoded.logp, group, kept)
+        return rollouts, replace(trajectory, version=decoded.version)
+
+    @property
+    def draws_beside(self) -> bool:
+        """Where an engine draws."""
+        return self.sampler.is_beside
+
+    def publish(self, sample: Sample) -> None:
+        """Bring the engine up to date, tried on a sample."""
+        if self.sampler.is_beside:
+            (prompt,) = self.prompts.take([sample])
+            with self._sampling():
+                self.sampler.refresh(prompt, sample)
+
+    def begin(
+        self, samples: Sequence[Sample], num_each: int, seed: int, *, ready: Ready | None = None
+    ) -> Callable[[], Drawn[TokenTrajectory]]:
+        """An engine draws while the module is trained; the own loop draws at once."""
+        if not self.sampler.is_beside:
+            return super().begin(samples, num_each, seed, ready=ready)
+        prompts = self.prompts.take(samples)
+        draw = self.sampler.begin(prompts, samples, num_each, _seeds(samples, num_each, seed))
+
+        def drawn() -> Drawn[TokenTrajectory]:
+            decoded = draw()
+            with self._decoding:
+                made = self._rollouts(samples, prompts, decoded, num_each, 0, self._tokenizer)
+            if ready is not None:
+                ready(made[0])
+            return made
+
+        return drawn
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        """Of the threads that wait for an engine: tokenizers are not made for several at once."""
+        return copy.deepcopy(self.processor.tokenizer)
+
+    def pack(
+        self, rollouts: Sequence[Rollout], trajectory: TokenTrajectory
+    ) -> Mapping[str, Any] | None:
+        """Tokens and log-probs of a group; its prompt is encoded again."""
+        return packed_group(rollouts, trajectory)
+
+    def unpack(self, sample: Sample, packed: Mapping[str, Any]) -> Drawn[TokenTrajectory]:
+        """The group that `pack` was given."""
+        return unpacked_group(sample, packed, self.encoder.encode(sample))
 
     def in_stages(
         self, trajectory: TokenTrajectory, starts: Callable[[str], StageStarts]
@@ -233,67 +305,9 @@ class VisionLanguagePolicy(TokenPolicy):
         return prompt.image_size_px
 
     def plan(self, trajectory: TokenTrajectory, rows: Sequence[int]) -> list[list[int]]:
-        """Cut rows into chunks of one forward pass each, within the token budget.
-
-        With a shared prompt a chunk costs the sum of its groups, and a group above the budget is
-        cut into parts that each hold the prompt; without, every row is padded to the longest prompt
-        and the longest answer. One answer above the budget is a chunk of its own.
-        """
-        lengths = trajectory.num_tokens.tolist()
-        prompt = [p.num_tokens for p in trajectory.prompts]
-        groups = trajectory.group.tolist()
-        # Rows, tokens of the prompt, tokens of the answers.
-        units: list[tuple[list[int], int, int]] = [
-            ([b], prompt[groups[b]], lengths[b]) for b in rows
-        ]
-        if self.share_prompt:
-            units = []
-            for g in dict.fromkeys(groups[b] for b in rows):
-                for members in self._within_budget(
-                    [b for b in rows if groups[b] == g], prompt[g], lengths
-                ):
-                    units.append((members, prompt[g], sum(lengths[b] for b in members)))
-        # Similar lengths together: where rows are padded, little is wasted.
-        units.sort(key=lambda unit: (unit[1] + unit[2], unit[0]))
-        chunks: list[list[int]] = []
-        sizes: list[tuple[int, int]] = []
-        for members, *size in units:
-            grown = [*sizes, (size[0], size[1])]
-            if chunks and self._cost(grown) <= self.max_tokens_per_chunk:
-                chunks[-1] += members
-                sizes = grown
-            else:
-                chunks.append(list(members))
-                sizes = grown[-1:]
-        return chunks
-
-    def _within_budget(
-        self, members: Sequence[int], num_prompt_tokens: int, lengths: Sequence[int]
-    ) -> list[list[int]]:
-        """A group's rows in as few parts as fit the budget, of about equal size."""
-        total = num_prompt_tokens + sum(lengths[b] for b in members)
-        if total <= self.max_tokens_per_chunk:
-            return [list(members)]
-        room = max(1, self.max_tokens_per_chunk - num_prompt_tokens)
-        parts: list[list[int]] = []
-        left: list[int] = []
-        # Longest first, each to the emptiest part that it fits into; a new one where it fits none.
-        for b in sorted(members, key=lambda b: (-lengths[b], b)):
-            fitting = [i for i, used in enumerate(left) if used + lengths[b] <= room]
-            if not fitting:
-                parts.append([])
-                left.append(0)
-                fitting = [len(parts) - 1]
-            place = min(fitting, key=lambda i: (left[i], i))
-            parts[place].append(b)
-            left[place] += lengths[b]
-        return [sorted(part) for part in parts]
-
-    def _cost(self, sizes: Sequence[tuple[int, int]]) -> int:
-        """Tokens of a pass over units with these prompt and answer lengths, padding included."""
-        if self.share_prompt:
-            return sum(prompt + answers for prompt, answers in sizes)
-        return len(sizes) * (max(p for p, _ in sizes) + max(a for _, a in sizes))
+        """Cut rows into chunks of one forward pass each, within the token budget."""
+        budget = self.max_tokens_per_chunk
+        return chunks_of(trajectory, rows, budget, share_prompt=self.share_prompt)
 
     def _forward(
         self, call: Callable[..., Any], trajectory: TokenTrajectory, **options: bool
@@ -321,10 +335,10 @@ class VisionLanguagePolicy(TokenPolicy):
         empty = torch.zeros(mask.shape, device=device)
         return empty.masked_scatter(mask, logp), empty.masked_scatter(mask, entropy)
 
-    def _text(self, tokens: list[int]) -> str:
+    def _text(self, tokens: list[int], tokenizer: Tokenizer) -> str:
         if tokens and tokens[-1] in self.stop_tokens:
             tokens = tokens[:-1]
-        return self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
+        return tokenizer.decode(tokens, skip_special_tokens=False)
 
     def export_whole(self, folder: str) -> None:
         """The model as it is now, an adapter merged into copies, for an engine to read."""
@@ -347,3 +361,8 @@ class VisionLanguagePolicy(TokenPolicy):
             folder, state_dict=own, safe_serialization=True, max_shard_size=SHARD
         )
         self.processor.save_pretrained(folder)
+
+
+def _seeds(samples: Sequence[Sample], num_each: int, seed: int) -> list[int]:
+    """One per row."""
+    return [row_seed(seed, s.seed_name, i) for s in samples for i in range(num_each)]

@@ -22,6 +22,9 @@ from vlrl.types import Sample
 
 log = logging.getLogger(__name__)
 
+CANARY_TOKENS = 16
+"""Of the answers that are drawn for the comparison alone."""
+
 Score = Callable[[TokenTrajectory], Tensor]
 """Log-probs of some answers under the weights now, [B, T], nats."""
 
@@ -45,6 +48,8 @@ class CheckedSampler:
         self.is_checked = False
         self.gap = 0.0
 
+    is_beside = True
+
     @property
     def version(self) -> int | None:
         """Of the weights that it draws with."""
@@ -63,15 +68,42 @@ class CheckedSampler:
         seeds: Sequence[int],
         *,
         greedy: bool,
+        most_tokens: int | None = None,
     ) -> Decoded:
         """`num_each` answers to each prompt; raises EngineError for weights that look stale."""
         if self.version != self.current():
             self.publish(self.export, self.current())
-        made = self.inner.sample(prompts, samples, num_each, seeds, greedy=greedy)
+        made = self.inner.sample(
+            prompts, samples, num_each, seeds, greedy=greedy, most_tokens=most_tokens
+        )
         if not self.is_checked and not greedy:
             self._check(made, prompts, num_each)
             self.is_checked = True
         return made
+
+    def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
+        """Publish newer weights, and compare short answers drawn with them at once."""
+        if self.version != self.current():
+            self.publish(self.export, self.current())
+        if not self.is_checked:
+            self.sample(
+                [prompt],
+                [sample],
+                self.num_rows,
+                range(self.num_rows),
+                greedy=False,
+                most_tokens=CANARY_TOKENS,
+            )
+
+    def begin(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        samples: Sequence[Sample],
+        num_each: int,
+        seeds: Sequence[int],
+    ) -> Callable[[], Decoded]:
+        """Answers of the weights that were published last."""
+        return self.inner.begin(prompts, samples, num_each, seeds)
 
     def _check(self, made: Decoded, prompts: Sequence[EncodedPrompt], num_each: int) -> None:
         group = torch.arange(len(prompts)).repeat_interleave(num_each)

@@ -29,6 +29,11 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
             f"policy.engine.urls has {len(options.urls)} servers for {setup.num_ranks} ranks; each "
             "rank talks to its own: start more, or use fewer ranks"
         )
+    if options.swap == "middle" and policy.options.stop:
+        raise ConfigError(
+            "policy.engine.swap: middle, and policy.stop: a stop string that new weights cut in "
+            "two would not be seen; use swap: between, or stop tokens alone"
+        )
     inner = ServerSampler(
         options,
         options.urls[setup.rank],

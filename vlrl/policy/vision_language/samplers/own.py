@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vlrl.families.encoded import EncodedPrompt
@@ -18,6 +18,7 @@ class OwnSampler:
     """Draws with the module that is trained."""
 
     version: int | None = None
+    is_beside = False
 
     def __init__(self, policy: VisionLanguagePolicy) -> None:
         self.policy = policy
@@ -33,6 +34,7 @@ class OwnSampler:
         seeds: Sequence[int],
         *,
         greedy: bool,
+        most_tokens: int | None = None,
     ) -> Decoded:
         """`num_each` answers to each prompt."""
         policy = self.policy
@@ -42,12 +44,26 @@ class OwnSampler:
             num_each,
             seeds,
             share_prompt=policy.share_prompt,
-            max_new_tokens=policy.options.max_new_tokens,
+            max_new_tokens=most_tokens or policy.options.max_new_tokens,
             stop_tokens=policy.stop_tokens.to(policy.device),
             pad_id=policy.pad_id,
             greedy=greedy,
             stops=policy.stops,
         )
+
+    def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
+        """Nothing to do, as above."""
+
+    def begin(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        samples: Sequence[Sample],
+        num_each: int,
+        seeds: Sequence[int],
+    ) -> Callable[[], Decoded]:
+        """All is drawn before this returns."""
+        made = self.sample(prompts, samples, num_each, seeds, greedy=False)
+        return lambda: made
 
     def facts(self) -> Mapping[str, float]:
         """Nothing: the trainer times sampling itself."""

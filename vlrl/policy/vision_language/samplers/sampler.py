@@ -22,6 +22,10 @@ class Sampler(Protocol):
     def version(self) -> int | None:
         """Of the weights that it draws with (`Policy.version`); None: it has the policy's own."""
 
+    @property
+    def is_beside(self) -> bool:
+        """Whether it draws while the policy's module is trained."""
+
     def publish(self, export: Export, version: int) -> None:
         """Take the policy's weights; raises EngineError."""
 
@@ -33,8 +37,24 @@ class Sampler(Protocol):
         seeds: Sequence[int],
         *,
         greedy: bool,
+        most_tokens: int | None = None,
     ) -> Decoded:
-        """`num_each` answers to each prompt; seeds: one per row. Raises EngineError."""
+        """`num_each` answers to each prompt; seeds: one per row. Raises EngineError.
+
+        most_tokens: of an answer; None = as many as the policy writes.
+        """
+
+    def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
+        """Have it draw with the weights of now, tried on a prompt; raises EngineError."""
+
+    def begin(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        samples: Sequence[Sample],
+        num_each: int,
+        seeds: Sequence[int],
+    ) -> Callable[[], Decoded]:
+        """`sample` with the weights that it has, for a thread of the caller's."""
 
     def facts(self) -> Mapping[str, float]:
         """What a step logs, by the metric's name, since the last call."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from vlrl.policy.distribution import Sampling
 from vlrl.policy.vision_language.decode import Decoded
 from vlrl.policy.vision_language.options import EngineOptions
 from vlrl.policy.vision_language.samplers import wire
+from vlrl.policy.vision_language.samplers.gate import Gate
 from vlrl.policy.vision_language.samplers.sampler import Export
 from vlrl.policy.vision_language.samplers.servable import add_head
+from vlrl.seeds import row_seed
 from vlrl.types import Finish, Sample
 
 MAX_REQUESTS = 32
@@ -35,6 +38,8 @@ MAX_REQUESTS = 32
 
 class ServerSampler:
     """One vLLM server as the sampler of one rank's policy."""
+
+    is_beside = True
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class ServerSampler:
             name="rollout server",
         )
         self.version: int | None = -1
+        self.gate = Gate()
         self._seconds = {"engine/sync_s": 0.0, "engine/generate_s": 0.0}
         self.context_tokens: int | None = None
         self.model = self._check_server()
@@ -126,21 +132,34 @@ class ServerSampler:
         return found if isinstance(found, Mapping) else {"value": found}
 
     def publish(self, export: Export, version: int) -> None:
-        """Write the weights, have the server read them, and empty every cache of the old ones."""
+        """Write the weights, have the server read them, and empty every cache of the old ones.
+
+        Answers under way are waited for, or go on with the new weights (`engine.swap`).
+        """
         start = time.perf_counter()
         folder = self.folder / f"v{version}"
         export(str(folder))
         if self.needs_head:
             add_head(folder)
         path = {"weights_path": str(folder.resolve())}
-        self._call("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": path})
-        for cache in wire.CACHES:
-            self._call("POST", cache)
+        with self._quiet():
+            self._call("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": path})
+            for cache in wire.CACHES:
+                self._call("POST", cache)
+            self.version = version
         for old in self.folder.iterdir():
             if old != folder:
                 shutil.rmtree(old)
-        self.version = version
         self._seconds["engine/sync_s"] += time.perf_counter() - start
+
+    def _quiet(self) -> AbstractContextManager[None]:
+        """Inside, the server draws nothing."""
+        if self.options.swap == "middle":
+            return self.gate.between_requests(self._abort)
+        return self.gate.after_drawings()
+
+    def _abort(self) -> None:
+        self._call("POST", wire.ABORT, {})
 
     def sample(
         self,
@@ -150,14 +169,21 @@ class ServerSampler:
         seeds: Sequence[int],
         *,
         greedy: bool,
+        most_tokens: int | None = None,
     ) -> Decoded:
         """`num_each` answers to each prompt; a group is drawn with the seed of its first row."""
         start = time.perf_counter()
+        most = min(most_tokens or self.max_tokens, self.max_tokens)
         with ThreadPoolExecutor(min(MAX_REQUESTS, len(prompts))) as pool:
             groups = list(
                 pool.map(
                     lambda place: self._group(
-                        prompts[place], samples[place], num_each, seeds[place * num_each], greedy
+                        prompts[place],
+                        samples[place],
+                        num_each,
+                        seeds[place * num_each],
+                        greedy,
+                        most,
                     ),
                     range(len(prompts)),
                 )
@@ -165,16 +191,43 @@ class ServerSampler:
         self._seconds["engine/generate_s"] += time.perf_counter() - start
         return decoded([one for group in groups for one in group], self.reader, len(prompts))
 
+    def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
+        """Nothing: `publish` is called."""
+
+    def begin(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        samples: Sequence[Sample],
+        num_each: int,
+        seeds: Sequence[int],
+    ) -> Callable[[], Decoded]:
+        """A drawing that publications wait for, or interrupt."""
+        is_over = self.gate.announce()
+
+        def draw() -> Decoded:
+            try:
+                return self.sample(prompts, samples, num_each, seeds, greedy=False)
+            finally:
+                is_over()
+
+        return draw
+
     def _group(
-        self, prompt: EncodedPrompt, sample: Sample, num_each: int, seed: int, greedy: bool
+        self,
+        prompt: EncodedPrompt,
+        sample: Sample,
+        num_each: int,
+        seed: int,
+        greedy: bool,
+        most_tokens: int,
     ) -> list[wire.Drawn]:
         where = f"rollout server {self.url}, sample {sample.id!r}"
-        request: dict[str, Any] = {
+        messages: dict[str, Any] = {
             "model": self.model,
             "messages": wire.chat(self.reader, sample, prompt.image_sizes_px),
             "max_tokens": 1,
         }
-        rendered = self._call("POST", wire.RENDER, request)
+        rendered = self._call("POST", wire.RENDER, messages)
         ids = wire.rendered_ids(rendered, where)
         if ids != prompt.input_ids.tolist():
             differ = wire.first_difference(prompt.input_ids.tolist(), ids)
@@ -183,30 +236,22 @@ class ServerSampler:
                 "another model, chat template or bounds of pixels (here "
                 f"{self.reader.min_pixels} to {self.reader.max_pixels}: --mm-processor-kwargs)"
             )
-        answer = self._call(
-            "POST",
-            wire.GENERATE,
-            {
-                "request_id": f"{sample.seed_name}-{seed}-{time.time_ns()}",
+        features = rendered.get("features")
+
+        def request(tokens: list[int], num: int, some_seed: int) -> list[wire.Drawn]:
+            body = {
+                "request_id": f"{sample.seed_name}-{some_seed}-{time.time_ns()}",
                 "model": self.model,
-                "token_ids": ids,
-                "features": rendered.get("features"),
-                "sampling_params": wire.sampling_params(
-                    num_each=num_each,
-                    seed=seed,
-                    greedy=greedy,
-                    temperature=self.sampling.temperature,
-                    top_p=self.sampling.top_p,
-                    top_k=self.sampling.top_k,
-                    max_tokens=self.max_tokens,
-                    stop=self.stop,
-                    stop_tokens=self.stop_tokens,
-                    forbidden=self.forbidden,
-                    extra=self.options.sampling_params,
-                ),
-            },
-        )
-        made = wire.drawn(answer, num_each, where)
+                "token_ids": ids + tokens,
+                "features": features,
+                "sampling_params": self._params(num, some_seed, greedy, most_tokens - len(tokens)),
+            }
+            with self.gate.request():
+                version = self.version
+                answer = self._call("POST", wire.GENERATE, body)
+            return wire.drawn(answer, num, where, version)
+
+        made = whole(request, num_each, seed)
         never = set(self.forbidden)
         for one in made:
             if never.intersection(one.tokens):
@@ -215,11 +260,49 @@ class ServerSampler:
                 )
         return made
 
+    def _params(self, num: int, seed: int, greedy: bool, most_tokens: int) -> dict[str, Any]:
+        return wire.sampling_params(
+            num_each=num,
+            seed=seed,
+            greedy=greedy,
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            top_k=self.sampling.top_k,
+            max_tokens=most_tokens,
+            stop=self.stop,
+            stop_tokens=self.stop_tokens,
+            forbidden=self.forbidden,
+            extra=self.options.sampling_params,
+        )
+
     def facts(self) -> Mapping[str, float]:
         """Seconds of publications and of requests since the last call."""
         found = dict(self._seconds)
         self._seconds = dict.fromkeys(found, 0.0)
         return found
+
+
+Request = Callable[[list[int], int, int], list[wire.Drawn]]
+"""Tokens that an answer begins with, a number of answers, a seed -> these answers."""
+
+
+def whole(request: Request, num_each: int, seed: int) -> list[wire.Drawn]:
+    """A group's answers, each gone on with where new weights have interrupted it."""
+    made = request([], num_each, seed)
+    while not any(one.tokens for one in made):  # it had not begun: once more, as a group
+        made = request([], num_each, seed)
+
+    def finished(index: int) -> wire.Drawn:
+        one = made[index]
+        while one.is_interrupted:
+            place = row_seed(seed, str(index), len(one.tokens))
+            one = one.joined(request(one.tokens, 1, place)[0])
+        return one
+
+    if not any(one.is_interrupted for one in made):
+        return made
+    with ThreadPoolExecutor(num_each) as pool:
+        return list(pool.map(finished, range(num_each)))
 
 
 def decoded(answers: Sequence[wire.Drawn], reader: Reader, num_prompts: int) -> Decoded:
@@ -229,10 +312,12 @@ def decoded(answers: Sequence[wire.Drawn], reader: Reader, num_prompts: int) -> 
     tokens = torch.full((len(answers), width), pad)
     mask = torch.zeros(len(answers), width, dtype=torch.bool)
     logp = torch.zeros(len(answers), width)
+    version = torch.zeros(len(answers), width, dtype=torch.long)
     for row, one in enumerate(answers):
         length = len(one.tokens)
         tokens[row, :length] = torch.tensor(one.tokens)
         mask[row, :length] = True
         logp[row, :length] = torch.tensor(one.logp)
+        version[row, :length] = torch.tensor(one.versions)
     finish = [Finish.LENGTH if one.is_cut else Finish.STOP for one in answers]
-    return Decoded(tokens, mask, logp, finish, [None] * num_prompts)
+    return Decoded(tokens, mask, logp, finish, [None] * num_prompts, version)

@@ -3,6 +3,7 @@
     POST /v1/chat/completions/render   messages with pictures -> token ids and their features
     POST /inference/v1/generate        those, and how to draw -> n answers with log-probs
     POST /collective_rpc               {"method": "reload_weights", "kwargs": {"weights_path": ...}}
+    POST /abort_requests               {} -> all requests end with what they have, "abort"
     GET  /server_info                  how it was started
     POST /reset_prefix_cache, /reset_mm_cache, /reset_encoder_cache
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -25,6 +26,8 @@ from vlrl.families.reading import Reader
 from vlrl.types import Sample, TextPart, VideoPart
 
 RENDER, GENERATE = "/v1/chat/completions/render", "/inference/v1/generate"
+ABORT = "/abort_requests"
+"""Without ids: all that are under way come back with what they have."""
 INFO = "/server_info?config_format=json"
 CACHES = ("/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache")
 FORBIDDEN_BIAS = -100.0
@@ -42,6 +45,19 @@ class Drawn:
     """Of each token under the distribution that it was drawn from, nats."""
     is_cut: bool
     """It ended at the limit of tokens."""
+    versions: list[int]
+    """Of the weights that drew each token (`Policy.version`)."""
+    is_interrupted: bool = False
+    """New weights came: the answer goes on after its tokens."""
+
+    def joined(self, more: Drawn) -> Drawn:
+        """This answer, gone on with."""
+        return replace(
+            more,
+            tokens=self.tokens + more.tokens,
+            logp=self.logp + more.logp,
+            versions=self.versions + more.versions,
+        )
 
 
 def chat(
@@ -120,8 +136,11 @@ def rendered_ids(answer: Mapping[str, Any], where: str) -> list[int]:
     return ids
 
 
-def drawn(answer: Mapping[str, Any], num_each: int, where: str) -> list[Drawn]:
-    """The answers of a group; raises EngineError where tokens or their log-probs are missing."""
+def drawn(answer: Mapping[str, Any], num_each: int, where: str, version: int | None) -> list[Drawn]:
+    """The answers of a group by the weights of a version.
+
+    Raises EngineError where tokens or their log-probs are missing.
+    """
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(choices) != num_each:
         found = len(choices) if isinstance(choices, list) else "no"
@@ -130,13 +149,18 @@ def drawn(answer: Mapping[str, Any], num_each: int, where: str) -> list[Drawn]:
     for choice in sorted(choices, key=lambda one: int(one.get("index", 0))):
         tokens, scores = choice.get("token_ids"), choice.get("logprobs")
         listed = scores.get("content") if isinstance(scores, Mapping) else None
+        reason = choice.get("finish_reason")
+        if reason == "abort" and not tokens:
+            made.append(Drawn([], [], False, [], is_interrupted=True))
+            continue
         if not tokens or listed is None or len(listed) != len(tokens):
             raise EngineError(
                 f"{where}: an answer came without a log-prob of each token; start the server with "
                 "--logprobs-mode processed_logprobs (docs/engines.md)"
             )
         logp = [float(one["logprob"]) for one in listed]
-        made.append(Drawn(list(tokens), logp, choice.get("finish_reason") == "length"))
+        versions = [version or 0] * len(tokens)
+        made.append(Drawn(list(tokens), logp, reason == "length", versions, reason == "abort"))
     return made
 
 
