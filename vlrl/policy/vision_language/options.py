@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class EngineOptions(Section):
     """Who draws the rollouts; see docs/engines.md."""
 
-    use: Literal["own", "vllm"] = Field("own", description="own: the trainer's own loop")
+    use: Literal["own", "vllm", "sglang"] = Field("own", description="own: the trainer's own loop")
     urls: tuple[str, ...] = Field((), description="a server for each rank, in order")
     key: str | None = Field(None, description="sent as a bearer key")
     sync_folder: str | None = Field(
@@ -51,9 +51,9 @@ class EngineOptions(Section):
 
     @model_validator(mode="after")
     def _check(self) -> EngineOptions:
-        if self.use == "vllm" and not self.urls:
+        if self.use != "own" and not self.urls:
             raise ValueError(
-                "use: vllm needs urls, one server for each rank (scripts/setup_vllm.sh makes one)"
+                f"use: {self.use} needs urls, one server for each rank (docs/engines.md)"
             )
         for url in self.urls:
             if not url.startswith(("http://", "https://")):

@@ -9,6 +9,7 @@ from vlrl.policy.vision_language.samplers.checked import CheckedSampler
 from vlrl.policy.vision_language.samplers.own import OwnSampler
 from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.samplers.server import ServerSampler
+from vlrl.policy.vision_language.samplers.sglang import SglangSampler
 from vlrl.protocols import PolicySetup
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
             "policy.engine.swap: middle, and policy.stop: a stop string that new weights cut in "
             "two would not be seen; use swap: between, or stop tokens alone"
         )
-    inner = ServerSampler(
+    kind = SglangSampler if options.use == "sglang" else ServerSampler
+    inner = kind(
         options,
         options.urls[setup.rank],
         policy.encoder,

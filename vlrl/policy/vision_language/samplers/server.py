@@ -68,6 +68,7 @@ class ServerSampler:
         self.version: int | None = -1
         self.gate = Gate()
         self._seconds = {"engine/sync_s": 0.0, "engine/generate_s": 0.0}
+        self.num_published = 0
         self.context_tokens: int | None = None
         self.model = self._check_server()
         self.needs_head = self._needs_head()
@@ -84,15 +85,17 @@ class ServerSampler:
         if not isinstance(listed, list) or not listed:
             raise EngineError(f"{self.url}: /v1/models lists no model")
         facts = listed[0]
-        room = facts.get("max_model_len")
+        self._take_context(facts.get("max_model_len"), "--max-model-len")
+        self.names = [str(one.get(key)) for one in listed for key in ("id", "root")]
+        return str(facts.get("id"))
+
+    def _take_context(self, room: object, flag: str) -> None:
         if isinstance(room, int) and room <= self.max_tokens:
             raise EngineError(
                 f"{self.url}: its context holds {room} tokens and policy.max_new_tokens alone is "
-                f"{self.max_tokens}; start it with a larger --max-model-len"
+                f"{self.max_tokens}; start it with a larger {flag}"
             )
         self.context_tokens = room if isinstance(room, int) else None
-        self.names = [str(one.get(key)) for one in listed for key in ("id", "root")]
-        return str(facts.get("id"))
 
     def refuse_other_model(self, model: str) -> None:
         """Raise ConfigError where the server was started with another checkpoint."""
@@ -141,16 +144,20 @@ class ServerSampler:
         export(str(folder))
         if self.needs_head:
             add_head(folder)
-        path = {"weights_path": str(folder.resolve())}
         with self._quiet():
-            self._call("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": path})
-            for cache in wire.CACHES:
-                self._call("POST", cache)
+            self.num_published += 1
+            self._read_weights(str(folder.resolve()))
             self.version = version
         for old in self.folder.iterdir():
             if old != folder:
                 shutil.rmtree(old)
         self._seconds["engine/sync_s"] += time.perf_counter() - start
+
+    def _read_weights(self, folder: str) -> None:
+        path = {"weights_path": folder}
+        self._call("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": path})
+        for cache in wire.CACHES:
+            self._call("POST", cache)
 
     def _quiet(self) -> AbstractContextManager[None]:
         """Inside, the server draws nothing."""
@@ -229,13 +236,7 @@ class ServerSampler:
         }
         rendered = self._call("POST", wire.RENDER, messages)
         ids = wire.rendered_ids(rendered, where)
-        if ids != prompt.input_ids.tolist():
-            differ = wire.first_difference(prompt.input_ids.tolist(), ids)
-            raise EngineError(
-                f"{where}: its prompt is another one than the policy's, {differ}; the server has "
-                "another model, chat template or bounds of pixels (here "
-                f"{self.reader.min_pixels} to {self.reader.max_pixels}: --mm-processor-kwargs)"
-            )
+        self._refuse_other_prompt(prompt, ids, where)
         features = rendered.get("features")
 
         def request(tokens: list[int], num: int, some_seed: int) -> list[wire.Drawn]:
@@ -252,13 +253,23 @@ class ServerSampler:
             return wire.drawn(answer, num, where, version)
 
         made = whole(request, num_each, seed)
-        never = set(self.forbidden)
-        for one in made:
-            if never.intersection(one.tokens):
-                raise EngineError(
-                    f"{where}: it sampled a token of images, which has none behind it"
-                )
+        self._refuse_visual_tokens(made, where)
         return made
+
+    def _refuse_other_prompt(self, prompt: EncodedPrompt, ids: list[int], where: str) -> None:
+        own = prompt.input_ids.tolist()
+        if ids != own:
+            raise EngineError(
+                f"{where}: its prompt is another one than the policy's, "
+                f"{wire.first_difference(own, ids)}; the server has another model, chat template "
+                f"or bounds of pixels (here {self.reader.min_pixels} to {self.reader.max_pixels}: "
+                "--mm-processor-kwargs)"
+            )
+
+    def _refuse_visual_tokens(self, made: Sequence[wire.Drawn], where: str) -> None:
+        never = set(self.forbidden)
+        if any(never.intersection(one.tokens) for one in made):
+            raise EngineError(f"{where}: it sampled a token of images, which has none behind it")
 
     def _params(self, num: int, seed: int, greedy: bool, most_tokens: int) -> dict[str, Any]:
         return wire.sampling_params(
