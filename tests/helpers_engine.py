@@ -40,7 +40,9 @@ class EngineServer:
         self.stops: list[threading.Event] = []
         self.slow_texts: dict[str, float] = {}
         """The same in seconds, for prompts that end so."""
-        self.facts: dict[str, Any] = {"hf_overrides": {}}
+        self.facts: dict[str, Any] = {"hf_overrides": {}, "logprobs_mode": "processed_logprobs"}
+        self.num_gpus = 1
+        self.version = "0.32.0"
         self.prompts: dict[str, Sample] = {}
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
@@ -71,7 +73,13 @@ class EngineServer:
                     }
                 ]
             },
-            "/server_info": lambda _: {"vllm_config": {"model_config": self.facts}},
+            "/version": lambda _: {"version": self.version},
+            "/server_info": lambda _: {
+                "vllm_config": {
+                    "model_config": self.facts,
+                    "parallel_config": {"tensor_parallel_size": self.num_gpus},
+                }
+            },
             "/v1/chat/completions/render": self.render,
             "/inference/v1/generate": self.generate,
             "/collective_rpc": self.reload,

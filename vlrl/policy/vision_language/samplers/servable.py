@@ -126,23 +126,28 @@ def untied(model: Path, config: Mapping[str, Any]) -> Path:
     return folder
 
 
+def served_as(model: str, *, untie: bool) -> tuple[str, dict[str, Any]]:
+    """What to serve for a checkpoint, and what to lay over its config; names of hubs as they are.
+
+    untie: a tied head as a tensor of its own, without which a CPU would never reload it. Raises
+    ValueError where vLLM cannot serve it.
+    """
+    file = Path(model) / "config.json"
+    if not file.is_file():
+        return model, {}
+    config = json.loads(file.read_text(encoding="utf-8"))
+    laid = overrides(config)
+    if not (untie and is_tied(config)):
+        return model, laid
+    return str(untied(Path(model), config)), {**laid, "tie_word_embeddings": False}
+
+
 def command(
     model: str, port: int, more: Sequence[str] = (), *, is_cpu: bool, untie: bool
 ) -> list[str]:
-    """Arguments of `vllm`; ValueError where it cannot serve the checkpoint.
-
-    untie: serve a tied head as a tensor of its own, without which a CPU would never reload it.
-    """
-    file = Path(model) / "config.json"
-    served, names = model, ["policy", model]
-    laid: dict[str, Any] = {}
-    if file.is_file():
-        names[1] = str(Path(model).resolve())
-        config = json.loads(file.read_text(encoding="utf-8"))
-        laid = overrides(config)
-        if untie and is_tied(config):
-            served = str(untied(Path(model), config))
-            laid["tie_word_embeddings"] = False
+    """Arguments of `vllm`; ValueError where it cannot serve the checkpoint."""
+    served, laid = served_as(model, untie=untie)
+    names = ["policy", str(Path(model).resolve()) if Path(model).is_dir() else model]
     cpu: list[str] = []
     if is_cpu:
         # A prompt in several parts and a seed end vLLM 0.32 on a CPU: no batch may cut one.

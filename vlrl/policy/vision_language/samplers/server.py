@@ -7,7 +7,6 @@ trainer too (`VisionLanguagePolicy`): a gap that jumps stops the run before it l
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +75,7 @@ class ServerSampler:
     @cached_property
     def folder(self) -> Path:
         """Where weights are handed over."""
-        return Path(tempfile.mkdtemp(prefix="vlrl-engine-", dir=self.options.sync_folder))
+        return wire.handover(self.options.sync_folder)
 
     def _check_server(self) -> str:
         """The name of the server's model."""
@@ -106,17 +105,37 @@ class ServerSampler:
             )
 
     def _needs_head(self) -> bool:
-        """Whether it was started with the head of tied embeddings as a tensor of its own."""
-        found = self._call("GET", wire.INFO)
-        config = found.get("vllm_config")
+        """Whether it was started with the head of tied embeddings as a tensor of its own.
+
+        Raises EngineError where it was started otherwise than rollouts need it.
+        """
+        wire.refuse_old(self._call("GET", wire.VERSION).get("version"), self.url)
+        config = self._call("GET", wire.INFO).get("vllm_config")
         model = config.get("model_config") if isinstance(config, Mapping) else None
-        if not isinstance(model, Mapping):
+        if not isinstance(config, Mapping) or not isinstance(model, Mapping):
             raise EngineError(
                 f"rollout server {self.url}: {wire.INFO} says nothing of its model; start it by "
                 "scripts/serve_vllm.sh"
             )
+        mode = model.get("logprobs_mode")
+        if mode != wire.LOGPROBS:
+            raise EngineError(
+                f"{self.url}: its log-probs are {mode}, not those of the distribution that it "
+                f"draws from; start it with --logprobs-mode {wire.LOGPROBS}"
+            )
+        parallel = config.get("parallel_config")
+        num = parallel.get("tensor_parallel_size") if isinstance(parallel, Mapping) else None
+        self._refuse_other_parallel(num, "--tensor-parallel-size")
         laid = model.get("hf_overrides")
         return isinstance(laid, Mapping) and laid.get("tie_word_embeddings") is False
+
+    def _refuse_other_parallel(self, num: object, flag: str) -> None:
+        asked = self.options.tensor_parallel
+        if num not in (None, asked):
+            raise EngineError(
+                f"{self.url}: it was started on {num} GPUs and policy.engine.tensor_parallel is "
+                f"{asked}; start it with {flag} {asked}, or set tensor_parallel: {num}"
+            )
 
     def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
         try:
@@ -236,7 +255,7 @@ class ServerSampler:
         }
         rendered = self._call("POST", wire.RENDER, messages)
         ids = wire.rendered_ids(rendered, where)
-        self._refuse_other_prompt(prompt, ids, where)
+        wire.refuse_other_prompt(self.reader, prompt, ids, where)
         features = rendered.get("features")
 
         def request(tokens: list[int], num: int, some_seed: int) -> list[wire.Drawn]:
@@ -253,23 +272,8 @@ class ServerSampler:
             return wire.drawn(answer, num, where, version)
 
         made = whole(request, num_each, seed)
-        self._refuse_visual_tokens(made, where)
+        wire.refuse_visual_tokens(made, self.forbidden, where)
         return made
-
-    def _refuse_other_prompt(self, prompt: EncodedPrompt, ids: list[int], where: str) -> None:
-        own = prompt.input_ids.tolist()
-        if ids != own:
-            raise EngineError(
-                f"{where}: its prompt is another one than the policy's, "
-                f"{wire.first_difference(own, ids)}; the server has another model, chat template "
-                f"or bounds of pixels (here {self.reader.min_pixels} to {self.reader.max_pixels}: "
-                "--mm-processor-kwargs)"
-            )
-
-    def _refuse_visual_tokens(self, made: Sequence[wire.Drawn], where: str) -> None:
-        never = set(self.forbidden)
-        if any(never.intersection(one.tokens) for one in made):
-            raise EngineError(f"{where}: it sampled a token of images, which has none behind it")
 
     def _params(self, num: int, seed: int, greedy: bool, most_tokens: int) -> dict[str, Any]:
         return wire.sampling_params(

@@ -48,6 +48,7 @@ class SglangSampler(ServerSampler):
                 f"{self.url}: --enable-deterministic-inference would give all answers of a group "
                 "the same random numbers; start it without"
             )
+        self._refuse_other_parallel(info.get("tp_size"), "--tp-size")
         room = info.get("context_length") or info.get("max_req_input_len")
         self._take_context(room, "--context-length")
         self.names = [str(model.get("model_path"))]
@@ -85,15 +86,10 @@ class SglangSampler(ServerSampler):
         text = self.reader.processor.apply_chat_template(
             as_chat(self.reader, sample.prompt), tokenize=False, add_generation_prompt=True
         )
-        pictures = [
-            part["image_url"]["url"]
-            for message in wire.chat(self.reader, sample, prompt.image_sizes_px)
-            for part in message["content"]
-            if part["type"] == "image_url"
-        ]
+        images = wire.pictures(self.reader, sample, prompt.image_sizes_px)
         body = {
             "text": text,
-            "image_data": pictures or None,
+            "image_data": [wire.data_url(image) for image in images] or None,
             "sampling_params": self._params(num_each, seed, greedy, most_tokens),
             "return_logprob": True,
             "logprob_start_len": -1,
@@ -104,8 +100,8 @@ class SglangSampler(ServerSampler):
             answer = self._call("POST", GENERATE, body)
         listed = answer.get("value", [answer])
         made = drawn(listed, num_each, where, version)
-        self._refuse_other_prompt(prompt, prompt_ids(listed[0], where), where)
-        self._refuse_visual_tokens(made, where)
+        wire.refuse_other_prompt(self.reader, prompt, prompt_ids(listed[0], where), where)
+        wire.refuse_visual_tokens(made, self.forbidden, where)
         return made
 
     def _params(self, num: int, seed: int, greedy: bool, most_tokens: int) -> dict[str, Any]:
