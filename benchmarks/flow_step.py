@@ -138,7 +138,7 @@ def check_equal(case: Case, model: Path, name: str, recipe: dict[str, Any]) -> A
     loop.stepper = theirs
     by_id = {sample.id: sample for sample in trainer.drawing.samples}
     drawn = [by_id[name] for name in batch.sample_ids[:: case.group_size]]
-    rollouts = loop.sample(drawn, row_seed(case.seed, "rollout", trainer.drawing.sampler.position))
+    rollouts = loop.sample(drawn, row_seed(case.seed, "rollout", trainer.curriculum.position))
     rewards = torch.tensor([float(p.float().mean() / 255) for p in rollouts.images])
     for _ in range(2):
         loop.update(rollouts, batch.advantage)

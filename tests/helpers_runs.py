@@ -90,6 +90,29 @@ def remembering_rewards() -> dict[str, Any]:
     return {"reward": {"sum": parts}, "algo__advantage": "gdpo"}
 
 
+def staged() -> dict[str, Any]:
+    """What to lay over `small_run` for stages of one, two and one steps; the second is adaptive."""
+    own = Path(__file__).stem
+    share = {"shape": {"kind": "tanh", "of": {"use": f"{own}:letters"}}}
+    clipped = {"shape": {"kind": "running_clip", "of": {"use": f"{own}:length"}}}
+    adaptive = {"kind": "adaptive", "rate": 0.5}
+    stages = [
+        {"name": "regions", "keep": {"kind": "region"}, "exit": {"steps": 1}},
+        {
+            "name": "adaptive",
+            "sampler": adaptive,
+            "algo": {"advantage": "leave_one_out", "kl_beta": 0.0},
+            "exit": {"metric": {"name": "reward/mean", "at_least": -1, "over": 2}},
+        },
+        {
+            "name": "last",
+            "sampler": {"kind": "by_field", "field": "target_area"},
+            "reward": clipped,
+        },
+    ]
+    return {"reward": share, "curriculum": stages, "num_steps": 4}
+
+
 def letters_on_the_last_rank(rollout: Any) -> float:
     """Of two ranks the first has only zero-variance groups, in each step of an epoch of 12."""
     from vlrl.train.sampler import PromptSampler

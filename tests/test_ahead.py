@@ -85,7 +85,7 @@ def test_prompts_come_in_order_and_weights_lag_behind(
     seen = watched(trainer)
     staleness = [trainer.train_step()["rollout/staleness"] for _ in range(5)]
     assert staleness == [min(step, ahead) for step in range(5)]
-    walk = trainer.drawing.sampler
+    walk = trainer.curriculum
     walk.position = 0
     ids = [trainer.drawing.samples[i].id for i in walk.take(10)]
     assert [one[0] for step in seen for one in step] == ids
@@ -149,7 +149,7 @@ def test_an_engine_draws_while_the_update_runs(
     assert again.step == 5
     assert left[0] == later[0][0][0], "nothing is lost"
     ids = [one[0] for step in seen[:3] + later for one in step]
-    walk = again.drawing.sampler
+    walk = again.curriculum
     walk.position = 0
     assert ids == [again.drawing.samples[i].id for i in walk.take(10)], "and nothing repeated"
 
@@ -159,7 +159,7 @@ def test_the_fastest_answers_first(server: EngineServer, screens: Path, tmp_path
     engine = {"urls": [server.url], "swap": "middle"}
     config = config_of(tmp_path, server.model, screens, "a", rollouts, **engine)
     trainer = build_trainer(config, None)
-    place = next(i for i in trainer.drawing.sampler.peek(2) if i)  # 0: weights are tried on it
+    place = next(i for i in trainer.curriculum.peek(2) if i)  # 0: weights are tried on it
     slow = trainer.drawing.samples[place]
     server.slow_texts = {slow.texts[-1]: 3.0}
     seen = watched(trainer)

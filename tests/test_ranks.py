@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers_ranks import Ranks, assert_same_curve, zero
-from helpers_runs import curve, remembering_rewards, run_job, small_run
+from helpers_runs import curve, remembering_rewards, run_job, small_run, staged
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.ranks
@@ -48,6 +48,7 @@ def test_two_ranks_equal_one_at_every_stage(
         "one_idle": config("one_idle", 0, **idle),
         "one_rewards": config("one_rewards", 0, **remembering_rewards()),
         "one_balance": config("one_balance", 0, **balance),
+        "one_staged": config("one_staged", 0, **staged()),
     }
     for job in single.values():
         run_job({"config": job})
@@ -58,6 +59,7 @@ def test_two_ranks_equal_one_at_every_stage(
     again = {**lora, "dist__gradient_checkpointing": True}
     double["zero3_lora"] = config("zero3_lora", 3, **again)
     double["zero2_rewards"] = config("zero2_rewards", 2, **remembering_rewards())
+    double["zero2_staged"] = config("zero2_staged", 2, **staged())
     double["zero2_balance"] = config("zero2_balance", 2, **balance)
     double["zero3_drop"] = config("zero3_drop", 3, **drop)
     double["zero2_idle"] = config("zero2_idle", 2, **idle, **small)
@@ -86,6 +88,13 @@ def test_two_ranks_equal_one_at_every_stage(
     kept = [row["filter/kept"] for row in curve(single["one_idle"])]
     assert max(kept) == 0.5, "the last rank's groups alone teach something"
     assert_same_curve(single["one_drop"], double["zero3_drop"], 1e-5)
+    assert_same_curve(single["one_staged"], double["zero2_staged"], 1e-5)
+    for alone, shared in zip(
+        curve(single["one_staged"]), curve(double["zero2_staged"]), strict=True
+    ):
+        of_stage = [name for name in alone if name.startswith(("curriculum/", "progress/"))]
+        assert [alone[name] for name in of_stage] == [shared[name] for name in of_stage]
+    assert [row["curriculum/stage"] for row in curve(single["one_staged"])] == [1, 2, 2, 3]
     for name in ("rewards", "balance"):
         one, two = single[f"one_{name}"], double[f"zero2_{name}"]
         assert_same_curve(one, two, 1e-5)

@@ -321,7 +321,7 @@ def test_a_run_goes_on_at_the_end_of_an_epoch(config: Any, tmp_path: Path) -> No
     trainer = trainer_of(config("cut", **over))
     for _ in range(3):
         trainer.train_step()
-    assert trainer.drawing.sampler.epoch == 1.0
+    assert trainer.curriculum.epoch == 1.0
     trainer.save()
     again = trainer_of(config("cut", **over), "auto")
     again.train()
@@ -349,7 +349,7 @@ def test_other_data_is_announced_and_walked_from_its_start(
     over = {"task__data": {"train": {"path": str(fewer)}}}
     again = trainer_of(config(**over), "auto")
     assert "task.data.train: not what the run was saved with (12 samples, " in caplog.text
-    assert again.drawing.sampler.position == 10  # the next epoch of ten
+    assert again.curriculum.position == 10  # the next epoch of ten
     caplog.clear()
-    assert trainer_of(config(), "auto").sampler.position == 4
+    assert trainer_of(config(), "auto").curriculum.position == 4
     assert "not what the run was saved with" not in caplog.text

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from deepspeed.utils import safe_get_full_grad
-from helpers_runs import ROOT, curve, run_job, small_run
+from helpers_runs import ROOT, curve, run_job, small_run, staged
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -30,6 +30,7 @@ from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, ConfigError, DataError, NonFiniteError, RewardError
 from vlrl.log.metrics import Meter
 from vlrl.train.credit import stage_advantages
+from vlrl.train.curriculum.curriculum import Curriculum
 from vlrl.train.sampler import PromptSampler
 from vlrl.train.update import update
 
@@ -94,8 +95,9 @@ def test_later_epochs_move_the_ratio_and_start_from_the_same_log_probs(config: A
 def test_a_sample_drawn_twice_in_a_step_has_two_groups(config: Any) -> None:
     """More prompts per step than samples: the answers must not repeat."""
     trainer = trainer_of(config(algo__num_prompts=8))
-    trainer.drawing.samples = trainer.drawing.samples[:4]
-    trainer.drawing.sampler = PromptSampler(4, seed=0)
+    drawing, stages = trainer.drawing, trainer.curriculum.stages
+    drawing.samples = drawing.samples[:4]
+    drawing.curriculum = Curriculum(stages, drawing.samples, trainer.task, "train", seed=0)
     rollouts = trainer.collect(Meter()).rollouts
     answers: dict[str, list[list[str]]] = {}
     for start in range(0, len(rollouts), trainer.config.algo.group_size):
@@ -181,7 +183,7 @@ def test_resampling_draws_again_and_counts(config: Any) -> None:
     }
     trainer = trainer_of(config(**over))
     metrics = trainer.train_step()
-    assert trainer.drawing.sampler.position == 12
+    assert trainer.curriculum.position == 12
     assert metrics["filter/resampled_groups"] == 4.0
     assert len({r.group for r in trainer.collect(Meter()).rollouts}) == 4
 
@@ -305,11 +307,17 @@ def _endless(logits: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "over",
-    [{}, pytest.param(ADAPTER, marks=pytest.mark.slow)],
-    ids=["all_weights", "adapter"],
+    [
+        {},
+        staged(),
+        {**staged(), "rollouts__ahead": 1},
+        pytest.param(ADAPTER, marks=pytest.mark.slow),
+    ],
+    ids=["all_weights", "curriculum", "curriculum_ahead", "adapter"],
 )
 def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any, over: dict[str, Any]) -> None:
     more = {"num_steps": 4, "optim__schedule": "cosine", "algo__num_epochs": 2, **over}
+    more["log__rollouts_every"] = 1
     straight = config("straight", **more)
     run_job({"config": straight})
     cut = config("cut", **more, checkpoint__every=2, checkpoint__keep_last=1)
@@ -318,6 +326,12 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(config: Any, over: dict[st
     assert len(curve(cut)) == 3
     run_job({"config": cut, "resume": "auto"})
     assert [row["step"] for row in curve(cut)] == [1, 2, 3, 4]
+    if "curriculum" in over:
+        assert [row["curriculum/stage"] for row in curve(cut)] == [1, 2, 2, 3]
+        assert ["update/kl" in row for row in curve(cut)] == [True, False, False, True]
+        for step, stage in enumerate(("regions", "adaptive", "adaptive", "last"), start=1):
+            record = Path(cut["out"]) / f"cut/rollouts/step-{step:06d}/group-0.json"
+            assert json.loads(record.read_text(encoding="utf-8"))["stage"] == stage
     for a, b in zip(curve(straight), curve(cut), strict=True):
         for name in a:
             if not name.startswith("time/"):

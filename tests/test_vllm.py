@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +257,40 @@ def test_tied_embeddings_that_a_reload_leaves_stale_are_caught(
     policy.version += 1
     with pytest.raises(EngineError, match="tied embeddings"):
         policy.sample(some, 4, seed=1)
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl"])
+def test_answers_that_new_weights_interrupt_go_on_with_them(
+    kind: str, screens: Path, tmp_path: Path, servers: list[Vllm]
+) -> None:
+    """Every token's log-prob is that of the weights that its version names."""
+    server = Vllm(tiny(kind, tmp_path / kind), tmp_path)
+    servers.append(server)
+    over = {"policy__max_new_tokens": 1500, "policy__engine__swap": "middle"}
+    trainer = build_trainer(run(server, screens, tmp_path, **over), None)
+    policy, samples = trainer.policy, trainer.drawing.samples[:2]
+    old = {name: tensor.clone() for name, tensor in policy.module.state_dict().items()}
+    policy.publish(samples[0])
+    draw = policy.begin(samples, 4, seed=3)
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(draw)
+        time.sleep(1.0)  # of four and more
+        with torch.no_grad():
+            for parameter in policy.module.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter) * parameter.std())
+        policy.version += 1
+        policy.publish(samples[0])
+        rollouts, traj = made.result()
+    new = {name: tensor.clone() for name, tensor in policy.module.state_dict().items()}
+    swapped = [r for r in rollouts if (r.policy_version, r.last_version) == (0, 1)]
+    assert swapped, "none was under way when the weights came"
+    assert traj.version is not None
+    gaps = []
+    for version, weights in enumerate((old, new)):
+        policy.module.load_state_dict(weights)
+        mine = traj.mask & (traj.version == version)
+        gap = (policy.score(traj) - traj.logp).abs()
+        assert float(gap[mine].max()) < 1e-3
+        assert float(gap[mine].mean()) < 1e-5
+        gaps.append(float(gap[traj.mask & ~mine].mean()))
+    assert min(gaps) > 1e-3, "under the other weights they are not"

@@ -25,10 +25,12 @@ from vlrl.errors import ConfigError, did_you_mean, writing
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
 from vlrl.reward.combinators.base import Combinator
-from vlrl.reward.combinators.combine import Sum
 from vlrl.reward.lint.warn import warn_of
 from vlrl.reward.parts import leaves, walk
-from vlrl.reward.tree import build_reward, min_stages
+from vlrl.reward.tree import build_reward
+from vlrl.train.curriculum.read import read_stages
+from vlrl.train.curriculum.stage import Stage
+from vlrl.train.learnable import check_dropout, check_num_stages, check_terms
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +55,8 @@ class RunParts:
     reward: Reward
     metrics: dict[str, Reward]
     """Rewards that are only measured, by name."""
+    stages: tuple[Stage, ...]
+    """Of the curriculum; without one a single stage."""
 
 
 def read_parts(config: RunConfig) -> RunParts:
@@ -60,27 +64,26 @@ def read_parts(config: RunConfig) -> RunParts:
     task_class, task_options = task_of(config)
     if task_class.names_splits:
         _check_splits(config, dict(task_options)["data"])
-    reward = _build_scored(config, config.reward, "reward", task_class)
+    reward = build_scored(config.task["use"], config.reward, "reward", task_class)
     metrics = _build_metrics(config, task_class, reward)
-    _check_terms(config, reward)
-    warn_of(reward, config.algo)
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
-    _check_policy(config, policy_options)
-    _check_dropout(config, policy_options)
+    check = partial(_check_learning, task_class=task_class, options=policy_options)
+    check(config, reward, "reward")
+    stages = read_stages(config, reward, partial(_build_scored, task_class=task_class), check)
     if config.dist.sequence_parallel > 1:
         policy_options.check_sequence_parallel()
     read_sharding(config.dist.deepspeed)
     check_folder("out", config.out)
     if not task_class.finds_stages:
-        for where, one in {"reward": reward, **_placed(metrics)}.items():
-            _check_stages(where, one, config.policy["use"], policy_options)
+        for where, one in _placed(metrics).items():
+            check_num_stages(where, one, config.policy["use"], policy_options)
     resolved = config.model_copy(
         update={
             "task": {"use": config.task["use"], **plain(task_options)},
             "policy": {"use": config.policy["use"], **plain(policy_options)},
         }
     )
-    return RunParts(resolved, task_class, task_options, policy_options, reward, metrics)
+    return RunParts(resolved, task_class, task_options, policy_options, reward, metrics, stages)
 
 
 def check_plugins(config: RunConfig) -> RunConfig:
@@ -148,7 +151,7 @@ def _build_metrics(config: RunConfig, task_class: type[Task], reward: Reward) ->
     loaded once.
     """
     built = {
-        name: _build_scored(config, node, f"metrics.{name}", task_class)
+        name: build_scored(config.task["use"], node, f"metrics.{name}", task_class)
         for name, node in config.metrics.items()
     }
     for name, metric in built.items():
@@ -169,14 +172,16 @@ def _build_metrics(config: RunConfig, task_class: type[Task], reward: Reward) ->
     }
 
 
-def _build_scored(
-    config: RunConfig, node: Mapping[str, Any], where: str, task_class: type[Task]
-) -> Reward:
+def build_scored(task: str, node: Mapping[str, Any], where: str, task_class: type[Task]) -> Reward:
+    """The reward of a config node, for answers of a task; ConfigError where it cannot score them.
+
+    task: the name of the task, as the config writes it.
+    """
     reward = build_reward(node, where)
     lacking = sorted(reward.needs - set(task_class.provides))
     if lacking:
         raise ConfigError(
-            f"{where}: needs {', '.join(lacking)}, but task {config.task['use']!r} "
+            f"{where}: needs {', '.join(lacking)}, but task {task!r} "
             f"gives {', '.join(sorted(task_class.provides))}"
         )
     return reward
@@ -200,6 +205,18 @@ def _check_splits(config: RunConfig, sources: Mapping[str, object]) -> None:
                 raise ConfigError(f"task.data.{split}: must name at least one source")
 
 
+def _check_learning(
+    config: RunConfig, reward: Reward, where: str, task_class: type[Task], options: PolicyOptions
+) -> None:
+    """Refuse rewards and algorithms that do not go together or with the policy."""
+    check_terms(config, reward)
+    warn_of(reward, config.algo)
+    _check_policy(config, options)
+    check_dropout(config, options)
+    if not task_class.finds_stages:
+        check_num_stages(where, reward, config.policy["use"], options)
+
+
 def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
     """Refuse models that are not there, and options that do nothing under the run's objective."""
     for name, model in options.models().items():
@@ -216,43 +233,6 @@ def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
         raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
 
 
-def _check_terms(config: RunConfig, reward: Reward) -> None:
-    """Refuse gdpo where there is nothing to normalise one by one, and balance of several stages."""
-    if config.algo.objective == "trajectory_balance" and reward.num_stages > 1:
-        raise ConfigError(
-            "algo.objective: trajectory_balance has one loss per answer, and `reward` is one of "
-            "several stages; take it out of `stages`"
-        )
-    if config.algo.advantage != "gdpo":
-        return
-    if not isinstance(reward, Sum) or len(reward.children) < 2:
-        raise ConfigError(
-            "algo.advantage: gdpo normalises the rewards of a sum one by one, so `reward` must be "
-            f"a `sum` of two or more; it is {reward.name!r}"
-        )
-
-
-def _check_dropout(config: RunConfig, options: PolicyOptions) -> None:
-    """Refuse dropout where a ratio compares two passes: it would not be 1 for equal weights."""
-    algo = config.algo
-    if options.has_dropout and (algo.num_steps_each > 1 or algo.old_logp == "rollout"):
-        raise ConfigError(
-            "policy.lora.dropout: ratios compare two passes with different dropout, so they are "
-            "not 1 for equal weights; set it to 0, or take one step a batch "
-            "(algo.num_epochs and algo.num_minibatches 1, algo.old_logp: recompute)"
-        )
-
-
-def _check_stages(where: str, reward: Reward, policy: str, options: PolicyOptions) -> None:
-    asked = min_stages(reward)
-    has = options.num_stages
-    if asked > has:
-        raise ConfigError(
-            f"{where}: asks for {asked} stages of an answer, those of policy {policy!r} have "
-            f"{has}; stages come from voxel_tokens with policy.refine"
-        )
-
-
 def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     """Everything of a run, in order; `resume` is a checkpoint folder or `auto`."""
     import torch
@@ -261,6 +241,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     from vlrl.distributed.engine import Engine, frozen_engine
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
+    from vlrl.train.curriculum.curriculum import Curriculum
     from vlrl.train.finished import mark_unfinished
     from vlrl.train.lock import hold
     from vlrl.train.policy_references import draw_references
@@ -286,6 +267,8 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     task = parts.task_class(parts.task_options)
     splits = (config.train_split, *config.eval.splits)
     samples = [sample for split in splits for sample in task.samples(split)]  # before the weights
+    drawn = task.samples(config.train_split)
+    curriculum = Curriculum(parts.stages, drawn, task, config.train_split, config.seed)
     policy = build_policy(parts, _setup(config, dtype, world))
     task.check_policy(policy.size_seen, config.train_split)
     engine = Engine(policy.module, config, world)
@@ -303,7 +286,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
         world,
         folder,
         task,
-        parts.reward,
+        curriculum,
         policy,
         engine,
         checkpoints,

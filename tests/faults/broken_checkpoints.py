@@ -41,7 +41,7 @@ def trainer(folder: Path) -> Any:
 
 def digest(made: Any) -> str:
     """Of all that a resume changes."""
-    found = hashlib.sha256(f"{made.step} {made.version} {made.sampler.position}".encode())
+    found = hashlib.sha256(f"{made.step} {made.version} {made.curriculum.position}".encode())
     for parameter in made.policy.module.parameters():
         found.update(parameter.detach().numpy().tobytes())
     return found.hexdigest()

@@ -28,7 +28,8 @@ def plan_of(parts: RunParts, gpu: str | None = None, num_gpus: int | None = None
         from vlrl.plan.plan import plan_run
 
         num = num_gpus or stated.num_gpus
-        return plan_run(parts.config, parts.policy_options, kind, num, parts.reward)
+        rewards = [stage.reward for stage in parts.stages]
+        return plan_run(parts.config, parts.policy_options, kind, num, rewards)
 
 
 def planned_text(parts: RunParts, plan: Plan | None) -> str:

@@ -10,6 +10,7 @@ from vlrl.build import build_trainer, read_parts
 from vlrl.cli.checks import whole
 from vlrl.cli.options import add_config, add_launcher, launch
 from vlrl.cli.plan import plan_of, planned_text
+from vlrl.cli.stages import stage_lines
 from vlrl.config.loader import to_yaml
 from vlrl.config.resolve import load_run_config, plain
 from vlrl.config.schema import RunConfig
@@ -58,11 +59,13 @@ def run(args: argparse.Namespace) -> int:
 def prepare(config: RunConfig, args: argparse.Namespace) -> None:
     """Print the resolved config, the plan, or both; ConfigError where the run would not fit.
 
-    In a dry run the plan stands in comments, so that the whole is still a config.
+    In a dry run stages and plan stand in comments, so that the whole is still a config.
     """
     parts = read_parts(config)
     if args.dry_run:
         print(to_yaml(plain(parts.config)), end="")
+        for line in stage_lines(parts):
+            print(f"# {line}")
     if not args.plan and parts.config.plan.gpu is None:
         return
     plan = plan_of(parts, args.gpu, args.gpus)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from vlrl.config.curriculum import SamplerConfig
 from vlrl.config.schema import RunConfig
 from vlrl.protocols import Reward
 from vlrl.registry import REGISTRY, resolve
@@ -53,8 +54,22 @@ def run_schema() -> Schema:
         properties[kind] = _plugin_section(kind, options, defs)
     properties["reward"] = NODE
     properties["metrics"] = {"type": "object", "additionalProperties": NODE}
+    _complete_stage(defs["run.StageConfig"]["properties"])
     defs["RewardNode"] = _reward_node(defs)
     return _document("A vlrl run", schema, defs)
+
+
+def _complete_stage(properties: Schema) -> None:
+    """A stage's reward and algo are those of a run; its sampler may be a name alone."""
+    properties["reward"] = {"anyOf": [NODE, {"type": "null"}]}
+    properties["algo"] = {"$ref": "#/$defs/run.AlgoConfig"}
+    kinds = get_args(SamplerConfig.model_fields["kind"].annotation)
+    properties["sampler"] = {
+        "anyOf": [{"enum": list(kinds)}, {"$ref": "#/$defs/run.SamplerConfig"}]
+    }
+    one = {"type": ["string", "boolean", "number"]}
+    several = properties["keep"]["additionalProperties"]
+    properties["keep"]["additionalProperties"] = {"anyOf": [one, several]}
 
 
 def file_schema(model: type[BaseModel], title: str) -> Schema:

@@ -17,6 +17,7 @@ from vlrl.config.algo import ClipConfig as ClipConfig
 from vlrl.config.algo import CorrectionConfig as CorrectionConfig
 from vlrl.config.algo import NftConfig as NftConfig
 from vlrl.config.algo import idle_keys
+from vlrl.config.curriculum import StageConfig, check_stages
 from vlrl.config.section import MAX_WHOLE, Section
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -227,6 +228,9 @@ class RunConfig(Section):
         {}, description="reward nodes by name that are only measured, at every evaluation"
     )
     train_split: str = "train"
+    curriculum: tuple[StageConfig, ...] = Field(
+        (), description="stages of the training, one after the other; see docs/curricula.md"
+    )
     algo: AlgoConfig = AlgoConfig()
     optim: OptimConfig = OptimConfig()
     dist: DistConfig = DistConfig()
@@ -280,6 +284,7 @@ class RunConfig(Section):
             )
         if algo.resample_rounds and not algo.drop_zero_variance:
             raise ValueError("algo.resample_rounds needs algo.drop_zero_variance: true")
+        check_stages(self.curriculum, self.num_steps, self.health.canaries)
         if "/" in self.name or self.name in (".", ".."):
             raise ValueError(f"name {self.name!r} is a folder's name, without slashes")
         return self

@@ -34,6 +34,11 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
+def as_written(value: object) -> str:
+    """A value as it is written in YAML and JSON, so that `0` and `"0"` compare as equal."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 MAX_TEXT_CHARS = 20_000
 """Of an instruction, a caption or a sentence; a longer one is a file in the wrong place."""
 

@@ -18,11 +18,17 @@ MAX_ANSWER_HEIGHT_PX = SMALL_PX
 
 
 def record_groups(
-    folder: Path, step: int, task: Task, rollouts: Sequence[Rollout], num_groups: int
+    folder: Path,
+    step: int,
+    task: Task,
+    rollouts: Sequence[Rollout],
+    num_groups: int,
+    stage: str = "",
 ) -> None:
     """Write `rollouts/step-000010/group-<n>.json` and its image for the first groups.
 
     Answers that are images stand by themselves too, in `group-<n>/`, from best to worst.
+    stage: of the curriculum, if there is one.
     """
     out = folder / "rollouts" / f"step-{step:06d}"
     out.mkdir(parents=True, exist_ok=True)
@@ -35,6 +41,7 @@ def record_groups(
         members = sorted(groups[g], key=_value, reverse=True)
         record = {
             "step": step,
+            **({"stage": stage} if stage else {}),
             "sample": members[0].sample.id,
             "prompt": members[0].sample.texts,
             "answers": [_describe(rollout) for rollout in members],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from vlrl.config.schema import RunConfig
@@ -25,11 +26,11 @@ def plan_run(
     options: PolicyOptions,
     gpu: str,
     num_gpus: int,
-    reward: Reward | None = None,
+    rewards: Sequence[Reward] = (),
 ) -> Plan | None:
     """The plan on so many GPUs of a kind; None where the policy says nothing of itself.
 
-    reward: whose models take room on every GPU.
+    rewards: whose models take room on every GPU, those of all stages.
 
     Raises ConfigError for an unknown kind, a number that does not divide the prompts, and a model
     that needs data.
@@ -49,7 +50,7 @@ def plan_run(
     policy = options.planned(planned_run(config, num_gpus, flash=True))
     if policy is None:
         return None
-    scorers, unknown = (0.0, []) if reward is None else scorer_bytes(reward)
+    scorers, unknown = scorer_bytes(*rewards)
     try:
         plan = _plan(config, policy, gpu, num_gpus, scorers)
     except NotImplementedError as error:  # torch's, where a shape depends on data

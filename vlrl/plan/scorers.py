@@ -34,13 +34,13 @@ NUM_WEIGHTS = {
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt")
 
 
-def scorer_bytes(reward: Reward) -> tuple[float, list[str]]:
-    """Bytes of the models that a reward's nodes load onto a GPU, and names of unknown size.
+def scorer_bytes(*rewards: Reward) -> tuple[float, list[str]]:
+    """Bytes of the models that rewards' nodes load onto a GPU, and names of unknown size.
 
     Nodes with the same options share a model.
     """
     nodes: list[Reward] = []
-    for one in walk(reward):
+    for one in (node for reward in rewards for node in walk(reward)):
         if not any(one.same_as(other) for other in nodes):
             nodes.append(one)
     total, unknown = 0.0, dict[str, None]()

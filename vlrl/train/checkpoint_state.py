@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 
 from vlrl.distributed.engine import Engine
 from vlrl.errors import CheckpointError, first_line
+from vlrl.train.curriculum.state import CurriculumState
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class TrainerState(BaseModel):
     """Of the weights that are not trained, which a checkpoint lacks; None as above."""
     data: str | None = None
     """Of the training samples, which the sampler's draws count; None as above."""
+    curriculum: CurriculumState | None = None
 
     def has_same_data(self, now: str, place: str) -> bool:
         """Whether the run was saved with this data; a warning where it was not.
@@ -63,6 +65,7 @@ class TrainerState(BaseModel):
         num_rewards: int = 0,
         kernels: Mapping[str, str] | None = None,
         data: str | None = None,
+        curriculum: CurriculumState | None = None,
     ) -> TrainerState:
         """The state of a run on this engine."""
         return cls(
@@ -77,6 +80,7 @@ class TrainerState(BaseModel):
             kernels=kernels or {},
             frozen=engine.frozen_fingerprint(),
             data=data,
+            curriculum=curriculum,
         )
 
 

@@ -19,12 +19,12 @@ from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World, all_max
 from vlrl.errors import DataError
 from vlrl.log.metrics import Meter
-from vlrl.protocols import Policy, Reward, T, Task
+from vlrl.protocols import Policy, T, Task
 from vlrl.seeds import row_seed
+from vlrl.train.curriculum.curriculum import Curriculum
 from vlrl.train.draws import Draw, Draws, dealt
 from vlrl.train.experience import Experience
 from vlrl.train.failures import Result, on_all
-from vlrl.train.sampler import PromptSampler
 from vlrl.train.scoring import stage_rewards
 from vlrl.train.scoring_queue import ScoringQueue, overlaps_sampling
 from vlrl.train.unreadable import Unreadable
@@ -38,7 +38,7 @@ class Drawing(Generic[T]):
         self,
         config: RunConfig,
         task: Task,
-        reward: Reward,
+        curriculum: Curriculum,
         policy: Policy[T],
         world: World,
         folder: Path,
@@ -47,15 +47,16 @@ class Drawing(Generic[T]):
     ) -> None:
         """learns: a part of the reward learns from the answers, on the caller's thread."""
         self.config, self.world = config, world
-        self.task, self.reward, self.policy = task, reward, policy
+        self.task, self.curriculum, self.policy = task, curriculum, policy
         self.samples = list(task.samples(config.train_split))
-        self.sampler = PromptSampler(len(self.samples), config.seed)
         self.unreadable = Unreadable(policy.check_sample, world, folder)
-        self.overlap = overlaps_sampling(reward, config.scoring.overlap_sampling, world.size)
         options = config.rollouts
         self.ahead = options.ahead
-        if self.ahead:
-            self.overlap &= not learns
+        overlap = config.scoring.overlap_sampling
+        self._overlaps = [
+            overlaps_sampling(stage.reward, overlap, world.size) and not (self.ahead and learns)
+            for stage in curriculum.stages
+        ]
         self.draws: Draws[T] = Draws(
             policy,
             config.algo.group_size,
@@ -68,17 +69,22 @@ class Drawing(Generic[T]):
         self._position = 0
 
     @property
+    def overlap(self) -> bool:
+        """Whether answers are scored while others are drawn."""
+        return self._overlaps[self.curriculum.number]
+
+    @property
     def _per_rank(self) -> int:
         return self.config.algo.num_prompts // self.world.size
 
     def next(self, step: int, meter: Meter) -> Experience[T]:
         """The answers that a step learns from; step: how many are done."""
-        self._position, self._taken = self.sampler.position, []
+        self._position, self._taken = self.curriculum.position, []
         if not (self.ahead or self.draws.queue):
             return self.more(self._per_rank, step, meter)
         with meter.timed("sampling"):
             self._fill(step, meter)
-            self._position = self.sampler.position
+            self._position = self.curriculum.position
             take = partial(self.draws.take, self._per_rank, step)
             self._taken = on_all(take, self.world)
             for name, value in self.policy.facts().items():
@@ -87,9 +93,13 @@ class Drawing(Generic[T]):
 
     def put_back(self) -> None:
         """The last step's prompts were not learnt from: they come again."""
-        self.sampler.position = self._position
+        self.curriculum.position = self._position
         self.draws.put_back(self._taken)
         self._taken = []
+
+    def drop(self) -> None:
+        """Give up what is drawn ahead."""
+        self.draws.drop()
 
     def more(self, per_rank: int, step: int, meter: Meter) -> Experience[T]:
         """Answers to the next prompts with the weights of now."""
@@ -165,12 +175,14 @@ class Drawing(Generic[T]):
             rollouts += some
         parts = [trajectory for _, trajectory in made]
         trajectory = parts[0] if len(parts) == 1 else type(parts[0]).join(parts)
-        rewards = stage_rewards(rollouts, self.reward.num_stages)
-        return Experience(rollouts, trajectory, rewards, self.config.algo.advantage == "gdpo")
+        stage = self.curriculum.stage
+        rewards = stage_rewards(rollouts, stage.reward.num_stages)
+        results = self.curriculum.results(rollouts)
+        return Experience(rollouts, trajectory, rewards, stage.algo.advantage == "gdpo", results)
 
     def _readable(self, per_rank: int, step: int, work: Callable[[Draw[T]], Result]) -> Result:
         """Some work on the next prompts; where one cannot be read, on those without it."""
-        position = self.sampler.position
+        position = self.curriculum.position
         draw = self._drawn(per_rank, step)
         try:
             return work(draw)
@@ -180,27 +192,27 @@ class Drawing(Generic[T]):
             if not found:
                 raise
         self.leave_out(found)
-        self.sampler.position = position
+        self.curriculum.position = position
         return self._readable(per_rank, step, work)
 
     def leave_out(self, ids: Collection[str]) -> None:
         """Never draw these again."""
         places = [i for i, sample in enumerate(self.samples) if sample.id in ids]
-        self.sampler.left_out.update(places)
+        self.curriculum.left_out.update(places)
 
     def _drawn(self, per_rank: int, step: int) -> Draw[T]:
         """This rank's part of the next prompts."""
-        drawn = self.sampler.take(per_rank * self.world.size)
+        drawn = self.curriculum.take(per_rank * self.world.size)
         mine = self._mine(drawn)
         is_last = step + 1 == self.config.num_steps
         num_coming = 0 if is_last else self.config.algo.num_prompts
-        coming = self._mine(self.sampler.peek(num_coming))
+        coming = self._mine(self.curriculum.peek(num_coming))
         self.policy.expect([self.samples[i] for i in (*mine, *coming)])
         first = self.world.rank * per_rank
         samples = [
             self._sample_at(i, (drawn[:first] + mine[:n]).count(i)) for n, i in enumerate(mine)
         ]
-        position = self.sampler.position
+        position = self.curriculum.position
         seed = row_seed(self.config.seed, "rollout", position)
         return Draw(samples, mine, seed, (position, first), step, self._scoring())
 
@@ -213,7 +225,8 @@ class Drawing(Generic[T]):
 
     def _scoring(self) -> ScoringQueue:
         G = self.config.algo.group_size
-        return ScoringQueue(self.task, self.reward, G, overlap=self.overlap, turn=self._turn)
+        reward = self.curriculum.reward
+        return ScoringQueue(self.task, reward, G, overlap=self.overlap, turn=self._turn)
 
     def state_dict(self) -> Mapping[str, Any]:
         """The groups that are drawn ahead; those that are being drawn are waited for."""

@@ -79,10 +79,15 @@ class Draws(Generic[T]):
         if self.keeps_old:
             return 0
         old = [d for d in self.queue if step - d.begun > self.staleness]
-        self.queue = [d for d in self.queue if d not in old]
-        for draw in old:
-            draw.scoring.close()
+        self.drop(old)
         return sum(len(draw.samples) for draw in old)
+
+    def drop(self, given_up: Sequence[Draw[T]] | None = None) -> None:
+        """Give up some draws; None: all."""
+        dropped = list(self.queue if given_up is None else given_up)
+        self.queue = [draw for draw in self.queue if draw not in dropped]
+        for draw in dropped:
+            draw.scoring.close()
 
     def take(self, num_groups: int, step: int) -> list[Draw[T]]:
         """Draws of so many groups, all done; raises the error of one that failed."""

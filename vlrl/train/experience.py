@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlrl.algo.advantages import zero_variance
 from vlrl.protocols import T
+from vlrl.train.curriculum.curriculum import Results
 from vlrl.train.scoring import terms_of
 from vlrl.types import Rollout
 
@@ -24,6 +25,8 @@ class Experience(Generic[T]):
     """[B, S], one column per stage; nan where the reward does not apply."""
     by_term: bool = False
     """The rewards of a sum have advantages of their own (`algo.advantage: gdpo`)."""
+    results: Results = field(default_factory=dict)
+    """What the curriculum wants to know, of replaced groups too."""
 
     def zero_variance(self, rewards: Tensor | None = None) -> Tensor:
         """True for the rows of groups that teach nothing, bool [B]; rewards: instead of its own."""
@@ -49,7 +52,10 @@ def with_replaced(old: Experience[T], new: Experience[T], G: int) -> Experience[
             rollouts.append(rollout)
     trajectory = type(old.trajectory).join([s.trajectory.only_group(g) for s, g in picks])
     rewards = torch.cat([source.rewards[_rows(g, G)] for source, g in picks])
-    return Experience(rollouts, trajectory, rewards, old.by_term)
+    results = {name: list(values) for name, values in old.results.items()}
+    for name, values in new.results.items():
+        results[name] = [*results.get(name, []), *values]
+    return Experience(rollouts, trajectory, rewards, old.by_term, results)
 
 
 def _rows(group: int, G: int) -> slice:

@@ -42,16 +42,16 @@ class IdleWatch:
     Steps in which a reward rests on purpose (`policy_learns` is False) do not count.
     """
 
-    def __init__(self, reward: Reward) -> None:
-        self.reward = reward
+    def __init__(self) -> None:
         self.num_idle_steps = 0
 
-    @property
-    def rests(self) -> bool:
+    def rests(self, reward: Reward) -> bool:
         """Whether a part of the reward leaves this step's answers unscored on purpose."""
-        return not all(leaf.policy_learns for leaf in leaves(self.reward))
+        return not all(leaf.policy_learns for leaf in leaves(reward))
 
-    def see(self, step: int, not_applicable: float, sample_id: str, is_main: bool) -> None:
+    def see(
+        self, reward: Reward, step: int, not_applicable: float, sample_id: str, is_main: bool
+    ) -> None:
         """not_applicable: share of the answers of a step, over all ranks.
 
         Raises RewardError after MAX_IDLE_STEPS steps in a row in which it is 1, on every rank.
@@ -60,9 +60,9 @@ class IdleWatch:
             self.num_idle_steps = 0
             return
         self.num_idle_steps += 1
-        names = ", ".join(leaf.name for leaf in leaves(self.reward))
+        names = ", ".join(leaf.name for leaf in leaves(reward))
         if self.num_idle_steps >= MAX_IDLE_STEPS:
-            needs = ", ".join(sorted(self.reward.needs)) or "nothing"
+            needs = ", ".join(sorted(reward.needs)) or "nothing"
             raise RewardError(
                 f"the reward ({names}) applied to none of the answers of the last "
                 f"{self.num_idle_steps} steps (the last one began with sample {sample_id}), so "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,13 +18,22 @@ from vlrl.reward.parts import walk
 from vlrl.types import Rollout
 
 
-def learners(reward: Reward, algo: AlgoConfig) -> tuple[list[Learner], Normalisers | None]:
-    """All of a run's, in the order in which checkpoints hold them."""
-    found: list[Learner] = [node for node in walk(reward) if isinstance(node, TrainableReward)]
+def learners(
+    rewards: Iterable[Reward], algo: AlgoConfig
+) -> tuple[list[Learner], Normalisers | None]:
+    """All of a run's, in the order in which checkpoints hold them; rewards: those of its stages."""
+    nodes = {id(node): node for reward in rewards for node in walk(reward)}
+    found: list[Learner] = [node for node in nodes.values() if isinstance(node, TrainableReward)]
     if algo.objective != "trajectory_balance":
         return found, None
     normalisers = Normalisers(algo.balance)
     return [*found, normalisers], normalisers
+
+
+def learning(found: Iterable[Learner], reward: Reward) -> list[Learner]:
+    """Those of a run's that learn in a step with this reward."""
+    nodes = {id(node) for node in walk(reward)}
+    return [one for one in found if id(one) in nodes or not isinstance(one, Reward)]
 
 
 class Normalisers(Learner):

@@ -30,7 +30,8 @@ def draw_references(trainer: Trainer[Any]) -> None:
     """Sample answers to every prompt once and give their rewards to the nodes that compare with
     them; all ranks call this, before the first step. Nothing is sampled where no node asks.
     """
-    asking = list(_asking(trainer.reward, ()))
+    rewards = {id(stage.reward): stage.reward for stage in trainer.curriculum.stages}
+    asking = [one for reward in rewards.values() for one in _asking(reward, ())]
     if not asking:
         return
     policy, task, world, samples = (

@@ -32,7 +32,8 @@ The trainer never asks what kind of policy, task or reward it has.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Generic
@@ -56,13 +57,14 @@ from vlrl.protocols import Policy, Reward, T, Task
 from vlrl.train.checkpoint import Checkpoints
 from vlrl.train.checkpoint_state import TrainerState, data_fingerprint
 from vlrl.train.credit import in_stages, stage_advantages
+from vlrl.train.curriculum.curriculum import Curriculum
 from vlrl.train.drawing import Drawing
 from vlrl.train.evaluation import HeldOut
 from vlrl.train.evaluation_files import is_evaluated
 from vlrl.train.experience import Experience, with_replaced
 from vlrl.train.failures import FROM_OUTSIDE, Result, after_saving, on_all
 from vlrl.train.health import IdleWatch, record_canary, record_health
-from vlrl.train.learners import learners
+from vlrl.train.learners import learners, learning
 from vlrl.train.lock import RunLock
 from vlrl.train.saving import Saving
 from vlrl.train.scoring import measured, record, record_staleness
@@ -83,7 +85,7 @@ class Trainer(Generic[T]):
         world: World,
         folder: Path,
         task: Task,
-        reward: Reward,
+        curriculum: Curriculum,
         policy: Policy[T],
         engine: Engine,
         checkpoints: Checkpoints,
@@ -91,18 +93,20 @@ class Trainer(Generic[T]):
     ) -> None:
         self.config, self.config_yaml = config, config_yaml
         self.world, self.folder = world, folder
-        self.task, self.reward, self.policy, self.engine = task, reward, policy, engine
+        self.task, self.policy, self.engine = task, policy, engine
+        self.curriculum = curriculum
         self.checkpoints, self.metrics = checkpoints, metrics
         self.lock: RunLock | None = None
         """Of the run's folder; held while the trainer lives."""
         self.sinks: Sequence[Sink] = ()
         """Set once the run is known to start: on the main rank."""
-        self.trainable, self.normalisers = learners(reward, config.algo)
+        rewards = [stage.reward for stage in curriculum.stages]
+        self.trainable, self.normalisers = learners(rewards, config.algo)
         self.drawing = Drawing(
-            config, task, reward, policy, world, folder, learns=bool(self.trainable)
+            config, task, curriculum, policy, world, folder, learns=bool(self.trainable)
         )
         self.data = data_fingerprint(sample.id for sample in self.drawing.samples)
-        self.idle = IdleWatch(reward)
+        self.idle = IdleWatch()
         self.step = 0
         self.version = 0
         self.kernels: dict[str, str] = {}
@@ -165,15 +169,15 @@ class Trainer(Generic[T]):
 
     def train_step(self) -> dict[str, float]:
         """One step of the drawing above; returns its metrics, the same on all ranks."""
-        meter = Meter()
+        meter, stage = Meter(), self.curriculum.stage
         experience = self._saved_if_failed(partial(self.collect, meter))
         batch = self.prepare(experience, meter)
         with meter.timed("update"), waiting("the update"):
-            num_steps = update(self.policy, self.engine, batch, self.config.algo, self.world, meter)
+            num_steps = update(self.policy, self.engine, batch, stage.algo, self.world, meter)
         self.version += num_steps
         self.policy.version = self.version
-        rests = self.idle.rests  # before the reward's own round ends
-        for node in self.trainable:
+        rests = self.idle.rests(stage.reward)  # before the reward's own round ends
+        for node in learning(self.trainable, stage.reward):
             for name, value in node.update(experience.rollouts).items():
                 meter.add(f"trainable_reward/{node.name}_{name}", [value])
         self.step += 1
@@ -181,14 +185,19 @@ class Trainer(Generic[T]):
         if every and (self.step == 1 or self.step % every == 0) and self.world.is_main:
             limit = self.config.log.num_rollout_groups
             with writing(self.folder / "rollouts"):
-                record_groups(self.folder, self.step, self.task, experience.rollouts, limit)
+                rollouts = experience.rollouts
+                record_groups(self.folder, self.step, self.task, rollouts, limit, stage.name)
         metrics = meter.reduce(self.world)
-        metrics["progress/epoch"] = self.drawing.sampler.epoch
+        metrics["progress/epoch"] = self.curriculum.epoch
+        metrics |= self.curriculum.end_step(experience.results, metrics, self.world)
+        if self.curriculum.stage is not stage:
+            self.drawing.drop()  # it is scored by another reward
         for sink in self.sinks:
             sink.write(self.step, metrics)
         if not rests:
             first = experience.rollouts[0].sample.id
-            self.idle.see(self.step, metrics["reward/not_applicable"], first, self.world.is_main)
+            none = metrics["reward/not_applicable"]
+            self.idle.see(stage.reward, self.step, none, first, self.world.is_main)
         return metrics
 
     def _saved_if_failed(self, work: Callable[[], Result]) -> Result:
@@ -211,7 +220,7 @@ class Trainer(Generic[T]):
             raise
 
     def _collected(self, meter: Meter) -> Experience[T]:
-        algo, drawing = self.config.algo, self.drawing
+        algo, drawing = self.curriculum.algo, self.drawing
         experience = drawing.next(self.step, meter)
         for _ in range(algo.resample_rounds):
             zero_variance = experience.zero_variance()
@@ -224,7 +233,7 @@ class Trainer(Generic[T]):
             again = drawing.more(wanted, self.step, meter)
             experience = with_replaced(experience, again, algo.group_size)
         record(meter, self.task, experience.rollouts)
-        record_health(meter, self.reward, experience.rollouts)
+        record_health(meter, self.curriculum.reward, experience.rollouts)
         if drawing.unreadable.reasons:
             meter.maximum("data/unreadable", len(drawing.unreadable.reasons))
         health = self.config.health
@@ -236,7 +245,7 @@ class Trainer(Generic[T]):
 
     def prepare(self, experience: Experience[T], meter: Meter) -> Batch[T]:
         """Advantages, weights and filters; with KL also the reference's log-probs."""
-        algo = self.config.algo
+        algo = self.curriculum.algo
         group, trajectory = experience.trajectory.group, experience.trajectory
         rewards = carry_back(experience.rewards, algo.stage_carry)
         advantage = stage_advantages(rewards, group, algo, self.world, experience.rollouts)
@@ -268,7 +277,7 @@ class Trainer(Generic[T]):
         return Batch(trajectory, each, weights, kept, ids, num_stages=rewards.shape[1])
 
     def _weights(self, rollouts: Sequence[Rollout]) -> Tensor:
-        options = self.config.algo.difficulty
+        options = self.curriculum.algo.difficulty
         if options is None:
             return torch.ones(len(rollouts))
         sizes = torch.tensor([self.task.difficulty(r.sample) for r in rollouts])
@@ -284,22 +293,33 @@ class Trainer(Generic[T]):
             self.config, self.task, self.metrics, self.folder, self.world, self.drawing.unreadable
         )
         try:
-            with self.engine.averaged():
+            with self.engine.averaged(), self._swapped():
                 held_out.evaluate(self.policy, label, check)
         except StoppedError:
             self.saving.save_step(self.step)  # the weights are themselves again
             raise
+
+    @contextmanager
+    def _swapped(self) -> Iterator[None]:
+        """Around answers of the running average, if there is one."""
+        is_other = self.engine.average is not None
+        if is_other:
+            self.policy.weights_swapped()
+        yield
+        if is_other:
+            self.policy.weights_swapped()
 
     def save(self, *, beside: bool = False) -> None:
         """Write a checkpoint; all ranks call this. beside: `checkpoint.beside_training` applies."""
         state = TrainerState.of(
             self.engine,
             self.step,
-            sampler=self.drawing.sampler.position,
+            sampler=self.curriculum.position,
             version=self.version,
             num_rewards=len(self.trainable),
             kernels=self.kernels,
             data=self.data,
+            curriculum=self.curriculum.state(),
         )
         rewards = [node.state_dict() for node in self.trainable]
         if drawn := self.drawing.state_dict():
@@ -310,22 +330,23 @@ class Trainer(Generic[T]):
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint as if nothing had happened."""
         state, rewards = self.checkpoints.load(path, self.engine)
-        drawing, sampler = self.drawing, self.drawing.sampler
+        drawing, curriculum = self.drawing, self.curriculum
         self.step = state.step
-        sampler.position = state.sampler
+        curriculum.load(state.curriculum, state.sampler, path)
         self.version = self.policy.version = state.version
         self.kernels = dict(state.kernels)
         num = state.trainable_rewards
         if num != len(self.trainable):
             raise CheckpointError(
                 f"{path} holds {num} learning rewards, this run has "
-                f"{len(self.trainable)}; resume with the reward that it was saved with"
+                f"{len(self.trainable)}; resume with the rewards that it was saved with, those of "
+                "all stages"
             )
         if state.has_same_data(self.data, f"task.data.{self.config.train_split}"):
             queued = [own[num] for own in rewards if len(own) > num]
             drawing.load_state_dict(queued, state.num_ranks)
         else:
-            sampler.position = sampler.next_epoch  # else some would not be drawn
+            curriculum.position = curriculum.next_epoch  # else some would not be drawn
         learnt = [own[:num] for own in rewards]
         for node, saved in zip(self.trainable, zip(*learnt, strict=True), strict=True):
             own = saved[0]

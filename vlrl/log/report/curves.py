@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -30,6 +31,7 @@ FROM_TRAINER = (
     Chart(
         "Groups without signal, answers cut", "share", ("filter/zero_variance", "rollout/truncated")
     ),
+    Chart("Success on prompts of an adaptive stage", "mean", ("curriculum/mean_success",)),
     Chart("Spread of rewards in a group", "standard deviation", ("reward/group_std",)),
     Chart("Answers without a reward", "share", ("reward/not_applicable",)),
     Chart("Ratio to the sampling policy", "mean and largest", ("update/ratio", "update/ratio_max")),
@@ -159,16 +161,27 @@ def _grid(
 ) -> Markup:
     """The charts of metrics that the run has; those that never change are named below."""
     drawn, constant = [], []
+    marks = _stage_starts(metrics)
     for chart in charts:
         series = {_short(key, prefix): _series(metrics, key) for key in chart.keys}
         series = {name: points for name, points in series.items() if points}
         if chart.if_constant or any(_changes(points) for points in series.values()):
-            drawn.append(line_chart(chart.title, series, chart.unit))
+            drawn.append(line_chart(chart.title, series, chart.unit, marks=marks))
         else:
             constant += [f"{name} {points[0][1]:.4g}" for name, points in series.items()]
     return render(
         "charts.html.j2", title=title, level=level, note="", charts=drawn, constant=constant
     )
+
+
+def _stage_starts(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[float, str]]:
+    """Between which steps a stage of the curriculum gave way to another, with its number."""
+    stages = _series(metrics, "curriculum/stage")
+    return [
+        ((step + before) / 2, f"{stage:.0f}")
+        for (before, old), (step, stage) in pairwise(stages)
+        if stage != old
+    ]
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:

@@ -8,7 +8,7 @@ from itertools import product
 
 from pydantic import Field, NonNegativeFloat, field_validator
 
-from vlrl.data.fields import shown
+from vlrl.data.fields import as_written, shown
 from vlrl.errors import ConfigError, RewardError, did_you_mean
 from vlrl.protocols import Reward
 from vlrl.reward.combinators.base import Combinator
@@ -35,7 +35,9 @@ class DifficultyOptions(NodeOptions):
         if not isinstance(weights, Mapping):
             return weights
         return {
-            column: {_text(key): one for key, one in by.items()} if isinstance(by, Mapping) else by
+            column: {as_written(key): one for key, one in by.items()}
+            if isinstance(by, Mapping)
+            else by
             for column, by in weights.items()
         }
 
@@ -99,7 +101,7 @@ class Difficulty(Combinator):
                 f"difficulty: sample {sample.id!r} has no column {column!r}; "
                 f"{did_you_mean(column, sample.columns)}"
             )
-        value = _text(sample.columns[column])
+        value = as_written(sample.columns[column])
         found = by.get(value, by.get(ANYTHING))
         if found is None:
             raise RewardError(
@@ -107,8 +109,3 @@ class Difficulty(Combinator):
                 f"which weights.{column} has no weight; it has {', '.join(by)} (add it, or '*')"
             )
         return found
-
-
-def _text(value: object) -> str:
-    """A value as it is written in YAML and JSON."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,233 @@
+"""RewardMap's four cells (arXiv 2510.02240): detail reward or not, curriculum or not.
+
+    python benchmarks/rewardmap_cells.py [KEY=VALUE ...] --out runs/rewardmap_cells --seeds 0 1 2
+
+Trains the embedded model on the embedded maps. It has never seen a map, so it is first taught on
+other maps, drawn anew, how answers look (`--warm-up`, once, OUT/start). Writes OUT/cells.json:
+accuracy on held-out maps by kind of question, each seed and the mean, and the share of groups
+without signal (all rewards equal) by step; and OUT/cells.html: that share and the accuracy on
+training prompts as curves, means over seeds. Finished runs are not repeated.
+
+The curriculum's stages take a third of the steps each, in the order yes or no, counting, planning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+import torch
+from launching import train
+
+from scripts.assets.maps.draw_maps import LEVELS
+from scripts.assets.maps.network import make_network
+from scripts.assets.maps.picture import draw
+from scripts.assets.maps.questions import questions_of
+from vlrl.build import build_policy, build_task, read_parts
+from vlrl.config.resolve import load_run_config
+from vlrl.log.report.charts import line_chart
+from vlrl.policy.token_trajectory import TokenTrajectory
+from vlrl.policy.vision_language.policy import VisionLanguagePolicy
+from vlrl.protocols import PolicySetup
+from vlrl.reasoning.routes import Segment, write_route
+from vlrl.types import Sample
+
+CELLS: Mapping[str, tuple[bool, bool]] = {
+    "plain": (False, False),
+    "detail": (True, False),
+    "curriculum": (False, True),
+    "both": (True, True),
+}
+"""Name -> with the detail reward, with the curriculum."""
+KINDS = ("yes_no", "counting", "planning")
+TINY, STAGES = "visual_reasoning/tiny", "visual_reasoning/maps_curriculum"
+FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
+NUM_MAPS, BATCH = 60, 12
+NO_SIGNAL, RIGHT, STAGE = "filter/zero_variance", "rollout/right", "curriculum/stage"
+
+
+def main() -> None:
+    """Run what is missing, then write the tables and curves."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/rewardmap_cells"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=150, help="of each run, a multiple of 3")
+    parser.add_argument("--warm-up", type=int, default=400, help="supervised steps")
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of every run")
+    args = parser.parse_intermixed_args()
+    args.out = args.out.resolve()
+    if not args.table:
+        start = args.out / "start"
+        if not (start / "config.json").is_file():
+            warm_up(args.out, start, args.warm_up)
+        for seed in args.seeds:
+            for cell in args.cells:
+                run(args, cell, seed, start)
+    found = {cell: results(args.out, cell, args.seeds) for cell in args.cells}
+    text = json.dumps(found, indent=1)
+    (args.out / "cells.json").write_text(text + "\n", encoding="utf-8")
+    (args.out / "cells.html").write_text(curves(found), encoding="utf-8")
+    print(table(found))
+
+
+def run(args: argparse.Namespace, cell: str, seed: int, start: Path) -> None:
+    """One cell with one seed, unless it is there."""
+    detail, staged = CELLS[cell]
+    own = [
+        f"num_steps={args.steps}", f"policy.model={start}", "policy.max_new_tokens=100",
+        "algo.num_prompts=8", "algo.group_size=8", "optim.lr=3e-5", "eval.limit=0",
+        "eval.before=false", "checkpoint.export=false", "log.rollouts_every=50",
+    ]  # fmt: skip
+    if staged:
+        own += [f"curriculum.{n}.exit={{steps: {args.steps // 3}}}" for n in (0, 1)]
+    train(
+        [TINY, STAGES] if staged else [TINY],
+        [*own, *args.overrides],
+        out=args.out,
+        name=f"{cell}-{seed}",
+        seed=seed,
+        ranks=args.ranks,
+        reward="rewards/rewardmap" if detail else "rewards/rewardmap_no_detail",
+    )
+
+
+def results(out: Path, cell: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Of the seeds that are there: held-out accuracy by kind, and curves over the steps."""
+    accuracy: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    steps: dict[str, list[list[float | None]]] = {NO_SIGNAL: [], RIGHT: [], STAGE: []}
+    times = []
+    for seed in seeds:
+        folder = out / f"{cell}-{seed}"
+        evaluated = folder / "evaluations/after/held_out.json"
+        if not evaluated.is_file():
+            continue
+        strata = json.loads(evaluated.read_text(encoding="utf-8"))["strata"]["type"]
+        for kind in KINDS:
+            accuracy[kind].append(strata[kind]["right"]["mean"])
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        for name, columns in steps.items():
+            columns.append([row.get(name) for row in rows])
+        times += [sum(v for k, v in row.items() if k.startswith("time/") and v) for row in rows]
+    means = {kind: fmean(values) for kind, values in accuracy.items() if values}
+    return {
+        "seeds": len(accuracy[KINDS[0]]),
+        "accuracy": {kind: {"mean": means[kind], "each": accuracy[kind]} for kind in means},
+        "by_step": steps,
+        "step_s": fmean(times) if times else None,
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Markdown: one row for each cell."""
+    lines = [
+        "| cell | " + " | ".join(KINDS) + " | groups without signal | step, s |",
+        "|---" * (len(KINDS) + 3) + "|",
+    ]
+    for cell, one in found.items():
+        if not one["seeds"]:
+            continue
+        kinds = []
+        for kind in KINDS:
+            each = ", ".join(f"{value:.2f}" for value in one["accuracy"][kind]["each"])
+            kinds.append(f"{one['accuracy'][kind]['mean']:.1%} ({each})")
+        shares = [v for column in one["by_step"][NO_SIGNAL] for v in column if v is not None]
+        line = f"| {cell} | {' | '.join(kinds)} | {fmean(shares):.1%} | {one['step_s']:.1f} |"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def curves(found: Mapping[str, Any]) -> str:
+    """Charts of the share without signal and of right answers in training, means over seeds."""
+    charts = []
+    for name, title in ((NO_SIGNAL, "Groups without signal"), (RIGHT, "Right answers in training")):
+        series = {}
+        for cell, one in found.items():
+            columns = zip(*one["by_step"][name], strict=True)
+            known = [[v for v in column if v is not None] for column in columns]
+            series[cell] = [(s, fmean(vs)) for s, vs in enumerate(known, start=1) if vs]
+        charts.append(str(line_chart(title, series, "share")))
+    return "<!doctype html><meta charset=utf-8><title>RewardMap's cells</title>" + "".join(charts)
+
+
+# --- the start: what answers to the three kinds of question look like --------------------------
+
+
+def warm_up(out: Path, start: Path, num_steps: int) -> None:
+    """Teach the embedded model the answers on maps of its own, and save it."""
+    rows = list(taught_rows(out / "taught"))
+    file = out / "taught/train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    overrides = [f"task.data.train.path={file}", "policy.max_new_tokens=100"]
+    parts = read_parts(load_run_config([TINY], overrides))
+    samples = build_task(parts.config).samples("train")
+    texts = {row["id"]: row["taught"] for row in rows}
+    torch.manual_seed(0)
+    policy = build_policy(parts, PolicySetup(torch.float32, 4096))
+    assert isinstance(policy, VisionLanguagePolicy)
+    trained = [p for p in policy.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 - n / (num_steps + 1))
+    rng = random.Random(0)
+    for step in range(1, num_steps + 1):
+        batch = rng.sample(list(samples), BATCH)
+        answers = teaching(policy, batch, [texts[one.id] for one in batch])
+        found = policy.evaluate(answers)
+        loss = -(found.logp * answers.mask.to(found.logp.device)).sum() / answers.mask.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            print(f"warm-up {step}/{num_steps}: {loss.item():.3f} nats a token", flush=True)
+    weights = {name: p.detach().clone() for name, p in policy.module.state_dict().items()}
+    policy.save_pretrained(str(start), weights)
+
+
+def taught_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """Questions on maps of other seeds than the embedded ones, each with its answer as text."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for number in range(NUM_MAPS):
+        rng = random.Random(f"taught/{number}")
+        level = tuple(LEVELS)[number % len(LEVELS)]
+        network = make_network(rng, LEVELS[level])
+        name = f"images/{number:02d}.png"
+        draw(network, FONT).save(folder / name)
+        for place, question in enumerate(questions_of(rng, network)):
+            text = str(question.get("answer"))
+            if question["kind"] == "route":
+                route = network.best_route(question["start"], question["end"])
+                text = write_route([Segment(*ride) for ride in route])
+            row = {"id": f"{number}/{place}", "images": [name], "map": level, "taught": text}
+            yield {**row, **question}
+
+
+def teaching(
+    policy: VisionLanguagePolicy, samples: Sequence[Sample], texts: Sequence[str]
+) -> TokenTrajectory:
+    """Given answers as a trajectory of the policy, one a prompt."""
+    tokenizer = policy.processor.tokenizer
+    rows = [tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in texts]
+    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    for place, row in enumerate(rows):
+        tokens[place, : len(row)] = torch.tensor(row)
+        mask[place, : len(row)] = True
+    prompts = tuple(policy.encoder.encode(sample) for sample in samples)
+    return TokenTrajectory(
+        tokens, mask, torch.zeros(tokens.shape), torch.arange(len(rows)), prompts
+    )
+
+
+if __name__ == "__main__":
+    main()
