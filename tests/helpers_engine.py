@@ -162,6 +162,11 @@ class EngineServer:
         weights = new.state_dict()
         if "stale embeddings" in self.faults:
             weights = {n: x for n, x in weights.items() if "embed" not in n and "lm_head" not in n}
+        if "eight bits" in self.faults:  # as an engine with fp8 weights
+            weights = {
+                n: x.to(torch.float8_e4m3fn).to(x.dtype) if x.dim() == 2 else x
+                for n, x in weights.items()
+            }
         if "sync lost" not in self.faults:
             core.load_state_dict(weights, strict=False)
         return {"results": [None]}

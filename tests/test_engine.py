@@ -75,6 +75,19 @@ def test_the_canary_catches(server: EngineServer, screens: Path, fault: str) -> 
         policy.sample(problems(screens, 3), 4, seed=1)
 
 
+def test_rounded_weights_pass_below_the_gap_that_is_allowed(
+    server: EngineServer, screens: Path
+) -> None:
+    """fp8 on the engine: its drift is logged, corrected, and stopped where it is too large."""
+    server.faults.add("eight bits")
+    policy = policy_of(server, engine={"max_gap": 1.0})
+    policy.sample(problems(screens, 3), 4, seed=1)
+    gap = policy.facts()["engine/gap"]
+    assert 1e-3 < gap < 0.5
+    with pytest.raises(EngineError, match=f"by {gap:.3g} nats a token on average"):
+        policy_of(server, engine={"max_gap": 0.9 * gap}).sample(problems(screens, 3), 4, seed=1)
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

@@ -34,18 +34,19 @@ def refuse_without_vllm(venv: Path) -> None:
 
 
 @contextmanager
-def started(model: str, venv: Path, flags: Mapping[str, str]) -> Iterator[str]:
+def started(
+    model: str, venv: Path, flags: Mapping[str, str], *, publishes: bool = False
+) -> Iterator[str]:
     """The url of a server of a checkpoint, which ends with the block.
 
-    flags: of `vllm serve`, without the dashes. Raises ConfigError, and EngineError with the end of
+    flags: of `vllm serve`, without the dashes. publishes: it is given new weights. Raises ConfigError, and EngineError with the end of
     the server's log where it does not start.
     """
     refuse_without_vllm(venv)
     port = _free_port()
     more = [f"--{name}={value}" for name, value in flags.items()]
     program = [str(venv / "bin/python"), "-P", servable.__file__, model, str(port), *more]
-    # No weights are published to it.
-    environment = {**os.environ, "UNTIE": "no"}
+    environment = {**os.environ, "UNTIE": "yes" if publishes else "no"}
     environment.pop("PYTHONPATH", None)
     with tempfile.NamedTemporaryFile(prefix="vlrl-vllm-", suffix=".log") as log:
         process = subprocess.Popen(
