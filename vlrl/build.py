@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import torch
 
     from vlrl.distributed.comm import World
+    from vlrl.distributed.engine import Engine
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.given_answers import GivenAnswers
     from vlrl.train.trainer import Trainer
@@ -256,7 +257,7 @@ def build_trainer(
     import torch
 
     from vlrl.distributed import comm
-    from vlrl.distributed.engine import Engine, frozen_engine
+    from vlrl.distributed.engine import Engine
     from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.curriculum.curriculum import Curriculum
@@ -295,9 +296,7 @@ def build_trainer(
     # After the engine, which has moved the weights to where prompts are encoded too.
     policy.prepare(samples)
     if config.algo.needs_reference or (given is not None and given.dpo is not None):
-        frozen = policy.reference_module(dtype)
-        if frozen is not None:
-            policy.bind_reference(frozen_engine(frozen, engine.stage, config, world))
+        _bind_reference(policy, engine, config, dtype)
     resolved = plain(config)
     trainer = Trainer(
         config,
@@ -331,6 +330,17 @@ def build_trainer(
     trainer.lock = lock
     trainer.saving.restart()
     return trainer
+
+
+def _bind_reference(
+    policy: Policy[Any], engine: Engine, config: RunConfig, dtype: torch.dtype
+) -> None:
+    """Give the policy the frozen weights of the start, unless its adapter off is those."""
+    from vlrl.distributed.engine import frozen_engine
+
+    frozen = policy.reference_module(dtype)
+    if frozen is not None:
+        policy.bind_reference(frozen_engine(frozen, engine.stage, config, engine.world))
 
 
 def _with_sequences(options: DistConfig, world: World) -> World:
