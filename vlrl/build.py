@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from vlrl.config.changes import differences
+from vlrl.config.changes import say_changes
 from vlrl.config.loader import to_yaml
 from vlrl.config.places import check_folder, check_model
 from vlrl.config.resolve import check, plain
 from vlrl.config.schema import DistConfig, RunConfig
 from vlrl.config.sharding import read_sharding
-from vlrl.config.yaml_text import parse_yaml
 from vlrl.errors import ConfigError, did_you_mean, writing
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
@@ -319,7 +318,7 @@ def build_trainer(
     if world.is_main:
         # Only now: a resume that fails leaves the run's record as it was.
         if path is not None:
-            _say_changes(path, resolved)
+            say_changes(path, resolved)
         folder.mkdir(parents=True, exist_ok=True)
         mark_unfinished(folder)
         with writing(folder):
@@ -370,20 +369,6 @@ def _setup(config: RunConfig, dtype: torch.dtype, world: World) -> PolicySetup:
         sequence=world.sequence,
         loading=partial(sharded_loading, settings),
     )
-
-
-def _say_changes(path: Path, resolved: Mapping[str, Any]) -> None:
-    """Warn of what the resumed run does otherwise than the one that was saved."""
-    file = path / "config.yaml"
-    try:
-        saved = parse_yaml(file.read_text(encoding="utf-8", errors="replace"), str(file))
-    except (ConfigError, OSError) as error:
-        log.warning("what was changed since the run was saved is not known: %s", error)
-        return
-    now = parse_yaml(to_yaml(resolved), "the config")
-    changes = differences(saved if isinstance(saved, Mapping) else {}, now)
-    if changes:
-        log.warning("resumed with other settings than were saved: %s", "; ".join(changes))
 
 
 def _resume_path(resume: str | None, checkpoints: Checkpoints, folder: Path) -> Path | None:
