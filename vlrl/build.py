@@ -257,10 +257,8 @@ def build_trainer(
 
     from vlrl.distributed import comm
     from vlrl.distributed.engine import Engine
-    from vlrl.log.sinks import open_sinks
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.curriculum.curriculum import Curriculum
-    from vlrl.train.finished import mark_unfinished
     from vlrl.train.lock import hold
     from vlrl.train.policy_references import draw_references
     from vlrl.train.trainer import Trainer
@@ -317,18 +315,27 @@ def build_trainer(
         draw_references(trainer)
     if world.is_main:
         # Only now: a resume that fails leaves the run's record as it was.
-        if path is not None:
-            say_changes(path, resolved)
-        folder.mkdir(parents=True, exist_ok=True)
-        mark_unfinished(folder)
-        with writing(folder):
-            (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
-        trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
+        _begin_record(trainer, path, resolved)
     if keep.every or keep.every_minutes or keep.at_end:
         checkpoints.room.warn(engine)
     trainer.lock = lock
     trainer.saving.restart()
     return trainer
+
+
+def _begin_record(trainer: Trainer[Any], path: Path | None, resolved: dict[str, Any]) -> None:
+    """Write the run's config, and open its logs; path: of the checkpoint that it goes on from."""
+    from vlrl.log.sinks import open_sinks
+    from vlrl.train.finished import mark_unfinished
+
+    folder, config = trainer.folder, trainer.config
+    if path is not None:
+        say_changes(path, resolved)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark_unfinished(folder)
+    with writing(folder):
+        (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
+    trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
 
 
 def _bind_reference(
