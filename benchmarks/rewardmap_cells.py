@@ -32,12 +32,11 @@ from scripts.assets.maps.picture import draw
 from scripts.assets.maps.questions import questions_of
 from vlrl.build import build_policy, build_task, read_parts
 from vlrl.config.resolve import load_run_config
+from vlrl.families.encoded import EncodedPrompt
 from vlrl.log.report.charts import line_chart
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.protocols import PolicySetup
-from vlrl.reasoning.routes import Segment, write_route
-from vlrl.types import Sample
 
 CELLS: Mapping[str, tuple[bool, bool]] = {
     "plain": (False, False),
@@ -84,7 +83,7 @@ def run(args: argparse.Namespace, cell: str, seed: int, start: Path) -> None:
     """One cell with one seed, unless it is there."""
     detail, staged = CELLS[cell]
     own = [
-        f"num_steps={args.steps}", f"policy.model={start}", "policy.max_new_tokens=100",
+        f"num_steps={args.steps}", f"policy.model={start}", "policy.max_new_tokens=72",
         "algo.num_prompts=8", "algo.group_size=8", "optim.lr=3e-5", "eval.limit=0",
         "eval.before=false", "checkpoint.export=false", "log.rollouts_every=50",
     ]  # fmt: skip
@@ -168,20 +167,21 @@ def warm_up(out: Path, start: Path, num_steps: int) -> None:
     rows = list(taught_rows(out / "taught"))
     file = out / "taught/train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    overrides = [f"task.data.train.path={file}", "policy.max_new_tokens=100"]
+    overrides = [f"task.data.train.path={file}", "policy.max_new_tokens=72"]
     parts = read_parts(load_run_config([TINY], overrides))
     samples = build_task(parts.config).samples("train")
-    texts = {row["id"]: row["taught"] for row in rows}
+    texts = [row["taught"] for row in rows]
     torch.manual_seed(0)
     policy = build_policy(parts, PolicySetup(torch.float32, 4096))
     assert isinstance(policy, VisionLanguagePolicy)
+    prompts = [policy.encoder.encode(sample) for sample in samples]
     trained = [p for p in policy.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 - n / (num_steps + 1))
     rng = random.Random(0)
     for step in range(1, num_steps + 1):
-        batch = rng.sample(list(samples), BATCH)
-        answers = teaching(policy, batch, [texts[one.id] for one in batch])
+        batch = rng.sample(range(len(rows)), BATCH)
+        answers = teaching(policy, [prompts[i] for i in batch], [texts[i] for i in batch])
         found = policy.evaluate(answers)
         loss = -(found.logp * answers.mask.to(found.logp.device)).sum() / answers.mask.sum()
         optimizer.zero_grad()
@@ -206,14 +206,14 @@ def taught_rows(folder: Path) -> Iterator[dict[str, Any]]:
         for place, question in enumerate(questions_of(rng, network)):
             text = str(question.get("answer"))
             if question["kind"] == "route":
-                route = network.best_route(question["start"], question["end"])
-                text = write_route([Segment(*ride) for ride in route])
+                rides = network.best_route(question["start"], question["end"])
+                text = "\n--\n".join(f"Line: {line}\nFrom: {a}\nTo: {b}" for line, a, b in rides)
             row = {"id": f"{number}/{place}", "images": [name], "map": level, "taught": text}
             yield {**row, **question}
 
 
 def teaching(
-    policy: VisionLanguagePolicy, samples: Sequence[Sample], texts: Sequence[str]
+    policy: VisionLanguagePolicy, prompts: Sequence[EncodedPrompt], texts: Sequence[str]
 ) -> TokenTrajectory:
     """Given answers as a trajectory of the policy, one a prompt."""
     tokenizer = policy.processor.tokenizer
@@ -223,10 +223,8 @@ def teaching(
     for place, row in enumerate(rows):
         tokens[place, : len(row)] = torch.tensor(row)
         mask[place, : len(row)] = True
-    prompts = tuple(policy.encoder.encode(sample) for sample in samples)
-    return TokenTrajectory(
-        tokens, mask, torch.zeros(tokens.shape), torch.arange(len(rows)), prompts
-    )
+    logp, group = torch.zeros(tokens.shape), torch.arange(len(rows))
+    return TokenTrajectory(tokens, mask, logp, group, tuple(prompts))
 
 
 if __name__ == "__main__":
