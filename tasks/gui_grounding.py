@@ -26,10 +26,11 @@ from vlrl.gui.data.box_set import box_set
 from vlrl.gui.data.options import SourceOptions
 from vlrl.gui.data.read import read_rows_of
 from vlrl.gui.data.rows import GroundingRow, RawRow, check_row
-from vlrl.gui.syntax import is_well_formed
+from vlrl.gui.near_misses import near_misses
+from vlrl.gui.syntax import is_well_formed, write_answer
 from vlrl.gui.verdict import Polygon, is_inside
 from vlrl.media.images import open_image
-from vlrl.protocols import Drawing, Task
+from vlrl.protocols import Drawing, KnownAnswers, Task
 from vlrl.stats import evenly
 from vlrl.types import ImagePart, Message, Rollout, Sample, SizeSeen, TextPart
 
@@ -267,6 +268,19 @@ class GuiGrounding(Task):
         target: GuiTarget = rollout.sample.target
         area = target.box if target.polygon is None else Polygon(target.polygon)
         return float(is_inside(area, rollout.parsed.points[0]))
+
+    def is_right(self, rollout: Rollout) -> bool:
+        """Whether it is a hit."""
+        return self._hit(rollout) == 1.0
+
+    def known_answers(self, sample: Sample) -> KnownAnswers:
+        """The true box, and boxes whose centres lie elsewhere."""
+        resized, true = self.resized(sample), sample.target.box
+        wrong = {
+            kind: write_answer(box, self.profile, resized)
+            for kind, box in near_misses(true).items()
+        }
+        return KnownAnswers(write_answer(true, self.profile, resized), wrong)
 
     def _iou(self, rollout: Rollout) -> float:
         box = _valid_box(rollout)

@@ -23,7 +23,7 @@ from vlrl.judge.data.preference import Preference, PreferenceSource
 from vlrl.judge.data.preferences import read_preferences
 from vlrl.judge.reasoned_answer import JudgeAnswer, parse_judge_answer
 from vlrl.media.images import checked_size, image_array, side_by_side
-from vlrl.protocols import Drawing, Task
+from vlrl.protocols import Drawing, KnownAnswers, Task
 from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
 
 PROMPT = (
@@ -149,6 +149,20 @@ class PreferenceJudgement(Task):
                 for r in rollouts
             ],
         }
+
+    def is_right(self, rollout: Rollout) -> bool:
+        """Whether the verdict is the true one."""
+        return (
+            rollout.parsed is not None and rollout.parsed.verdict == rollout.sample.target.verdict
+        )
+
+    def known_answers(self, sample: Sample) -> KnownAnswers:
+        """The true verdict; the other one, and both."""
+        true = sample.target.verdict
+        verdicts = {n: f"<answer>Image {n} is better</answer>" for n in (1, 2)}
+        thought = "<think>\nI look at both images.\n</think>\n"
+        right, other = thought + verdicts[true], thought + verdicts[3 - true]
+        return KnownAnswers(right, {"other": other, "both": f"{right}\n{verdicts[3 - true]}"})
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
         """The pair's kind and the position of the better image."""

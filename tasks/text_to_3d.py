@@ -28,11 +28,12 @@ from vlrl.mesh.point_sets import surface_distances
 from vlrl.mesh.render import render
 from vlrl.mesh.report import turntables
 from vlrl.mesh.sheet import contact_sheet, save_animation, turntable
+from vlrl.mesh.spoilt import spoilt
 from vlrl.mesh.store import load_shape
 from vlrl.mesh.surface import surface_of
 from vlrl.mesh.voxelise import Voxels
 from vlrl.mesh.voxels import floater_share, iou
-from vlrl.protocols import Drawing, Task
+from vlrl.protocols import Drawing, KnownAnswers, Task
 from vlrl.types import Message, Rollout, Sample, SizeSeen, TextPart
 
 SHEET_COLUMNS = 3
@@ -207,6 +208,19 @@ class TextTo3D(Task):
             distances = surface_distances(grid, reference.occupancy)
             metrics["f_score"], metrics["chamfer"] = distances.f_score(1.5), distances.chamfer
         return metrics
+
+    def known_answers(self, sample: Sample) -> KnownAnswers | None:
+        """The reference and what is wrong with its voxels; None without a stored reference."""
+        if not self._stored(sample):
+            return None
+        true = sample.target.shape.occupancy
+        wrong = {kind: self._whole(sample, grid) for kind, grid in spoilt(true).items()}
+        return KnownAnswers(self._whole(sample, true), wrong)
+
+    @staticmethod
+    def _whole(sample: Sample, grid: np.ndarray) -> tuple[VoxelStage]:
+        """An answer in one stage, with the caption as its words."""
+        return (VoxelStage(sample.target.caption, (), grid),)
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
         """The fields named by `labels`, where the sample's row has them."""

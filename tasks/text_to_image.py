@@ -17,9 +17,10 @@ from vlrl.data.collect import OneOrMore, Rows, Splits
 from vlrl.errors import ConfigError, DataError
 from vlrl.image.data.caption_options import CaptionTaskOptions
 from vlrl.image.data.captions import CaptionRow, CaptionSource, read_captions
+from vlrl.image.nothing_like import nothing_like
 from vlrl.image.statistics import brightness, contrast, saturation
 from vlrl.media.images import image_array, side_by_side
-from vlrl.protocols import Drawing, Task
+from vlrl.protocols import Drawing, KnownAnswers, Task
 from vlrl.types import Message, Rollout, Sample, SizeSeen, TextPart
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,13 @@ class TextToImage(Task):
             ]
             for name, function in functions.items()
         }
+
+    def known_answers(self, sample: Sample) -> KnownAnswers | None:
+        """A reference, and images made of it that show nothing; None without references."""
+        if not sample.target.references:
+            return None
+        right = _open(sample.target.references[0], sample)
+        return KnownAnswers(right, nothing_like(right))
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
         """The fields named by `labels`, where the sample's row has them."""

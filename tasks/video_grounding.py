@@ -18,12 +18,14 @@ from vlrl.families.resize import video_size
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.media.frame_sampling import sample_frames
 from vlrl.media.video import read_part
-from vlrl.protocols import Drawing, Task
+from vlrl.protocols import Drawing, KnownAnswers, Task
 from vlrl.types import Message, Rollout, Sample, SizeSeen, TextPart, VideoPart
 from vlrl.video.checks import check_shape, first_readable
-from vlrl.video.contact_sheet import Strip, contact_sheet, shown
+from vlrl.video.contact_sheet import Strip, contact_sheet, shown, strip_of
 from vlrl.video.data.video_rows import VideoRow, VideoSource, read_videos
 from vlrl.video.model_options import MODEL_OPTIONS
+from vlrl.video.near_misses import WRITTEN, near_misses, written
+from vlrl.video.question import STVG_QUESTION
 from vlrl.video.spans import clamp, span_iou
 from vlrl.video.timeline import Edges as SpanEdges
 from vlrl.video.timeline import Timeline, Unit
@@ -39,15 +41,6 @@ from vlrl.video.video_answers import (
 )
 
 THRESHOLDS = (0.3, 0.5)
-
-STVG_QUESTION = (
-    "The video is shown as {num_frames} frames, numbered {first} to {last}. Find: {sentence}\n"
-    "First say in which frames it is true, then draw a box around the target in each of these "
-    "frames, then look again and give the final boxes:\n"
-    "<time> start - end </time> <think_bbox> start. [x1, y1, x2, y2], ... </think_bbox> "
-    "<pred_bbox> start. [x1, y1, x2, y2], ... </pred_bbox>"
-)
-"""Our own wording: STVG-o1's training prompt is not published."""
 
 Coordinates = Literal["profile", "resized_px", "original_px", "thousand", "unit"]
 
@@ -311,6 +304,21 @@ class VideoGrounding(Task):
             metrics["consistent"] = float(answer is not None and answer.consistent)
         return metrics
 
+    def is_right(self, rollout: Rollout) -> bool:
+        """Whether vIoU is above 0.5, tIoU where there are only times."""
+        metrics = self._metrics_of(rollout)
+        return (metrics["t_iou"] if math.isnan(metrics["v_iou"]) else metrics["v_iou"]) > 0.5
+
+    def known_answers(self, sample: Sample) -> KnownAnswers | None:
+        """The true track and others near it; None where the format is one that is only read."""
+        target, part = sample.target, video_part(sample)
+        if target.track is None or self.form.name not in WRITTEN:
+            return None
+        frame = self._written_frame(Frame(part.width_px, part.height_px))
+        wrong = near_misses(target.track, target.timeline)
+        texts = {kind: written(track, self.form, frame) for kind, track in wrong.items()}
+        return KnownAnswers(written(target.track, self.form, frame), texts)
+
     def recipe(self) -> Mapping[str, Any]:
         """The coordinate profile, the question, and how frames are sampled and answers written."""
         video = self.options.model_dump(mode="json", include=set(MODEL_OPTIONS))
@@ -349,7 +357,7 @@ class VideoGrounding(Task):
         here = Frame(part.width_px, part.height_px)
         true = None
         if target.tube is not None:
-            true = _strip(
+            true = strip_of(
                 natives, target.tube.span, {k: tuple(target.tube.near(k)) for k in natives}
             )
         answers = []
@@ -361,9 +369,9 @@ class VideoGrounding(Task):
             if answer.think is not None:
                 # Thinking boxes where they are written, not between: a few grey lines are enough.
                 thought = {target.timeline.native(k): b for k, b in answer.think.boxes.items()}
-                strip = _strip(natives, (0, part.num_frames), thought)
+                strip = strip_of(natives, (0, part.num_frames), thought)
                 answers.append(Strip(strip.inside, strip.boxes, dotted=True))
-            answers.append(_strip(natives, found[0], found[1].boxes))
+            answers.append(strip_of(natives, found[0], found[1].boxes))
         return contact_sheet(images[places], here, true, answers)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
@@ -388,13 +396,3 @@ class VideoGrounding(Task):
 def video_part(sample: Sample) -> VideoPart:
     """The video of a sample's prompt."""
     return next(p for m in sample.prompt for p in m.parts if isinstance(p, VideoPart))
-
-
-def _strip(natives: Sequence[int], span: tuple[int, int], boxes: Mapping[int, Any]) -> Strip:
-    inside = tuple(span[0] <= frame <= span[1] for frame in natives)
-    held = {
-        place: boxes[frame]
-        for place, frame in enumerate(natives)
-        if inside[place] and frame in boxes
-    }
-    return Strip(inside, held)

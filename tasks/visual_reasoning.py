@@ -19,13 +19,14 @@ from vlrl.families.resize import why_unfit
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.geometry.overlay import Mark, overlay
 from vlrl.media.images import image_array, open_image, side_by_side
-from vlrl.protocols import Drawing, Task
+from vlrl.protocols import Drawing, KnownAnswers, Task
 from vlrl.reasoning.boxes import BoxesTruth, boxes_in
 from vlrl.reasoning.data.layouts import truth_from_columns
 from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.read import read_questions
 from vlrl.reasoning.data.row import ReasoningRow
-from vlrl.reasoning.final_answer import Form, final_answer, is_well_formed, thought_of
+from vlrl.reasoning.final_answer import Form, final_answer, in_form, is_well_formed, thought_of
+from vlrl.reasoning.near_misses import near_misses, written
 from vlrl.reasoning.routes import RouteCheck, RouteProblem, Segment, check_route
 from vlrl.reasoning.truths import LETTERS, Kind, Read, RouteTruth, Truth, segments_of
 from vlrl.stats import evenly
@@ -258,6 +259,23 @@ class VisualReasoning(Task):
             "readable": [float(one is not None and one.value is not None) for one in answers],
             "well_formed": [float(one is not None and one.well_formed) for one in answers],
         }
+
+    def is_right(self, rollout: Rollout) -> bool:
+        """Whether what was read is the true answer."""
+        return rollout.parsed is not None and bool(rollout.parsed.correct)
+
+    def known_answers(self, sample: Sample) -> KnownAnswers | None:
+        """The true answer and others of its kind, in the requested form; None for no route."""
+        truth: Truth = sample.target.truth
+        frame = self.profile.frame(self.resized(sample)) if _images(sample) else Frame(1000, 1000)
+        right = written(truth, frame)
+        if right is None:
+            return None
+        wrong = near_misses(truth, frame)
+        form = self.options.answer
+        return KnownAnswers(
+            in_form(right, form), {kind: in_form(text, form) for kind, text in wrong.items()}
+        )
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
         """The kind of answer, and the data's type, category, map and transfers."""

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +33,12 @@ class EngineServer:
         self.calls: list[str] = []
         self.faults: set[str] = set()
         self.context_tokens = 1024
+        self.delay_s = 0.0
+        """Before a group is drawn."""
+        self.stops: list[threading.Event] = []
+        self.slow_texts: dict[str, float] = {}
+        """The same in seconds, for prompts that end so."""
+        self.facts: dict[str, Any] = {"hf_overrides": {}}
         self.prompts: dict[str, Sample] = {}
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
@@ -46,6 +53,7 @@ class EngineServer:
         self.http.server_close()
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        path = path.partition("?")[0]
         self.calls.append(path)
         if "dead" in self.faults:
             return 503, {"error": "the engine is dead"}
@@ -53,14 +61,36 @@ class EngineServer:
             "/v1/models": lambda _: {
                 "data": [{"id": "policy", "max_model_len": self.context_tokens}]
             },
+            "/server_info": lambda _: {"vllm_config": {"model_config": self.facts}},
             "/v1/chat/completions/render": self.render,
             "/inference/v1/generate": self.generate,
             "/collective_rpc": self.reload,
+            "/abort_requests": lambda _: self.interrupt(),
         }
+        if path.endswith("generate"):
+            time.sleep(self.delay_s)
+            text = self.prompts[body["features"]["key"]].texts[-1]
+            if self._is_interrupted(self.slow_texts.get(text, 0.0)):
+                nothing = {"token_ids": [], "logprobs": None, "finish_reason": "abort"}
+                return 200, {"choices": [nothing] * body["sampling_params"]["n"]}
         if path in routes:
             with self.lock, torch.no_grad():
                 return 200, routes[path](body)
         return (200, {}) if path.startswith("/reset_") else (404, {"error": path})
+
+    def _is_interrupted(self, seconds: float) -> bool:
+        """Wait; whether new weights came meanwhile."""
+        if not seconds:
+            return False
+        stop = threading.Event()
+        self.stops.append(stop)
+        return stop.wait(seconds)
+
+    def interrupt(self) -> Any:
+        for stop in self.stops:
+            stop.set()
+        self.stops = []
+        return {"status": "aborted"}
 
     def render(self, body: dict[str, Any]) -> Any:
         messages = []

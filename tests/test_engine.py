@@ -165,3 +165,38 @@ def test_a_run_saves_what_it_learnt_when_the_server_dies(
     assert again.step == 1
     again.train()
     assert again.step == 3
+
+
+def test_averaged_weights_are_published_for_an_evaluation_and_the_others_after_it(
+    server: EngineServer, screens: Path, tmp_path: Path
+) -> None:
+    parts = {
+        "task": {
+            "use": "gui_grounding",
+            "prompt": "Click: {instruction}",
+            "data": {"train": {"path": str(screens)}, "held": {"path": str(screens)}},
+        },
+        "policy": {
+            "use": "vision_language",
+            "model": str(server.model),
+            **DRAW,
+            "engine": {"use": "vllm", "urls": [server.url], "max_tries": 1},
+        },
+        "reward": {"use": "helpers_runs:letters"},
+        "algo": {"num_prompts": 2, "group_size": 4},
+        "optim": {"lr": 1e-2, "ema_decay": 0.9},
+        "eval": {"splits": ["held"], "limit": 2},
+    }
+    trainer = build_trainer(check(RunConfig, run_config(tmp_path, "run", parts, {})), None)
+    trainer.train_step()
+    own = server.policy.module.state_dict
+    with trainer.engine.averaged():
+        averaged = {
+            name: x.clone() for name, x in whole_weights(trainer.policy.module.model).items()
+        }
+    trainer.evaluate("after")
+    assert all(torch.equal(own()[f"model.{name}"], x) for name, x in averaged.items())
+    trainer.policy.publish(trainer.drawing.samples[0])
+    now = whole_weights(trainer.policy.module.model)
+    assert all(torch.equal(own()[f"model.{name}"], x) for name, x in now.items())
+    assert any(not torch.equal(now[name], x) for name, x in averaged.items())

@@ -25,7 +25,7 @@ from vlrl.geometry.boxes import Box, Frame, Point
 from vlrl.geometry.overlay import TRUE_COLOUR, Mark, overlay
 from vlrl.log.console import StepConsole, task_columns
 from vlrl.log.metrics import Meter
-from vlrl.log.report.charts import _ticks, line_chart, running_mean
+from vlrl.log.report.charts import axis_ticks, line_chart, running_mean
 from vlrl.log.report.files import read_run
 from vlrl.log.report.write import write_report
 from vlrl.log.sinks import JsonLines, open_sinks
@@ -127,7 +127,7 @@ def test_bootstrap_agrees_with_the_normal_interval() -> None:
 @example(225180.0, 1e-10)
 @example(1e6, 1e-3)
 def test_ticks_span_the_data(low: float, size: float) -> None:
-    ticks = _ticks(low, low + size)
+    ticks = axis_ticks(low, low + size)
     assert ticks == sorted(set(ticks))
     assert 2 <= len(ticks) <= 8
     # Less than a pixel of a chart of this span.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from helpers_contract import (
@@ -24,6 +26,7 @@ from hypothesis import strategies as st
 from vlrl.geometry.boxes import Box, Point
 from vlrl.protocols import Reward, TrainableReward
 from vlrl.registry import REGISTRY, resolve
+from vlrl.reward.known_features import save_known
 from vlrl.reward.tree import build_reward
 from vlrl.tasks.gui_grounding import GuiAnswer
 from vlrl.types import Rollout
@@ -68,7 +71,16 @@ SHAPED = {
     if kind != "ceiling"
 } | {"shape ceiling": {"shape": {"of": {"use": "multi_point"}, "kind": "ceiling", "at": 0.5}}}
 TWO = [{"use": "box_iou"}, {"use": "multi_point"}]
+KNOWN = tempfile.TemporaryDirectory()
+save_known(Path(KNOWN.name) / "known.safetensors", np.random.default_rng(0).normal(size=(8, 24)))
 JOINED = {
+    "confidence": {
+        "confidence": {
+            "of": {"use": "clip_score"},
+            "known": f"{KNOWN.name}/known.safetensors",
+            "keep": 1.0,
+        }
+    },
     "novelty of images": {"novelty": {"features": "image", "kind": "distilled"}},
     "novelty of shapes": {"novelty": {"features": "shape", "kind": "archive"}},
     "progress": {"progress": {"of": TWO[0], "required": [{"use": "format"}], "penalties": TWO[:1]}},
@@ -90,6 +102,10 @@ JOINED = {
         }
     },
 }
+WITH_FEATURES = {
+    "adversarial_dino", "aesthetic", "clip_score", "dino_similarity", "hps_v2", "pick_score",
+    "preference_head",
+}  # fmt: skip
 NODES = {
     **{name: {"use": name} for name in REGISTRY["reward"]},
     **{f"configs/{name}": node for name, node in TREES.items()},
@@ -258,3 +274,36 @@ def test_a_reward_that_learns_goes_on_from_its_saved_state(name, built, answers)
         before = values(reward, rollouts)
         reward.load_state_dict(state)
         assert values(reward, rollouts) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, task in TASK_OF.items()
+        if name in REGISTRY["reward"] and task == "text_to_image"
+    ],
+)
+def test_features_are_numbers_of_each_answer_whatever_stands_beside_it(name, built, answers):
+    """What a learnt reward's model sees: none for a rule, nan for an answer that is not there."""
+    rollouts = groups_of(answers["text_to_image"], seed=5)
+    found = built[name].answer_features(rollouts)
+    assert (found is None) == (name not in WITH_FEATURES)
+    if found is None:
+        return
+    there = [one.parsed is not None for one in rollouts]
+    assert 0 < sum(there) < len(there)
+    assert np.isfinite(found).all(1).tolist() == there
+    alone = built[name].answer_features(rollouts[-1:] if there[-1] else rollouts[:1])
+    assert alone == pytest.approx(found[-1:] if there[-1] else found[:1], rel=1e-4, abs=1e-5)
+
+
+def test_a_preference_head_scores_its_own_features(built, answers):
+    rollouts = [
+        one for one in groups_of(answers["text_to_image"], seed=6) if one.parsed is not None
+    ]
+    reward = built["preference_head"]
+    hidden = reward.answer_features(rollouts)
+    head = reward.head.module.head.score
+    wanted = hidden @ head.weight[0].double().numpy() + float(head.bias[0])
+    assert [one.value for one in reward(rollouts)] == pytest.approx(wanted, rel=1e-4, abs=1e-4)

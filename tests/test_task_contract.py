@@ -28,6 +28,9 @@ RECIPES = {
     "visual_reasoning": "visual_reasoning/tiny.yaml",
 }
 
+NOT_ALWAYS_WRONG = {"all_the_time"}
+"""Near misses that are right where the event fills most of the video; an audit leaves them out."""
+
 
 def judging_run(folder: Path) -> RunConfig:
     """Pairs of noise for the task that has no embedded data."""
@@ -123,3 +126,27 @@ def test_metrics_are_one_number_per_rollout_and_the_same_in_any_order(
 def test_no_metrics_of_no_rollouts(tasks: dict[str, Task]) -> None:
     for name, task in tasks.items():
         assert all(len(column) == 0 for column in task.metrics([]).values()), name
+
+
+@pytest.mark.parametrize("name", REGISTRY["task"])
+def test_known_answers_are_read_and_judged_as_they_are_meant(
+    tasks: dict[str, Task], name: str
+) -> None:
+    """Every wrong answer is another one than the right one, and no task takes it for right."""
+    task = tasks[name]
+    kinds: set[str] = set()
+    for sample in task.samples("train")[:40]:
+        known = task.known_answers(sample)
+        if known is None:
+            continue
+        outputs = {"": known.right, **known.wrong}
+        rollouts = {
+            kind: Rollout(sample, 0, i, one, Finish.STOP, 0, 0, parsed=task.parse(sample, one))
+            for i, (kind, one) in enumerate(outputs.items())
+        }
+        assert rollouts[""].parsed is not None
+        assert task.is_right(rollouts.pop("")) in (True, None)
+        for kind, rollout in rollouts.items():
+            assert task.is_right(rollout) is not True or kind in NOT_ALWAYS_WRONG, (sample.id, kind)
+        kinds |= set(known.wrong)
+    assert len(kinds) >= 2, kinds

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from helpers_runs import ROOT, run_config
 from transformers import AutoProcessor, AutoTokenizer
 
 from vlrl.build import build_trainer
-from vlrl.config.resolve import check
+from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
 from vlrl.errors import EngineError
 from vlrl.policy.vision_language.samplers.checked import CheckedSampler
@@ -94,17 +95,19 @@ def tiny(kind: str, folder: Path, *, tied: bool = False) -> Path:
 class Vllm:
     """A server that can be killed and started again on the same port."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, folder: Path, *, untie: bool = True) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.model, self.url = model, f"http://127.0.0.1:{self.port}"
+        self.log, self.untie = folder / "vllm.log", "yes" if untie else "no"
         self.start()
 
     def start(self) -> None:
-        environment = {**os.environ, "VENV": str(VENV), "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, "VENV": str(VENV), "HF_HUB_OFFLINE": "1",
+                       "UNTIE": self.untie}  # fmt: skip
         environment.pop("PYTHONPATH", None)
-        with (self.model.parent / "vllm.log").open("ab") as log:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(ROOT / "scripts/serve_vllm.sh"), str(self.model), str(self.port)],
                 env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
@@ -117,7 +120,7 @@ class Vllm:
                         return
             except (urllib.error.URLError, OSError):
                 time.sleep(1)
-        pytest.fail((self.model.parent / "vllm.log").read_text(errors="replace")[-4000:])
+        pytest.fail(self.log.read_text(errors="replace")[-4000:])
 
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -159,7 +162,7 @@ def run(server: Vllm, screens: Path, out: Path, **over: Any) -> RunConfig:
 def test_three_steps_a_lost_sync_and_a_killed_server(
     kind: str, screens: Path, tmp_path: Path, servers: list[Vllm]
 ) -> None:
-    server = Vllm(tiny(kind, tmp_path / kind))
+    server = Vllm(tiny(kind, tmp_path / kind), tmp_path)
     servers.append(server)
     config = run(server, screens, tmp_path)
     trainer = build_trainer(config, None)
@@ -189,11 +192,31 @@ def test_three_steps_a_lost_sync_and_a_killed_server(
         policy.sample(again.task.samples("train")[:2], 4, seed=9)
 
 
+def test_the_embedded_model_is_served_with_its_cycle_of_axes_and_its_tied_head(
+    tmp_path: Path, servers: list[Vllm]
+) -> None:
+    """The demo's model as it is shipped: its recipe needs nothing but the server's url."""
+    server = Vllm(EMBEDDED, tmp_path)
+    servers.append(server)
+    config = load_run_config([ROOT / "configs/gui_grounding/tiny.yaml"], [
+        f"out={tmp_path}", "dist.precision=fp32", "dist.num_threads=1", "eval.splits=[]",
+        "algo.num_prompts=4", "algo.group_size=4", "num_steps=3", "optim.num_warmup_steps=0",
+        "policy.engine.use=vllm", f"policy.engine.urls=[{server.url}]",
+        "policy.engine.max_gap=1e-4", "log.console=false", "log.report=false",
+        "checkpoint.export=false",
+    ])  # fmt: skip
+    trainer = build_trainer(config, None)
+    for _ in range(3):
+        metrics = trainer.train_step()
+        assert 0 < metrics["engine/gap"] < 1e-4, "after every sync"
+        assert metrics["update/ratio"] == 1.0
+
+
 def test_tied_embeddings_that_a_reload_leaves_stale_are_caught(
     screens: Path, tmp_path: Path, servers: list[Vllm]
 ) -> None:
     """vLLM 0.32 on a CPU keeps the head that it had: 0.2 nats a token and more."""
-    server = Vllm(tiny("qwen2_5_vl", tmp_path / "qwen2_5_vl", tied=True))
+    server = Vllm(tiny("qwen2_5_vl", tmp_path / "qwen2_5_vl", tied=True), tmp_path, untie=False)
     servers.append(server)
     trainer = build_trainer(run(server, screens, tmp_path), None)
     policy = trainer.policy
@@ -206,3 +229,40 @@ def test_tied_embeddings_that_a_reload_leaves_stale_are_caught(
     policy.version += 1
     with pytest.raises(EngineError, match="tied embeddings"):
         policy.sample(some, 4, seed=1)
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl"])
+def test_answers_that_new_weights_interrupt_go_on_with_them(
+    kind: str, screens: Path, tmp_path: Path, servers: list[Vllm]
+) -> None:
+    """Every token's log-prob is that of the weights that its version names."""
+    server = Vllm(tiny(kind, tmp_path / kind), tmp_path)
+    servers.append(server)
+    over = {"policy__max_new_tokens": 1500, "policy__engine__swap": "middle"}
+    trainer = build_trainer(run(server, screens, tmp_path, **over), None)
+    policy, samples = trainer.policy, trainer.drawing.samples[:2]
+    old = {name: tensor.clone() for name, tensor in policy.module.state_dict().items()}
+    policy.publish(samples[0])
+    draw = policy.begin(samples, 4, seed=3)
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(draw)
+        time.sleep(1.0)  # of four and more
+        with torch.no_grad():
+            for parameter in policy.module.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter) * parameter.std())
+        policy.version += 1
+        policy.publish(samples[0])
+        rollouts, traj = made.result()
+    new = {name: tensor.clone() for name, tensor in policy.module.state_dict().items()}
+    swapped = [r for r in rollouts if (r.policy_version, r.last_version) == (0, 1)]
+    assert swapped, "none was under way when the weights came"
+    assert traj.version is not None
+    gaps = []
+    for version, weights in enumerate((old, new)):
+        policy.module.load_state_dict(weights)
+        mine = traj.mask & (traj.version == version)
+        gap = (policy.score(traj) - traj.logp).abs()
+        assert float(gap[mine].max()) < 1e-3
+        assert float(gap[mine].mean()) < 1e-5
+        gaps.append(float(gap[traj.mask & ~mine].mean()))
+    assert min(gaps) > 1e-3, "under the other weights they are not"

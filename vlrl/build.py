@@ -64,7 +64,7 @@ def read_parts(config: RunConfig) -> RunParts:
     task_class, task_options = task_of(config)
     if task_class.names_splits:
         _check_splits(config, dict(task_options)["data"])
-    reward = _build_scored(config, config.reward, "reward", task_class)
+    reward = build_scored(config.task["use"], config.reward, "reward", task_class)
     metrics = _build_metrics(config, task_class, reward)
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
     check = partial(_check_learning, task_class=task_class, options=policy_options)
@@ -151,7 +151,7 @@ def _build_metrics(config: RunConfig, task_class: type[Task], reward: Reward) ->
     loaded once.
     """
     built = {
-        name: _build_scored(config, node, f"metrics.{name}", task_class)
+        name: build_scored(config.task["use"], node, f"metrics.{name}", task_class)
         for name, node in config.metrics.items()
     }
     for name, metric in built.items():
@@ -172,14 +172,16 @@ def _build_metrics(config: RunConfig, task_class: type[Task], reward: Reward) ->
     }
 
 
-def _build_scored(
-    config: RunConfig, node: Mapping[str, Any], where: str, task_class: type[Task]
-) -> Reward:
+def build_scored(task: str, node: Mapping[str, Any], where: str, task_class: type[Task]) -> Reward:
+    """The reward of a config node, for answers of a task; ConfigError where it cannot score them.
+
+    task: the name of the task, as the config writes it.
+    """
     reward = build_reward(node, where)
     lacking = sorted(reward.needs - set(task_class.provides))
     if lacking:
         raise ConfigError(
-            f"{where}: needs {', '.join(lacking)}, but task {config.task['use']!r} "
+            f"{where}: needs {', '.join(lacking)}, but task {task!r} "
             f"gives {', '.join(sorted(task_class.provides))}"
         )
     return reward

@@ -117,6 +117,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "any_of": "vlrl.reward.combinators.any_of:AnyOf",
         "detail": "vlrl.reward.combinators.detail:Detail",
         "difficulty": "vlrl.reward.combinators.difficulty:Difficulty",
+        "confidence": "vlrl.reward.combinators.confidence:Confidence",
     },
     "novelty": {
         "elliptical": "vlrl.reward.novelty.elliptical:Elliptical",

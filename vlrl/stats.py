@@ -59,6 +59,11 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail / 2**num)
 
 
+def rank_ties_last(leads: Sequence[float]) -> int:
+    """Place of one among others from how far it is ahead of each; ties put it last of them."""
+    return 1 + sum(lead <= 0 for lead in leads)
+
+
 def evenly(items: Sequence[Item], limit: int) -> list[Item]:
     """At most `limit` items, evenly spaced over the whole; 0 = all."""
     if not limit or limit >= len(items):

@@ -141,6 +141,12 @@ class AdversarialDino(LearntReward[Pair]):
         """cls [D] and patches [P, D] of each, in `feature_dtype`."""
         return list(zip(*self._features.features(images), strict=True)) if images else []
 
+    def image_features(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> np.ndarray:
+        """CLS features, which the head sees."""
+        return self._stacked(self.look(images))[0].double().cpu().numpy()
+
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | Score | None]:

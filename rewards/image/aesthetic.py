@@ -72,6 +72,12 @@ class Aesthetic(ImageReward):
             )
         freeze(self.predictor).to(self.clip.device)
 
+    def image_features(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> np.ndarray:
+        """Normalised embeddings."""
+        return self.clip.image_features(images).double().cpu().numpy()
+
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:

@@ -35,6 +35,12 @@ class ClipScore(ImageReward):
 
         self.clip: ClipNetwork = load_clip(self.options)
 
+    def image_features(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> np.ndarray:
+        """Normalised embeddings."""
+        return self.clip.image_features(images).double().cpu().numpy()
+
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:

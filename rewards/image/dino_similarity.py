@@ -65,6 +65,12 @@ class DinoSimilarity(ImageReward):
         """Where there is a reference."""
         return bool(rollout.sample.target.references)
 
+    def image_features(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> np.ndarray:
+        """CLS features of length 1."""
+        return self._features(images).double().cpu().numpy()
+
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:

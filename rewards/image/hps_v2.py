@@ -53,6 +53,12 @@ class HpsV2(ImageReward):
             antialias=not self.options.published,
         )
 
+    def image_features(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> np.ndarray:
+        """Normalised embeddings."""
+        return self.clip.image_features(images).double().cpu().numpy()
+
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:

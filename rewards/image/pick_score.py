@@ -53,6 +53,12 @@ class PickScore(ImageReward):
         self.clip: ClipNetwork = TransformersClip(o.model, processor=o.processor, device=o.device)
         self.factor = scale_within(self.clip, o.logit_scale, o.model) / o.divide_by
 
+    def image_features(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> np.ndarray:
+        """Normalised embeddings."""
+        return self.clip.image_features(images).double().cpu().numpy()
+
     def values(
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt
 
 from vlrl.judge.question import (
     DEFAULT_CRITERIA,
+    Ask,
     ImageBook,
     JudgeTemplate,
     Questions,
@@ -73,10 +74,21 @@ class PreferenceHead(ImageReward):
         self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
     ) -> Sequence[float | None]:
         """One score per image."""
+        low, high = self.range
+        found = self.head.scores(*self._asks(images, rollouts))
+        return [min(max(value, low), high) for value in found]
+
+    def image_features(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> np.ndarray:
+        """The last hidden state after caption and image."""
+        return self.head.features(*self._asks(images, rollouts)).double().numpy()
+
+    def _asks(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> tuple[ImageBook, list[Ask]]:
         book = ImageBook()
-        asks = [
+        return book, [
             self.questions.single(book, rollout.sample.target.caption, image)
             for image, rollout in zip(images, rollouts, strict=True)
         ]
-        low, high = self.range
-        return [min(max(value, low), high) for value in self.head.scores(book, asks)]

@@ -32,6 +32,10 @@ COMMANDS = {
         "vlrl.cli.schema:add_arguments",
     ),
     "merge": ("write a whole model from a run's adapter", "vlrl.cli.merge:add_arguments"),
+    "audit": (
+        "compare rewards on a run's answers, or on those in a file",
+        "vlrl.cli.audit:add_arguments",
+    ),
     "report": ("write report.html of a run again", "vlrl.cli.report:add_arguments"),
     "serve-rewards": (
         "put reward trees behind HTTP (see docs/reward_server.md)",

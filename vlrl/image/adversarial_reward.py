@@ -207,8 +207,3 @@ class LearntReward(ImageReward, TrainableReward, Generic[Seen]):
         if rank < len(states):
             return states[rank]
         return {name: value for name, value in states[0].items() if name != "random"}
-
-    def _load_once(self) -> None:
-        if not self._loaded:
-            self.load()
-            self._loaded = True

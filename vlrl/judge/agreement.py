@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from vlrl.stats import bootstrap_mean
+from vlrl.stats import bootstrap_mean, rank_ties_last
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def one_against_many(
             groups.setdefault(one.group, []).append(_lead(one))
     if not groups:
         return {}
-    ranks = [1 + sum(lead <= 0 for lead in leads) for leads in groups.values()]
+    ranks = [rank_ties_last(leads) for leads in groups.values()]
     best = [float(rank == 1) for rank in ranks]
     if tied_top == "shared":
         best = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,35 @@ class HeadJudge:
     @torch.no_grad()
     def scores(self, book: ImageBook, asks: Sequence[Ask]) -> list[float]:
         """One number per question, in order."""
+        found: dict[int, float] = {}
+        for places, values in self._batches(book, asks):
+            found |= zip(places, values.tolist(), strict=True)
+        return [found[i] for i in range(len(asks))]
+
+    @torch.no_grad()
+    def features(self, book: ImageBook, asks: Sequence[Ask]) -> Tensor:
+        """What the head sees of each question, the last hidden state: float32 [N, D], on the CPU.
+
+        At least one question.
+        """
+        assert self.module.head is not None
+        seen: list[Tensor] = []
+        hook = self.module.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        found: dict[int, Tensor] = {}
+        try:
+            for places, _ in self._batches(book, asks):
+                found |= zip(places, seen.pop().float().cpu(), strict=True)
+        finally:
+            hook.remove()
+        return torch.stack([found[i] for i in range(len(asks))])
+
+    def _batches(self, book: ImageBook, asks: Sequence[Ask]) -> Iterator[tuple[list[int], Tensor]]:
+        """Questions' places and their scores, batch by batch."""
         if not asks:
-            return []
+            return
         device = next(self.module.parameters()).device
         patches = self.encoder.patches(book.images)
         encoded = [self.encoder.encode(ask, [grid for _, grid in patches]) for ask in asks]
-        found: dict[int, float] = {}
         for members in batches(encoded, self.max_tokens):
             row = pack([encoded[i] for i in members])
             pixels, grid, shown = gathered(row.images, patches, self.encoder.merge)
@@ -89,9 +112,7 @@ class HeadJudge:
                 row.last.to(device),
                 row.last.to(device),
             )
-            for place, value in zip(row.order, values.tolist(), strict=True):
-                found[members[place]] = value
-        return [found[i] for i in range(len(asks))]
+            yield [members[place] for place in row.order], values
 
 
 def gathered(

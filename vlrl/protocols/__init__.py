@@ -16,12 +16,13 @@ from vlrl.protocols.policy import (
     Trajectory,
 )
 from vlrl.protocols.reward import Learner, Reward, TrainableReward
-from vlrl.protocols.task import Drawing, StageStarts, Task
+from vlrl.protocols.task import Drawing, KnownAnswers, StageStarts, Task
 
 __all__ = [
     "Drawing",
     "Drawn",
     "Evaluation",
+    "KnownAnswers",
     "Learner",
     "Policy",
     "PolicyOptions",

@@ -241,6 +241,9 @@ class Policy(ABC, Generic[T]):
         ready: handed whole groups as soon as they are there, all of them in order.
         """
 
+    def weights_swapped(self) -> None:
+        """Told that the weights are others than before, although `version` is the same."""
+
     @property
     def draws_beside(self) -> bool:
         """Whether answers that are begun are drawn while the weights are trained."""

@@ -10,6 +10,7 @@ from vlrl.errors import RewardError
 from vlrl.types import Rollout, Score
 
 if TYPE_CHECKING:
+    import numpy as np
     from pydantic import BaseModel
 
 
@@ -71,6 +72,13 @@ class Reward(ABC):
     def models(self) -> Mapping[str, int]:
         """Models that every rank loads onto its GPU, and the bytes of each of their numbers."""
         return {}
+
+    def answer_features(self, rollouts: Sequence[Rollout]) -> np.ndarray | None:
+        """What its model sees in answers, float64 [N, D]; a row of nan where there is nothing.
+
+        None: it has no model that sees an answer by itself.
+        """
+        return None
 
     def macro_group(self, rollout: Rollout) -> str | None:
         """The part of a benchmark that a rollout counts for, where each part counts once."""

@@ -34,6 +34,15 @@ class Drawing:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class KnownAnswers:
+    """Answers to one sample whose worth is known, each as a policy would give it."""
+
+    right: Any
+    wrong: Mapping[str, Any]
+    """By kind: near misses, and what a lazy policy would try."""
+
+
 class Task(ABC):
     """Data, the reading of answers, and the metrics that say how good they are."""
 
@@ -68,6 +77,14 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, rollouts: Sequence[Rollout]) -> Mapping[str, Sequence[float]]:
         """Named metrics, one value per rollout; nan where one does not apply."""
+
+    def is_right(self, rollout: Rollout) -> bool | None:
+        """Whether a parsed answer is right; None where the data cannot tell."""
+        return None
+
+    def known_answers(self, sample: Sample) -> KnownAnswers | None:
+        """A right answer and wrong ones, for audits of rewards; None where none can be made."""
+        return None
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
         """The groups that a sample is reported in, e.g. {"kind": "icon", "app": "inbox"}."""

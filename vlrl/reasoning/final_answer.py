@@ -58,6 +58,16 @@ def is_well_formed(text: str, form: Form) -> bool:
     return bool(said) and not _TAG.search(said) and not _BOXED.search(said)
 
 
+def in_form(answer: str, form: Form) -> str:
+    """A final answer as `is_well_formed` wants it, after a thought that says nothing."""
+    if form == "boxed":
+        return f"\\boxed{{{answer}}}"
+    if form == "plain":
+        return answer
+    tagged = f"<answer>{answer}</answer>"
+    return tagged if form == "answer" else f"<think>I look at the image.</think>\n{tagged}"
+
+
 def thought_of(text: str) -> str:
     """What comes before the answer's last mark: the thinking, and whatever else was written."""
     opening = [mark.start() for mark in _ANSWER.finditer(text) if not mark[1]]

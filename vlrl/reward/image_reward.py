@@ -72,11 +72,39 @@ class ImageReward(Reward):
         A Score adds parts, logged under this reward's name: `geneval_strict`.
         """
 
-    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score per rollout, in order; raises RewardError on a value outside the range."""
-        if rollouts and not self._loaded:
+    def image_features(
+        self, images: Sequence[np.ndarray], rollouts: Sequence[Rollout]
+    ) -> np.ndarray | None:
+        """What the model sees in some images, [N, D]; None where there is no such thing."""
+        return None
+
+    def answer_features(self, rollouts: Sequence[Rollout]) -> np.ndarray | None:
+        """`image_features` of all answers, float64 [N, D]; nan where an answer is no image."""
+        rows = [i for i, rollout in enumerate(rollouts) if rollout.parsed is not None]
+        # Asked of the class: nothing is loaded for a reward without features.
+        if not rows or type(self).image_features is ImageReward.image_features:
+            return None
+        self._load_once()
+        found: np.ndarray | None = None
+        for start in range(0, len(rows), self.options.batch_size):
+            part = rows[start : start + self.options.batch_size]
+            chosen = [rollouts[i] for i in part]
+            values = self.image_features([image_of(rollout) for rollout in chosen], chosen)
+            assert values is not None
+            if found is None:
+                found = np.full((len(rollouts), values.shape[1]), np.nan)
+            found[part] = values
+        return found
+
+    def _load_once(self) -> None:
+        if not self._loaded:
             self.load()
             self._loaded = True
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """One score per rollout, in order; raises RewardError on a value outside the range."""
+        if rollouts:
+            self._load_once()
         found: list[float | Score | None] = [
             self.range[0] if self.applies(rollout) else None for rollout in rollouts
         ]

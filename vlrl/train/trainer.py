@@ -32,7 +32,8 @@ The trainer never asks what kind of policy, task or reward it has.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Generic
@@ -292,11 +293,21 @@ class Trainer(Generic[T]):
             self.config, self.task, self.metrics, self.folder, self.world, self.drawing.unreadable
         )
         try:
-            with self.engine.averaged():
+            with self.engine.averaged(), self._swapped():
                 held_out.evaluate(self.policy, label, check)
         except StoppedError:
             self.saving.save_step(self.step)  # the weights are themselves again
             raise
+
+    @contextmanager
+    def _swapped(self) -> Iterator[None]:
+        """Around answers of the running average, if there is one."""
+        is_other = self.engine.average is not None
+        if is_other:
+            self.policy.weights_swapped()
+        yield
+        if is_other:
+            self.policy.weights_swapped()
 
     def save(self, *, beside: bool = False) -> None:
         """Write a checkpoint; all ranks call this. beside: `checkpoint.beside_training` applies."""

@@ -94,3 +94,18 @@ def _rectangle(
     if x1 < x2 and y1 < y2:
         width = 1 if strip.dotted else 2
         draw.rectangle((left + x1, y1, left + x2, y2), outline=colour, width=width)
+
+
+def strip_of(
+    natives: Sequence[int],
+    span: tuple[int, int],
+    boxes: Mapping[int, tuple[float, float, float, float]],
+) -> Strip:
+    """What to draw of a span and its boxes on some native frames."""
+    inside = tuple(span[0] <= frame <= span[1] for frame in natives)
+    held = {
+        place: boxes[frame]
+        for place, frame in enumerate(natives)
+        if inside[place] and frame in boxes
+    }
+    return Strip(inside, held)

@@ -25,12 +25,13 @@ def line_chart(
     *,
     smooth: bool = True,
     marks: Sequence[tuple[float, str]] = (),
+    along: str = "step",
 ) -> Markup:
     """One chart of some series of (step, value); values that are not finite are left out.
 
     Each series is drawn faintly unsmoothed and boldly as a running mean, since rewards are noisy;
     without `smooth` unsmoothed only, with a dot at every point. marks: steps at which a dashed
-    line stands, with its label.
+    line stands, with its label. along: what the values run along.
     """
     clean = {
         name: [(x, y) for x, y in points if y is not None and math.isfinite(y)]
@@ -42,8 +43,8 @@ def line_chart(
     xs = [x for points in clean.values() for x, _ in points]
     ys = [y for points in clean.values() for _, y in points]
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
-    ticks = _ticks(min(ys), max(ys))
-    labels = _labels(ticks)
+    ticks = axis_ticks(min(ys), max(ys))
+    labels = tick_labels(ticks)
     left = max(LEAST_LEFT, round(8 + CHARACTER_PX * max(map(len, labels))))
     y_low, y_high = ticks[0], ticks[-1]
 
@@ -72,7 +73,7 @@ def line_chart(
         left=left,
         right=WIDTH - RIGHT,
         ticks=[(place(x_low, tick)[1], text) for tick, text in zip(ticks, labels, strict=True)],
-        steps=[*steps, ((left + WIDTH - RIGHT) / 2, "step", "middle")],
+        steps=[*steps, ((left + WIDTH - RIGHT) / 2, along, "middle")],
         paths=paths,
         marks=[(place(x, y_low)[0], text) for x, text in marks if x_low < x < x_high],
         top=TOP,
@@ -91,7 +92,7 @@ def running_mean(points: Series, window: int = 9) -> list[tuple[float, float]]:
     return result
 
 
-def _ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+def axis_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     """Round numbers that span low..high, at least two."""
     # A span near the resolution of its numbers would give several ticks at the same one.
     if high - low < max(1e-12, 1e-9 * max(abs(low), abs(high))):
@@ -104,7 +105,7 @@ def _ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     return [i * step for i in range(first, max(last, first + 1) + 1)]
 
 
-def _labels(ticks: Sequence[float]) -> list[str]:
+def tick_labels(ticks: Sequence[float]) -> list[str]:
     """Four digits, or as many as make every label another one."""
     for digits in range(4, 16):
         labels = [f"{tick:.{digits}g}" for tick in ticks]

@@ -227,6 +227,10 @@ class VisionLanguagePolicy(TokenPolicy):
         trajectory = TokenTrajectory(decoded.tokens, decoded.mask, decoded.logp, group, kept)
         return rollouts, replace(trajectory, version=decoded.version)
 
+    def weights_swapped(self) -> None:
+        """An engine is handed the weights again before it draws."""
+        self.sampler.forget()
+
     @property
     def draws_beside(self) -> bool:
         """Where an engine draws."""

@@ -46,6 +46,7 @@ class CheckedSampler:
         self.inner, self.current, self.export, self.score = inner, current, export, score
         self.max_gap, self.num_rows = max_gap, num_rows
         self.is_checked = False
+        self.is_published = False
         self.gap = 0.0
 
     is_beside = True
@@ -58,7 +59,15 @@ class CheckedSampler:
     def publish(self, export: Export, version: int) -> None:
         """Hand the weights over; the next answers are checked."""
         self.inner.publish(export, version)
-        self.is_checked = False
+        self.is_published, self.is_checked = True, False
+
+    def forget(self) -> None:
+        """Publish again before the next answers."""
+        self.is_published = False
+
+    def _update(self) -> None:
+        if not self.is_published or self.version != self.current():
+            self.publish(self.export, self.current())
 
     def sample(
         self,
@@ -71,8 +80,7 @@ class CheckedSampler:
         most_tokens: int | None = None,
     ) -> Decoded:
         """`num_each` answers to each prompt; raises EngineError for weights that look stale."""
-        if self.version != self.current():
-            self.publish(self.export, self.current())
+        self._update()
         made = self.inner.sample(
             prompts, samples, num_each, seeds, greedy=greedy, most_tokens=most_tokens
         )
@@ -83,8 +91,7 @@ class CheckedSampler:
 
     def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
         """Publish newer weights, and compare short answers drawn with them at once."""
-        if self.version != self.current():
-            self.publish(self.export, self.current())
+        self._update()
         if not self.is_checked:
             self.sample(
                 [prompt],

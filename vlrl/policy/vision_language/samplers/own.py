@@ -51,6 +51,9 @@ class OwnSampler:
             stops=policy.stops,
         )
 
+    def forget(self) -> None:
+        """Nothing to do, as above."""
+
     def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
         """Nothing to do, as above."""
 

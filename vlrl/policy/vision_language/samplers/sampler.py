@@ -44,6 +44,9 @@ class Sampler(Protocol):
         most_tokens: of an answer; None = as many as the policy writes.
         """
 
+    def forget(self) -> None:
+        """What was published is out of date, although the version is the same."""
+
     def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
         """Have it draw with the weights of now, tried on a prompt; raises EngineError."""
 

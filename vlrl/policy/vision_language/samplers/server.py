@@ -27,6 +27,7 @@ from vlrl.policy.vision_language.options import EngineOptions
 from vlrl.policy.vision_language.samplers import wire
 from vlrl.policy.vision_language.samplers.gate import Gate
 from vlrl.policy.vision_language.samplers.sampler import Export
+from vlrl.policy.vision_language.samplers.servable import add_head
 from vlrl.seeds import row_seed
 from vlrl.types import Finish, Sample
 
@@ -68,6 +69,7 @@ class ServerSampler:
         self.folder = Path(tempfile.mkdtemp(prefix="vlrl-engine-", dir=options.sync_folder))
         self._seconds = {"engine/sync_s": 0.0, "engine/generate_s": 0.0}
         self.model = self._check_server()
+        self.needs_head = self._needs_head()
 
     def _check_server(self) -> str:
         """The name of the server's model."""
@@ -83,6 +85,19 @@ class ServerSampler:
                 f"{self.max_tokens}; start it with a larger --max-model-len"
             )
         return str(facts.get("id"))
+
+    def _needs_head(self) -> bool:
+        """Whether it was started with the head of tied embeddings as a tensor of its own."""
+        found = self._call("GET", wire.INFO)
+        config = found.get("vllm_config")
+        model = config.get("model_config") if isinstance(config, Mapping) else None
+        if not isinstance(model, Mapping):
+            raise EngineError(
+                f"rollout server {self.url}: {wire.INFO} says nothing of its model; start it by "
+                "scripts/serve_vllm.sh"
+            )
+        laid = model.get("hf_overrides")
+        return isinstance(laid, Mapping) and laid.get("tie_word_embeddings") is False
 
     def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
         try:
@@ -108,6 +123,8 @@ class ServerSampler:
         start = time.perf_counter()
         folder = self.folder / f"v{version}"
         export(str(folder))
+        if self.needs_head:
+            add_head(folder)
         path = {"weights_path": str(folder.resolve())}
         with self._quiet():
             self._call("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": path})
@@ -140,7 +157,7 @@ class ServerSampler:
     ) -> Decoded:
         """`num_each` answers to each prompt; a group is drawn with the seed of its first row."""
         start = time.perf_counter()
-        most = most_tokens or self.max_tokens
+        most = min(most_tokens or self.max_tokens, self.max_tokens)
         with ThreadPoolExecutor(min(MAX_REQUESTS, len(prompts))) as pool:
             groups = list(
                 pool.map(
@@ -157,6 +174,9 @@ class ServerSampler:
             )
         self._seconds["engine/generate_s"] += time.perf_counter() - start
         return decoded([one for group in groups for one in group], self.reader, len(prompts))
+
+    def forget(self) -> None:
+        """Nothing: `publish` is called."""
 
     def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
         """Nothing: `publish` is called."""
@@ -256,6 +276,8 @@ Request = Callable[[list[int], int, int], list[wire.Drawn]]
 def whole(request: Request, num_each: int, seed: int) -> list[wire.Drawn]:
     """A group's answers, each gone on with where new weights have interrupted it."""
     made = request([], num_each, seed)
+    while not any(one.tokens for one in made):  # it had not begun: once more, as a group
+        made = request([], num_each, seed)
 
     def finished(index: int) -> wire.Drawn:
         one = made[index]

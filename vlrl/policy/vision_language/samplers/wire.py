@@ -4,6 +4,7 @@
     POST /inference/v1/generate        those, and how to draw -> n answers with log-probs
     POST /collective_rpc               {"method": "reload_weights", "kwargs": {"weights_path": ...}}
     POST /abort_requests               {} -> all requests end with what they have, "abort"
+    GET  /server_info                  how it was started
     POST /reset_prefix_cache, /reset_mm_cache, /reset_encoder_cache
 
 The first two need `--enable-scale-out`, the others VLLM_SERVER_DEV_MODE=1 (scripts/setup_vllm.sh
@@ -27,6 +28,7 @@ from vlrl.types import Sample, TextPart, VideoPart
 RENDER, GENERATE = "/v1/chat/completions/render", "/inference/v1/generate"
 ABORT = "/abort_requests"
 """Without ids: all that are under way come back with what they have."""
+INFO = "/server_info?config_format=json"
 CACHES = ("/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache")
 FORBIDDEN_BIAS = -100.0
 """Of tokens that are never sampled; the largest that the server takes."""

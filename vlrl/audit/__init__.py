@@ -1,0 +1,1 @@
+"""Audits of rewards on answers that exist: what tells a good reward from a bad one."""
