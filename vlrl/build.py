@@ -69,7 +69,11 @@ def read_parts(config: RunConfig) -> RunParts:
     policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
     check = partial(_check_learning, task_class=task_class, options=policy_options)
     check(config, reward, "reward")
-    stages = read_stages(config, reward, partial(_build_scored, task_class=task_class), check)
+
+    def build(config: RunConfig, node: Mapping[str, Any], where: str) -> Reward:
+        return build_scored(config.task["use"], node, where, task_class)
+
+    stages = read_stages(config, reward, build, check)
     if config.dist.sequence_parallel > 1:
         policy_options.check_sequence_parallel()
     read_sharding(config.dist.deepspeed)
