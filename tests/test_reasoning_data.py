@@ -291,7 +291,7 @@ def test_objects_with_a_box_give_their_boxes(folder: Path) -> None:
     form, row, _ = CASES["TreeVGR's training set"]
     (found,) = read(folder, [row], format=form)
     assert found.boxes is not None
-    assert [box.edges for box in found.boxes] == [(1, 2, 30, 40)]
+    assert [(box.x1, box.y1, box.x2, box.y2) for box in found.boxes] == [(1, 2, 30, 40)]
 
 
 def test_treebench_has_its_images_in_a_table_of_text(folder: Path) -> None:
