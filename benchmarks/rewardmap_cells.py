@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, cell: str, seed: int, start: Path) -> None:
     """One cell with one seed, unless it is there."""
     detail, staged = CELLS[cell]
     own = [
-        f"num_steps={args.steps}", f"policy.model={start}", "policy.max_new_tokens=72",
+        f"num_steps={args.steps}", f"policy.model={start}", "policy.max_new_tokens=100",
         "algo.num_prompts=8", "algo.group_size=8", "optim.lr=3e-5", "eval.limit=0",
         "eval.before=false", "checkpoint.export=false", "log.rollouts_every=50",
     ]  # fmt: skip
@@ -167,14 +167,15 @@ def warm_up(out: Path, start: Path, num_steps: int) -> None:
     rows = list(taught_rows(out / "taught"))
     file = out / "taught/train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    overrides = [f"task.data.train.path={file}", "policy.max_new_tokens=72"]
+    overrides = [f"task.data.train.path={file}", "policy.max_new_tokens=1"]
     parts = read_parts(load_run_config([TINY], overrides))
     samples = build_task(parts.config).samples("train")
     texts = [row["taught"] for row in rows]
     torch.manual_seed(0)
     policy = build_policy(parts, PolicySetup(torch.float32, 4096))
     assert isinstance(policy, VisionLanguagePolicy)
-    prompts = [policy.encoder.encode(sample) for sample in samples]
+    # Sampling keeps what the frozen tower sees, so that it is computed once.
+    prompts = policy.sample(samples, 1, 0)[1].prompts
     trained = [p for p in policy.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 - n / (num_steps + 1))
