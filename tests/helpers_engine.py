@@ -33,12 +33,16 @@ class EngineServer:
         self.calls: list[str] = []
         self.faults: set[str] = set()
         self.context_tokens = 1024
+        self.dies_after: int | None = None
+        """Groups that it still answers."""
         self.delay_s = 0.0
         """Before a group is drawn."""
         self.stops: list[threading.Event] = []
         self.slow_texts: dict[str, float] = {}
         """The same in seconds, for prompts that end so."""
-        self.facts: dict[str, Any] = {"hf_overrides": {}}
+        self.facts: dict[str, Any] = {"hf_overrides": {}, "logprobs_mode": "processed_logprobs"}
+        self.num_gpus = 1
+        self.version = "0.32.0"
         self.prompts: dict[str, Sample] = {}
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
@@ -55,13 +59,27 @@ class EngineServer:
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         path = path.partition("?")[0]
         self.calls.append(path)
-        if "dead" in self.faults:
+        if path == "/inference/v1/generate" and self.dies_after is not None:
+            self.dies_after -= 1
+        if "dead" in self.faults or (self.dies_after is not None and self.dies_after < 0):
             return 503, {"error": "the engine is dead"}
         routes: dict[str, Callable[[dict[str, Any]], Any]] = {
             "/v1/models": lambda _: {
-                "data": [{"id": "policy", "max_model_len": self.context_tokens}]
+                "data": [
+                    {
+                        "id": "policy",
+                        "root": str(self.model),
+                        "max_model_len": self.context_tokens,
+                    }
+                ]
             },
-            "/server_info": lambda _: {"vllm_config": {"model_config": self.facts}},
+            "/version": lambda _: {"version": self.version},
+            "/server_info": lambda _: {
+                "vllm_config": {
+                    "model_config": self.facts,
+                    "parallel_config": {"tensor_parallel_size": self.num_gpus},
+                }
+            },
             "/v1/chat/completions/render": self.render,
             "/inference/v1/generate": self.generate,
             "/collective_rpc": self.reload,
@@ -107,7 +125,8 @@ class EngineServer:
                 parts.append(ImagePart(str(path), *image.size))
             messages.append(Message(message["role"], tuple(parts)))
         key = str(len(self.prompts))
-        self.prompts[key] = Sample(key, "x", tuple(messages), None)
+        # One name for all: the seed of the request alone decides.
+        self.prompts[key] = Sample("asked", "x", tuple(messages), None)
         ids = self.policy.encoder.encode(self.prompts[key]).input_ids.tolist()
         if "other prompt" in self.faults:
             ids[2] += 1
@@ -116,7 +135,8 @@ class EngineServer:
     def generate(self, body: dict[str, Any]) -> Any:
         asked = body["sampling_params"]
         sample = self.prompts[body["features"]["key"]]
-        rollouts, traj = self.policy.sample([sample], asked["n"], asked["seed"])
+        greedy = asked["temperature"] == 0
+        rollouts, traj = self.policy.sample([sample], asked["n"], asked["seed"], greedy=greedy)
         choices = []
         for row, rollout in enumerate(rollouts):
             mask = traj.mask[row]
@@ -142,6 +162,11 @@ class EngineServer:
         weights = new.state_dict()
         if "stale embeddings" in self.faults:
             weights = {n: x for n, x in weights.items() if "embed" not in n and "lm_head" not in n}
+        if "eight bits" in self.faults:  # as an engine with fp8 weights
+            weights = {
+                n: x.to(torch.float8_e4m3fn).to(x.dtype) if x.dim() == 2 else x
+                for n, x in weights.items()
+            }
         if "sync lost" not in self.faults:
             core.load_state_dict(weights, strict=False)
         return {"results": [None]}

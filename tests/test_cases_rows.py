@@ -24,7 +24,7 @@ from vlrl.eval.endpoint import Endpoint, EndpointOptions
 from vlrl.eval.gui.asking import Ask
 from vlrl.eval.gui.benchmarks import benchmark_named
 from vlrl.eval.gui.items import Source, load_items, unfit
-from vlrl.eval.gui.local_model import LocalModel
+from vlrl.eval.gui.local_model import LocalModel, loaded_here
 from vlrl.eval.gui.passes import failure
 from vlrl.eval.gui.runner import Job, ask_batch
 from vlrl.eval.gui.strategies import Reading, Single, Vote, Zoom
@@ -134,9 +134,8 @@ def test_a_wrong_size_is_the_same_error_in_training_and_evaluation(
 @pytest.fixture(scope="module")
 def model() -> LocalModel:
     options = VisionLanguageConfig(model=TINY, max_new_tokens=8)
-    return LocalModel(
-        options, "Find: {instruction}", dtype=torch.float32, device=torch.device("cpu")
-    )
+    own = loaded_here(options, dtype=torch.float32, device=torch.device("cpu"))
+    return LocalModel(own, "Find: {instruction}")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from vlrl.eval.gui.benchmarks import benchmark_named
 from vlrl.eval.gui.compare import compare, markdown
 from vlrl.eval.gui.gallery import write_gallery
 from vlrl.eval.gui.items import Item, Source, load_items
-from vlrl.eval.gui.local_model import LocalModel
+from vlrl.eval.gui.local_model import LocalModel, loaded_here
 from vlrl.eval.gui.passes import failure, load, to_row
 from vlrl.eval.gui.runner import Job, ask_all, ask_batch
 from vlrl.eval.gui.strategies import Pass, Reading, Single, Vote, Zoom, window
@@ -156,7 +156,7 @@ class Counting:
 def model() -> LocalModel:
     options = VisionLanguageConfig(model=str(TINY), max_new_tokens=20, sample_batch_size=8)
     cpu = torch.device("cpu")
-    return LocalModel(options, "Click: {instruction}", dtype=torch.float32, device=cpu)
+    return LocalModel(loaded_here(options, dtype=torch.float32, device=cpu), "Click: {instruction}")
 
 
 def test_a_killed_run_goes_on_without_repeating_an_item(

@@ -91,27 +91,41 @@ def test_an_old_config_keeps_its_names() -> None:
     }
 
 
-def test_the_script_serves_the_embedded_model(tmp_path: Path) -> None:
-    """A file of its own, without vlrl: as the server's environment runs it."""
-    run = subprocess.run(
-        [sys.executable, "-P", servable.__file__, str(EMBEDDED), "--untie"],
-        env={"TMPDIR": str(tmp_path), "PATH": ""}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    folder, laid = run.stdout.splitlines()
-    config = json.loads((Path(folder) / "config.json").read_text())
-    assert json.loads(laid)["tie_word_embeddings"] is False
+def test_the_embedded_model_is_served_with_a_head_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own = servable.command(str(EMBEDDED), 8001, ["--seed", "3"], is_cpu=True, untie=True)
+    folder = Path(own[1])
+    config = json.loads((folder / "config.json").read_text())
+    laid = json.loads(own[own.index("--hf-overrides") + 1])
+    assert laid["tie_word_embeddings"] is False
+    assert laid["text_config"]["rope_parameters"]["mrope_section"] == [11, 11, 10]
+    assert own[own.index("--served-model-name") + 2] == str(EMBEDDED)
+    assert own[-2:] == ["--seed", "3"]
     assert not servable.is_tied(config)
     assert servable.is_tied(json.loads((EMBEDDED / "config.json").read_text())), "left as it is"
-    head = load_file(Path(folder) / servable.HEAD_FILE)[servable.HEAD]
-    own = load_file(EMBEDDED / "model.safetensors")
-    table = next(x for name, x in own.items() if name.endswith(servable.EMBEDDING))
+    head = load_file(folder / servable.HEAD_FILE)[servable.HEAD]
+    weights = load_file(EMBEDDED / "model.safetensors")
+    table = next(x for name, x in weights.items() if name.endswith(servable.EMBEDDING))
     assert torch.equal(head, table)
-    assert (Path(folder) / "tokenizer.json").is_file()
-    run = subprocess.run(
-        [sys.executable, "-P", servable.__file__, "Qwen/Qwen2.5-VL-3B-Instruct", "--untie"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert run.stdout.splitlines() == ["Qwen/Qwen2.5-VL-3B-Instruct", "{}"], "a hub's name"
+    assert (folder / "tokenizer.json").is_file()
+    again = servable.command(str(EMBEDDED), 8001, is_cpu=True, untie=True)
+    assert again[1] == own[1]
+    assert [*tmp_path.iterdir()] == [folder], "made once"
+    assert servable.command(str(EMBEDDED), 8001, is_cpu=True, untie=False)[1] == str(EMBEDDED)
+
+
+def test_the_file_needs_nothing_but_python() -> None:
+    """It runs in the server's environment, where there is no vlrl."""
+    code = (
+        f"import runpy; f = runpy.run_path({servable.__file__!r});"
+        f"print(f['command']('Qwen/Qwen2.5-VL-3B-Instruct', 8000, is_cpu=False, untie=True))"
+    )
+    run = [sys.executable, "-S", "-P", "-c", code]
+    out = subprocess.run(run, env={}, capture_output=True, text=True, check=True).stdout
+    assert "'serve', 'Qwen/Qwen2.5-VL-3B-Instruct', '--hf-overrides', '{}'" in out
+    assert "float32" not in out
 
 
 def test_a_head_is_added_once_and_to_the_index(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ environment; VLRL_VLLM_ENV names another one)."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from vlrl.build import build_trainer
 from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
 from vlrl.errors import EngineError
+from vlrl.eval.command import main as evaluate
 from vlrl.policy.vision_language.samplers.checked import CheckedSampler
 
 EMBEDDED = ROOT / "assets/models/tiny_qwen2_5_vl"
@@ -210,6 +212,32 @@ def test_the_embedded_model_is_served_with_its_cycle_of_axes_and_its_tied_head(
         metrics = trainer.train_step()
         assert 0 < metrics["engine/gap"] < 1e-4, "after every sync"
         assert metrics["update/ratio"] == 1.0
+
+
+def test_a_server_that_the_evaluation_starts_gives_the_own_loops_verdicts(tmp_path: Path) -> None:
+    for name, more in (("own", []), ("vllm", ["--engine", "vllm", "--engine-env", str(VENV)])):
+        asked = ["--benchmark", "held_out", "--model", str(EMBEDDED), "--limit", "48", "--quiet"]
+        assert evaluate([*asked, "--zoom", "0.5", "--out", str(tmp_path / name), *more]) == 0
+    own, served = ((tmp_path / name / "predictions.jsonl").read_text() for name in ("own", "vllm"))
+    assert served == own, "item by item, answers and verdicts"
+    assert len(own.splitlines()) == 48
+
+
+def test_vllm_inside_the_trainers_process(screens: Path) -> None:
+    """In vLLM's own environment, with what it lacks of the trainer's."""
+    site = str(Path(transformers.__file__).parent.parent)
+    program = [str(VENV / "bin/python"), str(ROOT / "tests/colocated_steps.py")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}
+    environment.pop("PYTHONPATH", None)
+    out = subprocess.run(
+        [*program, str(EMBEDDED), str(screens), site],
+        env=environment, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr[-3000:]
+    found = json.loads(out.stdout.splitlines()[-1])
+    assert len(found["gaps"]) == 3
+    assert max(found["gaps"]) < 1e-4, "after every publication"
+    assert found["greedy"] == found["own_greedy"]
 
 
 def test_tied_embeddings_that_a_reload_leaves_stale_are_caught(

@@ -122,10 +122,11 @@ def _settings(options: GuiEvalOptions, strategy: Strategy) -> dict[str, Any]:
     used = options.model_dump(mode="json", include=set(SETTINGS))
     if options.predictions is not None:
         used["prompt"] = None
-    if not options.is_local:
+    if not options.is_local or options.engine != "own":
         used["attn"] = None
     used["temperature"] = options.sampling_temperature if options.votes else 0.0
-    return {**{name: used[name] for name in SETTINGS}, **strategy.settings()}
+    engine = {} if options.engine == "own" else {"engine": options.engine}
+    return {**{name: used[name] for name in SETTINGS}, **engine, **strategy.settings()}
 
 
 def _ask(
@@ -148,7 +149,7 @@ def _ask(
         if options.endpoint is not None:
             model = stack.enter_context(_endpoint(options, options.endpoint, reading.profile))
         else:
-            model = _local(options, world)
+            model = _local(stack, options, world)
         start = _bar(stack, options, world, job)
         passes = ask_all(job, model, Store(out, world.rank), settings, world, start)
     return world, passes
@@ -178,12 +179,12 @@ def _endpoint(options: GuiEvalOptions, url: str, profile: Profile) -> Endpoint:
     return Endpoint(asked, profile)
 
 
-def _local(options: GuiEvalOptions, world: World) -> Model:
-    from vlrl.eval.gui.local_model import LocalModel
+def _local(stack: ExitStack, options: GuiEvalOptions, world: World) -> Model:
+    from vlrl.eval.gui.local_model import LocalModel, loaded_here
     from vlrl.eval.local import dtype_of
     from vlrl.policy.vision_language.options import VisionLanguageConfig
 
-    chosen = {
+    chosen: dict[str, Any] = {
         "model": options.model,
         "attn_implementation": options.attn,
         "max_new_tokens": options.max_new_tokens,
@@ -193,9 +194,36 @@ def _local(options: GuiEvalOptions, world: World) -> Model:
         "max_pixels": options.max_pixels,
         "sample_batch_size": options.batch_size,
     }
+    if options.engine != "own":
+        from vlrl.policy.vision_language.samplers.served import ServedModel
+
+        chosen["engine"] = {"use": options.engine, "urls": [_server(stack, options, world)]}
+        served = ServedModel(check(VisionLanguageConfig, chosen), is_ours=not options.engine_urls)
+        return LocalModel(served, str(options.prompt))
     policy = check(VisionLanguageConfig, chosen)
-    dtype = dtype_of(options.precision, world)
-    return LocalModel(policy, str(options.prompt), dtype=dtype, device=world.device)
+    own = loaded_here(policy, dtype=dtype_of(options.precision, world), device=world.device)
+    return LocalModel(own, str(options.prompt))
+
+
+def _server(stack: ExitStack, options: GuiEvalOptions, world: World) -> str:
+    """The url of this rank's server, which is started where none is named."""
+    urls = options.engine_urls
+    if urls and len(urls) < world.size:
+        raise ConfigError(
+            f"--engine-urls has {len(urls)} servers for {world.size} ranks; each rank asks its own"
+        )
+    if urls:
+        return urls[world.rank]
+    if world.size > 1:
+        raise ConfigError(
+            "with several ranks start a server for each, and name them: --engine-urls"
+        )
+    from vlrl.policy.vision_language.samplers.started import started
+
+    flags = dict(options.engine_flags)
+    if options.precision is not None:
+        flags["dtype"] = {"bf16": "bfloat16", "fp32": "float32"}[options.precision]
+    return stack.enter_context(started(str(options.model), options.engine_env, flags))
 
 
 def _bar(

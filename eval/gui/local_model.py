@@ -1,38 +1,51 @@
-"""A checkpoint on this machine as the model to evaluate."""
+"""A checkpoint as the model to evaluate: by the trainer's own policy, or by a server."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
 from vlrl.errors import DataError
 from vlrl.eval.gui.asking import Ask, Reply
+from vlrl.families.encoded import EncodedPrompt
 from vlrl.families.literal import literal
 from vlrl.geometry.boxes import Frame
+from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.protocols import PolicySetup
-from vlrl.types import ImagePart, Message, Sample, TextPart
+from vlrl.types import ImagePart, Message, Rollout, Sample, TextPart
+
+
+class Answering(Protocol):
+    """What a policy does that answers; a server does it too (ServedModel)."""
+
+    def sample(
+        self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
+    ) -> tuple[list[Rollout], TokenTrajectory]:
+        """Rollouts in order, and their prompts."""
+
+    def prompt_size(self, prompt: EncodedPrompt) -> tuple[int, int] | None:
+        """Width and height of a prompt's first image after resizing, in pixels; None: in tiles."""
+
+
+def loaded_here(
+    options: VisionLanguageConfig, *, dtype: torch.dtype, device: torch.device
+) -> VisionLanguagePolicy:
+    """A checkpoint of a family of vlrl/families/known.py as the trainer's own policy."""
+    policy = VisionLanguagePolicy(options, PolicySetup(dtype=dtype, max_tokens_per_chunk=16_384))
+    policy.module.to(device)
+    return policy
 
 
 class LocalModel:
-    """A family of vlrl/families/known.py through the trainer's own policy."""
+    """A checkpoint whose prompts are encoded here."""
 
-    def __init__(
-        self,
-        options: VisionLanguageConfig,
-        question: str,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.policy = VisionLanguagePolicy(
-            options, PolicySetup(dtype=dtype, max_tokens_per_chunk=16_384)
-        )
-        self.policy.module.to(device)
-        self.question = question
+    def __init__(self, policy: Answering, question: str) -> None:
+        self.policy, self.question = policy, question
 
     def answer(self, asks: Sequence[Ask]) -> list[Reply]:
         """One reply per ask; within a call, either all are greedy or none."""

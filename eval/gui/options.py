@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -21,6 +21,21 @@ class EndpointSection(Section):
     timeout_s: float = Field(120.0, gt=0, allow_inf_nan=False, description="of one call")
     max_tries: PositiveInt = Field(4, description="of one call")
     api_key_env: str | None = Field(None, description="variable that holds the key")
+
+
+class EngineSection(Section):
+    """An inference engine that answers as --model, by its token ids."""
+
+    engine: Literal["own", "vllm"] = Field("own", description="own: the trainer's own loop")
+    engine_urls: tuple[str, ...] = Field(
+        (), description="a server for each rank; default: one is started for the run"
+    )
+    engine_env: Path = Field(
+        Path(".venv-vllm"), description="with vLLM, as scripts/setup_vllm.sh makes it"
+    )
+    engine_flags: dict[str, str] = Field(
+        {}, description="of `vllm serve`, where one is started, e.g. max-model-len=8192"
+    )
 
 
 class ImageSection(Section):
@@ -58,8 +73,29 @@ class StrategySection(Section):
     )
 
 
-class GuiEvalOptions(EvalOptions, EndpointSection, ImageSection, LayoutSection, StrategySection):
+class GuiEvalOptions(
+    EvalOptions, EndpointSection, EngineSection, ImageSection, LayoutSection, StrategySection
+):
     """Of GUI benchmarks."""
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        if self.engine == "own" and (self.engine_urls or self.engine_flags):
+            raise ValueError("--engine-urls and --engine-flags are for --engine vllm")
+        if self.engine != "own" and not self.is_local:
+            raise ValueError(
+                "--engine asks --model by its token ids; leave --endpoint and --predictions out"
+            )
+        if self.engine != "own" and self.attn != "sdpa":
+            raise ValueError("--attn is for --engine own; the server chooses its kernels")
+        if self.engine_urls and self.engine_flags:
+            raise ValueError(
+                "--engine-flags are of the server that is started; --engine-urls "
+                "names servers that run already"
+            )
+        if self.engine_urls and self.precision is not None:
+            raise ValueError("--precision is that of the servers of --engine-urls (--dtype)")
+        return self
 
     @model_validator(mode="after")
     def _check_strategy(self) -> Self:

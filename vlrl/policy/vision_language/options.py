@@ -21,11 +21,32 @@ if TYPE_CHECKING:
     from vlrl.protocols.planned import PlannedPolicy, PlannedRun
 
 
+RESERVED = frozenset(
+    ("n", "seed", "temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "logprobs")
+)
+"""What the policy's own options say of a request."""
+
+
 class EngineOptions(Section):
     """Who draws the rollouts; see docs/engines.md."""
 
-    use: Literal["own", "vllm"] = Field("own", description="own: the trainer's own loop")
+    use: Literal["own", "vllm", "sglang"] = Field("own", description="own: the trainer's own loop")
+    mode: Literal["server", "colocate"] = Field(
+        "server", description="colocate: vLLM in the trainer's own process and on its GPU"
+    )
     urls: tuple[str, ...] = Field((), description="a server for each rank, in order")
+    tensor_parallel: PositiveInt = Field(1, description="GPUs of each server")
+    sleep: Literal[0, 1, 2] = Field(
+        0,
+        description="colocate: between drawings the engine frees its cache and keeps its weights "
+        "on the CPU (1), or frees them too (2); 0 = neither",
+    )
+    memory_share: float = Field(
+        0.3, gt=0, lt=1, description="colocate: of the GPU's memory, for the engine"
+    )
+    sync: Literal["auto", "disk", "nccl", "ipc"] = Field(
+        "auto", description="how weights are handed over; auto = by files (disk)"
+    )
     key: str | None = Field(None, description="sent as a bearer key")
     sync_folder: str | None = Field(
         None, description="where weights are handed over; servers read it too; None = /tmp"
@@ -51,14 +72,42 @@ class EngineOptions(Section):
 
     @model_validator(mode="after")
     def _check(self) -> EngineOptions:
-        if self.use == "vllm" and not self.urls:
+        if self.sync in ("nccl", "ipc"):
             raise ValueError(
-                "use: vllm needs urls, one server for each rank (scripts/setup_vllm.sh makes one)"
+                f"sync: {self.sync} is not there: weights are handed over by files; with a "
+                "sync_folder in /dev/shm they stay in memory"
+            )
+        taken = sorted(RESERVED & self.sampling_params.keys())
+        if taken:
+            raise ValueError(
+                f"sampling_params must not hold {', '.join(taken)}: policy.temperature, top_p, "
+                "top_k and max_new_tokens say it"
+            )
+        if self.mode == "colocate":
+            self._check_colocate()
+        elif self.sleep:
+            raise ValueError("sleep is for mode: colocate; a server has its GPU to itself")
+        if self.use != "own" and self.mode == "server" and not self.urls:
+            raise ValueError(
+                f"use: {self.use} needs urls, one server for each rank (docs/engines.md)"
             )
         for url in self.urls:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"urls: {url!r} must begin with http:// or https://")
         return self
+
+    def _check_colocate(self) -> None:
+        if self.use != "vllm":
+            raise ValueError("mode: colocate needs use: vllm")
+        if self.urls:
+            raise ValueError("urls are of servers; mode: colocate has none")
+        if self.tensor_parallel > 1:
+            raise ValueError(
+                "tensor_parallel above 1 needs mode: server: start servers with "
+                "`scripts/serve_vllm.sh MODEL PORT --tensor-parallel-size N`"
+            )
+        if self.swap == "middle":
+            raise ValueError("swap: middle needs mode: server, which draws beside the update")
 
 
 class VisionLanguageConfig(PolicyOptions):
@@ -123,6 +172,10 @@ class VisionLanguageConfig(PolicyOptions):
                 "dist.sequence_parallel: rows are divided where groups share their prompt; set "
                 "policy.share_prompt: auto, or leave dist.sequence_parallel at 1"
             )
+
+    def for_given_answers(self) -> Mapping[str, Any]:
+        """The model's own distribution, whole, and no engine."""
+        return {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "engine": {"use": "own"}}
 
     def recipe(self) -> Mapping[str, Any]:
         """Pixel bounds and the length of answers."""

@@ -15,7 +15,6 @@ from torch import Tensor
 from vlrl.errors import ConfigError
 from vlrl.families.adapters import base_model
 from vlrl.families.encoded import EncodedPrompt
-from vlrl.families.family import placeholders
 from vlrl.families.interfaces import Tokenizer
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.token_policy import TokenPolicy, num_head_chunks, refuse_regression
@@ -45,16 +44,17 @@ from vlrl.policy.vision_language.prompt_queue import PromptQueue
 from vlrl.policy.vision_language.samplers.choice import sampler_of
 from vlrl.policy.vision_language.samplers.exported import whole_weights
 from vlrl.policy.vision_language.samplers.sampler import Sampler
+from vlrl.policy.vision_language.special_tokens import never_sampled, stop_tokens
 from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.policy.vision_language.vision_features import by_size
+from vlrl.policy.vision_language.written import written
 from vlrl.protocols import Drawn, PolicyOptions, PolicySetup, Ready, StageStarts
 from vlrl.protocols.sequence import SequenceGroup
 from vlrl.seeds import row_seed
 from vlrl.types import Rollout, Sample
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
+    pass
 
 SHARD = "5GB"
 """Largest file of an export, held in memory while it is written."""
@@ -88,14 +88,14 @@ class VisionLanguagePolicy(TokenPolicy):
         module = TokenLogProbs(
             loaded.model,
             Sampling(options.temperature, options.top_p, options.top_k),
-            _never_sampled(loaded.model, tokenizer, family.forbidden_tokens),
+            never_sampled(loaded.model, tokenizer, family.forbidden_tokens),
             num_head_chunks=num_head_chunks(setup.max_tokens_per_chunk),
             keeps_features=tower_is_frozen(loaded.model),
             blank=loaded.reader.blank(),
         )
         if self.sequence is not None:
             slice_inputs_of(loaded.model)
-        self.stop_tokens = _stop_tokens(loaded.model, tokenizer)
+        self.stop_tokens = stop_tokens(loaded.model, tokenizer)
         self.prompts = PromptQueue(self.encoder, options.num_prompt_threads)
         self.share_prompt = loaded.shares_prompt
         self.stops = StopStrings(tokenizer, options.stop) if options.stop else None
@@ -267,6 +267,13 @@ class VisionLanguagePolicy(TokenPolicy):
         """Of the threads that wait for an engine: tokenizers are not made for several at once."""
         return copy.deepcopy(self.processor.tokenizer)
 
+    def given(self, samples: Sequence[Sample], answers: Sequence[Sequence[Any]]) -> TokenTrajectory:
+        """Texts as the model would have written them, each with the token that ends an answer."""
+        prompts = self.prompts.take(samples)
+        stops = self.stop_tokens.tolist()
+        limit = self.options.max_new_tokens
+        return written(samples, prompts, answers, self.processor, stops, limit)
+
     def pack(
         self, rollouts: Sequence[Rollout], trajectory: TokenTrajectory
     ) -> Mapping[str, Any] | None:
@@ -371,23 +378,3 @@ class VisionLanguagePolicy(TokenPolicy):
 def _seeds(samples: Sequence[Sample], num_each: int, seed: int) -> list[int]:
     """One per row."""
     return [row_seed(seed, s.seed_name, i) for s in samples for i in range(num_each)]
-
-
-def _never_sampled(
-    model: PreTrainedModel | PeftModel, tokenizer: Tokenizer, tokens: Sequence[str]
-) -> Tensor:
-    """Ids of the tokens that this vocabulary has, and of the placeholders of images and videos."""
-    known = tokenizer.get_vocab()
-    ids = [known[token] for token in tokens if token in known]
-    more = {id for id in placeholders(base_model(model).config) if id is not None}
-    size = base_model(model).get_output_embeddings().out_features
-    return torch.tensor(ids + sorted(i for i in more - set(ids) if i < size), dtype=torch.long)
-
-
-def _stop_tokens(model: PreTrainedModel | PeftModel, tokenizer: Tokenizer) -> Tensor:
-    """End-of-answer ids: the tokenizer's and the generation config's."""
-    ids = {tokenizer.eos_token_id}
-    listed = model.generation_config.eos_token_id
-    if listed is not None:
-        ids |= set(listed) if isinstance(listed, list) else {listed}
-    return torch.tensor(sorted(ids), dtype=torch.long)

@@ -49,7 +49,10 @@ class CheckedSampler:
         self.is_published = False
         self.gap = 0.0
 
-    is_beside = True
+    @property
+    def is_beside(self) -> bool:
+        """Whether it draws while the module is trained."""
+        return self.inner.is_beside
 
     @property
     def version(self) -> int | None:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from vlrl.errors import ConfigError
 from vlrl.policy.vision_language.samplers.checked import CheckedSampler
+from vlrl.policy.vision_language.samplers.colocated import ColocatedSampler
 from vlrl.policy.vision_language.samplers.own import OwnSampler
 from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.samplers.server import ServerSampler
+from vlrl.policy.vision_language.samplers.sglang import SglangSampler
 from vlrl.protocols import PolicySetup
 
 if TYPE_CHECKING:
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
-    """The policy's own loop, or its rank's server; raises ConfigError and EngineError."""
+    """The policy's own loop, its rank's server, or an engine inside its process.
+
+    Raises ConfigError and EngineError.
+    """
     options = policy.options.engine
     if options.use == "own":
         return OwnSampler(policy)
@@ -24,6 +29,19 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
         raise ConfigError(
             "policy.engine and dist.sequence_parallel cannot be used together yet: leave one out"
         )
+    inner = _colocated(policy, setup) if options.mode == "colocate" else _server(policy, setup)
+    return CheckedSampler(
+        inner,
+        lambda: policy.version,
+        policy.export_whole,
+        policy.score,
+        max_gap=options.max_gap,
+        num_rows=options.num_canary_rows,
+    )
+
+
+def _server(policy: VisionLanguagePolicy, setup: PolicySetup) -> ServerSampler:
+    options = policy.options.engine
     if len(options.urls) < setup.num_ranks:
         raise ConfigError(
             f"policy.engine.urls has {len(options.urls)} servers for {setup.num_ranks} ranks; each "
@@ -34,7 +52,8 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
             "policy.engine.swap: middle, and policy.stop: a stop string that new weights cut in "
             "two would not be seen; use swap: between, or stop tokens alone"
         )
-    inner = ServerSampler(
+    kind = SglangSampler if options.use == "sglang" else ServerSampler
+    return kind(
         options,
         options.urls[setup.rank],
         policy.encoder,
@@ -44,11 +63,17 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
         stop_tokens=policy.stop_tokens.tolist(),
         forbidden=policy.module.forbidden.tolist(),
     )
-    return CheckedSampler(
-        inner,
-        lambda: policy.version,
-        policy.export_whole,
-        policy.score,
-        max_gap=options.max_gap,
-        num_rows=options.num_canary_rows,
+
+
+def _colocated(policy: VisionLanguagePolicy, setup: PolicySetup) -> ColocatedSampler:
+    return ColocatedSampler(
+        policy.options.engine,
+        policy.options.model,
+        policy.encoder,
+        policy.module.sampling,
+        rank=setup.rank,
+        max_tokens=policy.options.max_new_tokens,
+        stop=policy.options.stop,
+        stop_tokens=policy.stop_tokens.tolist(),
+        forbidden=policy.module.forbidden.tolist(),
     )

@@ -1,17 +1,20 @@
-"""What vLLM has to be told of a checkpoint that it cannot serve as it is.
+"""Serves a checkpoint by vLLM with what rollouts need, and tells vLLM what it cannot read of it.
 
-    python servable.py MODEL [--untie]    prints a folder to serve, and overrides of its config
+    VENV/bin/python servable.py MODEL [PORT] [further options of `vllm serve`]
 
-scripts/serve_vllm.sh runs this file in the server's environment: at the top it imports nothing but
-the standard library.
+scripts/serve_vllm.sh and `vlrl eval --engine vllm` run this file in the server's environment: at
+the top it imports nothing but the standard library.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,37 +97,90 @@ def add_head(folder: Path) -> None:
         index.write_text(json.dumps(listed), encoding="utf-8")
 
 
+def link(files: Iterable[Path], folder: Path) -> None:
+    """Put links to some files into a folder."""
+    for file in files:
+        (folder / file.name).symlink_to(file)
+
+
 def untied(model: Path, config: Mapping[str, Any]) -> Path:
     """A folder that links to a tied checkpoint's files and has its head as a tensor of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="vlrl-served-"))
-    for file in model.resolve().iterdir():
-        if file.name != "config.json":
-            (folder / file.name).symlink_to(file)
+    model = model.resolve()
+    files = [file for file in sorted(model.iterdir()) if file.name != "config.json"]
+    seen = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    key = hashlib.sha256(repr((str(model), seen, config)).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"vlrl-served-{key}"
+    if folder.is_dir():
+        return folder
+    made = Path(tempfile.mkdtemp(prefix="vlrl-served-"))
+    link(files, made)
     own = {**config, "tie_word_embeddings": False}
     if isinstance(config.get("text_config"), Mapping):
         own["text_config"] = {**config["text_config"], "tie_word_embeddings": False}
-    (folder / "config.json").write_text(json.dumps(own), encoding="utf-8")
-    add_head(folder)
+    (made / "config.json").write_text(json.dumps(own), encoding="utf-8")
+    add_head(made)
+    try:
+        made.rename(folder)
+    except OSError:  # another server of the same checkpoint was faster
+        shutil.rmtree(made)
     return folder
 
 
-def main(model: str, *, untie: bool) -> None:
-    """Print the folder to serve and the overrides, a line each; names of hubs as they are."""
+def served_as(model: str, *, untie: bool) -> tuple[str, dict[str, Any]]:
+    """What to serve for a checkpoint, and what to lay over its config; names of hubs as they are.
+
+    untie: a tied head as a tensor of its own, without which a CPU would never reload it. Raises
+    ValueError where vLLM cannot serve it.
+    """
     file = Path(model) / "config.json"
-    served: str | Path = model
-    laid: dict[str, Any] = {}
-    if file.is_file():
-        config = json.loads(file.read_text(encoding="utf-8"))
-        laid = overrides(config)
-        if untie and is_tied(config):
-            served = untied(Path(model), config)
-            laid["tie_word_embeddings"] = False
-    print(served)
-    print(json.dumps(laid))
+    if not file.is_file():
+        return model, {}
+    config = json.loads(file.read_text(encoding="utf-8"))
+    laid = overrides(config)
+    if not (untie and is_tied(config)):
+        return model, laid
+    return str(untied(Path(model), config)), {**laid, "tie_word_embeddings": False}
+
+
+def command(
+    model: str, port: int, more: Sequence[str] = (), *, is_cpu: bool, untie: bool
+) -> list[str]:
+    """Arguments of `vllm`; ValueError where it cannot serve the checkpoint."""
+    served, laid = served_as(model, untie=untie)
+    names = ["policy", str(Path(model).resolve()) if Path(model).is_dir() else model]
+    cpu: list[str] = []
+    if is_cpu:
+        # A prompt in several parts and a seed end vLLM 0.32 on a CPU: no batch may cut one.
+        cpu = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "2048"]
+        cpu += ["--max-num-seqs", "32", "--max-num-batched-tokens", "16384"]
+    return [
+        *("serve", served, "--hf-overrides", json.dumps(laid), "--served-model-name", *names),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--logprobs-mode", "processed_logprobs", "--enable-scale-out"),
+        *("--enable-prefix-caching", *cpu, *more),
+    ]
+
+
+def environment(given: Mapping[str, str], *, is_cpu: bool) -> dict[str, str]:
+    """The server's variables; those that are given stay."""
+    own = {"VLLM_LOGGING_LEVEL": "WARNING"}
+    if is_cpu:
+        own |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        own |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**own, **given, "VLLM_SERVER_DEV_MODE": "1"}
+
+
+def main(model: str, port: str = "8000", *more: str) -> None:
+    """Become the server."""
+    is_cpu = shutil.which("nvidia-smi") is None
+    untie = is_cpu and os.environ.get("UNTIE") != "no"
+    own = command(model, int(port), more, is_cpu=is_cpu, untie=untie)
+    program = str(Path(sys.executable).with_name("vllm"))
+    os.execve(program, [program, *own], environment(os.environ, is_cpu=is_cpu))
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1], untie="--untie" in sys.argv[2:])
+        main(*sys.argv[1:])
     except ValueError as error:
         sys.exit(f"{sys.argv[1]}: {error}")

@@ -7,17 +7,17 @@ trainer too (`VisionLanguagePolicy`): a gap that jumps stops the run before it l
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlrl.errors import EngineError
+from vlrl.errors import ConfigError, EngineError
 from vlrl.families.encoded import EncodedPrompt
 from vlrl.families.reading import Reader
 from vlrl.http.client import CallError, Client
@@ -66,10 +66,16 @@ class ServerSampler:
         )
         self.version: int | None = -1
         self.gate = Gate()
-        self.folder = Path(tempfile.mkdtemp(prefix="vlrl-engine-", dir=options.sync_folder))
         self._seconds = {"engine/sync_s": 0.0, "engine/generate_s": 0.0}
+        self.num_published = 0
+        self.context_tokens: int | None = None
         self.model = self._check_server()
         self.needs_head = self._needs_head()
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where weights are handed over."""
+        return wire.handover(self.options.sync_folder)
 
     def _check_server(self) -> str:
         """The name of the server's model."""
@@ -78,26 +84,58 @@ class ServerSampler:
         if not isinstance(listed, list) or not listed:
             raise EngineError(f"{self.url}: /v1/models lists no model")
         facts = listed[0]
-        room = facts.get("max_model_len")
+        self._take_context(facts.get("max_model_len"), "--max-model-len")
+        self.names = [str(one.get(key)) for one in listed for key in ("id", "root")]
+        return str(facts.get("id"))
+
+    def _take_context(self, room: object, flag: str) -> None:
         if isinstance(room, int) and room <= self.max_tokens:
             raise EngineError(
                 f"{self.url}: its context holds {room} tokens and policy.max_new_tokens alone is "
-                f"{self.max_tokens}; start it with a larger --max-model-len"
+                f"{self.max_tokens}; start it with a larger {flag}"
             )
-        return str(facts.get("id"))
+        self.context_tokens = room if isinstance(room, int) else None
+
+    def refuse_other_model(self, model: str) -> None:
+        """Raise ConfigError where the server was started with another checkpoint."""
+        if {model, str(Path(model).resolve())}.isdisjoint(self.names):
+            raise ConfigError(
+                f"{self.url} serves {', '.join(dict.fromkeys(self.names))}, not {model}: start it "
+                "by `scripts/serve_vllm.sh MODEL`, or name another server"
+            )
 
     def _needs_head(self) -> bool:
-        """Whether it was started with the head of tied embeddings as a tensor of its own."""
-        found = self._call("GET", wire.INFO)
-        config = found.get("vllm_config")
+        """Whether it was started with the head of tied embeddings as a tensor of its own.
+
+        Raises EngineError where it was started otherwise than rollouts need it.
+        """
+        wire.refuse_old(self._call("GET", wire.VERSION).get("version"), self.url)
+        config = self._call("GET", wire.INFO).get("vllm_config")
         model = config.get("model_config") if isinstance(config, Mapping) else None
-        if not isinstance(model, Mapping):
+        if not isinstance(config, Mapping) or not isinstance(model, Mapping):
             raise EngineError(
                 f"rollout server {self.url}: {wire.INFO} says nothing of its model; start it by "
                 "scripts/serve_vllm.sh"
             )
+        mode = model.get("logprobs_mode")
+        if mode != wire.LOGPROBS:
+            raise EngineError(
+                f"{self.url}: its log-probs are {mode}, not those of the distribution that it "
+                f"draws from; start it with --logprobs-mode {wire.LOGPROBS}"
+            )
+        parallel = config.get("parallel_config")
+        num = parallel.get("tensor_parallel_size") if isinstance(parallel, Mapping) else None
+        self._refuse_other_parallel(num, "--tensor-parallel-size")
         laid = model.get("hf_overrides")
         return isinstance(laid, Mapping) and laid.get("tie_word_embeddings") is False
+
+    def _refuse_other_parallel(self, num: object, flag: str) -> None:
+        asked = self.options.tensor_parallel
+        if num not in (None, asked):
+            raise EngineError(
+                f"{self.url}: it was started on {num} GPUs and policy.engine.tensor_parallel is "
+                f"{asked}; start it with {flag} {asked}, or set tensor_parallel: {num}"
+            )
 
     def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
         try:
@@ -125,16 +163,20 @@ class ServerSampler:
         export(str(folder))
         if self.needs_head:
             add_head(folder)
-        path = {"weights_path": str(folder.resolve())}
         with self._quiet():
-            self._call("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": path})
-            for cache in wire.CACHES:
-                self._call("POST", cache)
+            self.num_published += 1
+            self._read_weights(str(folder.resolve()))
             self.version = version
         for old in self.folder.iterdir():
             if old != folder:
                 shutil.rmtree(old)
         self._seconds["engine/sync_s"] += time.perf_counter() - start
+
+    def _read_weights(self, folder: str) -> None:
+        path = {"weights_path": folder}
+        self._call("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": path})
+        for cache in wire.CACHES:
+            self._call("POST", cache)
 
     def _quiet(self) -> AbstractContextManager[None]:
         """Inside, the server draws nothing."""
@@ -216,13 +258,7 @@ class ServerSampler:
         }
         rendered = self._call("POST", wire.RENDER, messages)
         ids = wire.rendered_ids(rendered, where)
-        if ids != prompt.input_ids.tolist():
-            differ = wire.first_difference(prompt.input_ids.tolist(), ids)
-            raise EngineError(
-                f"{where}: its prompt is another one than the policy's, {differ}; the server has "
-                "another model, chat template or bounds of pixels (here "
-                f"{self.reader.min_pixels} to {self.reader.max_pixels}: --mm-processor-kwargs)"
-            )
+        wire.refuse_other_prompt(self.reader, prompt, ids, where)
         features = rendered.get("features")
 
         def request(tokens: list[int], num: int, some_seed: int) -> list[wire.Drawn]:
@@ -239,12 +275,7 @@ class ServerSampler:
             return wire.drawn(answer, num, where, version)
 
         made = whole(request, num_each, seed)
-        never = set(self.forbidden)
-        for one in made:
-            if never.intersection(one.tokens):
-                raise EngineError(
-                    f"{where}: it sampled a token of images, which has none behind it"
-                )
+        wire.refuse_visual_tokens(made, self.forbidden, where)
         return made
 
     def _params(self, num: int, seed: int, greedy: bool, most_tokens: int) -> dict[str, Any]:

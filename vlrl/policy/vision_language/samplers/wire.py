@@ -4,7 +4,7 @@
     POST /inference/v1/generate        those, and how to draw -> n answers with log-probs
     POST /collective_rpc               {"method": "reload_weights", "kwargs": {"weights_path": ...}}
     POST /abort_requests               {} -> all requests end with what they have, "abort"
-    GET  /server_info                  how it was started
+    GET  /version, /server_info        how it was started
     POST /reset_prefix_cache, /reset_mm_cache, /reset_encoder_cache
 
 The first two need `--enable-scale-out`, the others VLLM_SERVER_DEV_MODE=1 (scripts/setup_vllm.sh
@@ -13,23 +13,34 @@ writes a command that has both). Read on vLLM 0.32.
 
 from __future__ import annotations
 
+import atexit
 import base64
 import io
+import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from vlrl.errors import EngineError
-from vlrl.families.reading import Reader
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.families.reading import Reader, visual
 from vlrl.types import Sample, TextPart, VideoPart
 
 RENDER, GENERATE = "/v1/chat/completions/render", "/inference/v1/generate"
 ABORT = "/abort_requests"
 """Without ids: all that are under way come back with what they have."""
+VERSION = "/version"
+OLDEST = (0, 30)
+"""vLLM's first release that was tried with these pins."""
 INFO = "/server_info?config_format=json"
 CACHES = ("/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache")
+LOGPROBS = "processed_logprobs"
+"""`logprobs_mode`: after temperature, filters and bias."""
 FORBIDDEN_BIAS = -100.0
 """Of tokens that are never sampled; the largest that the server takes."""
 FINAL_ONLY = 2
@@ -60,6 +71,23 @@ class Drawn:
         )
 
 
+def handover(base: str | None) -> Path:
+    """A new folder for weights, removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="vlrl-engine-", dir=base))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def refuse_old(version: object, where: str) -> None:
+    """Raise EngineError for a vLLM without what is asked of it; builds of no release are taken."""
+    numbers = re.match(r"(\d+)\.(\d+)\.", str(version))
+    if numbers and (0, 1) < (int(numbers[1]), int(numbers[2])) < OLDEST:
+        raise EngineError(
+            f"{where}: vLLM {version} is too old: {'.'.join(map(str, OLDEST))} and later give "
+            "prompts as token ids and read weights again (scripts/setup_vllm.sh)"
+        )
+
+
 def chat(
     reader: Reader, sample: Sample, sizes_px: Sequence[tuple[int, int]]
 ) -> list[dict[str, Any]]:
@@ -67,26 +95,39 @@ def chat(
 
     sizes_px: of all pictures after resizing; empty where the server's processor does it.
     """
-    messages = []
+    images = iter(pictures(reader, sample, sizes_px))
+    return [
+        {
+            "role": message.role,
+            "content": [
+                {"type": "text", "text": reader.text(part)}
+                if isinstance(part, TextPart)
+                else {"type": "image_url", "image_url": {"url": data_url(next(images))}}
+                for part in message.parts
+            ],
+        }
+        for message in sample.prompt
+    ]
+
+
+def pictures(
+    reader: Reader, sample: Sample, sizes_px: Sequence[tuple[int, int]]
+) -> list[Image.Image]:
+    """A sample's pictures in order, resized as `chat` has them; raises EngineError for videos."""
+    found = []
     sizes = iter(sizes_px)
-    for message in sample.prompt:
-        content: list[dict[str, Any]] = []
-        for part in message.parts:
-            if isinstance(part, TextPart):
-                content.append({"type": "text", "text": reader.text(part)})
-            elif isinstance(part, VideoPart):
-                raise EngineError(
-                    f"sample {sample.id!r}: videos cannot be sent to the engine; leave "
-                    "policy.engine out for this task"
-                )
-            else:
-                image = reader.opens(part)
-                size = next(sizes, image.size)
-                if size != image.size:
-                    image = image.resize(size, Image.Resampling.BICUBIC)
-                content.append({"type": "image_url", "image_url": {"url": data_url(image)}})
-        messages.append({"role": message.role, "content": content})
-    return messages
+    for part in visual(sample.prompt):
+        if isinstance(part, VideoPart):
+            raise EngineError(
+                f"sample {sample.id!r}: videos cannot be sent to the engine; leave "
+                "policy.engine out for this task"
+            )
+        image = reader.opens(part)
+        size = next(sizes, image.size)
+        if size != image.size:
+            image = image.resize(size, Image.Resampling.BICUBIC)
+        found.append(image)
+    return found
 
 
 def data_url(image: Image.Image) -> str:
@@ -162,6 +203,24 @@ def drawn(answer: Mapping[str, Any], num_each: int, where: str, version: int | N
         versions = [version or 0] * len(tokens)
         made.append(Drawn(list(tokens), logp, reason == "length", versions, reason == "abort"))
     return made
+
+
+def refuse_other_prompt(reader: Reader, prompt: EncodedPrompt, ids: list[int], where: str) -> None:
+    """Raise EngineError where the engine has read another prompt than the policy's."""
+    own = prompt.input_ids.tolist()
+    if ids != own:
+        raise EngineError(
+            f"{where}: its prompt is another one than the policy's, {first_difference(own, ids)}; "
+            "the server has another model, chat template or bounds of pixels (here "
+            f"{reader.min_pixels} to {reader.max_pixels}: --mm-processor-kwargs)"
+        )
+
+
+def refuse_visual_tokens(made: Sequence[Drawn], forbidden: Sequence[int], where: str) -> None:
+    """Raise EngineError where an answer holds a token that no answer may hold."""
+    never = set(forbidden)
+    if any(never.intersection(one.tokens) for one in made):
+        raise EngineError(f"{where}: it sampled a token of images, which has none behind it")
 
 
 def first_difference(mine: Sequence[int], theirs: Sequence[int]) -> str:

@@ -1,0 +1,110 @@
+"""What an engine cannot do is said at the start, with what to change."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers_engine import EngineServer
+from pydantic import ValidationError
+from test_policy import make_policy
+
+from vlrl.errors import ConfigError, EngineError
+from vlrl.policy.vision_language.options import EngineOptions
+from vlrl.policy.vision_language.policy import VisionLanguagePolicy
+from vlrl.policy.vision_language.samplers import wire
+from vlrl.protocols import PolicySetup
+
+DRAW = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 7}
+
+
+@pytest.fixture(scope="module")
+def server(
+    checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EngineServer]:
+    folder = tmp_path_factory.mktemp("server")
+    made = EngineServer(checkpoints["qwen2_5_vl"], folder, **DRAW)
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"context_tokens": 7}, "start it with a larger --max-model-len"),
+        ({"version": "0.29.1"}, r"vLLM 0\.29\.1 is too old: 0\.30 and later"),
+        (
+            {"facts": {"logprobs_mode": "raw_logprobs"}},
+            r"its log-probs are raw_logprobs.*--logprobs-mode processed_logprobs",
+        ),
+        ({"num_gpus": 2}, r"started on 2 GPUs.*or set tensor_parallel: 2"),
+        ({"facts": None}, "says nothing of its model; start it by scripts/serve_vllm.sh"),
+    ],
+)
+def test_a_server_that_was_started_otherwise(
+    server: EngineServer, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    for name, value in change.items():
+        monkeypatch.setattr(server, name, value)
+    with pytest.raises(EngineError, match=message):
+        make_policy(server.model, engine={"use": "vllm", "urls": [server.url]}, **DRAW)
+
+
+def test_every_rank_needs_a_server(server: EngineServer) -> None:
+    options = VisionLanguagePolicy.Options(
+        model=str(server.model), engine={"use": "vllm", "urls": [server.url]}
+    )
+    setup = PolicySetup(dtype=torch.float32, max_tokens_per_chunk=4096, num_ranks=2)
+    with pytest.raises(ConfigError, match="1 servers for 2 ranks"):
+        VisionLanguagePolicy(options, setup)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"use": "vllm"}, "use: vllm needs urls"),
+        ({"use": "sglang"}, "use: sglang needs urls"),
+        ({"use": "vllm", "urls": ["localhost:8000"]}, "must begin with http"),
+        ({"sync": "nccl"}, r"sync: nccl is not there.*/dev/shm"),
+        ({"sync": "ipc"}, "sync: ipc is not there"),
+        ({"sleep": 1}, "sleep is for mode: colocate"),
+        ({"mode": "colocate"}, "mode: colocate needs use: vllm"),
+        ({"mode": "colocate", "use": "sglang"}, "mode: colocate needs use: vllm"),
+        ({"mode": "colocate", "use": "vllm", "urls": ["http://a"]}, "urls are of servers"),
+        (
+            {"mode": "colocate", "use": "vllm", "tensor_parallel": 2},
+            "MODEL PORT --tensor-parallel-size N",
+        ),
+        ({"mode": "colocate", "use": "vllm", "swap": "middle"}, "swap: middle needs mode: server"),
+        (
+            {"sampling_params": {"top_k": 5, "min_p": 0.1}},
+            "sampling_params must not hold top_k: policy.temperature",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EngineOptions(**options)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is not None, reason="vLLM is in this environment"
+)
+def test_colocate_without_vllm_says_how_to_get_it(checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match=r"pip install 'vlrl\[vllm\]'.*mode: server"):
+        make_policy(checkpoints["qwen2_5_vl"], engine={"use": "vllm", "mode": "colocate"}, **DRAW)
+
+
+@pytest.mark.parametrize("version", ["0.30.0", "0.32.0+cpu", "1.0.0", "0.1.dev1+g0f", None])
+def test_releases_and_builds_that_are_taken(version: str | None) -> None:
+    wire.refuse_old(version, "here")
+
+
+@pytest.mark.parametrize("version", ["0.29.9", "0.8.5.post1"])
+def test_releases_that_are_too_old(version: str) -> None:
+    with pytest.raises(EngineError, match="too old"):
+        wire.refuse_old(version, "here")
