@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/rewardmap_cells"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150, help="of each run, a multiple of 3")
-    parser.add_argument("--warm-up", type=int, default=400, help="supervised steps")
+    parser.add_argument("--warm-up", type=int, default=800, help="supervised steps")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="run nothing")
