@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from helpers_reasoning import BLUE, GREEN, QUESTIONS, RED, problem, sample_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlrl.reasoning import symbolic
 from vlrl.reasoning.arithmetic import value_of
 from vlrl.reasoning.final_answer import final_answer, is_well_formed, thought_of
 from vlrl.reasoning.quantities import Quantity, read_quantity, same_quantity
@@ -159,6 +163,8 @@ def test_lists_compare_in_order_or_as_sets() -> None:
         ("3\\pi", "9.42477796", True), ("\\pi r^2", "π r^{2}", True), ("x^2+1", "x = 4", False),
         ("5", "x = 5", True), ("30^\\circ", "30", True), ("2^{10}", "1024", True),
         ("\\pi r^2", "2\\pi r", False), ("-2^2", "4", False),
+        ("x^2-1", "(x-1)(x+1)", True), ("\\sin(x)^2+\\cos(x)^2", "1", True), ("x+1", "x+2", False),
+        ("\\frac{1}{x}", "x^{-1}", True), ("a b", "b a", True),
     ],
 )  # fmt: skip
 def test_expressions_by_value_or_else_by_text(true: str, text: str, same: bool) -> None:
@@ -166,6 +172,19 @@ def test_expressions_by_value_or_else_by_text(true: str, text: str, same: bool) 
     read = truth.read(text)
     assert read is not None
     assert truth.matches(read) == same
+
+
+def test_a_check_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On any thread: math-verify's own alarm works on the main one alone."""
+    monkeypatch.setattr(symbolic, "TIMEOUT_S", 0.5)
+    symbolic.same_expression.cache_clear()
+    with ThreadPoolExecutor(1) as pool:
+        same = pool.submit(symbolic.same_expression, "2x", "x+x")
+        assert same.result(60)
+        start = time.monotonic()
+        assert not pool.submit(symbolic.same_expression, "9^{9^{9^{9}}}+x", "x").result(60)
+        assert time.monotonic() - start < 4.0, "its own limit is 5 s and more"
+        assert pool.submit(symbolic.same_expression, "3x", "x+x+x").result(60), "started again"
 
 
 def test_arithmetic_ends_on_anything() -> None:

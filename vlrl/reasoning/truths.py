@@ -12,6 +12,7 @@ from vlrl.reasoning.arithmetic import value_of
 from vlrl.reasoning.plain_text import MAX_ANSWER_CHARS, plain_math, plain_words, unmarked
 from vlrl.reasoning.quantities import Quantity, read_quantity, same_quantity
 from vlrl.reasoning.routes import RouteProblem, Segment, check_route, read_route
+from vlrl.reasoning.symbolic import same_expression
 
 Kind = Literal["choice", "number", "yes_no", "list", "boxes", "route", "expression", "text"]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -166,7 +167,7 @@ _UNKNOWN = re.compile(r"^\s*[A-Za-z](?:_?[0-9A-Za-z])?\s*=(?!.*=)")
 
 @dataclass(frozen=True)
 class ExpressionTruth:
-    """An expression: the same value where both have one, else the same normalised text."""
+    """An expression: of the same value where both have one, else the same in some form."""
 
     text: str
     absolute: float = 0.0
@@ -184,7 +185,7 @@ class ExpressionTruth:
             return False
         a, b = value_of(true), value_of(read)
         if a is None or b is None:
-            return read == true
+            return read == true or same_expression(true, read)
         return same_quantity(
             Quantity(a), Quantity(b), absolute=self.absolute, relative=self.relative
         )
