@@ -44,7 +44,7 @@ class ServedModel:
                 model = make._from_config(config)
             if (Path(name) / "generation_config.json").is_file() or not Path(name).is_dir():
                 model.generation_config = GenerationConfig.from_pretrained(
-                    name, revision=options.revision
+                    name, revision=options.revision or "main"
                 )
         self.reader = reader_of(self.processor, model, options.min_pixels, options.max_pixels)
         tokenizer = self.processor.tokenizer

@@ -39,8 +39,8 @@ def started(
 ) -> Iterator[str]:
     """The url of a server of a checkpoint, which ends with the block.
 
-    flags: of `vllm serve`, without the dashes. publishes: it is given new weights. Raises ConfigError, and EngineError with the end of
-    the server's log where it does not start.
+    flags: of `vllm serve`, without the dashes. publishes: it is given new weights. Raises
+    ConfigError, and EngineError with the end of the server's log where it does not start.
     """
     refuse_without_vllm(venv)
     port = _free_port()
