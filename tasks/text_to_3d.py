@@ -218,9 +218,10 @@ class TextTo3D(Task):
         return KnownAnswers(self._whole(sample, true), wrong)
 
     @staticmethod
-    def _whole(sample: Sample, grid: np.ndarray) -> tuple[VoxelStage]:
-        """An answer in one stage, with the caption as its words."""
-        return (VoxelStage(sample.target.caption, (), grid),)
+    def _whole(sample: Sample, grid: np.ndarray) -> tuple[VoxelStage, VoxelStage]:
+        """An answer in two equal stages, with the caption as its words."""
+        stage = VoxelStage(sample.target.caption, (), grid)
+        return (stage, stage)
 
     def strata(self, sample: Sample) -> Mapping[str, str]:
         """The fields named by `labels`, where the sample's row has them."""

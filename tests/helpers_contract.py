@@ -71,6 +71,12 @@ unified_sum = rated(3, 15)
 appearance_sum = rated(0, 3)
 
 
+@reward_function(range=(0.0, 1.0), formula="none")
+def never(rollout: Rollout) -> float | None:
+    """Applies to no answer."""
+    return None
+
+
 def served_nodes() -> dict[str, dict[str, Any]]:
     """Rewards that a server must serve for every shipped recipe."""
     names = ("tiny", "category_match", "unified_alignment", "unified_sum", "appearance_sum")

@@ -85,6 +85,8 @@ def folder(task: Task, config: RunConfig, tmp_path_factory: pytest.TempPathFacto
         record_groups(folder, step, task, part, NUM_SAMPLES)
     (folder / "rollouts" / "step-000006").mkdir()
     (folder / "rollouts" / "step-000006" / "group-0.json").write_text('{"step": 6, "sam')
+    other = {"step": "six", "sample": "s", "answers": []}
+    (folder / "rollouts" / "step-000006" / "group-1.json").write_text(json.dumps(other))
     return folder
 
 
@@ -151,7 +153,9 @@ def numbers(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     out = tmp_path_factory.mktemp("out")
     form = out / "form.yaml"
     form.write_text("reward: {use: format}")
-    files = ["rewards/hit", str(form), str(ROOT / "configs/gui_grounding/tiny.yaml")]
+    never = out / "never.yaml"
+    never.write_text('reward: {use: "helpers_contract:never"}')
+    files = ["rewards/hit", str(form), str(never), str(ROOT / "configs/gui_grounding/tiny.yaml")]
     words = ["audit", str(folder), "--rewards", *files, "--out", str(out), "--top", "0.5"]
     assert main(words) == 0
     page = (out / "audit.html").read_text(encoding="utf-8")
@@ -167,7 +171,7 @@ def distance(numbers: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def test_the_audit_names_its_rewards_and_where_they_came_from(numbers: dict[str, Any]) -> None:
-    assert list(numbers["rewards"]) == ["run", "hit", "form", "tiny"]
+    assert list(numbers["rewards"]) == ["run", "hit", "form", "never", "tiny"]
     assert all(one["how"] == "all of it scored again" for one in numbers["rewards"].values())
 
 
@@ -182,8 +186,14 @@ def test_ties_are_named_and_no_bound_is_exceeded(numbers: dict[str, Any], answer
     # Every well-formed answer has the best format; one answer alone hits.
     assert set(numbers["stability"]["form"]["tied"]) == ids
     assert numbers["stability"]["hit"]["tied"] == []
-    for one in numbers["stability"].values():
-        assert 0 < one["largest_ratio"] <= 1
+    for name, one in numbers["stability"].items():
+        assert one["largest_ratio"] is None if name == "never" else 0 < one["largest_ratio"] <= 1
+
+
+def test_a_reward_that_applies_to_nothing_has_no_figures(numbers: dict[str, Any]) -> None:
+    pair = distance(numbers, "run", "never")
+    assert pair["starc"] is pair["advantage_change"] is None
+    assert "applies to none" in numbers["one_right"]["never"]["why_not"]
 
 
 def test_a_reward_that_only_sees_the_form_never_puts_the_right_answer_first(
@@ -314,7 +324,9 @@ def bad(tmp_path: Path, name: str, text: str) -> str:
         (["{run}", "--rewards", "rewards/rewardmap"], "rewardmap: reward: needs "),
         (["{run}", "--rewards", "rewards/hit", "--reward", "hot"], "did you mean 'hit'?"),
         (["{run}", "--independent", "run"], "it cannot judge itself"),
+        (["{run}", "--labels", "hat"], "--labels: no answer has 'hat'; did you mean 'hit'?"),
         (["{run}", "--split", "nowhere"], "nowhere"),
+        (["{run}", "--config", "image_generation/tiny"], "of task 'text_to_image'; give the task"),
     ],
 )
 def test_what_cannot_be_audited_is_said(

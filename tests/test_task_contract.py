@@ -13,11 +13,15 @@ from helpers_contract import ROOT, answers_by_task, groups_of
 from helpers_images import noise_image
 from PIL import Image
 
-from vlrl.build import build_task, check_plugins
+from vlrl.audit.known import known_groups, ranked, why_not_ranked
+from vlrl.audit.one_right import one_right
+from vlrl.build import build_scored, build_task, check_plugins
+from vlrl.config.loader import compose
 from vlrl.config.resolve import check, load_run_config
 from vlrl.config.schema import RunConfig
 from vlrl.protocols import Task
 from vlrl.registry import REGISTRY, resolve
+from vlrl.stats import evenly
 from vlrl.types import Finish, Rollout
 
 RECIPES = {
@@ -150,3 +154,25 @@ def test_known_answers_are_read_and_judged_as_they_are_meant(
             assert task.is_right(rollout) is not True or kind in NOT_ALWAYS_WRONG, (sample.id, kind)
         kinds |= set(known.wrong)
     assert len(kinds) >= 2, kinds
+
+
+RULES = {
+    "gui_grounding": ("gui_g1", "gui_g2", "gta1", "se_gui", "infigui_g1", "hit", "iou"),
+    "video_grounding": ("stvg_o1", "stvg_no_thinking", "stvg_o1_credit", "tube_iou"),
+    "visual_reasoning": ("rewardmap", "grip"),
+    "text_to_3d": ("shape_boundary",),
+}
+
+
+@pytest.mark.parametrize(("name", "tree"), [(n, tree) for n, own in RULES.items() for tree in own])
+def test_shipped_rules_put_the_right_answer_before_every_known_wrong_one(
+    tasks: dict[str, Task], name: str, tree: str
+) -> None:
+    task = tasks[name]
+    samples = evenly(task.samples("train"), 4 if name == "text_to_3d" else 12)
+    groups = known_groups(task, samples, [])
+    assert len(groups) == len(samples)
+    node = compose([f"rewards/{tree}"])["reward"]
+    reward = build_scored(name, node, "reward", type(task))
+    assert why_not_ranked(reward, groups) == ""
+    assert one_right(ranked(reward, groups)).accuracy["mean"] == 1.0

@@ -6,7 +6,7 @@ Reading on from here: train/trainer.py, train/update.py, algo/objectives.py.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,15 +31,19 @@ from vlrl.reward.tree import build_reward
 from vlrl.train.curriculum.read import read_stages
 from vlrl.train.curriculum.stage import Stage
 from vlrl.train.learnable import check_dropout, check_num_stages, check_terms
+from vlrl.types import Sample
 
 if TYPE_CHECKING:
     import torch
 
     from vlrl.distributed.comm import World
     from vlrl.train.checkpoint import Checkpoints
+    from vlrl.train.given_answers import GivenAnswers
     from vlrl.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
+AnswersOf = Callable[[Task, Sequence[Sample]], "GivenAnswers"]
+"""A task and its training samples -> the answers that a run learns from."""
 Options = TypeVar("Options", bound=BaseModel)
 
 
@@ -66,24 +70,28 @@ def read_parts(config: RunConfig) -> RunParts:
         _check_splits(config, dict(task_options)["data"])
     reward = build_scored(config.task["use"], config.reward, "reward", task_class)
     metrics = _build_metrics(config, task_class, reward)
-    policy_options = options_of("policy", config.policy, _policy_options_class(config.policy))
-    check = partial(_check_learning, task_class=task_class, options=policy_options)
+    options = policy_options(config)
+    check = partial(_check_learning, task_class=task_class, options=options)
     check(config, reward, "reward")
-    stages = read_stages(config, reward, partial(_build_scored, task_class=task_class), check)
+
+    def build(config: RunConfig, node: Mapping[str, Any], where: str) -> Reward:
+        return build_scored(config.task["use"], node, where, task_class)
+
+    stages = read_stages(config, reward, build, check)
     if config.dist.sequence_parallel > 1:
-        policy_options.check_sequence_parallel()
+        options.check_sequence_parallel()
     read_sharding(config.dist.deepspeed)
     check_folder("out", config.out)
     if not task_class.finds_stages:
         for where, one in _placed(metrics).items():
-            check_num_stages(where, one, config.policy["use"], policy_options)
+            check_num_stages(where, one, config.policy["use"], options)
     resolved = config.model_copy(
         update={
             "task": {"use": config.task["use"], **plain(task_options)},
-            "policy": {"use": config.policy["use"], **plain(policy_options)},
+            "policy": {"use": config.policy["use"], **plain(options)},
         }
     )
-    return RunParts(resolved, task_class, task_options, policy_options, reward, metrics, stages)
+    return RunParts(resolved, task_class, task_options, options, reward, metrics, stages)
 
 
 def check_plugins(config: RunConfig) -> RunConfig:
@@ -106,6 +114,11 @@ def task_of(config: RunConfig) -> tuple[type[Task], BaseModel]:
     """The task that the config names, and its options."""
     task_class = resolve("task", _name_in("task", config.task))
     return task_class, options_of("task", config.task, task_class.Options)
+
+
+def policy_options(config: RunConfig) -> PolicyOptions:
+    """The checked options of the config's policy; imports no torch where they are registered."""
+    return options_of("policy", config.policy, _policy_options_class(config.policy))
 
 
 def build_task(config: RunConfig) -> Task:
@@ -233,8 +246,13 @@ def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
         raise ConfigError(f"{names}: no effect under algo.objective: {objective}; leave out")
 
 
-def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
-    """Everything of a run, in order; `resume` is a checkpoint folder or `auto`."""
+def build_trainer(
+    config: RunConfig, resume: str | None, answers: AnswersOf | None = None
+) -> Trainer[Any]:
+    """Everything of a run, in order; `resume` is a checkpoint folder or `auto`.
+
+    answers: what it learns from instead of drawing (`vlrl sft`, `vlrl dpo`).
+    """
     import torch
 
     from vlrl.distributed import comm
@@ -268,6 +286,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     splits = (config.train_split, *config.eval.splits)
     samples = [sample for split in splits for sample in task.samples(split)]  # before the weights
     drawn = task.samples(config.train_split)
+    given = None if answers is None else answers(task, drawn)
     curriculum = Curriculum(parts.stages, drawn, task, config.train_split, config.seed)
     policy = build_policy(parts, _setup(config, dtype, world))
     task.check_policy(policy.size_seen, config.train_split)
@@ -275,7 +294,7 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
     policy.bind(engine, engine.serving)
     # After the engine, which has moved the weights to where prompts are encoded too.
     policy.prepare(samples)
-    if config.algo.needs_reference:
+    if config.algo.needs_reference or (given is not None and given.dpo is not None):
         frozen = policy.reference_module(dtype)
         if frozen is not None:
             policy.bind_reference(frozen_engine(frozen, engine.stage, config, world))
@@ -291,11 +310,12 @@ def build_trainer(config: RunConfig, resume: str | None) -> Trainer[Any]:
         engine,
         checkpoints,
         parts.metrics,
+        given,
     )
     if path is not None:
         trainer.resume(path)
     trainer.settle_kernels()
-    if path is None:
+    if path is None and given is None:
         draw_references(trainer)
     if world.is_main:
         # Only now: a resume that fails leaves the run's record as it was.

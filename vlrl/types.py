@@ -138,6 +138,10 @@ class Rollout:
     """Steps of the run that were done when it was begun."""
 
 
+class Unfinished(str):
+    """A given answer that was cut: no token ends it."""
+
+
 @dataclass(frozen=True)
 class Score:
     """A reward for one rollout: a number with its named parts, or None for "does not apply"."""

@@ -87,9 +87,22 @@ def cispo(
     return Objective(loss, ratio, (bounded != ratio) & mask)
 
 
+def likelihood(
+    logp: Logps, old_logp: Logps, advantage: Advantage, mask: Mask, c: ClipRange
+) -> Objective:
+    """-A logp: REINFORCE; with A = 1 the negative log-likelihood. Not clipped."""
+    ratio = (logp - old_logp).exp().detach()
+    return Objective(-_per_action(advantage) * logp, ratio, torch.zeros_like(mask))
+
+
 ObjectiveFunction = Callable[[Tensor, Tensor, Tensor, Tensor, ClipRange], Objective]
 
-OBJECTIVES: dict[str, ObjectiveFunction] = {"clip": clip, "gspo": gspo, "cispo": cispo}
+OBJECTIVES: dict[str, ObjectiveFunction] = {
+    "clip": clip,
+    "gspo": gspo,
+    "cispo": cispo,
+    "likelihood": likelihood,
+}
 
 REGRESSIONS = ("nft",)
 """Objectives that need no log-probs; a policy serves them by `regression`, or refuses them."""

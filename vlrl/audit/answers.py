@@ -67,7 +67,7 @@ def read_run_answers(folder: Path, task: Task, split: str, limit: int = 0) -> An
     limit: groups, spread evenly over the run; 0 = all.
     """
     paths = sorted((folder / "rollouts").glob("step-*/group-*.json"))
-    records = readable(evenly(paths, limit), lambda path: record_of(path, *KEYS))
+    records = readable(evenly(paths, limit), _record)
     if not records:
         raise DataError(
             f"{folder / 'rollouts'}: no group is recorded there; train with log.rollouts_every "
@@ -76,7 +76,7 @@ def read_run_answers(folder: Path, task: Task, split: str, limit: int = 0) -> An
     samples = _by_id(task, split)
     rows: list[_Row] = []
     for number, (path, record) in enumerate(records):
-        sample = _sample(samples, str(record["sample"]), str(path), task, split)
+        sample = _sample(samples, record["sample"], str(path), task, split)
         for place, answer in enumerate(record["answers"]):
             where = f"{path}, answer {place}"
             output = row_of(answer, where).get("output")
@@ -84,8 +84,19 @@ def read_run_answers(folder: Path, task: Task, split: str, limit: int = 0) -> An
             kept = picture if picture.is_file() else None
             if output is None and kept is not None:
                 output = _small_image(kept)
-            rows.append(_Row(sample, number, output, answer, int(record["step"]), where, kept))
+            rows.append(_Row(sample, number, output, answer, record["step"], where, kept))
     return _answers(task, str(folder), rows)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A recorded group; DataError for what a kill has cut and for other files."""
+    record = record_of(path, *KEYS)
+    for name, kind in zip(KEYS, (int, str, list), strict=True):
+        if not isinstance(record[name], kind):
+            raise DataError(
+                f"{path}: field {name!r} must be a {kind.__name__}, not {shown(record[name])}"
+            )
+    return record
 
 
 def read_answers_file(path: Path, task: Task, split: str, limit: int = 0) -> Answers:

@@ -182,20 +182,18 @@ def advantage_change(
     from vlrl.algo.advantages import advantages
 
     keep = comparable(first, second, group)
-    both = []
-    for values in (first, second):
+
+    def normalised(values: np.ndarray) -> np.ndarray:
         column = np.full(len(values), np.nan)
         if keep.any():
-            found = advantages(
-                torch.from_numpy(values[keep]).float(),
-                torch.from_numpy(group[keep]),
-                "group_zscore",
-                eps=eps,
-            )
-            column[keep] = found.double().numpy()
-        both.append(column)
-    a, b = (column[keep] for column in both)
+            rewards = torch.from_numpy(values[keep]).float()
+            own = torch.from_numpy(group[keep])
+            column[keep] = advantages(rewards, own, "group_zscore", eps=eps).double().numpy()
+        return column
+
+    one, other = normalised(first), normalised(second)
     if not keep.any():
-        return AdvantageChange(*both, float("nan"), float("nan"))
+        return AdvantageChange(one, other, float("nan"), float("nan"))
+    a, b = one[keep], other[keep]
     turned = (np.abs(a) > 1e-6) & (np.abs(b) > 1e-6) & (np.sign(a) != np.sign(b))
-    return AdvantageChange(*both, float(np.abs(a - b).mean()), float(turned.mean()))
+    return AdvantageChange(one, other, float(np.abs(a - b).mean()), float(turned.mean()))

@@ -67,4 +67,8 @@ def find_hacks(
     disliked = order[other[order] <= DISLIKED]
     _, first = np.unique(prompt[disliked], return_index=True)
     shown = disliked[np.sort(first)][:num]
-    return Hacks(*(tuple(map(int, part)) for part in (shown, order, disliked)), own, other)
+    return Hacks(_rows(shown), _rows(order), _rows(disliked), own, other)
+
+
+def _rows(found: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(row) for row in found)

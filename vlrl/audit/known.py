@@ -113,8 +113,10 @@ def why_not_ranked(
     if recorded:
         names = ", ".join(recorded)
         return f"{names} would have to be asked again; give --load-models for that"
-    if min_stages(reward) > 1:
-        return "it pays stages of an answer, and known answers have one"
+    right = groups[0].rollouts[RIGHT]
+    num = len(right.output) if isinstance(right.output, tuple) else 1
+    if min_stages(reward) > num and not isinstance(right.output, str):
+        return f"it pays {min_stages(reward)} stages of an answer, and known answers have {num}"
     return ""
 
 

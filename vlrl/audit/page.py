@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from vlrl.audit.audit import Audit, HackSearch, Pair, Ranking, Stability
-from vlrl.audit.distance import starc_by_prompt
+from vlrl.audit.distance import Reversal, starc_by_prompt
 from vlrl.audit.plots import FOLDER, scatter, shade
+from vlrl.audit.scoring import Scored
+from vlrl.audit.stability import PromptStability
 from vlrl.log.report.charts import line_chart
 from vlrl.log.report.numbers import percent
 from vlrl.log.report.page import render
@@ -55,7 +57,7 @@ def page_of(found: Audit, title: str) -> str:
     )
 
 
-def _reward_row(one: Any) -> list[str]:
+def _reward_row(one: Scored) -> list[str]:
     known = one.values[np.isfinite(one.values)]
     mean, spread = (float(known.mean()), float(known.std())) if len(known) else (math.nan,) * 2
     how = "; ".join([one.how, *one.notes])
@@ -96,12 +98,12 @@ def _orders(found: Audit) -> Markup:
                 "names": (pair.first.name, pair.second.name),
                 "row": [
                     f"{pair.first.name}, {pair.second.name}",
-                    percent(pair.orders.alike),
-                    percent(pair.orders.reversed),
-                    percent(pair.orders.tied_in_one),
+                    _percent(pair.orders.alike),
+                    _percent(pair.orders.reversed),
+                    _percent(pair.orders.tied_in_one),
                     _number(float(np.mean(share)) if share else math.nan),
                     _number(pair.advantages.mean_change),
-                    percent(pair.advantages.turned),
+                    _percent(pair.advantages.turned),
                 ],
                 "named": named,
             }
@@ -109,7 +111,7 @@ def _orders(found: Audit) -> Markup:
     return render("orders.html.j2", FOLDER, pairs=pairs)
 
 
-def _reversal(found: Audit, pair: Pair, one: Any) -> dict[str, Any]:
+def _reversal(found: Audit, pair: Pair, one: Reversal) -> dict[str, Any]:
     rollouts = found.answers.rollouts
     rows = []
     for row in (one.better_by_first, one.better_by_second):
@@ -133,7 +135,7 @@ def _stability_of(found: Audit, one: Stability) -> dict[str, Any]:
     prompts = one.prompts
     first = {int(g): i for i, g in reversed(list(enumerate(found.answers.group)))}
 
-    def named(chosen: Sequence[Any]) -> tuple[list[tuple[str, str]], int]:
+    def named(chosen: Sequence[PromptStability]) -> tuple[list[tuple[str, str]], int]:
         shown = [
             (_asked(found.answers.rollouts[first[p.group]]), f"{p.num_best} of {p.num_answers}")
             for p in chosen[:NUM_NAMED]
@@ -148,7 +150,7 @@ def _stability_of(found: Audit, one: Stability) -> dict[str, Any]:
     ]
     jumped = float(np.mean([p.jumped for p in prompts])) if prompts else math.nan
     chart = scatter(
-        f"{one.scored.name}: how far each prompt's best policy moves",
+        f"{one.scored.name}: how far each group's best policy moves",
         {
             f"with the entropy term, beta {found.options.beta:g}": [
                 (p.gap, p.moved) for p in prompts
@@ -279,10 +281,10 @@ def _representations(found: Audit) -> Markup:
             gain = math.nan if probe is None else probe.accuracy - probe.majority
             cells.append((text, shade(gain, low=0.0, high=0.5)))
         rows.append((label, cells))
-    far = [
-        (one.name, [_asked(found.answers.rollouts[row]) for row in one.far[:NUM_EXAMPLES]])
-        for one in every
-    ]
+    far = []
+    for one in every:
+        asked = dict.fromkeys(_asked(found.answers.rollouts[row]) for row in one.far)
+        far.append((one.name, list(asked)[:NUM_EXAMPLES]))
     return render(
         "features.html.j2",
         FOLDER,
@@ -341,5 +343,9 @@ def _number(value: float) -> str:
     return "" if not math.isfinite(value) else f"{value:.3g}"
 
 
-def _interval(one: Any) -> str:
+def _percent(value: float) -> str:
+    return "" if not math.isfinite(value) else percent(value)
+
+
+def _interval(one: Mapping[str, float]) -> str:
     return f"{percent(one['low'])} to {percent(one['high'])}"

@@ -12,6 +12,7 @@ import numpy as np
 from vlrl.audit.answers import Answers
 from vlrl.audit.features import Probe, alikeness, probe
 from vlrl.audit.scoring import Scored
+from vlrl.errors import ConfigError, did_you_mean
 from vlrl.protocols import Reward
 from vlrl.reward.known_features import MIN_KNOWN, KnownFeatures
 from vlrl.reward.parts import fresh_name, leaves
@@ -122,7 +123,8 @@ def _represented(
 def labels_of(answers: Answers, only: Sequence[str] = ()) -> dict[str, list[str | None]]:
     """Of every answer: what the rows say, the task's strata, and its metrics as yes or no.
 
-    A metric is a label by whether it lies above its median, or as it is where it is 0 or 1.
+    only: these; ConfigError for one that is not there. A metric is a label by whether it lies above
+    its median, or as it is where it is 0 or 1.
     """
     found: dict[str, list[str | None]] = {}
     num = len(answers.rollouts)
@@ -145,6 +147,9 @@ def labels_of(answers: Answers, only: Sequence[str] = ()) -> dict[str, list[str 
         for place, number in zip(whole, column, strict=True):
             if math.isfinite(number):
                 put(name, place, "yes" if number > least else "no")
+    for name in only:
+        if name not in found:
+            raise ConfigError(f"--labels: no answer has {name!r}; {did_you_mean(name, found)}")
     return {
         name: values
         for name, values in found.items()

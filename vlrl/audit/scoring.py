@@ -197,7 +197,8 @@ def perturb(scored: Scored, answers: Answers, use: str, share: float, seed: int)
         if same:
             values = np.stack([one for one in found[1:] if one is not None])
             return Perturbed(values, f"{len(weights)} weights, each by {100 * share:g} %")
-    spread = float(np.nanstd(scored.values))
+    known_values = scored.values[np.isfinite(scored.values)]
+    spread = float(known_values.std()) if known_values.size else 0.0
     same_answer = answers.same
     signs = rng.choice([-1.0, 1.0], (NUM_PERTURBATIONS, int(same_answer.max()) + 1))
     values = scored.values + share * spread * signs[:, same_answer]

@@ -14,6 +14,14 @@ from vlrl.errors import VlrlError, did_you_mean
 
 COMMANDS = {
     "train": ("train a policy (one process; see scripts/)", "vlrl.cli.train:add_arguments"),
+    "sft": (
+        "teach a policy the right answers of its task (docs/supervised.md)",
+        "vlrl.cli.supervised:add_sft",
+    ),
+    "dpo": (
+        "teach a policy the better of two answers (docs/supervised.md)",
+        "vlrl.cli.supervised:add_dpo",
+    ),
     "eval": ("evaluate a model on a benchmark", "vlrl.eval.command:add_arguments"),
     "compare": (
         "compare two evaluations item by item",

@@ -81,7 +81,7 @@ class AlgoConfig(Section):
     """Group-relative policy optimisation; see vlrl/algo for the formulas and their papers."""
 
     num_prompts: PositiveInt = Field(8, description="prompts per step, over all ranks")
-    group_size: int = Field(8, ge=2, description="answers to each prompt")
+    group_size: PositiveInt = Field(8, description="answers to each prompt")
     advantage: Literal[
         "group_zscore",
         "group_centre",
@@ -103,10 +103,10 @@ class AlgoConfig(Section):
     )
     advantage_eps: float = Field(1e-4, gt=0, description="keeps a group of equal rewards finite")
     advantage_clip: NonNegativeFloat = Field(0.0, description="largest size; 0 = no limit")
-    objective: Literal["clip", "gspo", "cispo", "nft", "trajectory_balance"] = Field(
+    objective: Literal["clip", "gspo", "cispo", "likelihood", "nft", "trajectory_balance"] = Field(
         "clip",
-        description="nft: without log-probs, for flow policies; trajectory_balance: keeps many "
-        "answers, for policies that write tokens",
+        description="likelihood: advantage x log-prob, no ratio; nft: without log-probs, for "
+        "flow policies; trajectory_balance: keeps many answers, for policies that write tokens",
     )
     nft: NftConfig = NftConfig()
     balance: BalanceConfig = BalanceConfig()
@@ -141,6 +141,15 @@ class AlgoConfig(Section):
         False, description="leave answers cut at the limit out of the loss"
     )
     difficulty: DifficultyConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> AlgoConfig:
+        if self.group_size < 2 and self.advantage != "precomputed":
+            raise ValueError(
+                f"group_size: must be 2 or more under advantage: {self.advantage}, which compares "
+                "the answers of a group"
+            )
+        return self
 
     @property
     def needs_reference(self) -> bool:

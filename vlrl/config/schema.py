@@ -7,9 +7,9 @@ any weight is loaded.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from vlrl.config.algo import AlgoConfig as AlgoConfig
 from vlrl.config.algo import BalanceConfig as BalanceConfig
@@ -18,32 +18,9 @@ from vlrl.config.algo import CorrectionConfig as CorrectionConfig
 from vlrl.config.algo import NftConfig as NftConfig
 from vlrl.config.algo import idle_keys
 from vlrl.config.curriculum import StageConfig, check_stages
+from vlrl.config.optim import OptimConfig as OptimConfig
 from vlrl.config.section import MAX_WHOLE, Section
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class OptimConfig(Section):
-    """AdamW and its schedule."""
-
-    lr: float = Field(1e-6, gt=0)
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: NonNegativeFloat = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    num_warmup_steps: int = Field(0, ge=0)
-    min_lr_ratio: float = Field(0.0, ge=0, le=1)
-    grad_clip_norm: NonNegativeFloat = Field(1.0, description="0 switches clipping off")
-    ema_decay: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="running average of the trained weights, for evaluation; 0 = off",
-    )
-    ema_every: PositiveInt = Field(1, description="optimizer steps between updates of the average")
-    ema_repeats: PositiveInt = Field(
-        1, description="times that each update is applied; flow_grpo: once per micro-batch"
-    )
+from vlrl.config.supervised import DpoConfig, SftConfig
 
 
 class DistConfig(Section):
@@ -231,6 +208,8 @@ class RunConfig(Section):
     curriculum: tuple[StageConfig, ...] = Field(
         (), description="stages of the training, one after the other; see docs/curricula.md"
     )
+    sft: SftConfig = SftConfig()
+    dpo: DpoConfig = DpoConfig()
     algo: AlgoConfig = AlgoConfig()
     optim: OptimConfig = OptimConfig()
     dist: DistConfig = DistConfig()

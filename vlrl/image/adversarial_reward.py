@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from vlrl.config.schema import Beta
+from vlrl.config.optim import Beta
 from vlrl.config.section import MAX_WHOLE
 from vlrl.errors import RewardError
 from vlrl.protocols import TrainableReward

@@ -150,6 +150,10 @@ class PolicyOptions(Section):
             "dist.sequence_parallel: this policy's rows cannot be divided over ranks; leave it at 1"
         )
 
+    def for_given_answers(self) -> Mapping[str, Any]:
+        """Options that are others where answers are given: log-probs of all that can be written."""
+        return {}
+
     def recipe(self) -> Mapping[str, Any]:
         """What the evaluation of a checkpoint must know of how it was trained (`vlrl.json`)."""
         return {}
@@ -264,6 +268,19 @@ class Policy(ABC, Generic[T]):
         """
         drawn = self.sample(samples, num_each, seed, ready=ready)
         return lambda: drawn
+
+    def given(self, samples: Sequence[Sample], answers: Sequence[Sequence[Any]]) -> T:
+        """Answers that were not drawn, as many to each sample; log-probs are 0.
+
+        A text that is Unfinished has no end.
+
+        Raises ConfigError where the policy cannot learn from given answers, DataError for an
+        answer that it could not have written.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot learn from given answers: `vlrl sft` and `vlrl dpo` are "
+            "for policies that write text"
+        )
 
     def pack(self, rollouts: Sequence[Rollout], trajectory: T) -> Mapping[str, Any] | None:
         """One group as a checkpoint keeps it, tensors and plain values; None: it is drawn again."""

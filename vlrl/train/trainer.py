@@ -63,6 +63,8 @@ from vlrl.train.evaluation import HeldOut
 from vlrl.train.evaluation_files import is_evaluated
 from vlrl.train.experience import Experience, with_replaced
 from vlrl.train.failures import FROM_OUTSIDE, Result, after_saving, on_all
+from vlrl.train.given import Given
+from vlrl.train.given_answers import GivenAnswers
 from vlrl.train.health import IdleWatch, record_canary, record_health
 from vlrl.train.learners import learners, learning
 from vlrl.train.lock import RunLock
@@ -90,7 +92,9 @@ class Trainer(Generic[T]):
         engine: Engine,
         checkpoints: Checkpoints,
         metrics: Mapping[str, Reward],
+        answers: GivenAnswers | None = None,
     ) -> None:
+        """answers: learn from these instead of drawing."""
         self.config, self.config_yaml = config, config_yaml
         self.world, self.folder = world, folder
         self.task, self.policy, self.engine = task, policy, engine
@@ -101,8 +105,9 @@ class Trainer(Generic[T]):
         self.sinks: Sequence[Sink] = ()
         """Set once the run is known to start: on the main rank."""
         rewards = [stage.reward for stage in curriculum.stages]
-        self.trainable, self.normalisers = learners(rewards, config.algo)
-        self.drawing = Drawing(
+        self.trainable, self.normalisers = learners(rewards if answers is None else (), config.algo)
+        source = Drawing if answers is None else partial(Given, answers)
+        self.drawing: Drawing[T] = source(
             config, task, curriculum, policy, world, folder, learns=bool(self.trainable)
         )
         self.data = data_fingerprint(sample.id for sample in self.drawing.samples)

@@ -17,7 +17,9 @@ WRITTEN = ("stvg_o1", "stvg")
 
 def written(track: Tube, form: TrackFormat, frame: Frame) -> str:
     """An answer with a track's span and boxes; frame: what its numbers are in."""
-    boxes = [Box(*map(float, box), track.frame).to(frame).xyxy for box in track.boxes]
+    boxes = [
+        Box(x1, y1, x2, y2, track.frame).to(frame).xyxy for x1, y1, x2, y2 in track.boxes.tolist()
+    ]
     thought: Sequence[Sequence[float]] | None = boxes if form.has_thinking else None
     return write_track(
         track.first, track.last, thought, boxes, decimals=4 if max(frame.extent) <= 1 else 0

@@ -173,6 +173,10 @@ class VisionLanguageConfig(PolicyOptions):
                 "policy.share_prompt: auto, or leave dist.sequence_parallel at 1"
             )
 
+    def for_given_answers(self) -> Mapping[str, Any]:
+        """The model's own distribution, whole, and no engine."""
+        return {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "engine": {"use": "own"}}
+
     def recipe(self) -> Mapping[str, Any]:
         """Pixel bounds and the length of answers."""
         names = {"min_pixels", "max_pixels", "max_new_tokens"}

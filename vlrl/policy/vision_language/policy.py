@@ -47,6 +47,7 @@ from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.special_tokens import never_sampled, stop_tokens
 from vlrl.policy.vision_language.stop_strings import StopStrings
 from vlrl.policy.vision_language.vision_features import by_size
+from vlrl.policy.vision_language.written import written
 from vlrl.protocols import Drawn, PolicyOptions, PolicySetup, Ready, StageStarts
 from vlrl.protocols.sequence import SequenceGroup
 from vlrl.seeds import row_seed
@@ -265,6 +266,13 @@ class VisionLanguagePolicy(TokenPolicy):
     def _tokenizer(self) -> Tokenizer:
         """Of the threads that wait for an engine: tokenizers are not made for several at once."""
         return copy.deepcopy(self.processor.tokenizer)
+
+    def given(self, samples: Sequence[Sample], answers: Sequence[Sequence[Any]]) -> TokenTrajectory:
+        """Texts as the model would have written them, each with the token that ends an answer."""
+        prompts = self.prompts.take(samples)
+        stops = self.stop_tokens.tolist()
+        limit = self.options.max_new_tokens
+        return written(samples, prompts, answers, self.processor, stops, limit)
 
     def pack(
         self, rollouts: Sequence[Rollout], trajectory: TokenTrajectory
