@@ -2,11 +2,14 @@
 
     python benchmarks/rewardmap_cells.py [KEY=VALUE ...] --out runs/rewardmap_cells --seeds 0 1 2
 
-Trains the embedded model on the embedded maps. It has never seen a map, so it is first taught on
-other maps, drawn anew, how answers look (`--warm-up`, once, OUT/start). Writes OUT/cells.json:
-accuracy on held-out maps by kind of question, each seed and the mean, and the share of groups
-without signal (all rewards equal) by step; and OUT/cells.html: that share and the accuracy on
-training prompts as curves, means over seeds. Finished runs are not repeated.
+Trains the embedded model on the embedded maps. It has never seen a map, so `vlrl sft` first shows
+it answers on other maps, drawn anew (`--warm-up` steps, once, OUT/start-sft). Writes:
+
+    OUT/cells.json    accuracy on held-out maps by kind of question, each seed and the mean; by step
+                      the share of groups without signal (all rewards equal)
+    OUT/cells.html    that share and the accuracy on training prompts as curves, means over seeds
+
+Finished runs are not repeated.
 
 The curriculum's stages take a third of the steps each, in the order yes or no, counting, planning.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,21 +27,13 @@ from statistics import fmean
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
-import torch
-from launching import train
+from launching import ROOT, train
 
 from scripts.assets.maps.draw_maps import LEVELS
 from scripts.assets.maps.network import make_network
 from scripts.assets.maps.picture import draw
 from scripts.assets.maps.questions import questions_of
-from vlrl.build import build_policy, build_task, read_parts
-from vlrl.config.resolve import load_run_config
 from vlrl.log.report.charts import line_chart
-from vlrl.policy.token_trajectory import TokenTrajectory
-from vlrl.policy.vision_language.policy import VisionLanguagePolicy
-from vlrl.protocols import PolicySetup
-from vlrl.reasoning.routes import Segment, write_route
-from vlrl.types import Sample
 
 CELLS: Mapping[str, tuple[bool, bool]] = {
     "plain": (False, False),
@@ -49,7 +45,7 @@ CELLS: Mapping[str, tuple[bool, bool]] = {
 KINDS = ("yes_no", "counting", "planning")
 TINY, STAGES = "visual_reasoning/tiny", "visual_reasoning/maps_curriculum"
 FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
-NUM_MAPS, BATCH = 60, 12
+NUM_MAPS = 60
 NO_SIGNAL, RIGHT, STAGE = "filter/zero_variance", "rollout/right", "curriculum/stage"
 
 
@@ -59,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/rewardmap_cells"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150, help="of each run, a multiple of 3")
-    parser.add_argument("--warm-up", type=int, default=400, help="supervised steps")
+    parser.add_argument("--warm-up", type=int, default=800, help="supervised steps")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="run nothing")
@@ -67,9 +63,9 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     args.out = args.out.resolve()
     if not args.table:
-        start = args.out / "start"
+        start = args.out / "start-sft/model"
         if not (start / "config.json").is_file():
-            warm_up(args.out, start, args.warm_up)
+            warm_up(args.out, args.warm_up)
         for seed in args.seeds:
             for cell in args.cells:
                 run(args, cell, seed, start)
@@ -163,35 +159,19 @@ def curves(found: Mapping[str, Any]) -> str:
 # --- the start: what answers to the three kinds of question look like --------------------------
 
 
-def warm_up(out: Path, start: Path, num_steps: int) -> None:
-    """Teach the embedded model the answers on maps of its own, and save it."""
-    rows = list(taught_rows(out / "taught"))
+def warm_up(out: Path, num_steps: int) -> None:
+    """Teach the embedded model the answers on maps of its own: OUT/start-sft/model."""
     file = out / "taught/train.jsonl"
+    rows = list(taught_rows(file.parent))
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    overrides = [f"task.data.train.path={file}", "policy.max_new_tokens=100"]
-    parts = read_parts(load_run_config([TINY], overrides))
-    samples = build_task(parts.config).samples("train")
-    texts = {row["id"]: row["taught"] for row in rows}
-    torch.manual_seed(0)
-    policy = build_policy(parts, PolicySetup(torch.float32, 4096))
-    assert isinstance(policy, VisionLanguagePolicy)
-    trained = [p for p in policy.module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 - n / (num_steps + 1))
-    rng = random.Random(0)
-    for step in range(1, num_steps + 1):
-        batch = rng.sample(list(samples), BATCH)
-        answers = teaching(policy, batch, [texts[one.id] for one in batch])
-        found = policy.evaluate(answers)
-        loss = -(found.logp * answers.mask.to(found.logp.device)).sum() / answers.mask.sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 50 == 0:
-            print(f"warm-up {step}/{num_steps}: {loss.item():.3f} nats a token", flush=True)
-    weights = {name: p.detach().clone() for name, p in policy.module.state_dict().items()}
-    policy.save_pretrained(str(start), weights)
+    own = [
+        "name=start", f"out={out}", f"task.data.train.path={file}", "eval.before=false",
+        "policy.max_new_tokens=100", "eval.after=false", "checkpoint.at_end=false",
+        f"sft={{num_steps: {num_steps}, batch_size: 12, answers: 'column:taught'}}",
+        "sft.optim={lr: 1e-3, schedule: linear}",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "vlrl", "sft", "--config", TINY, "--quiet", *own]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def taught_rows(folder: Path) -> Iterator[dict[str, Any]]:
@@ -206,27 +186,10 @@ def taught_rows(folder: Path) -> Iterator[dict[str, Any]]:
         for place, question in enumerate(questions_of(rng, network)):
             text = str(question.get("answer"))
             if question["kind"] == "route":
-                route = network.best_route(question["start"], question["end"])
-                text = write_route([Segment(*ride) for ride in route])
+                rides = network.best_route(question["start"], question["end"])
+                text = "\n--\n".join(f"Line: {line}\nFrom: {a}\nTo: {b}" for line, a, b in rides)
             row = {"id": f"{number}/{place}", "images": [name], "map": level, "taught": text}
             yield {**row, **question}
-
-
-def teaching(
-    policy: VisionLanguagePolicy, samples: Sequence[Sample], texts: Sequence[str]
-) -> TokenTrajectory:
-    """Given answers as a trajectory of the policy, one a prompt."""
-    tokenizer = policy.processor.tokenizer
-    rows = [tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in texts]
-    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    mask = torch.zeros_like(tokens, dtype=torch.bool)
-    for place, row in enumerate(rows):
-        tokens[place, : len(row)] = torch.tensor(row)
-        mask[place, : len(row)] = True
-    prompts = tuple(policy.encoder.encode(sample) for sample in samples)
-    return TokenTrajectory(
-        tokens, mask, torch.zeros(tokens.shape), torch.arange(len(rows)), prompts
-    )
 
 
 if __name__ == "__main__":

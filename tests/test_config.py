@@ -328,6 +328,35 @@ def test_a_resolved_config_reads_back_as_itself(tree: dict) -> None:
     assert parse_yaml(to_yaml(tree), "t") in (tree, tree if tree else None)
 
 
+def test_keys_are_texts_as_they_are_written() -> None:
+    """`0` as a number would be another key once the config is saved and read again."""
+    written = "{0: a, 1.5: b, true: c, null: d, 010: e, 0x1: f, yes: g, 1e3: h}"
+    keys = ["0", "1.5", "true", "null", "010", "0x1", "yes", "1e3"]
+    assert list(parse_yaml(written, "t")) == keys
+    assert parse_yaml(to_yaml(parse_yaml(written, "t")), "t") == parse_yaml(written, "t")
+    with pytest.raises(ConfigError, match="'0' is given twice"):
+        parse_yaml("{0: a, '0': b}", "t")
+
+
+def test_a_config_made_of_other_keys_equals_the_one_that_is_saved() -> None:
+    weights = {"transfers": {0: 0.0, "*": 0.5}, "seen": {True: 1.0, 1.5: 2.0}}
+    node = {"difficulty": {"of": {"use": "answer_match"}, "weights": weights}}
+    stage = {"name": "one", "keep": {0: "a"}, "reward": {"sum": [node, node]}}
+    data = {
+        **compose(["visual_reasoning/tiny"]),
+        "reward": node,
+        "metrics": {"m": node},
+        "curriculum": [stage],
+    }
+    config = check(RunConfig, data)
+    assert check(RunConfig, plain(config)) == config
+    assert check(RunConfig, parse_yaml(to_yaml(plain(config)), "t")) == config
+    assert config.reward["difficulty"]["weights"]["seen"] == {"true": 1.0, "1.5": 2.0}
+    zero = "reward.difficulty.weights.transfers.0=0.25"
+    apply_override(data := plain(config), zero)
+    assert data["reward"]["difficulty"]["weights"]["transfers"] == {"0": 0.25, "*": 0.5}
+
+
 @given(trees, trees)
 def test_merge_takes_the_right_side_where_both_speak(a: object, b: object) -> None:
     merged = merge({"k": a}, {"k": b})
@@ -409,5 +438,5 @@ def test_a_file_that_is_no_utf8_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["? [a, b]\n: 1", "? {a: b}\n: 1", "[a]: 1", "? !!set {a}\n: 1"])
 def test_a_list_or_a_section_is_no_key(key: str) -> None:
-    with pytest.raises(ConfigError, match=r"f\.yaml, line 2: a key is a text or a number"):
+    with pytest.raises(ConfigError, match=r"f\.yaml, line 2: a key must be a text, not"):
         parse_yaml(f"b: 1\n{key}\n", "f.yaml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RunConfig
 from vlrl.distributed.comm import World
 from vlrl.errors import CheckpointError, ConfigError, DataError
+from vlrl.log.report.curves import curves
 from vlrl.protocols import Task
 from vlrl.train.curriculum.curriculum import Curriculum
 from vlrl.train.curriculum.exits import Exit, ExitState
@@ -477,3 +479,19 @@ def test_rewards_of_all_stages_are_saved_and_those_of_this_one_learn() -> None:
     found, _ = learners(rewards, parts.config.algo)
     assert found == [rewards[0], rewards[1]]
     assert learning(found, rewards[1]) == [rewards[1]]
+
+
+def test_charts_show_where_stages_begin(maps: Any) -> None:
+    rows = [
+        {"step": step, "reward/mean": 0.1 * step, "curriculum/stage": 1 + (step > 2) + (step > 3)}
+        for step in range(1, 6)
+    ]
+    page = str(curves(rows, type(maps[0])))
+    marks = [float(x) for x in re.findall(r'<line x1="([0-9.]+)"[^>]*stroke-dasharray', page)]
+    grid = re.search(r'<line x1="([0-9.]+)" x2="([0-9.]+)"', page)
+    assert grid is not None
+    left, right = float(grid[1]), float(grid[2])
+    # Between steps 2 and 3, and 3 and 4, of 1 to 5.
+    assert marks[:2] == pytest.approx([left + (right - left) * at for at in (3 / 8, 5 / 8)])
+    same = [{**row, "curriculum/stage": 1.0} for row in rows]
+    assert "stroke-dasharray" not in str(curves(same, type(maps[0])))

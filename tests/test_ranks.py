@@ -49,6 +49,7 @@ def test_two_ranks_equal_one_at_every_stage(
         "one_rewards": config("one_rewards", 0, **remembering_rewards()),
         "one_balance": config("one_balance", 0, **balance),
         "one_staged": config("one_staged", 0, **staged()),
+        "one_ahead": config("one_ahead", 0, rollouts__ahead=1),
     }
     for job in single.values():
         run_job({"config": job})
@@ -60,6 +61,7 @@ def test_two_ranks_equal_one_at_every_stage(
     double["zero3_lora"] = config("zero3_lora", 3, **again)
     double["zero2_rewards"] = config("zero2_rewards", 2, **remembering_rewards())
     double["zero2_staged"] = config("zero2_staged", 2, **staged())
+    double["zero3_ahead"] = config("zero3_ahead", 3, rollouts__ahead=1, checkpoint__every=1)
     double["zero2_balance"] = config("zero2_balance", 2, **balance)
     double["zero3_drop"] = config("zero3_drop", 3, **drop)
     double["zero2_idle"] = config("zero2_idle", 2, **idle, **small)
@@ -89,6 +91,8 @@ def test_two_ranks_equal_one_at_every_stage(
     assert max(kept) == 0.5, "the last rank's groups alone teach something"
     assert_same_curve(single["one_drop"], double["zero3_drop"], 1e-5)
     assert_same_curve(single["one_staged"], double["zero2_staged"], 1e-5)
+    assert_same_curve(single["one_ahead"], double["zero3_ahead"], 1e-5)
+    assert [row["rollout/steps_ahead"] for row in curve(double["zero3_ahead"])] == [0, 1, 1]
     for alone, shared in zip(
         curve(single["one_staged"]), curve(double["zero2_staged"]), strict=True
     ):
@@ -117,13 +121,17 @@ def test_two_ranks_equal_one_at_every_stage(
         # One pass in each step, whose order outlives the sampling before it.
         assert max(steps[0].values()) > 1
         assert all(set(step.values()) == {1} for step in steps[1:])
-    # The last step once more on one rank: the states of two are joined.
-    fewer = config("fewer", 2)
-    run_job({"config": fewer, "resume": str(tmp_path / "cut2/checkpoints/step-000002")})
-    (alone,) = curve(fewer)
-    last = curve(double["zero2"])[-1]
-    for name in ("update/loss", "update/grad_norm", "reward/mean"):
-        assert alone[name] == pytest.approx(last[name], abs=1e-6), name
+    # The last step once more on one rank: the states of two are joined, and what they had drawn.
+    for saved, whole, over in (
+        ("cut2", "zero2", {}),
+        ("zero3_ahead", "zero3_ahead", {"rollouts__ahead": 1}),
+    ):
+        fewer = config(f"fewer_{whole}", int(whole[4]), **over)
+        run_job({"config": fewer, "resume": str(tmp_path / saved / "checkpoints/step-000002")})
+        (alone,) = curve(fewer)
+        last = curve(double[whole])[-1]
+        for name in ("update/loss", "update/grad_norm", "reward/mean", "rollout/steps_ahead"):
+            assert alone[name] == pytest.approx(last[name], abs=1e-6), name
     for stage, job in cut.items():
         assert_same_curve(double[f"zero{stage}"], job, 0.0 if stage < 3 else 1e-6)
 

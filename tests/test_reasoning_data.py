@@ -92,6 +92,75 @@ CASES: dict[str, tuple[str, dict[str, Any], Truth]] = {
         },
         NumberTruth(Quantity(12.5)),
     ),
+    # A row of HuggingFaceH4/rlaif-v_formatted, as TRL's pages show it, with an answer.
+    "TRL, from a table": (
+        "trl",
+        {
+            "prompt": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"text": None, "type": "image"},
+                        {"text": "What should this catcher be using?", "type": "text"},
+                    ],
+                }
+            ],
+            "images": ["a.png"],
+            "answer": "glove",
+        },
+        TextTruth("glove"),
+    ),
+    # lmms-lab/multimodal-open-r1-8k-verified, which TRL's grpo_vlm.py trains on.
+    "open-r1-multimodal": (
+        "easy_r1",
+        {
+            "image": "a.png", "problem": "Which?\nA. 1\nB. 2\nC. 3", "original_question": "Which?",
+            "solution": "<think>So it is 3.</think>\n\n<answer>C</answer>",
+            "original_answer": "Answer: C",
+        },
+        ChoiceTruth("C"),
+    ),
+    "ms-swift, images in their turns": (
+        "messages",
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image", "image": "a.png"},
+                        {"type": "image_url", "image_url": {"url": "b.png"}},
+                        {"type": "text", "text": "How many?"},
+                    ],
+                },
+                {"role": "assistant", "content": [{"type": "text", "text": "7"}]},
+            ],
+        },
+        NumberTruth(Quantity(7.0)),
+    ),
+    # The form of liuhaotian/LLaVA-Instruct-150K: the last answer counts.
+    "LLaVA, several questions": (
+        "messages",
+        {
+            "id": "000000033471",
+            "image": "a.png",
+            "conversations": [
+                {"from": "human", "value": "<image>\nWhat are the colors of the bus in the image?"},
+                {"from": "gpt", "value": "The bus in the image is white and red."},
+                {"from": "human", "value": "Is the bus driving or parked?"},
+                {"from": "gpt", "value": "parked"},
+            ],
+        },
+        TextTruth("parked"),
+    ),
+    # The columns of HaochenWang/TreeVGR-RL-37K.
+    "TreeVGR's training set": (
+        "treebench",
+        {
+            "images": ["a.png"], "problem": "<image>\nWhat is it?\n(A) a cup\n(B) a can",
+            "answer": "(A)", "target_instances": [{"name": "cup", "bbox": [1, 2, 30, 40]}, None],
+        },
+        ChoiceTruth("A"),
+    ),
     "Geometry3K, as EasyR1 has it": (
         "geometry3k",
         {
@@ -103,10 +172,11 @@ CASES: dict[str, tuple[str, dict[str, Any], Truth]] = {
     "V*, questions": (
         "vstar",
         {
-            "image": "a.png", "text": "What colour?\n(A) red\n(B) blue", "category":
-            "direct_attributes", "label": "B", "question_id": "0",
+            "image": "a.png", "category": "direct_attributes", "label": "A", "question_id": "0",
+            "text": "What is the material of the glove?\n(A) rubber\n(B) cotton\n(C) kevlar\n"
+            "(D) leather\nAnswer with the option's letter from the given choices directly.",
         },
-        ChoiceTruth("B"),
+        ChoiceTruth("A"),
     ),
     "ReasonMap": (
         "reasonmap",
@@ -215,6 +285,13 @@ def png() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (30, 40), "red").save(file, "PNG")
     return file.getvalue()
+
+
+def test_objects_with_a_box_give_their_boxes(folder: Path) -> None:
+    form, row, _ = CASES["TreeVGR's training set"]
+    (found,) = read(folder, [row], format=form)
+    assert found.boxes is not None
+    assert [(box.x1, box.y1, box.x2, box.y2) for box in found.boxes] == [(1, 2, 30, 40)]
 
 
 def test_treebench_has_its_images_in_a_table_of_text(folder: Path) -> None:

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from vlrl.config.changes import differences
+from vlrl.config.changes import say_changes
 from vlrl.config.loader import to_yaml
 from vlrl.config.places import check_folder, check_model
 from vlrl.config.resolve import check, plain
 from vlrl.config.schema import DistConfig, RunConfig
 from vlrl.config.sharding import read_sharding
-from vlrl.config.yaml_text import parse_yaml
 from vlrl.errors import ConfigError, did_you_mean, writing
 from vlrl.protocols import Policy, PolicyOptions, PolicySetup, Reward, Task, TrainableReward
 from vlrl.registry import REGISTRY, resolve
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from vlrl.distributed.comm import World
+    from vlrl.distributed.engine import Engine
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.given_answers import GivenAnswers
     from vlrl.train.trainer import Trainer
@@ -256,11 +256,9 @@ def build_trainer(
     import torch
 
     from vlrl.distributed import comm
-    from vlrl.distributed.engine import Engine, frozen_engine
-    from vlrl.log.sinks import open_sinks
+    from vlrl.distributed.engine import Engine
     from vlrl.train.checkpoint import Checkpoints
     from vlrl.train.curriculum.curriculum import Curriculum
-    from vlrl.train.finished import mark_unfinished
     from vlrl.train.lock import hold
     from vlrl.train.policy_references import draw_references
     from vlrl.train.trainer import Trainer
@@ -295,9 +293,7 @@ def build_trainer(
     # After the engine, which has moved the weights to where prompts are encoded too.
     policy.prepare(samples)
     if config.algo.needs_reference or (given is not None and given.dpo is not None):
-        frozen = policy.reference_module(dtype)
-        if frozen is not None:
-            policy.bind_reference(frozen_engine(frozen, engine.stage, config, world))
+        _bind_reference(policy, engine, config, dtype)
     resolved = plain(config)
     trainer = Trainer(
         config,
@@ -319,18 +315,38 @@ def build_trainer(
         draw_references(trainer)
     if world.is_main:
         # Only now: a resume that fails leaves the run's record as it was.
-        if path is not None:
-            _say_changes(path, resolved)
-        folder.mkdir(parents=True, exist_ok=True)
-        mark_unfinished(folder)
-        with writing(folder):
-            (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
-        trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
+        _begin_record(trainer, path, resolved)
     if keep.every or keep.every_minutes or keep.at_end:
         checkpoints.room.warn(engine)
     trainer.lock = lock
     trainer.saving.restart()
     return trainer
+
+
+def _begin_record(trainer: Trainer[Any], path: Path | None, resolved: dict[str, Any]) -> None:
+    """Write the run's config, and open its logs; path: of the checkpoint that it goes on from."""
+    from vlrl.log.sinks import open_sinks
+    from vlrl.train.finished import mark_unfinished
+
+    folder, config = trainer.folder, trainer.config
+    if path is not None:
+        say_changes(path, resolved)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark_unfinished(folder)
+    with writing(folder):
+        (folder / "config.yaml").write_text(to_yaml(resolved), encoding="utf-8")
+    trainer.sinks = open_sinks(config.log, folder, config.name, resolved, trainer.step)
+
+
+def _bind_reference(
+    policy: Policy[Any], engine: Engine, config: RunConfig, dtype: torch.dtype
+) -> None:
+    """Give the policy the frozen weights of the start, unless its adapter off is those."""
+    from vlrl.distributed.engine import frozen_engine
+
+    frozen = policy.reference_module(dtype)
+    if frozen is not None:
+        policy.bind_reference(frozen_engine(frozen, engine.stage, config, engine.world))
 
 
 def _with_sequences(options: DistConfig, world: World) -> World:
@@ -360,20 +376,6 @@ def _setup(config: RunConfig, dtype: torch.dtype, world: World) -> PolicySetup:
         sequence=world.sequence,
         loading=partial(sharded_loading, settings),
     )
-
-
-def _say_changes(path: Path, resolved: Mapping[str, Any]) -> None:
-    """Warn of what the resumed run does otherwise than the one that was saved."""
-    file = path / "config.yaml"
-    try:
-        saved = parse_yaml(file.read_text(encoding="utf-8", errors="replace"), str(file))
-    except (ConfigError, OSError) as error:
-        log.warning("what was changed since the run was saved is not known: %s", error)
-        return
-    now = parse_yaml(to_yaml(resolved), "the config")
-    changes = differences(saved if isinstance(saved, Mapping) else {}, now)
-    if changes:
-        log.warning("resumed with other settings than were saved: %s", "; ".join(changes))
 
 
 def _resume_path(resume: str | None, checkpoints: Checkpoints, folder: Path) -> Path | None:

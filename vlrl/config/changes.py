@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from vlrl.config.loader import to_yaml
+from vlrl.config.yaml_text import parse_yaml
+from vlrl.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> list[str]:
@@ -17,3 +25,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "")
         elif one != other:
             found.append(f"{name}: {one!r} -> {other!r}")
     return found
+
+
+def say_changes(path: Path, resolved: Mapping[str, Any]) -> None:
+    """Warn of what the resumed run does otherwise than the one that was saved."""
+    file = path / "config.yaml"
+    try:
+        saved = parse_yaml(file.read_text(encoding="utf-8", errors="replace"), str(file))
+    except (ConfigError, OSError) as error:
+        log.warning("what was changed since the run was saved is not known: %s", error)
+        return
+    now = parse_yaml(to_yaml(resolved), "the config")
+    changes = differences(saved if isinstance(saved, Mapping) else {}, now)
+    if changes:
+        log.warning("resumed with other settings than were saved: %s", "; ".join(changes))

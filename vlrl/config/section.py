@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Union, get_args, get_origin
 
@@ -44,6 +45,12 @@ class Section(BaseModel):
             raise ValueError(f"takes a number, not {str(value).lower()}")
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _keys_are_texts(cls, value: object) -> object:
+        """A key like 0 would be another one in the config that is saved and read again."""
+        return with_text_keys(value)
+
     @field_validator("*", mode="after")
     @classmethod
     def _numbers_of_usable_size(cls, value: object) -> object:
@@ -52,6 +59,16 @@ class Section(BaseModel):
             if isinstance(number, int | float):
                 check_size(number)
         return value
+
+
+def with_text_keys(value: object) -> object:
+    """A value whose mappings, at any depth, have texts for keys, as JSON and YAML write them."""
+    if isinstance(value, Mapping):
+        return {
+            (str(key).lower() if isinstance(key, bool) else str(key)): with_text_keys(one)
+            for key, one in value.items()
+        }
+    return [with_text_keys(one) for one in value] if isinstance(value, list) else value
 
 
 def check_size(number: float) -> None:

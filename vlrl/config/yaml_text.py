@@ -2,7 +2,8 @@
 
 As in YAML 1.2 `1e-6` is a number, and `on`, `off`, `yes`, `no`, `1:30` and `2026-01-31` are text.
 `010`, which is 8 in YAML 1.1, is an error, and so is a key given twice; a key next to a merge
-(`<<`) overrides it. Files nested or repeated without bounds are refused.
+(`<<`) overrides it. Keys are texts as they are written, `0` too. Files nested or repeated without
+bounds are refused.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ MAX_VALUES = 200_000
 """Of a file, aliases expanded."""
 MERGE_TAG = "tag:yaml.org,2002:merge"
 INT_TAG = "tag:yaml.org,2002:int"
+PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "null"))
+"""Of what is no text without quotes."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -82,16 +85,23 @@ def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
     return loader.construct_yaml_int(node)
 
 
+def _key(loader: _Loader, node: yaml.Node) -> Any:
+    """A key as it is written: `0`, `true` and `1.5` are texts there, as they are in JSON."""
+    if node.tag in PLAIN_TAGS and isinstance(node, yaml.ScalarNode):
+        return node.value
+    return loader.construct_object(node, deep=True)
+
+
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     given = {id(key) for key, _ in node.value if key.tag != MERGE_TAG}
     loader.flatten_mapping(node)
     result: dict[Any, Any] = {}
     own: set[Any] = set()
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
+        key = _key(loader, key_node)
         where = f"{key_node.start_mark.name}, line {key_node.start_mark.line + 1}"
-        if isinstance(key, list | dict | set):
-            raise ConfigError(f"{where}: a key is a text or a number, not {key!r}")
+        if not isinstance(key, str):
+            raise ConfigError(f"{where}: a key must be a text, not {key!r}")
         if id(key_node) in given:
             if key in own:
                 raise ConfigError(f"{where}: {key!r} is given twice")

@@ -10,6 +10,7 @@ from vlrl.data.fields import shown
 from vlrl.errors import DataError
 
 IMAGE = "<image>"
+IMAGE_PARTS = ("image", "image_url")
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant",
           "system": "system"}  # fmt: skip
 Turns = tuple[tuple[str, str], ...]
@@ -18,9 +19,31 @@ Turns = tuple[tuple[str, str], ...]
 def turns_of(value: Any, name: str, where: str) -> Turns:
     """(role, text) of every turn: {role, content} or {from, value}, a list or its JSON.
 
-    Parts of a content ({type: image} and {type: text}) become one text with `<image>` in it.
-    Raises DataError.
+    Parts of a content ({type: image}, {type: image_url} and {type: text}) become one text with
+    `<image>` in it. Raises DataError.
     """
+    listed = _listed(value, name, where)
+    return tuple(
+        _turn(one, f"{where}, field {name!r}, turn {i}") for i, one in enumerate(listed, 1)
+    )
+
+
+def images_in(value: Any, name: str, where: str) -> list[Any]:
+    """The images that parts of contents hold themselves, in order: `image` or `image_url: {url}`.
+
+    Parts that only say where an image goes hold none.
+    """
+    found = []
+    for turn in _listed(value, name, where):
+        content = turn.get("content") if isinstance(turn, Mapping) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, Mapping) and part.get("type") in IMAGE_PARTS:
+                image = part.get(part["type"])
+                found.append(image.get("url") if isinstance(image, Mapping) else image)
+    return [image for image in found if image is not None]
+
+
+def _listed(value: Any, name: str, where: str) -> list[Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -28,7 +51,7 @@ def turns_of(value: Any, name: str, where: str) -> Turns:
             raise DataError(f"{where}: field {name!r} must be JSON of turns: {error}") from error
     if not isinstance(value, list) or not value:
         raise DataError(f"{where}: field {name!r} must be a list of turns, not {shown(value)}")
-    return tuple(_turn(one, f"{where}, field {name!r}, turn {i}") for i, one in enumerate(value, 1))
+    return value
 
 
 def split_answer(turns: Turns, name: str, where: str) -> tuple[Turns, str | None]:
@@ -63,7 +86,7 @@ def _text(content: Any, where: str) -> str:
     pieces = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "image":
+        if kind in IMAGE_PARTS:
             pieces.append(IMAGE)
         elif kind == "text" and isinstance(part.get("text"), str):
             pieces.append(part["text"])

@@ -15,7 +15,7 @@ from typing import Any
 
 from vlrl.data.fields import Row, field_of, row_of, shown
 from vlrl.errors import DataError
-from vlrl.reasoning.data.conversations import Turns, split_answer, turns_of
+from vlrl.reasoning.data.conversations import Turns, images_in, split_answer, turns_of
 from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.raw import RawQuestion
 from vlrl.reasoning.data.true_answers import true_answer
@@ -118,16 +118,24 @@ def messages(row: Row, place: Place) -> RawQuestion:
             f"of {', '.join(ANSWERS)}"
         )
     answer = _stated(row, place.where) if known else (final_answer(said or "") or said)
-    return _question(row, place, asked, answer)
+    return _question(row, place, asked, answer, images=_in_turns(row, name, place.where))
 
 
 def trl(row: Row, place: Place) -> RawQuestion:
     """`prompt` (a text or messages) and `images` or `image`; the answer is in a column."""
     value = field_of(row, "prompt", place.where)
-    asked: Turns = (("user", value),) if isinstance(value, str) else ()
-    if not asked:
-        asked, _ = split_answer(turns_of(value, "prompt", place.where), "prompt", place.where)
-    return _question(row, place, asked, _stated(row, place.where))
+    answer = _stated(row, place.where)
+    if isinstance(value, str):
+        return _question(row, place, (("user", value),), answer)
+    asked, _ = split_answer(turns_of(value, "prompt", place.where), "prompt", place.where)
+    return _question(row, place, asked, answer, images=_in_turns(row, "prompt", place.where))
+
+
+def _in_turns(row: Row, name: str, where: str) -> list[Any] | None:
+    """Images that stand in the turns themselves; None where the row has a column of them."""
+    if row.get("images") is not None or row.get("image") is not None:
+        return None
+    return images_in(row[name], name, where) or None
 
 
 def geometry3k(row: Row, place: Place) -> RawQuestion:
@@ -188,8 +196,11 @@ def _xyxy(boxes: Any, where: str) -> Any:
 
 
 def treebench(row: Row, place: Place) -> RawQuestion:
-    """`question`, `multi-choice options` (a text), `answer`, `target_instances` (xyxy)."""
-    asked = _text(row, "question", place.where)
+    """`question`, `multi-choice options` (a text), `answer`, `target_instances` (xyxy).
+
+    The training set has `problem` instead of the first two, and an object's box as its `bbox`.
+    """
+    asked = _text(row, "problem" if "problem" in row else "question", place.where)
     options = row.get("multi-choice options")
     if isinstance(options, str) and options.strip() and options.strip() not in asked:
         asked = f"{asked} Options:\n{options.strip()}"
@@ -198,12 +209,22 @@ def treebench(row: Row, place: Place) -> RawQuestion:
         place,
         (("user", asked),),
         field_of(row, "answer", place.where),
-        boxes=_literal(field_of(row, "target_instances", place.where), place.where),
+        boxes=_instances(field_of(row, "target_instances", place.where), place.where),
     )
 
 
+def _instances(value: Any, where: str) -> Any:
+    """Boxes, or objects with a `bbox`; also a list that is written as text."""
+    listed = _literal(value, where)
+    if not isinstance(listed, list):
+        return listed
+    # A table may fill rows of fewer objects up with None.
+    return [
+        one.get("bbox") if isinstance(one, Mapping) else one for one in listed if one is not None
+    ]
+
+
 def _literal(value: Any, where: str) -> Any:
-    """A list, also one that is written as text."""
     if not isinstance(value, str):
         return value
     try:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-from pydantic import Field, NonNegativeFloat, field_validator
+from pydantic import Field, NonNegativeFloat
 
 from vlrl.data.fields import as_written, shown
 from vlrl.errors import ConfigError, RewardError, did_you_mean
@@ -27,19 +27,6 @@ class DifficultyOptions(NodeOptions):
         min_length=1, description="column -> value -> weight, added over columns; '*' = any other"
     )
     penalties_too: bool = Field(False, description="weigh values below 0 as well")
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _plain_keys(cls, weights: object) -> object:
-        """YAML reads `0:` as a number and `yes:` as a truth value; columns are compared as text."""
-        if not isinstance(weights, Mapping):
-            return weights
-        return {
-            column: {as_written(key): one for key, one in by.items()}
-            if isinstance(by, Mapping)
-            else by
-            for column, by in weights.items()
-        }
 
 
 class Difficulty(Combinator):

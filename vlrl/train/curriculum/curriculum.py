@@ -44,6 +44,7 @@ class Curriculum:
     ) -> None:
         self.stages, self.task = stages, task
         self.ids = [sample.id for sample in samples]
+        self._places = {name: place for place, name in enumerate(self.ids)}
         self.number = 0
         """Of the stage, from 0."""
         self.left_out: set[int] = set()
@@ -166,9 +167,7 @@ class Curriculum:
             for name, values in part.items():
                 gathered.setdefault(name, []).extend(values)
         return {
-            place: math.fsum(gathered[name]) / len(gathered[name])
-            for place, name in enumerate(self.ids)
-            if name in gathered
+            self._places[name]: math.fsum(values) / len(values) for name, values in gathered.items()
         }
 
     def state(self) -> CurriculumState | None:
@@ -200,9 +199,10 @@ class Curriculum:
             self._begin(names.index(state.stage))
             self._start, self._exit.state = state.start, state.exit
             if isinstance(self._sampler, AdaptiveSampler):
-                places = {name: place for place, name in enumerate(self.ids)}
                 self._sampler.success = {
-                    places[name]: value for name, value in state.success.items() if name in places
+                    self._places[name]: value
+                    for name, value in state.success.items()
+                    if name in self._places
                 }
         self.position = max(position, self._start)
 
