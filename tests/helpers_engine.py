@@ -23,13 +23,15 @@ from vlrl.types import Finish, ImagePart, Message, Sample, TextPart
 class EngineServer:
     """One model behind HTTP; `faults` change what it does."""
 
+    lock = threading.Lock()
+    """Of all servers of a process: transformers does not load models on two threads at once."""
+
     def __init__(self, model: Path, folder: Path, **options: Any) -> None:
         self.policy = VisionLanguagePolicy(
             VisionLanguagePolicy.Options(model=str(model), num_prompt_threads=0, **options),
             PolicySetup(dtype=torch.float32, max_tokens_per_chunk=4096),
         )
         self.folder, self.model = folder, model
-        self.lock = threading.Lock()
         self.calls: list[str] = []
         self.faults: set[str] = set()
         self.context_tokens = 1024

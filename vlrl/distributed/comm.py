@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -201,10 +201,22 @@ def barrier(world: World) -> None:
         dist.barrier()
 
 
+_leaving: list[Callable[[], None]] = []
+
+
+def before_leaving(call: Callable[[], None]) -> None:
+    """Have this called once when the run is left, while its process groups are still there."""
+    _leaving.append(call)
+
+
 def shutdown() -> None:
     """Leave the run, so that no rank waits for this one's sockets."""
+    was_joined = dist.is_initialized()
+    while _leaving:
+        _leaving.pop()()
     if dist.is_initialized():
         dist.destroy_process_group()
+    if was_joined:
         from deepspeed.utils import groups
 
         # DeepSpeed still holds the destroyed group; the next run in this process makes a new one.

@@ -42,7 +42,7 @@ from vlrl.policy.vision_language.packed.slices import (
 )
 from vlrl.policy.vision_language.prompt_queue import PromptQueue
 from vlrl.policy.vision_language.samplers.choice import sampler_of
-from vlrl.policy.vision_language.samplers.exported import whole_weights
+from vlrl.policy.vision_language.samplers.exported import whole_weights, writes_here
 from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.special_tokens import never_sampled, stop_tokens
 from vlrl.policy.vision_language.stop_strings import StopStrings
@@ -354,12 +354,14 @@ class VisionLanguagePolicy(TokenPolicy):
 
     def export_whole(self, folder: str) -> None:
         """The model as it is now, an adapter merged into copies, for an engine to read."""
-        base_model(self.module.model).save_pretrained(
-            folder,
-            state_dict=whole_weights(self.module.model),
-            safe_serialization=True,
-            max_shard_size=SHARD,
-        )
+        core = base_model(self.module.model)
+        with writes_here(core):
+            core.save_pretrained(
+                folder,
+                state_dict=whole_weights(self.module.model),
+                safe_serialization=True,
+                max_shard_size=SHARD,
+            )
 
     @torch.no_grad()
     def score(self, trajectory: TokenTrajectory) -> Tensor:

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from vlrl.distributed.comm import before_leaving
 from vlrl.errors import ConfigError, EngineError, first_line
 from vlrl.families.encoded import EncodedPrompt
 from vlrl.families.reading import Reader, as_chat
@@ -94,6 +96,8 @@ class ColocatedSampler:
                 f"its memory does not suffice: policy.engine.memory_share ({options.memory_share:g}"
                 "), sleep: 2, fewer or shorter answers, or mode: server on other GPUs"
             ) from error
+        # At the interpreter's end its groups would be gone before it.
+        before_leaving(self.llm.llm_engine.engine_core.shutdown)
         self._params = vllm.SamplingParams
         base = options.sync_folder or (str(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None)
         self.folder = wire.handover(base)
@@ -234,7 +238,9 @@ def tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 def _vllm() -> Any:
     """vLLM of this environment; raises ConfigError."""
-    own = environment({}, is_cpu=True) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    own = environment({}, is_cpu=not torch.cuda.is_available()) | {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0"
+    }
     for name, value in own.items():
         os.environ.setdefault(name, value)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,20 @@ from vlrl.families.adapters import base_model
 from vlrl.families.interfaces import Adapted
 
 _BASE, _ADAPTER = ".base_layer", "lora_"
+
+
+@contextmanager
+def writes_here(model: nn.Module) -> Iterator[None]:
+    """Have `save_pretrained` write on every rank: transformers writes on rank 0 alone.
+
+    Each rank's engine reads what its own rank has written.
+    """
+    part: Any = model
+    part.should_save_on_this_rank = lambda is_main_process: True
+    try:
+        yield
+    finally:
+        del part.should_save_on_this_rank
 
 
 @torch.no_grad()
