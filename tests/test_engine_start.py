@@ -17,6 +17,8 @@ from vlrl.errors import ConfigError, EngineError
 from vlrl.policy.vision_language.options import EngineOptions
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.policy.vision_language.samplers import wire
+from vlrl.policy.vision_language.samplers.exported import WholeModel, tensors
+from vlrl.policy.vision_language.samplers.transfer import Source
 from vlrl.protocols import PolicySetup
 
 DRAW = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 7}
@@ -69,8 +71,8 @@ def test_every_rank_needs_a_server(server: EngineServer) -> None:
         ({"use": "vllm"}, "use: vllm needs urls"),
         ({"use": "sglang"}, "use: sglang needs urls"),
         ({"use": "vllm", "urls": ["localhost:8000"]}, "must begin with http"),
-        ({"sync": "nccl"}, r"sync: nccl is not there.*/dev/shm"),
-        ({"sync": "ipc"}, "sync: ipc is not there"),
+        ({"sync": "nccl"}, r"sync: nccl is for use: vllm with mode: server"),
+        ({"sync": "ipc"}, r"sync: ipc is not there.*pickles.*/dev/shm"),
         ({"sleep": 1}, "sleep is for mode: colocate"),
         ({"mode": "colocate"}, "mode: colocate needs use: vllm"),
         ({"mode": "colocate", "use": "sglang"}, "mode: colocate needs use: vllm"),
@@ -108,3 +110,31 @@ def test_releases_and_builds_that_are_taken(version: str | None) -> None:
 def test_releases_that_are_too_old(version: str) -> None:
     with pytest.raises(EngineError, match="too old"):
         wire.refuse_old(version, "here")
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_what_is_streamed_is_what_the_files_hold(
+    family: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    lora = {"lora": {"rank": 2, "alpha": 4}, "train_vision": False}
+    for name, options in (("whole", {}), ("merged", lora)):
+        model = WholeModel(make_policy(checkpoints[family], **options).module.model)
+        model(str(tmp_path / name))
+        files = dict(tensors(tmp_path / name))
+        source = Source()
+        source.tensors = model.tensors()
+        streamed = dict(source)
+        assert streamed.keys() == files.keys()
+        assert all(torch.equal(streamed[key], files[key]) for key in files)
+        facts = {one.name: (one.dtype, one.shape) for one in source.metadata()}
+        assert list(facts) == list(streamed), "in the same order"
+        assert facts == {key: (t.dtype, tuple(t.shape)) for key, t in files.items()}
+
+
+def test_nccl_without_a_gpu_is_refused(server: EngineServer) -> None:
+    options = VisionLanguagePolicy.Options(
+        model=str(server.model), engine={"use": "vllm", "urls": [server.url], "sync": "nccl"}
+    )
+    setup = PolicySetup(dtype=torch.float32, max_tokens_per_chunk=4096)
+    with pytest.raises(ConfigError, match="nccl needs a GPU on both sides"):
+        VisionLanguagePolicy(options, setup)

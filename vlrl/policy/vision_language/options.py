@@ -72,11 +72,13 @@ class EngineOptions(Section):
 
     @model_validator(mode="after")
     def _check(self) -> EngineOptions:
-        if self.sync in ("nccl", "ipc"):
+        if self.sync == "ipc":
             raise ValueError(
-                f"sync: {self.sync} is not there: weights are handed over by files; with a "
-                "sync_folder in /dev/shm they stay in memory"
+                "sync: ipc is not there: vLLM takes memory handles over HTTP as pickles alone; on "
+                "one machine a sync_folder in /dev/shm keeps weights in memory too"
             )
+        if self.sync == "nccl" and (self.use != "vllm" or self.mode != "server"):
+            raise ValueError("sync: nccl is for use: vllm with mode: server")
         taken = sorted(RESERVED & self.sampling_params.keys())
         if taken:
             raise ValueError(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from vlrl.errors import ConfigError
-from vlrl.families.adapters import base_model
 from vlrl.families.encoded import EncodedPrompt
 from vlrl.families.interfaces import Tokenizer
 from vlrl.policy.distribution import Sampling
@@ -42,7 +41,7 @@ from vlrl.policy.vision_language.packed.slices import (
 )
 from vlrl.policy.vision_language.prompt_queue import PromptQueue
 from vlrl.policy.vision_language.samplers.choice import sampler_of
-from vlrl.policy.vision_language.samplers.exported import whole_weights, writes_here
+from vlrl.policy.vision_language.samplers.exported import SHARD
 from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.special_tokens import never_sampled, stop_tokens
 from vlrl.policy.vision_language.stop_strings import StopStrings
@@ -55,9 +54,6 @@ from vlrl.types import Rollout, Sample
 
 if TYPE_CHECKING:
     pass
-
-SHARD = "5GB"
-"""Largest file of an export, held in memory while it is written."""
 
 
 class VisionLanguagePolicy(TokenPolicy):
@@ -351,17 +347,6 @@ class VisionLanguagePolicy(TokenPolicy):
         if tokens and tokens[-1] in self.stop_tokens:
             tokens = tokens[:-1]
         return tokenizer.decode(tokens, skip_special_tokens=False)
-
-    def export_whole(self, folder: str) -> None:
-        """The model as it is now, an adapter merged into copies, for an engine to read."""
-        core = base_model(self.module.model)
-        with writes_here(core):
-            core.save_pretrained(
-                folder,
-                state_dict=whole_weights(self.module.model),
-                safe_serialization=True,
-                max_shard_size=SHARD,
-            )
 
     @torch.no_grad()
     def score(self, trajectory: TokenTrajectory) -> Tensor:

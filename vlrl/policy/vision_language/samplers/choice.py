@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from vlrl.errors import ConfigError
 from vlrl.policy.vision_language.samplers.checked import CheckedSampler
 from vlrl.policy.vision_language.samplers.colocated import ColocatedSampler
+from vlrl.policy.vision_language.samplers.exported import WholeModel
 from vlrl.policy.vision_language.samplers.own import OwnSampler
 from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.samplers.server import ServerSampler
 from vlrl.policy.vision_language.samplers.sglang import SglangSampler
+from vlrl.policy.vision_language.samplers.transfer import TransferSampler
 from vlrl.protocols import PolicySetup
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
     return CheckedSampler(
         inner,
         lambda: policy.version,
-        policy.export_whole,
+        WholeModel(policy.module.model),
         policy.score,
         max_gap=options.max_gap,
         num_rows=options.num_canary_rows,
@@ -53,6 +55,8 @@ def _server(policy: VisionLanguagePolicy, setup: PolicySetup) -> ServerSampler:
             "two would not be seen; use swap: between, or stop tokens alone"
         )
     kind = SglangSampler if options.use == "sglang" else ServerSampler
+    if options.sync == "nccl":
+        kind = TransferSampler
     return kind(
         options,
         options.urls[setup.rank],

@@ -11,13 +11,11 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from torch import Tensor
 
 from vlrl.distributed.comm import before_leaving
 from vlrl.errors import ConfigError, EngineError, first_line
@@ -27,6 +25,7 @@ from vlrl.policy.distribution import Sampling
 from vlrl.policy.vision_language.decode import Decoded
 from vlrl.policy.vision_language.options import EngineOptions
 from vlrl.policy.vision_language.samplers import wire
+from vlrl.policy.vision_language.samplers.exported import tensors
 from vlrl.policy.vision_language.samplers.sampler import Export
 from vlrl.policy.vision_language.samplers.servable import add_head, environment, served_as
 from vlrl.policy.vision_language.samplers.server import decoded
@@ -226,14 +225,6 @@ class ColocatedSampler:
         found = dict(self._seconds)
         self._seconds = dict.fromkeys(found, 0.0)
         return found
-
-
-def tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """A checkpoint's tensors by name, one at a time."""
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 (no mapping)
-                yield name, opened.get_tensor(name)
 
 
 def _vllm() -> Any:

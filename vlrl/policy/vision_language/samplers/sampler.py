@@ -11,8 +11,15 @@ from vlrl.families.encoded import EncodedPrompt
 from vlrl.policy.vision_language.decode import Decoded
 from vlrl.types import Sample
 
-Export = Callable[[str], None]
-"""Writes the whole model as it is now into a folder that `from_pretrained` reads."""
+
+class Export(Protocol):
+    """The whole model as it is now."""
+
+    def __call__(self, folder: str) -> None:
+        """Write it into a folder that `from_pretrained` reads."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Its weights under the names that the folder's files would have."""
 
 
 class Sampler(Protocol):

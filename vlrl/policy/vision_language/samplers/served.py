@@ -17,7 +17,7 @@ from vlrl.policy.distribution import Sampling
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.loading import model_named, read_config, reader_of
 from vlrl.policy.vision_language.options import VisionLanguageConfig
-from vlrl.policy.vision_language.samplers.servable import link
+from vlrl.policy.vision_language.samplers.exported import WrittenModel
 from vlrl.policy.vision_language.samplers.server import ServerSampler
 from vlrl.policy.vision_language.special_tokens import never_sampled, stop_tokens
 from vlrl.seeds import row_seed
@@ -61,7 +61,7 @@ class ServedModel:
         )
         self.sampler.refuse_other_model(name)
         if not is_ours and Path(name).is_dir():
-            self.sampler.publish(lambda folder: link_files(Path(name), Path(folder)), 0)
+            self.sampler.publish(WrittenModel(Path(name)), 0)
 
     def sample(
         self, samples: Sequence[Sample], num_each: int, seed: int, *, greedy: bool = False
@@ -95,9 +95,3 @@ class ServedModel:
     def prompt_size(self, prompt: EncodedPrompt) -> tuple[int, int] | None:
         """Width and height of a prompt's first image after resizing, in pixels; None: in tiles."""
         return prompt.image_size_px
-
-
-def link_files(model: Path, folder: Path) -> None:
-    """A checkpoint's own files in a folder, as a publication has them."""
-    folder.mkdir(parents=True)
-    link(model.resolve().iterdir(), folder)
