@@ -222,12 +222,14 @@ CLIPPED = {
     "clip": {1.0: (False, False, False, True), -1.0: (True, False, False, False)},
     "gspo": {1.0: (False, False, False, True), -1.0: (True, False, False, False)},
     "cispo": {1.0: (True, False, False, True), -1.0: (True, False, False, True)},
+    "likelihood": {1.0: (False,) * 4, -1.0: (False,) * 4},
 }
 """Where the bounds 0.6 and 1.1 clip, for both signs of the advantage."""
 KEPT = {
     "clip": {1.0: (0.5, 0.7, 1.0, 1.1), -1.0: (0.6, 0.7, 1.0, 1.3)},
     "gspo": {1.0: (0.5, 0.7, 1.0, 1.1), -1.0: (0.6, 0.7, 1.0, 1.3)},
     "cispo": {1.0: (0.6, 0.7, 1.0, 1.1), -1.0: (0.6, 0.7, 1.0, 1.1)},
+    "likelihood": {1.0: (1.0,) * 4, -1.0: (1.0,) * 4},
 }
 """The ratio that stays in the loss."""
 
@@ -250,7 +252,7 @@ def test_off_policy_cases_by_hand(name: str, sign: float) -> None:
     for b, (kept, clipped) in enumerate(zip(KEPT[name][sign], CLIPPED[name][sign], strict=True)):
         for t in range(2):
             assert float(result.ratio[b, t]) == pytest.approx(RATIOS[b], rel=1e-5)
-            factor = float(logp[b, t].detach()) if name == "cispo" else 1.0
+            factor = float(logp[b, t].detach()) if name in ("cispo", "likelihood") else 1.0
             assert float(result.loss[b, t].detach()) == pytest.approx(
                 -2 * sign * kept * factor, rel=1e-5
             )

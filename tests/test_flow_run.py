@@ -312,7 +312,7 @@ def test_evaluation_is_of_the_average_and_export_loads(
     assert DiffusionPipeline.from_pretrained(folder / "model").transformer is not None
     job.update(name="again", num_steps=1)
     again = build_trainer(check(RunConfig, job), None)
-    made, _ = again.policy.sample(again.samples[:1], 1, 0, greedy=True)
+    made, _ = again.policy.sample(again.drawing.samples[:1], 1, 0, greedy=True)
     assert shown(made[0].output) == pytest.approx(after["c0"], abs=1e-4)
 
 

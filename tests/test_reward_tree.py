@@ -123,6 +123,7 @@ def test_shipped_reward_configs(path):
     maximum |= {
         "grip": 3,
         "rewardmap": 5,
+        "rewardmap_no_detail": 4,
         "shape_boundary": 6,
         "stvg_o1": 6.5,
         "stvg_no_thinking": 4,

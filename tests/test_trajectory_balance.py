@@ -146,8 +146,8 @@ def test_only_this_objective_has_normalisers() -> None:
     from vlrl.reward.tree import build_reward
 
     node = build_reward({"use": "box_iou"})
-    assert learners(node, AlgoConfig()) == ([], None)
-    found, normalisers = learners(node, AlgoConfig(objective="trajectory_balance"))
+    assert learners([node], AlgoConfig()) == ([], None)
+    found, normalisers = learners([node], AlgoConfig(objective="trajectory_balance"))
     assert found == [normalisers]
 
 
@@ -164,7 +164,7 @@ def test_references_of_the_policy_that_training_starts_from(
     over = {"reward": node, "checkpoint__every": 1, "eval__batch_size": 5, "num_steps": 1}
     config = small_run(checkpoints["qwen2_5_vl"], screens, tmp_path, "run", **over)
     trainer = build_trainer(check(RunConfig, config), None)
-    reward = trainer.reward
+    reward = trainer.curriculum.reward
     assert isinstance(reward, RememberingShape)
     drawn = dict(reward.of_policy)
     assert set(drawn) == {sample.id for sample in trainer.drawing.samples}
@@ -172,8 +172,8 @@ def test_references_of_the_policy_that_training_starts_from(
     assert len({value for values in drawn.values() for value in values}) > 3
     trainer.train()
     resumed = build_trainer(check(RunConfig, {**config, "num_steps": 2}), "auto")
-    assert isinstance(resumed.reward, RememberingShape)
-    assert resumed.reward.of_policy == drawn
+    assert isinstance(resumed.curriculum.reward, RememberingShape)
+    assert resumed.curriculum.reward.of_policy == drawn
     metrics = resumed.train_step()
     assert 0 < metrics["reward/mean"] < 1
 
