@@ -13,7 +13,7 @@ from vlrl.train.scoring_queue import ScoringQueue
 from vlrl.types import Sample
 
 
-@dataclass
+@dataclass(eq=False)  # two draws of the same prompts are not the same
 class Draw(Generic[T]):
     """Groups that are drawn together, on this rank."""
 
