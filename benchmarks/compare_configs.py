@@ -1,6 +1,6 @@
 """One config with several overlays, the same budget and seeds: changes beside the common start.
 
-    python benchmarks/compare_configs.py BASE --side "NAME=OVERLAY.yaml KEY=VALUE ..." ... \\
+    python benchmarks/compare_configs.py --base CONFIG --side "NAME=OVERLAY.yaml KEY=VALUE ..." \\
         --metrics M ... [--splits S ...] [--seeds 0 1 2] [--ranks 1] --out runs/compare
 
 A side lays files and values over the base, as `vlrl train --config` does; `NAME=` alone is the base
@@ -64,7 +64,7 @@ def side(text: str) -> tuple[str, list[str]]:
 def main() -> None:
     """Run what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("base")
+    parser.add_argument("--base", required=True, metavar="CONFIG")
     parser.add_argument("--side", type=side, action="append", required=True)
     parser.add_argument("--metrics", nargs="+", required=True)
     parser.add_argument("--splits", nargs="+", default=["held_out"])
