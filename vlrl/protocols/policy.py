@@ -248,11 +248,6 @@ class Policy(ABC, Generic[T]):
     def weights_swapped(self) -> None:
         """Told that the weights are others than before, although `version` is the same."""
 
-    @property
-    def draws_beside(self) -> bool:
-        """Whether answers that are begun are drawn while the weights are trained."""
-        return False
-
     def publish(self, sample: Sample) -> None:
         """Hand the weights of now to whoever draws beside the update; all ranks call this.
 

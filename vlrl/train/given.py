@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 
 from vlrl.algo.preference import preference
-from vlrl.distributed.comm import World
 from vlrl.distributed.waiting import waiting
 from vlrl.log.metrics import Meter
-from vlrl.protocols import Drawn, Policy, T
+from vlrl.protocols import Drawn, T
 from vlrl.seeds import row_seed
 from vlrl.train.drawing import Drawing
 from vlrl.train.draws import Draw
 from vlrl.train.experience import Experience
 from vlrl.train.failures import on_all
 from vlrl.train.given_answers import GivenAnswers
-from vlrl.train.passes import passes
+from vlrl.train.passes import collected
 from vlrl.train.update import with_reference
 from vlrl.types import Finish, Rollout, Sample, Score
 
@@ -76,8 +75,11 @@ class Given(Drawing[T]):
         assert options is not None
         with meter.timed("reference"):
             reference = with_reference(self.policy, trajectory, self.world).reference
-            now = current(self.policy, trajectory, self.world)
+            rows = list(range(len(trajectory)))
+            with waiting("the log-probs of given answers"):
+                now = collected(self.policy, trajectory, [rows], self.world, self._logp)
         assert reference is not None
+        assert now is not None
         mask = trajectory.mask
         mine, before = ((x.cpu() * mask).sum(1).reshape(-1, 2) for x in (now, reference))
         found = preference(mine, before, options.beta, options.label_smoothing)
@@ -87,14 +89,5 @@ class Given(Drawing[T]):
         # The update's mean is over answers, of which a pair has two.
         return 2 * found.weight.flatten()
 
-
-@waiting("the log-probs of given answers")
-@torch.no_grad()
-def current(policy: Policy[T], trajectory: T, world: World) -> Tensor:
-    """Log-probs of the weights of now, [B, T], nats, on CPU."""
-    found = torch.zeros(trajectory.mask.shape)
-    for one in passes(policy, trajectory, list(range(len(trajectory))), world):
-        logp = policy.evaluate(one.trajectory).logp
-        if one.is_counted:
-            found[one.rows] = logp.cpu()
-    return found
+    def _logp(self, chunk: T) -> Tensor:
+        return self.policy.evaluate(chunk).logp.cpu()

@@ -6,10 +6,11 @@ together: at each pass one is the owner, and tells the others what its chunk hol
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
+import torch
 from torch import Tensor
 
 from vlrl.distributed.comm import World, all_max
@@ -62,6 +63,29 @@ def passes(
         own = replace(own, trajectory=_alone(own.trajectory))
         for owner in range(ranks.size):
             yield replace(ranks.share(own, owner), is_own=owner == ranks.rank)
+
+
+@torch.no_grad()
+def collected(
+    policy: Policy[T],
+    trajectory: T,
+    parts: Sequence[list[int]],
+    world: World,
+    find: Callable[[T], Tensor],
+) -> Tensor | None:
+    """What passes over some parts of the rows find, [B, ...]; 0 in other rows, None without a pass.
+
+    find: a chunk -> a value for each of its rows, [b, ...].
+    """
+    whole: Tensor | None = None
+    for rows in parts:
+        for one in passes(policy, trajectory, rows, world):
+            found = find(one.trajectory)
+            if one.is_own and whole is None:
+                whole = found.new_zeros((len(trajectory), *found.shape[1:]))
+            if one.is_counted and whole is not None:
+                whole[one.rows] = found
+    return whole
 
 
 def _by_group(trajectory: T, chunk: list[int]) -> list[int]:

@@ -26,7 +26,7 @@ from vlrl.errors import NonFiniteError
 from vlrl.log.metrics import Meter
 from vlrl.protocols import Evaluation, Policy, T, Trajectory
 from vlrl.train.correcting import corrected
-from vlrl.train.passes import Pass, passes
+from vlrl.train.passes import Pass, collected, passes
 
 
 @dataclass(frozen=True)
@@ -237,17 +237,13 @@ def _old(
     Log-probs [B, T], nats; velocities [B, T, C, H, W] for regressions.
     """
     trajectory = batch.trajectory
-    old: Tensor | None = None
-    for rows in parts:
-        for one in passes(policy, trajectory, rows, world):
-            if algo.objective in REGRESSIONS:
-                found = policy.regression_target(one.trajectory)
-            else:
-                found = policy.evaluate(one.trajectory).logp.cpu()
-            if one.is_own and old is None:
-                old = found.new_zeros((len(trajectory), *found.shape[1:]))
-            if one.is_counted and old is not None:
-                old[one.rows] = found
+
+    def find(chunk: T) -> Tensor:
+        if algo.objective in REGRESSIONS:
+            return policy.regression_target(chunk)
+        return policy.evaluate(chunk).logp.cpu()
+
+    old = collected(policy, trajectory, parts, world, find)
     return torch.zeros(trajectory.mask.shape) if old is None else old
 
 
@@ -256,11 +252,4 @@ def _old(
 def with_reference(policy: Policy[T], trajectory: T, world: World) -> T:
     """The trajectory with what its KL needs of the reference policy, computed once per rollout."""
     rows = list(range(len(trajectory)))
-    reference: Tensor | None = None
-    for one in passes(policy, trajectory, rows, world):
-        found = policy.reference(one.trajectory)
-        if one.is_counted:
-            if reference is None:
-                reference = found.new_zeros((len(rows), *found.shape[1:]))
-            reference[one.rows] = found
-    return trajectory.with_reference(reference)
+    return trajectory.with_reference(collected(policy, trajectory, [rows], world, policy.reference))

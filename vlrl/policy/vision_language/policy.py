@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,6 +21,7 @@ from vlrl.policy.vision_language import layout
 from vlrl.policy.vision_language.answer_stages import with_stages
 from vlrl.policy.vision_language.chunks import chunks_of
 from vlrl.policy.vision_language.decode import Decoded
+from vlrl.policy.vision_language.decoded_rollouts import as_rollouts
 from vlrl.policy.vision_language.kept_groups import packed_group, unpacked_group
 from vlrl.policy.vision_language.loading import (
     Loaded,
@@ -184,53 +184,24 @@ class VisionLanguagePolicy(TokenPolicy):
         seeds = _seeds(samples, num_each, seed)
         decoded = self.sampler.sample(prompts, samples, num_each, seeds, greedy=greedy)
         tokenizer = self.processor.tokenizer
-        return self._rollouts(samples, prompts, decoded, num_each, first, tokenizer)
+        return self._rollouts(samples, prompts, decoded, first, tokenizer)
 
     def _rollouts(
         self,
         samples: Sequence[Sample],
         prompts: Sequence[EncodedPrompt],
         decoded: Decoded,
-        num_each: int,
         first: int,
         tokenizer: Tokenizer,
-    ) -> tuple[list[Rollout], TokenTrajectory]:
-        rollouts = []
-        for row, finish in enumerate(decoded.finish):
-            mask = decoded.mask[row]
-            tokens = decoded.tokens[row, mask]
-            place, index = divmod(row, num_each)
-            versions = [self.version]
-            if decoded.version is not None:
-                versions = decoded.version[row, mask].tolist()
-            rollouts.append(
-                Rollout(
-                    sample=samples[place],
-                    group=first + place,
-                    index=index,
-                    output=self._text(tokens.tolist(), tokenizer),
-                    finish=finish,
-                    num_actions=len(tokens),
-                    policy_version=min(versions),
-                    last_version=versions[-1],
-                )
-            )
-        group = torch.arange(len(prompts)).repeat_interleave(num_each)
-        kept = tuple(
-            prompt.with_features(features)
-            for prompt, features in zip(prompts, decoded.features, strict=True)
+    ) -> Drawn[TokenTrajectory]:
+        stops = self.stop_tokens.tolist()
+        return as_rollouts(
+            samples, prompts, decoded, tokenizer, stops, first=first, version=self.version
         )
-        trajectory = TokenTrajectory(decoded.tokens, decoded.mask, decoded.logp, group, kept)
-        return rollouts, replace(trajectory, version=decoded.version)
 
     def weights_swapped(self) -> None:
         """An engine is handed the weights again before it draws."""
         self.sampler.forget()
-
-    @property
-    def draws_beside(self) -> bool:
-        """Where an engine draws."""
-        return self.sampler.is_beside
 
     def publish(self, sample: Sample) -> None:
         """Bring the engine up to date, tried on a sample."""
@@ -251,7 +222,7 @@ class VisionLanguagePolicy(TokenPolicy):
         def drawn() -> Drawn[TokenTrajectory]:
             decoded = draw()
             with self._decoding:
-                made = self._rollouts(samples, prompts, decoded, num_each, 0, self._tokenizer)
+                made = self._rollouts(samples, prompts, decoded, 0, self._tokenizer)
             if ready is not None:
                 ready(made[0])
             return made
@@ -342,11 +313,6 @@ class VisionLanguagePolicy(TokenPolicy):
         mask = trajectory.mask.to(device)
         empty = torch.zeros(mask.shape, device=device)
         return empty.masked_scatter(mask, logp), empty.masked_scatter(mask, entropy)
-
-    def _text(self, tokens: list[int], tokenizer: Tokenizer) -> str:
-        if tokens and tokens[-1] in self.stop_tokens:
-            tokens = tokens[:-1]
-        return tokenizer.decode(tokens, skip_special_tokens=False)
 
     @torch.no_grad()
     def score(self, trajectory: TokenTrajectory) -> Tensor:

@@ -17,7 +17,7 @@ from vlrl.errors import EngineError
 from vlrl.families.encoded import EncodedPrompt
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.decode import Decoded
-from vlrl.policy.vision_language.samplers.sampler import Export, Sampler, mean_gap
+from vlrl.policy.vision_language.samplers.sampler import Engine, Export, mean_gap
 from vlrl.types import Sample
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class CheckedSampler:
 
     def __init__(
         self,
-        inner: Sampler,
+        inner: Engine,
         current: Callable[[], int],
         export: Export,
         score: Score,

@@ -203,12 +203,6 @@ class ColocatedSampler:
         wire.refuse_visual_tokens(made, self.forbidden, where)
         return made
 
-    def forget(self) -> None:
-        """Nothing: `publish` is called."""
-
-    def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
-        """Nothing: `publish` is called."""
-
     def begin(
         self,
         prompts: Sequence[EncodedPrompt],

@@ -22,7 +22,7 @@ class Export(Protocol):
         """Its weights under the names that the folder's files would have."""
 
 
-class Sampler(Protocol):
+class Engine(Protocol):
     """Draws groups of answers with log-probs of the distribution that it drew from."""
 
     @property
@@ -51,12 +51,6 @@ class Sampler(Protocol):
         most_tokens: of an answer; None = as many as the policy writes.
         """
 
-    def forget(self) -> None:
-        """What was published is out of date, although the version is the same."""
-
-    def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
-        """Have it draw with the weights of now, tried on a prompt; raises EngineError."""
-
     def begin(
         self,
         prompts: Sequence[EncodedPrompt],
@@ -68,6 +62,16 @@ class Sampler(Protocol):
 
     def facts(self) -> Mapping[str, float]:
         """What a step logs, by the metric's name, since the last call."""
+
+
+class Sampler(Engine, Protocol):
+    """What a policy draws with: it is kept at the policy's weights."""
+
+    def forget(self) -> None:
+        """What was published is out of date, although the version is the same."""
+
+    def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
+        """Have it draw with the weights of now, tried on a prompt; raises EngineError."""
 
 
 def mean_gap(trainer_logp: Tensor, sampler_logp: Tensor, mask: Tensor) -> float:

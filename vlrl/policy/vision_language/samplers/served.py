@@ -15,6 +15,7 @@ from vlrl.families.encoded import EncodedPrompt
 from vlrl.families.known import family_of
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.token_trajectory import TokenTrajectory
+from vlrl.policy.vision_language.decoded_rollouts import as_rollouts
 from vlrl.policy.vision_language.loading import model_named, read_config, reader_of
 from vlrl.policy.vision_language.options import VisionLanguageConfig
 from vlrl.policy.vision_language.samplers.exported import WrittenModel
@@ -70,16 +71,8 @@ class ServedModel:
         prompts = [self._encoded(sample) for sample in samples]
         seeds = [row_seed(seed, s.seed_name, i) for s in samples for i in range(num_each)]
         made = self.sampler.sample(prompts, samples, num_each, seeds, greedy=greedy)
-        rollouts = []
-        for row, finish in enumerate(made.finish):
-            place, index = divmod(row, num_each)
-            tokens = made.tokens[row, made.mask[row]].tolist()
-            written = tokens[:-1] if tokens[-1] in self.stop_tokens else tokens
-            text = self.processor.tokenizer.decode(written, skip_special_tokens=False)
-            rollouts.append(Rollout(samples[place], place, index, text, finish, len(tokens), 0))
-        group = torch.arange(len(prompts)).repeat_interleave(num_each)
-        trajectory = TokenTrajectory(made.tokens, made.mask, made.logp, group, tuple(prompts))
-        return rollouts, trajectory
+        stops = self.stop_tokens.tolist()
+        return as_rollouts(samples, prompts, made, self.processor.tokenizer, stops)
 
     def _encoded(self, sample: Sample) -> EncodedPrompt:
         prompt = self.reader.encode(sample)

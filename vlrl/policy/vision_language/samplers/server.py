@@ -217,12 +217,6 @@ class ServerSampler:
         self._seconds["engine/generate_s"] += time.perf_counter() - start
         return decoded([one for group in groups for one in group], self.reader, len(prompts))
 
-    def forget(self) -> None:
-        """Nothing: `publish` is called."""
-
-    def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
-        """Nothing: `publish` is called."""
-
     def begin(
         self,
         prompts: Sequence[EncodedPrompt],
