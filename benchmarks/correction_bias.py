@@ -1,13 +1,12 @@
 """The bias of a policy gradient whose answers a noisy sampler drew, with and without correction.
 
     python benchmarks/correction_bias.py                       # the table of docs/engines.md
-    python benchmarks/correction_bias.py --plot chart.html
+    python benchmarks/correction_bias.py --plot docs/correction_bias.svg
 
 A softmax policy over 64 tokens with random rewards, and a sampler whose logits have noise of a
 given size on top. The expected gradient is summed over all tokens, so nothing here is estimated:
-what is shown is the length of (expected gradient - exact gradient) over that of the exact one, the
-mean of
-200 policies; and the effective sample size of the weights.
+what is shown is the length of (expected gradient - exact gradient) over that of the exact one, a
+mean over 200 policies; and the effective sample size of the weights.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import argparse
 from pathlib import Path
 
 import torch
+from charted import write_chart
 from torch import Tensor
 
 from vlrl.algo.correction import weights
-from vlrl.log.report.charts import line_chart
 
 NOISES = (0.0, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0)
 NUM_TOKENS, NUM_POLICIES, LIMIT = 64, 200, 2.0
@@ -69,8 +68,7 @@ def main() -> None:
         print(f"| {noise:g} | {' | '.join(shown)} | {found['truncate'][1]:.2f} |")
     if args.plot is not None:
         series = {w: [(noise, rows[noise][w][0]) for noise in NOISES] for w in WAYS}
-        chart = line_chart("bias of the gradient by the sampler's noise", series, smooth=False)
-        args.plot.write_text(str(chart), encoding="utf-8")
+        write_chart(args.plot, series, "noise (bias of the gradient)", smooth=False)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from charted import write_chart
 from grpo_vs_trl import (
     PHASES,
     Case,
@@ -161,28 +162,13 @@ def compare(case: Case, model: Path, repeats: int, plain: bool, rate: float) -> 
 
 def draw(results: dict[tuple[int, int, int], dict[str, Times]], path: Path) -> None:
     """Seconds per step against G as an SVG file, one line per trainer and prompt length."""
-    from vlrl.log.report.charts import COLOURS, WIDTH, line_chart
-
     lines: dict[str, list[tuple[float, float]]] = {}
     for (length, group, _), found in results.items():
         for name, times in found.items():
             point = (float(group), times.median("step"))
             lines.setdefault(f"{name}, P = {length}", []).append(point)
-    page = line_chart("Time of a step against G", lines, "seconds")
-    inside = page[page.index("<svg") : page.index("</svg>")].partition(">")[2]
-    inside = inside.replace(">step<", "><")  # the chart's own axis is that of a training
-    legend = "".join(
-        f'<text x="60" y="{24 + 14 * n}" fill="{COLOURS[n % len(COLOURS)]}">{name}</text>'
-        for n, name in enumerate(lines)
-    )
-    style = "<style>.grid{stroke:#d8dee4}</style>"
-    ground = '<rect width="100%" height="100%" fill="#fff"/>'
-    axis = '<text x="170" y="224">answers per group, G (seconds per step)</text>'
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} 230" '
-        f'font-family="sans-serif" font-size="11">{style}{ground}{inside}{legend}{axis}</svg>\n',
-        encoding="utf-8",
-    )
+    along = "answers per group, G (seconds per step)"
+    write_chart(path, lines, along, smooth=True)
 
 
 def print_row(case: Case, name: str, times: Times, peer: Times) -> None:

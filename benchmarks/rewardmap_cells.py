@@ -3,7 +3,8 @@
     python benchmarks/rewardmap_cells.py [KEY=VALUE ...] --out runs/rewardmap_cells --seeds 0 1 2
 
 Trains the embedded model on the embedded maps. It has never seen a map, so `vlrl sft` first shows
-it answers on other maps, drawn anew (`--warm-up` steps, once, OUT/start-sft). Writes:
+it answers on other maps, drawn anew (`--warm-up` steps, once, OUT/start-sft). The held-out maps are
+the embedded six and more of their kind, drawn anew. Writes:
 
     OUT/cells.json    accuracy on held-out maps by kind of question, each seed and the mean; by step
                       the share of groups without signal (all rewards equal)
@@ -29,7 +30,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 from launching import ROOT, train
 
-from scripts.assets.maps.draw_maps import LEVELS
+from scripts.assets.maps.draw_maps import LEVELS, write_split
 from scripts.assets.maps.network import make_network
 from scripts.assets.maps.picture import draw
 from scripts.assets.maps.questions import questions_of
@@ -45,7 +46,7 @@ CELLS: Mapping[str, tuple[bool, bool]] = {
 KINDS = ("yes_no", "counting", "planning")
 TINY, STAGES = "visual_reasoning/tiny", "visual_reasoning/maps_curriculum"
 FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
-NUM_MAPS = 60
+NUM_TAUGHT_MAPS = 300
 NO_SIGNAL, RIGHT, STAGE = "filter/zero_variance", "rollout/right", "curriculum/stage"
 
 
@@ -55,7 +56,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/rewardmap_cells"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150, help="of each run, a multiple of 3")
-    parser.add_argument("--warm-up", type=int, default=800, help="supervised steps")
+    parser.add_argument("--warm-up", type=int, default=2000, help="supervised steps")
+    parser.add_argument("--held-out", type=int, default=30, help="maps, six questions each")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="run nothing")
@@ -65,7 +67,9 @@ def main() -> None:
     if not args.table:
         start = args.out / "start-sft/model"
         if not (start / "config.json").is_file():
-            warm_up(args.out, args.warm_up)
+            warm_up(args.out, args.warm_up, args.overrides)
+        if not (args.out / "held_out.jsonl").is_file():
+            write_split(args.out, "held_out", args.held_out, FONT)
         for seed in args.seeds:
             for cell in args.cells:
                 run(args, cell, seed, start)
@@ -82,7 +86,8 @@ def run(args: argparse.Namespace, cell: str, seed: int, start: Path) -> None:
     own = [
         f"num_steps={args.steps}", f"policy.model={start}", "policy.max_new_tokens=100",
         "algo.num_prompts=8", "algo.group_size=8", "optim.lr=3e-5", "eval.limit=0",
-        "eval.before=false", "checkpoint.export=false", "log.rollouts_every=50",
+        f"task.data.held_out.path={args.out / 'held_out.jsonl'}", "eval.before=false",
+        "checkpoint.export=false", "log.rollouts_every=50",
     ]  # fmt: skip
     if staged:
         own += [f"curriculum.{n}.exit={{steps: {args.steps // 3}}}" for n in (0, 1)]
@@ -159,7 +164,7 @@ def curves(found: Mapping[str, Any]) -> str:
 # --- the start: what answers to the three kinds of question look like --------------------------
 
 
-def warm_up(out: Path, num_steps: int) -> None:
+def warm_up(out: Path, num_steps: int, overrides: Sequence[str]) -> None:
     """Teach the embedded model the answers on maps of its own: OUT/start-sft/model."""
     file = out / "taught/train.jsonl"
     rows = list(taught_rows(file.parent))
@@ -168,7 +173,7 @@ def warm_up(out: Path, num_steps: int) -> None:
         "name=start", f"out={out}", f"task.data.train.path={file}", "eval.before=false",
         "policy.max_new_tokens=100", "eval.after=false", "checkpoint.at_end=false",
         f"sft={{num_steps: {num_steps}, batch_size: 12, answers: 'column:taught'}}",
-        "sft.optim={lr: 1e-3, schedule: linear}",
+        "sft.optim={lr: 1e-3, schedule: linear}", *overrides,
     ]  # fmt: skip
     command = [sys.executable, "-m", "vlrl", "sft", "--config", TINY, "--quiet", *own]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -177,11 +182,11 @@ def warm_up(out: Path, num_steps: int) -> None:
 def taught_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """Questions on maps of other seeds than the embedded ones, each with its answer as text."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    for number in range(NUM_MAPS):
+    for number in range(NUM_TAUGHT_MAPS):
         rng = random.Random(f"taught/{number}")
         level = tuple(LEVELS)[number % len(LEVELS)]
         network = make_network(rng, LEVELS[level])
-        name = f"images/{number:02d}.png"
+        name = f"images/{number:03d}.png"
         draw(network, FONT).save(folder / name)
         for place, question in enumerate(questions_of(rng, network)):
             text = str(question.get("answer"))
