@@ -5,14 +5,16 @@
 
 Own and vLLM take turns in one run: the embedded model, screens of the demo, G = 8, answers forced
 to one length. Sampling includes what the engine needs first, its weights (written, read, caches
-emptied). TRL has no row: its colocated engine calls `load_weights` on a running model, which fails
-where vLLM's CPU build has packed the weights, and its server takes weights over NCCL alone.
+emptied). Where ENGINE_ENV has TRL too (`uv pip install --python ENGINE_ENV/bin/python trl`), its
+GRPOTrainer follows with vLLM in its process, after the server has ended (engine_speed_trl.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -100,6 +102,19 @@ def compare(url: str, num_tokens: int, folder: Path, args: Any) -> None:
         print(f"| {num_tokens} | {name} | {cells} |", flush=True)
 
 
+def time_trl(python: Path, num_tokens: int, args: argparse.Namespace) -> None:
+    """TRL's row of a length."""
+    sizes = ("prompts", "group", "repeats", "threads")
+    options = [f"--{name}={getattr(args, name)}" for name in sizes]
+    script = str(ROOT / "benchmarks/engine_speed_trl.py")
+    command = [str(python), script, f"--tokens={num_tokens}", *options]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    phases = (found["sampling"], found["step"] - found["sampling"], found["step"])
+    print(f"| {num_tokens} | TRL | {' | '.join(f'{s:.2f}' for s in phases)} |", flush=True)
+
+
 def main() -> None:
     """Start the server, and compare at every length."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -121,6 +136,12 @@ def main() -> None:
         print("|---|---|---|---|---|", flush=True)
         for num_tokens in args.answers:
             compare(url, num_tokens, Path(folder), args)
+    python = args.engine_env.resolve() / "bin/python"
+    if subprocess.run([python, "-c", "import trl"], check=False, capture_output=True).returncode:
+        print(f"no TRL in {args.engine_env}")
+        return
+    for num_tokens in args.answers:
+        time_trl(python, num_tokens, args)
 
 
 if __name__ == "__main__":
