@@ -142,8 +142,8 @@ class ServerSampler:
             response = self.client.call(method, path, json=body)
         except CallError as error:
             raise EngineError(
-                f"rollout server {self.url}, {method} {path}: {error}; what was learnt is saved: "
-                "start the server again and go on with --resume"
+                f"rollout server {self.url}, {method} {path}: {error}; if it has ended, start it "
+                "again"
             ) from error
         if not response.content:
             return {}
