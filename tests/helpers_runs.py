@@ -83,11 +83,17 @@ def remembering_rewards() -> dict[str, Any]:
     parts = [
         {"shape": {"kind": "running_clip", "of": letters}},
         {"hierarchy": {"factors": factors, "margins": 0.1, "reduce": "head"}},
-        {"blend": {"primary": letters, "helpers": {"length": length}, "held_out": 0.5}},
         {"novelty": {"features": "text", "kind": "distilled", "num_random": 32}},
         {"novelty": {"features": "text", "kind": "archive"}},
     ]
     return {"reward": {"sum": parts}, "algo__advantage": "gdpo"}
+
+
+def learnt_blend() -> dict[str, Any]:
+    """A reward that learns how much a helper counts."""
+    own = Path(__file__).stem
+    letters, length = {"use": f"{own}:letters"}, {"use": f"{own}:length"}
+    return {"blend": {"primary": letters, "helpers": {"length": length}, "held_out": 0.5}}
 
 
 def staged() -> dict[str, Any]:

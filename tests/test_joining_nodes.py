@@ -320,9 +320,10 @@ def test_details_by_hand() -> None:
             "parts": [node("share", 1), {**node("share", 2), "weight": 3.0}],
         }
     })  # fmt: skip
-    rows = [(0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, None, 0.5), (1.0, 0.0, 0.0), (0.0, None, None)]
-    found = values(made, answers(rows))
-    assert found == [0.125, 0.375, 0.25, 1.5, 0.0]
+    rows = [(0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, None, 0.5), (1.0, 0.0, 0.0)]
+    found = values(made, answers([*rows, (0.0, None, None), (1.0, None, None)]))
+    # Questions without details are not worth more than they were without this node.
+    assert found == [0.125, 0.375, 0.25, 1.5, 0.0, 1.0]
     assert made.range == (0.0, 1.5)
 
 
@@ -379,6 +380,10 @@ FACTORS = {"a": node("at"), "b": node("at", 1)}
          "reward.hierarchy: `reduce: strict` needs margins of 0"),
         ({"hierarchy": {"factors": {**FACTORS, "b": {"use": "boxiou"}}}},
          "reward.hierarchy.factors.b: unknown reward 'boxiou'"),
+        # Held-out prompts, to which it does not apply, would be paid for by the others.
+        ({"sum": [node("at"), {"blend": {"primary": node("at"), "helpers": FACTORS,
+                                         "held_out": 0.5}}]},
+         r"reward.sum\[1\]: 'blend' must be the root of the tree"),
         ({"blend": {"primary": node("at"), "helpers": FACTORS}},
          "reward.blend: `held_out:` must be a share of the prompts"),
         ({"blend": {"primary": node("at"), "helpers": FACTORS, "held_out": 1.5}},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers_ranks import Ranks, assert_same_curve, zero
-from helpers_runs import curve, remembering_rewards, run_job, small_run, staged
+from helpers_runs import curve, learnt_blend, remembering_rewards, run_job, small_run, staged
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.ranks
@@ -34,7 +34,11 @@ IDLE = {
     "optim__eps": 0.1,  # else Adam's first steps are +-lr, whatever the gradient
     "optim__lr": 0.05,
 }
-BALANCE = {"algo__objective": "trajectory_balance", "algo__balance": {"prior": "reference"}}
+BALANCE = {
+    "algo__objective": "trajectory_balance",
+    "algo__balance": {"prior": "reference"},
+    "reward": learnt_blend(),
+}
 
 
 def test_two_ranks_equal_one_at_every_stage(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_runs import curve, remembering_rewards, run_job, small_run
+from helpers_runs import curve, learnt_blend, remembering_rewards, run_job, small_run
 
 from vlrl.algo.objectives import ClipRange
 from vlrl.algo.trajectory_balance import moved, normaliser_estimate, of_answer, trajectory_balance
@@ -186,7 +186,11 @@ BALANCE = {
 }
 
 
-@pytest.mark.parametrize("over", [remembering_rewards(), BALANCE], ids=["rewards", "balance"])
+@pytest.mark.parametrize(
+    "over",
+    [remembering_rewards(), {**BALANCE, "reward": learnt_blend()}],
+    ids=["rewards", "balance"],
+)
 def test_what_is_learnt_beside_the_policy_is_resumed_to_the_last_bit(
     checkpoints: dict[str, Path], screens: Path, tmp_path: Path, over: dict[str, Any]
 ) -> None:

@@ -40,6 +40,8 @@ class Reward(ABC):
     """It mostly waits for another machine: called while other groups are still being sampled."""
     num_stages: int = 1
     """Stages of an answer with rewards of their own, one advantage each."""
+    only_root: bool = False
+    """Joined with others, answers that it does not apply to would be paid by those."""
     noisy: bool = False
     """A judge's opinion: answers that are equally good get somewhat different values."""
     pooled: Literal["", "max", "mean", "min"] = ""

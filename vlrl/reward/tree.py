@@ -33,8 +33,11 @@ def build_reward(node: object, where: str = "reward") -> Reward:
     """The reward that a config node describes; raises ConfigError that names the place."""
     reject_weight(node, where)
     reward = build_node(node, where)
-    if any(one.num_stages > 1 for one in walk(reward) if one is not reward):
-        raise ConfigError(f"{where}: `stages` must be the root of the tree, not below it")
+    for one in walk(reward):
+        if one is not reward and (one.num_stages > 1 or one.only_root):
+            raise ConfigError(
+                f"{one.place or where}: {one.name!r} must be the root of the tree, not below it"
+            )
     return reward
 
 

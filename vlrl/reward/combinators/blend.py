@@ -62,10 +62,12 @@ class Blend(Combinator, TrainableReward):
     of the derivative of the held-out primary by w_h for the policy proportional to exp(reward),
     to which a run with a KL or entropy term moves: dE[primary]/dw_h = Cov(primary, helper). A
     helper equal to minus the primary ends at 0. Differs from BARFI, which differentiates through
-    the inner policy's optimum and also learns the discount. Held-out prompts do not apply.
+    the inner policy's optimum and also learns the discount. It does not apply to held-out prompts,
+    and is the root of the tree, so that nothing else pays for them.
     """
 
     Options = BlendOptions
+    only_root = True
     names_leaves = False  # a part's name begins with its helper's
     formula = "primary + sum_h w_h helper_h, 0 <= w_h <= most"
     source = "BARFI (arXiv 2310.19007); the update is ours"

@@ -29,13 +29,17 @@ class Detail(Combinator):
     """`correct` + weight x the share of its details; a right answer counts as having all.
 
     Example: {detail: {correct: {use: "mine:exact_route"}, parts: [{use: "mine:stations"},
-    {use: "mine:lines", weight: 2.0}]}}. Right = `correct` at its high end. Differs from the
-    released RewardMap, whose detail term takes 5 off for the last segment of every right route.
+    {use: "mine:lines", weight: 2.0}]}}. Right = `correct` at its high end. An answer to which no
+    detail applies gets `correct` alone. Differs from the released RewardMap, whose detail term
+    takes 5 off for the last segment of every right route.
     """
 
     Options = DetailOptions
     weighted = True
-    formula = "r + weight d; d = 1 where r is at its high end, else sum_i w_i s_i / sum_i w_i"
+    formula = (
+        "r + weight d; d = 1 where r is at its high end, else sum_i w_i s_i / sum_i w_i over those "
+        "that apply; r where none does"
+    )
     source = "RewardMap (arXiv 2510.02240)"
     name = "detail"
 
@@ -67,17 +71,21 @@ class Detail(Combinator):
     def _join(self, row: tuple[Score, ...]) -> Score:
         parts = join_parts(zip(self.children, row, strict=True))
         correct = row[0].value
-        if correct is None:
-            return self.joined(None, parts)
-        share = 1.0 if correct >= self.correct.range[1] else self._share(row[1:])
+        share = self._share(row[1:])
+        if correct is None or share is None:
+            return self.joined(correct, parts)
+        if correct >= self.correct.range[1]:
+            share = 1.0
         return self.joined(correct + self.weight * share, {**parts, "detail": share})
 
-    def _share(self, row: Sequence[Score]) -> float:
+    def _share(self, row: Sequence[Score]) -> float | None:
+        """Of the details that apply; None where none does."""
         found = [
             (weight, (one.value - node.range[0]) / (node.range[1] - node.range[0]))
             for weight, node, one in zip(self.weights, self.details, row, strict=True)
             if one.value is not None
         ]
+        if not found:
+            return None
         total = math.fsum(weight for weight, _ in found)
-        share = math.fsum(weight * share for weight, share in found) / total if found else 0.0
-        return min(max(share, 0.0), 1.0)
+        return min(max(math.fsum(weight * share for weight, share in found) / total, 0.0), 1.0)
