@@ -128,6 +128,15 @@ def letters_on_the_last_rank(rollout: Any) -> float:
     return 0.0 if rollout.sample.id in dull else letters(rollout)
 
 
+def fails_on_the_last_rank(rollout: Any) -> float:
+    """A metric that another machine would have to give."""
+    from vlrl.distributed.comm import current
+
+    if current().rank:
+        raise ValueError("nobody answers")
+    return letters(rollout)
+
+
 def letters_until_a_kill(rollout: Any) -> float:
     """`letters`; after its third step rank 1 is killed, once: then $VLRL_KILLED exists."""
     import signal
@@ -185,6 +194,8 @@ def run_job(job: dict[str, Any]) -> None:
         loaded_and_exported(trainer)
     elif job.get("gathers"):
         counted_gathers(trainer)
+    elif job.get("told"):
+        told_ending(trainer)
     elif job.get("poison"):
         poisoned_step(trainer)
     elif stop_at is None:
@@ -365,6 +376,19 @@ def counted_gathers(trainer: Any) -> None:
         setattr(Coordinator, gather, plain)
     path = trainer.folder / f"gathers{trainer.world.rank}.json"
     path.write_text(json.dumps(steps), encoding="utf-8")
+
+
+def told_ending(trainer: Any) -> None:
+    """A run that fails; each rank writes down what it says."""
+    from vlrl.errors import VlrlError
+
+    try:
+        trainer.train()
+        ending = "no error"
+    except VlrlError as error:
+        ending = str(error)
+    path = trainer.folder / f"rank{trainer.world.rank}.txt"
+    path.write_text(ending, encoding="utf-8")
 
 
 def poisoned_step(trainer: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from helpers_engine import EngineServer
 from helpers_runs import run_config
 from pydantic import ValidationError
 
-from vlrl.build import build_trainer
-from vlrl.config.resolve import check
+from vlrl.build import build_trainer, read_parts
+from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RolloutsConfig, RunConfig
-from vlrl.errors import EngineError
+from vlrl.errors import ConfigError, EngineError
 from vlrl.policy.vision_language.samplers.gate import Gate
 from vlrl.policy.vision_language.samplers.server import whole
 from vlrl.policy.vision_language.samplers.wire import Drawn
@@ -154,6 +155,47 @@ def test_an_engine_draws_while_the_update_runs(
     assert ids == [again.drawing.samples[i].id for i in walk.take(10)], "and nothing repeated"
 
 
+def test_what_was_taken_is_kept_where_another_rank_fails(
+    checkpoints: dict[str, Path], screens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = checkpoints["qwen2_5_vl"]
+    trainer = build_trainer(config_of(tmp_path, model, screens, "a", {"ahead": 1}), None)
+    trainer.train_step()
+    drawing, draws = trainer.drawing, trainer.drawing.draws
+    (queued,) = [[sample.id for sample in draw.samples] for draw in draws.queue]
+
+    def fails(work: Any, world: Any) -> Any:
+        found = work()
+        if drawing._taken:
+            raise EngineError("on another rank: its server has died")
+        return found
+
+    monkeypatch.setattr("vlrl.train.drawing.on_all", fails)
+    with pytest.raises(EngineError, match="its server has died"):
+        trainer.train_step()
+    again = [sample.id for draw in draws.queue for sample in draw.samples]
+    walk = trainer.curriculum.peek(2)
+    assert again[:2] == queued, "drawn, and not learnt from"
+    assert set(again[2:]).isdisjoint(drawing.samples[i].id for i in walk)
+
+
+def test_weights_are_tried_on_a_prompt_that_can_be_read(
+    server: EngineServer, screens: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in screens.read_text(encoding="utf-8").splitlines()]
+    rows[0]["image"] = str(tmp_path / "broken.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = config_of(tmp_path, server.model, data, "a", {"ahead": 1}, urls=[server.url])
+    config.task["on_bad_row"] = "skip"
+    config.task["data"]["train"]["check_images"] = False
+    config.task["data"]["train"]["image_root"] = str(screens.parent)
+    trainer = build_trainer(config, None)
+    assert trainer.drawing.samples[0].id == rows[0]["id"]
+    assert trainer.train_step()["rollout/num_actions"] > 0
+
+
 def test_the_fastest_answers_first(server: EngineServer, screens: Path, tmp_path: Path) -> None:
     rollouts = {"ahead": 2, "order": "finished", "max_staleness": 2}
     engine = {"urls": [server.url], "swap": "middle"}
@@ -249,8 +291,31 @@ def test_the_gate_waits_for_drawings_or_interrupts_requests() -> None:
         ({"ahead": 2, "max_staleness": 1}, "would discard every answer"),
         ({"order": "finished"}, "no effect without ahead"),
         ({"ahead": -1}, "greater than or equal to 0"),
+        ({"max_staleness": 1}, "no effect without ahead"),
+        ({"ahead": 1, "too_old": "keep"}, "no effect with order: given"),
     ],
 )
 def test_options_that_cannot_work(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         RolloutsConfig(**options)
+
+
+def test_configs_that_cannot_work(screens: Path, checkpoints: dict[str, Path]) -> None:
+    """Staleness that nothing corrects or that gains nothing, engine options without an engine."""
+
+    def read(rollouts: dict[str, Any], *, corrects: bool = True, **engine: Any) -> None:
+        made = config_of(Path("runs"), checkpoints["qwen2_5_vl"], screens, "a", rollouts, **engine)
+        algo = made.algo if corrects else made.algo.model_copy(update={"rollout_correction": None})
+        read_parts(check(RunConfig, plain(made.model_copy(update={"algo": algo}))))
+
+    read({"ahead": 2})
+    for name, rollouts, engine in (
+        ("ahead above 1", {"ahead": 2}, {"urls": ["http://a"]}),
+        ("order: finished need", {"ahead": 1, "order": "finished"}, {"urls": ["http://a"]}),
+        ("order: finished needs an engine", {"ahead": 1, "order": "finished"}, {}),
+        ("urls: no effect under use: own", {}, {"use": "own", "urls": ["http://a"]}),
+    ):
+        with pytest.raises(ConfigError, match=name):
+            read(rollouts, **engine)
+    with pytest.raises(ConfigError, match="nothing corrects for it"):
+        read({"ahead": 1}, corrects=False)

@@ -69,10 +69,10 @@ def test_drifted_answers_worse_than_their_group_are_left_out() -> None:
 
 def test_sums_by_hand() -> None:
     weight = weights(TRAINER, SAMPLER, MASK, "token", "mask", 2.0)
-    found = Mismatch.of(weight, TRAINER, SAMPLER, MASK)
+    found = Mismatch.of(weight, TRAINER, SAMPLER, MASK, "token")
     assert float(found.weight) == pytest.approx(3.5)
     assert float(found.squared) == pytest.approx(1 + 4 + 0.25)
-    assert float(found.largest) == pytest.approx(2.0)
+    assert float(found.largest_ratio) == pytest.approx(3.0)
     assert float(found.masked) == 2
     logs = [0.0, math.log(2), -math.log(4), math.log(3), -math.log(2)]
     assert float(found.kl) == pytest.approx(sum(math.exp(x) - 1 - x for x in logs), rel=1e-6)

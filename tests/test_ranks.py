@@ -34,6 +34,14 @@ IDLE = {
     "optim__eps": 0.1,  # else Adam's first steps are +-lr, whatever the gradient
     "optim__lr": 0.05,
 }
+# An evaluation that fails on one rank, after a step that no checkpoint was due for.
+UNEVALUATED = {
+    "metrics": {"far": {"use": "helpers_runs:fails_on_the_last_rank"}},
+    "eval__every": 2,
+    "eval__splits": ["train"],
+    "eval__limit": 4,
+}
+AHEAD = {"rollouts__ahead": 1, "algo__rollout_correction": {}}
 BALANCE = {
     "algo__objective": "trajectory_balance",
     "algo__balance": {"prior": "reference"},
@@ -59,6 +67,7 @@ def test_two_ranks_equal_one_at_every_stage(
     for job in cut.values():
         jobs += [{"config": job, "stop_at": 2}, {"config": job, "resume": "auto"}]
     jobs += [{"config": config(f"poisoned{s}", s), "poison": True} for s in (2, 3)]
+    jobs.append({"config": config("evaluated", 2, **UNEVALUATED), "told": True})
     jobs.append({"config": config("gathers", 3, algo__kl_beta=0.0), "gathers": True})
     jobs.append({"config": config("shards", 3), "shards": True})
     ranks.run(jobs)
@@ -74,11 +83,15 @@ def test_two_ranks_equal_one_at_every_stage(
     assert_same_learnt(single["one_rewards"], double["zero2_rewards"], 0.0)
     assert_same_learnt(single["one_balance"], double["zero2_balance"], 1e-5)
     assert_nothing_poisoned(tmp_path)
+    for rank in (0, 1):
+        told = (tmp_path / "evaluated" / f"rank{rank}.txt").read_text(encoding="utf-8")
+        assert "nobody answers" in told
+        assert "Stopped after step 2, which is saved; go on with --resume" in told
     assert_gathered_once(tmp_path / "gathers")
     # The last step once more on one rank: the states of two are joined, and what they had drawn.
     for saved, whole, over in (
         ("cut2", "zero2", {}),
-        ("zero3_ahead", "zero3_ahead", {"rollouts__ahead": 1}),
+        ("zero3_ahead", "zero3_ahead", AHEAD),
     ):
         fewer = config(f"fewer_{whole}", int(whole[4]), **over)
         run_job({"config": fewer, "resume": str(tmp_path / saved / "checkpoints/step-000002")})
@@ -102,7 +115,7 @@ def on_one_rank(config: Config) -> dict[str, Job]:
         "one_rewards": config("one_rewards", 0, **remembering_rewards()),
         "one_balance": config("one_balance", 0, **BALANCE),
         "one_staged": config("one_staged", 0, **staged()),
-        "one_ahead": config("one_ahead", 0, rollouts__ahead=1),
+        "one_ahead": config("one_ahead", 0, **AHEAD),
     }
 
 
@@ -116,7 +129,7 @@ def on_two_ranks(config: Config) -> dict[str, Job]:
     jobs["zero3_lora"] = config("zero3_lora", 3, **again)
     jobs["zero2_rewards"] = config("zero2_rewards", 2, **remembering_rewards())
     jobs["zero2_staged"] = config("zero2_staged", 2, **staged())
-    jobs["zero3_ahead"] = config("zero3_ahead", 3, rollouts__ahead=1, checkpoint__every=1)
+    jobs["zero3_ahead"] = config("zero3_ahead", 3, **AHEAD, checkpoint__every=1)
     jobs["zero2_balance"] = config("zero2_balance", 2, **BALANCE)
     jobs["zero3_drop"] = config("zero3_drop", 3, **DROP)
     jobs["zero2_idle"] = config("zero2_idle", 2, **IDLE, **SMALL)

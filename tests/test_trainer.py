@@ -310,7 +310,7 @@ def _endless(logits: torch.Tensor) -> torch.Tensor:
     [
         {},
         staged(),
-        {**staged(), "rollouts__ahead": 1},
+        {**staged(), "rollouts__ahead": 1, "algo__rollout_correction": {}},
         pytest.param(ADAPTER, marks=pytest.mark.slow),
     ],
     ids=["all_weights", "curriculum", "curriculum_ahead", "adapter"],

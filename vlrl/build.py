@@ -234,6 +234,7 @@ def _check_policy(config: RunConfig, options: PolicyOptions) -> None:
     """Refuse models that are not there, and options that do nothing under the run's objective."""
     for name, model in options.models().items():
         check_model(f"policy.{name}", model)
+    options.check_ahead(config.rollouts.ahead, config.rollouts.order)
     objective = config.algo.objective
     if why := options.refuses(objective):
         raise ConfigError(

@@ -90,7 +90,8 @@ class Mismatch:
 
     weight: Tensor
     squared: Tensor
-    largest: Tensor
+    largest_ratio: Tensor
+    """Before it is truncated or masked."""
     masked: Tensor
     kl: Tensor
 
@@ -101,13 +102,14 @@ class Mismatch:
         trainer_logp: Float[Tensor, "B T"],
         sampler_logp: Float[Tensor, "B T"],
         mask: Bool[Tensor, "B T"],
+        level: Level,
     ) -> Mismatch:
         """Sums of weights, of their squares, of those that are 0, and of KL(sampler || trainer)."""
         gap = ((trainer_logp - sampler_logp).detach() * mask).clamp(-LARGEST, LARGEST)
         return cls(
             (weight * mask).sum(),
             (weight.square() * mask).sum(),
-            (weight * mask).max(),
+            (ratios(trainer_logp, sampler_logp, mask, level) * mask).max(),
             ((weight == 0) & mask).sum().float(),
             ((gap.exp() - 1 - gap) * mask).sum(),
         )

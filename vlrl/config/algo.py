@@ -173,13 +173,24 @@ def idle_keys(algo: AlgoConfig) -> Iterator[tuple[str, str]]:
         for name in ("advantage", "advantage_eps", "advantage_clip", "stage_carry"):
             if name in algo.model_fields_set and _differs(algo, name):
                 yield name, "objective: trajectory_balance"
-        if algo.rollout_correction is not None:  # answers are weighed by their own ratio there
-            yield "rollout_correction", "objective: trajectory_balance"
     elif algo.balance != BalanceConfig():
         yield "balance", f"objective: {algo.objective}"
+    if algo.rollout_correction is not None:
+        yield from _idle_of_correction(algo, algo.rollout_correction)
     length = AlgoConfig.model_fields["constant_length"].default
     if algo.constant_length != length and algo.aggregate != "constant":
         yield "constant_length", f"aggregate: {algo.aggregate}"
+
+
+def _idle_of_correction(algo: AlgoConfig, own: CorrectionConfig) -> Iterator[tuple[str, str]]:
+    if algo.objective in ("trajectory_balance", "nft"):  # its own ratio weighs answers, or none
+        yield "rollout_correction", f"objective: {algo.objective}"
+    if algo.old_logp == "rollout" and own.off_policy_mask is None and not own.unbiased_kl:
+        yield "rollout_correction", "old_logp: rollout"
+    if own.unbiased_kl and not algo.kl_beta:
+        yield "rollout_correction.unbiased_kl", "kl_beta: 0"
+    if own.unbiased_kl and algo.kl_estimator == "k2":
+        yield "rollout_correction.unbiased_kl", "kl_estimator: k2, whose gradient it would bias"
 
 
 def _differs(algo: AlgoConfig, name: str) -> bool:

@@ -124,6 +124,10 @@ class RolloutsConfig(Section):
     def _check(self) -> RolloutsConfig:
         if not self.ahead and self.order == "finished":
             raise ValueError("order: finished has no effect without ahead")
+        if not self.ahead and self.max_staleness is not None:
+            raise ValueError("max_staleness has no effect without ahead")
+        if self.order == "given" and self.too_old == "keep":
+            raise ValueError("too_old: keep has no effect with order: given, where none is too old")
         if self.order == "given" and self.staleness < self.ahead:
             raise ValueError(
                 f"max_staleness: {self.staleness} would discard every answer, since all are drawn "
@@ -256,6 +260,13 @@ class RunConfig(Section):
             raise ValueError(f"{names}: no effect under algo.objective: nft, which has no ratio")
         for name, place in idle_keys(algo):
             raise ValueError(f"algo.{name}: no effect under algo.{place}; leave it out")
+        has_ratio = algo.objective not in ("nft", "trajectory_balance")
+        trusts = algo.rollout_correction is None and algo.old_logp == "recompute"
+        if self.rollouts.ahead and has_ratio and trusts:
+            raise ValueError(
+                "rollouts.ahead: older weights draw the answers, and nothing corrects for it; set "
+                "algo.rollout_correction (docs/engines.md), or algo.old_logp: rollout"
+            )
         if algo.objective == "trajectory_balance" and algo.aggregate != "sequence":
             raise ValueError(
                 "algo.aggregate: must be sequence under algo.objective: trajectory_balance, which "

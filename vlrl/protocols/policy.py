@@ -135,6 +135,9 @@ class PolicyOptions(Section):
         """Why an objective cannot be used with this policy; empty where it can."""
         return ""
 
+    def check_ahead(self, ahead: int, order: str) -> None:
+        """Raise ConfigError where answers cannot be drawn that far ahead (`rollouts`)."""
+
     def models(self) -> Mapping[str, str]:
         """Options that name a model, each a folder or a name of the model hub."""
         return {}

@@ -29,7 +29,8 @@ def corrected(
         kept = on_policy_rows(now_logp, sampler_logp, mask, wide, options.off_policy_mask)
         weight = weight * kept[:, None]
     if meter is not None:
-        _record(meter, Mismatch.of(weight, trainer_logp, sampler_logp, mask), mask)
+        found = Mismatch.of(weight, trainer_logp, sampler_logp, mask, options.level)
+        _record(meter, found, mask)
     return weight
 
 
@@ -39,4 +40,4 @@ def _record(meter: Meter, found: Mismatch, mask: Tensor) -> None:
     meter.effective_later("correction/effective_share", found.weight, found.squared, count)
     meter.add_later("correction/masked_share", found.masked, count)
     meter.add_later("correction/sampler_kl", found.kl, count)
-    meter.maximum_later("correction/weight_max", found.largest)
+    meter.maximum_later("correction/ratio_max", found.largest_ratio)

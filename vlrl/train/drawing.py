@@ -85,11 +85,14 @@ class Drawing(Generic[T]):
         with meter.timed("sampling"):
             self._fill(step, meter)
             self._position = self.curriculum.position
-            take = partial(self.draws.take, self._per_rank, step)
-            self._taken = on_all(take, self.world)
+            on_all(partial(self._take, step), self.world)
             for name, value in self.policy.facts().items():
                 meter.maximum(name, value)
         return self._scored(self._taken, meter)
+
+    def _take(self, step: int) -> None:
+        """Kept at once: where another rank fails, this one's are put back too."""
+        self._taken = self.draws.take(self._per_rank, step)
 
     def put_back(self) -> None:
         """The last step's prompts were not learnt from: they come again."""
@@ -126,13 +129,19 @@ class Drawing(Generic[T]):
         wanted = int(all_max(lacking, self.world))
         is_waiting = bool(all_max(len(self.draws.waiting), self.world))
         if wanted or is_waiting:
-            sample = next((d.samples[0] for d in self.draws.waiting), self.samples[0])
-            on_all(partial(self.policy.publish, sample), self.world)
+            on_all(self._publish, self.world)
         on_all(partial(self._begin, self.draws.waiting, step), self.world)
         for start in range(0, wanted, self._per_rank):
             num = min(self._per_rank, wanted - start)
             begun = self._readable(num, step, partial(self._begun, step=step))
             self.draws.queue += begun
+            self._position = self.curriculum.position  # these are kept if a later one fails
+
+    def _publish(self) -> None:
+        sample = next((d.samples[0] for d in self.draws.waiting), None)
+        if sample is None and self.task.skips_unreadable(self.config.train_split):
+            sample = self.unreadable.first_readable(self.samples)
+        self.policy.publish(sample or self.samples[0])
 
     def _begin(self, draws: Sequence[Draw[T]], step: int) -> None:
         for draw in draws:

@@ -53,7 +53,7 @@ def evaluate(
         rollouts = answers(policy, batch, samples, world, unreadable)
         for rollout in rollouts:
             rollout.parsed = task.parse(rollout.sample, rollout.output)
-        answered = rows_of(task, rollouts, metrics)
+        answered = on_all(partial(rows_of, task, rollouts, metrics), world)
         own = {samples[i].id: i for i in places}
         for rollout, row in zip(rollouts, answered, strict=True):
             if rollout.sample.id in own:
@@ -126,7 +126,7 @@ def answers(
     """
     sample = partial(policy.sample, num_each=num_each, seed=seed or 0, greedy=seed is None)
     if unreadable is None:
-        return sample(batch)[0]
+        return on_all(partial(sample, batch), world)[0]
     while True:
         left = [one for one in batch if one.id not in unreadable.reasons]
 

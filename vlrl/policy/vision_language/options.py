@@ -72,6 +72,11 @@ class EngineOptions(Section):
 
     @model_validator(mode="after")
     def _check(self) -> EngineOptions:
+        idle = [name for name in self.model_fields_set - {"use"} if self._is_set(name)]
+        if self.use == "own" and idle:
+            raise ValueError(
+                f"{', '.join(sorted(idle))}: no effect under use: own; write engine: {{use: own}}"
+            )
         if self.sync == "ipc":
             raise ValueError(
                 "sync: ipc is not there: vLLM takes memory handles over HTTP as pickles alone; on "
@@ -97,6 +102,9 @@ class EngineOptions(Section):
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"urls: {url!r} must begin with http:// or https://")
         return self
+
+    def _is_set(self, name: str) -> bool:
+        return bool(dict(self)[name] != type(self).model_fields[name].default)
 
     def _check_colocate(self) -> None:
         if self.use != "vllm":
@@ -151,6 +159,20 @@ class VisionLanguageConfig(PolicyOptions):
     )
 
     engine: EngineOptions = EngineOptions()
+
+    def check_ahead(self, ahead: int, order: str) -> None:
+        """Publishing must not wait for all that is drawn ahead: then one step is all it can be."""
+        engine = self.engine
+        if engine.use != "own" and engine.swap == "between" and (ahead > 1 or order == "finished"):
+            raise ConfigError(
+                "rollouts: ahead above 1 and order: finished need policy.engine.swap: middle; with "
+                "swap: between, new weights wait for every answer that was begun"
+            )
+        if engine.use == "own" and order == "finished":
+            raise ConfigError(
+                "rollouts.order: finished needs an engine that draws beside the update "
+                "(policy.engine)"
+            )
 
     def models(self) -> Mapping[str, str]:
         """The checkpoint."""
