@@ -37,6 +37,7 @@ IDLE = {
 # An evaluation that fails on one rank, after a step that no checkpoint was due for.
 UNEVALUATED = {
     "metrics": {"far": {"use": "helpers_runs:fails_on_the_last_rank"}},
+    "eval__before": False,
     "eval__every": 2,
     "eval__splits": ["train"],
     "eval__limit": 4,
