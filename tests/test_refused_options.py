@@ -261,6 +261,11 @@ TWO = {"a": BOX, "b": {"use": "box_iou"}}
             "reward.difficulty.weights: map.hard: must be 0 or from 1e-30 to 1e+30 in size, not",
         ),
         ({"sum": [BOX, 3]}, "reward.sum[1]: must be a mapping, not 3"),
+        # Of the node that has it, not of the list that the node is in.
+        (
+            {"sum": [BOX, {"use": "gaussian_point", "alpha": 1e-40}]},
+            "reward.sum[1]: 'gaussian_point', option 'alpha': must be 0 or from 1e-30 to 1e+30 in",
+        ),
     ],
 )
 def test_a_wrong_option_of_a_reward_has_one_complaint(node: object, told: str) -> None:

@@ -69,10 +69,11 @@ class Section(BaseModel):
     @classmethod
     def _numbers_of_usable_size(cls, value: object, info: ValidationInfo) -> object:
         """Beyond these sizes libraries fail, or compute with 0 and infinity."""
-        is_mapping = isinstance(value, Mapping)
-        if is_mapping and not holds_numbers(cls.model_fields[str(info.field_name)].annotation):
-            return value  # its numbers are checked by what reads them
-        for place, number in _entries(value):
+        # Numbers inside anything else, a reward node say, are checked by what reads them.
+        found = [("", one) for one in (value if isinstance(value, list | tuple) else (value,))]
+        if holds_numbers(cls.model_fields[str(info.field_name)].annotation):
+            found = list(_entries(value))
+        for place, number in found:
             if isinstance(number, int | float):
                 try:
                     check_size(number)
