@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from vlrl.errors import ConfigError
+from vlrl.config.resolve import check
+from vlrl.data.fields import shown
+from vlrl.data.json_file import read_json
+from vlrl.errors import ConfigError, DataError
 from vlrl.train.recipe import FILE
 
 
@@ -32,6 +35,12 @@ def read_recipe(model: str) -> Recipe:
     if not path.is_file():
         return Recipe()
     try:
-        return Recipe.model_validate_json(path.read_bytes())
-    except ValidationError as error:
+        data = read_json(path)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must be a mapping, not {shown(data)}")
+    try:
+        return check(Recipe, data)
+    except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

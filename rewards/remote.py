@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -21,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from vlrl.config.section import Section
+from vlrl.config.section import OpenEnd, Section
 from vlrl.errors import RewardError, did_you_mean
 from vlrl.http.access import read_token
 from vlrl.http.address import check_address_text
@@ -49,15 +48,12 @@ NUM_IDS_SHOWN = 8
 class RemoteOptions(Section):
     """How a served reward is called."""
 
-    # A range may be open: a served reward without limits.
-    model_config = ConfigDict(allow_inf_nan=True)
-
     url: Annotated[str, AfterValidator(check_address_text)] = Field(
         "http://127.0.0.1:8088", pattern="^https?://[^/]"
     )
     reward: str | None = None
     """Its name on the server; may be left out where the server has only one."""
-    range: tuple[float, float] = (0.0, 1.0)
+    range: tuple[OpenEnd, OpenEnd] = (0.0, 1.0)
     """As the server declares it, null for an end without a limit; compared at the first call."""
     needs: tuple[str, ...] = ("image", "caption")
     """What is sent; must hold all that the served reward needs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from helpers_images import noise_image, save_clip
 from PIL import Image
 
 from vlrl.audit.answers import Answers, read_answers_file, read_run_answers
+from vlrl.audit.audit import audit
 from vlrl.audit.known import known_groups
+from vlrl.audit.options import AuditOptions
+from vlrl.audit.page import page_of
 from vlrl.audit.scoring import RewardConfig, perturb, read_reward_configs, score_answers
+from vlrl.audit.write import numbers_of
 from vlrl.build import build_scored, build_task, check_plugins
 from vlrl.cli.main import main
 from vlrl.config.loader import to_yaml
@@ -28,6 +33,7 @@ from vlrl.protocols import Task
 from vlrl.reward.combinators.confidence import Confidence
 from vlrl.reward.known_features import load_known
 from vlrl.reward.tree import build_reward
+from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.train.scoring import score_rollouts
 from vlrl.types import Finish, Rollout
 
@@ -233,6 +239,41 @@ def test_no_known_wrong_answer_is_right(answers: Answers, task: Task) -> None:
         assert task.is_right(rollouts.pop("right"))
         assert not any(task.is_right(one) for one in rollouts.values())
         assert {"nothing", "the question", "right elsewhere", "beside"} <= set(rollouts)
+
+
+class Lenient(GuiGrounding):
+    """A task whose verifier also takes the question itself for a right answer."""
+
+    def is_right(self, rollout: Rollout) -> bool:
+        return rollout.output == "\n".join(rollout.sample.texts) or super().is_right(rollout)
+
+
+def copies(rollout: Rollout) -> float:
+    """A reward that pays as that verifier does: a copied question, or any point."""
+    return float(rollout.parsed is not None or rollout.output == "\n".join(rollout.sample.texts))
+
+
+def test_wrong_answers_that_the_verifier_accepts_are_counted(
+    answers: Answers, task: GuiGrounding
+) -> None:
+    lenient = replace(answers, task=Lenient(task.options))
+    node = {"use": "test_audit_run:copies"}
+    options = AuditOptions()
+    rewards = [score_answers(RewardConfig("copies", node, "copies"), lenient, USE)]
+    found = audit(lenient, rewards, USE, options)
+    ids = [sample.id for sample in task.samples("train")[:NUM_SAMPLES]]
+    assert found.accepted == {"the question": ids}
+    (ranking,) = found.rankings
+    assert ranking.result is not None
+    assert ranking.result.by_kind["the question"] == 0.0
+    assert ranking.result.by_kind["nothing"] == 1.0
+    numbers = numbers_of(found)
+    assert numbers["accepted"] == {"the question": ids}
+    page = page_of(found, "audit")
+    assert "Wrong answers that the task takes for right" in page
+    strict = audit(answers, rewards, USE, options)
+    assert strict.accepted == {}
+    assert "Wrong answers that the task takes for right" not in page_of(strict, "audit")
 
 
 # --- answers in a file -------------------------------------------------------------------------

@@ -181,7 +181,7 @@ def test_the_ring_hangs_on_the_index_and_not_on_the_batch(order):
         ({"pair": {"of": LENGTH, "mats": 1}}, "did you mean 'mates'"),
         ({"pair": {"reduce": "mean"}}, "`of:`"),
         ({"pair": {"of": LENGTH, "reduce": "think_rm", "mates": 2}}, "all pairs"),
-        ({"pair": {"of": LENGTH, "eps": -1}}, r"eps: .*greater than or equal to 0"),
+        ({"pair": {"of": LENGTH, "eps": -1}}, "pair.eps: must be at least 0, not -1"),
         ({"group": {"of": LENGTH, "to": "ranks"}}, "did you mean 'rank'"),
         ({"group": LENGTH}, "`of:`"),
     ],

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, Field, ValidationError
 
 from vlrl.cli.main import main
-from vlrl.config.section import MAX_WHOLE, Section
+from vlrl.config.complaints import models_in
+from vlrl.config.resolve import check, load_run_config
+from vlrl.config.schema import RunConfig
+from vlrl.config.section import MAX_WHOLE, Section, holds_numbers
+from vlrl.config.supervised import DpoConfig, SftConfig
 from vlrl.errors import ConfigError
+from vlrl.registry import REGISTRY, resolve
+from vlrl.reward.functions import spec_of
 from vlrl.reward.tree import build_reward
 
 ROOT = Path(__file__).parents[1]
@@ -142,3 +152,162 @@ def test_sizes_hold_in_lists_and_for_any_section() -> None:
         Options(sizes=(1, 10**400))
     with pytest.raises(ValueError, match=r"must be 0 or from 1e-30 to 1e\+30 in size, not -1e-31"):
         Options(share=-1e-31)
+
+
+def numbers_of(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, str]]:
+    """Fields that take numbers other than whole ones, of a model and those inside it."""
+    for name, field in model.model_fields.items():
+        if holds_numbers(field.annotation) and "float" in str(field.annotation):
+            yield model, name, field.alias or name
+        for inner in models_in(field.annotation):
+            yield from numbers_of(inner)
+
+
+def options_of_rewards() -> list[type[BaseModel]]:
+    """Those of all rewards, combinators and kinds that vlrl has."""
+    parts = [
+        resolve(section, name)
+        for section in ("reward", "combinator", "shape", "novelty")
+        for name in REGISTRY[section]
+    ]
+    return [part.Options if inspect.isclass(part) else spec_of(part).options for part in parts]
+
+
+OPEN = {
+    ("BoundsOptions", "low"),
+    ("BoundsOptions", "high"),
+    ("LengthPenaltyOptions", "most"),
+    ("RemoteOptions", "range"),
+}
+"""Ends of intervals, which may be open."""
+
+
+def test_numbers_are_finite_but_for_ends_of_intervals() -> None:
+    """In every section of a config and in the options of every reward."""
+    found = {
+        (model.__name__, name): (model, key)
+        for top in (RunConfig, SftConfig, DpoConfig, *options_of_rewards())
+        for model, name, key in numbers_of(top)
+    }
+    assert len(found) > 60
+    assert found.keys() >= OPEN
+    for (owner, name), (model, key) in found.items():
+        for number in (math.inf, -math.inf, math.nan):
+            told = []
+            for value in (number, [0.0, number], {"a": number}, {"a": {"b": number}}):
+                with pytest.raises(ValidationError) as error:
+                    model.model_validate({key: value, "no such key": 0})
+                told += [one for one in error.value.errors() if one["loc"] and one["loc"][0] == key]
+            refused = any(one["type"] == "finite_number" for one in told)
+            assert refused == ((owner, name) not in OPEN), (owner, name, number)
+
+
+BOX = {"use": "box_hit"}
+TWO = {"a": BOX, "b": {"use": "box_iou"}}
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        (
+            {"shape": {"of": BOX, "kind": "tanh", "slope": math.inf}},
+            "shape.slope: must be a finite",
+        ),
+        (
+            {"shape": {"of": BOX, "kind": "length_penalty", "most": math.nan}},
+            "shape.most: must be above 0, not nan",
+        ),
+        (
+            {"clip": {"of": BOX, "low": math.nan}},
+            "clip.low: must be a number, or an infinity where there is no limit, not nan",
+        ),
+        (
+            {"use": "remote", "timeout_s": math.inf},
+            "'remote', option 'timeout_s': must be a finite",
+        ),
+        (
+            {"use": "remote", "range": [0, math.nan]},
+            "option 'range.1': must be a number, or an inf",
+        ),
+        ({"use": "remote", "range": [0]}, "'remote', option 'range': entry 1 is missing"),
+        ({"use": "remote", "range": 5}, "'remote', option 'range': must be a list, not 5"),
+        # Of several types: neither their names in the place, nor what the other types say.
+        (
+            {"hierarchy": {"factors": TWO, "margins": "x"}},
+            "reward.hierarchy.margins: must be a number or a mapping, not 'x'",
+        ),
+        (
+            {"hierarchy": {"factors": TWO, "margins": -1}},
+            "reward.hierarchy.margins: must be at least 0, not -1",
+        ),
+        (
+            {"hierarchy": {"factors": TWO, "margins": {"a": -1}}},
+            "reward.hierarchy.margins.a: must be at least 0, not -1",
+        ),
+        (
+            {"hierarchy": {"factors": TWO, "margins": {"a": True}}},
+            "reward.hierarchy.margins: a: must be a number, not true",
+        ),
+        (
+            {"hierarchy": {"factors": {"a": BOX}}},
+            "reward.hierarchy.factors: must have 2 or more entries, not 1",
+        ),
+        (
+            {"hierarchy": {"factors": {"a": BOX, "b": 3}}},
+            "reward.hierarchy.factors.b: must be a mapping, not 3",
+        ),
+        (
+            {"difficulty": {"of": BOX, "weights": {"map": {"hard": 1e300}}}},
+            "reward.difficulty.weights: map.hard: must be 0 or from 1e-30 to 1e+30 in size, not",
+        ),
+        ({"sum": [BOX, 3]}, "reward.sum[1]: must be a mapping, not 3"),
+        # Of the node that has it, not of the list that the node is in.
+        (
+            {"sum": [BOX, {"use": "gaussian_point", "alpha": 1e-40}]},
+            "reward.sum[1]: 'gaussian_point', option 'alpha': must be 0 or from 1e-30 to 1e+30 in",
+        ),
+    ],
+)
+def test_a_wrong_option_of_a_reward_has_one_complaint(node: object, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build_reward(node)
+    assert told in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        (
+            "curriculum=[{name: a, keep: {type: [{b: 1}]}}]",
+            "curriculum.0.keep.type.0: must be a text, true or false or a number, not {'b': 1}",
+        ),
+        ("optim.betas=3", "optim.betas: must be a list, not 3"),
+        ("metrics=3", "metrics: must be a mapping, not 3"),
+        ("seed=1.5", "seed: must be a whole number, not 1.5"),
+        ("algo.kl_beta=.inf", "algo.kl_beta: must be a finite number, not inf"),
+        ("seed=true", "seed: must be a number, not true"),
+    ],
+)
+def test_a_wrong_value_of_a_config_has_one_complaint(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_run_config([TINY], [override])
+    assert str(error.value) == told
+
+
+def test_the_type_that_a_value_has_is_the_one_that_is_complained_of() -> None:
+    """Of a list of texts or a text: what is in the list; keys of mappings are no names of types."""
+
+    class Options(Section):
+        names: tuple[str, ...] | str | None = None
+        by_name: dict[str, float | dict[str, float]] = Field(default_factory=dict)
+
+    for data, told in (
+        ({"names": 3}, "names: must be a list or a text, not 3"),
+        ({"names": ["a", 1]}, "names.1: must be a text, not 1"),
+        ({"by_name": {"str": "x"}}, "by_name.str: must be a number or a mapping, not 'x'"),
+        ({"by_name": {"a": {"b": [1]}}}, "by_name.a.b: must be a number, not [1]"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            check(Options, data)
+        assert str(error.value) == told

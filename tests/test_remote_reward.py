@@ -365,7 +365,7 @@ def test_a_date_in_retry_after():
     [
         ({"url": "127.0.0.1:8088"}, "option 'url'"),
         ({"range": [1.0, 0.0]}, "not below"),
-        ({"range": [0.0, float("nan")]}, "not below"),
+        ({"range": [0.0, float("nan")]}, "option 'range.1': must be a number, or an infinity"),
         ({"needs": ["image", "box"]}, "needs box.*microseconds"),
         ({"timeout": 3}, "did you mean 'timeout_s'"),
     ],

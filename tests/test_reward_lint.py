@@ -6,7 +6,9 @@ import logging
 from typing import Any
 
 import pytest
+import torch
 
+from vlrl.algo.advantages import advantages
 from vlrl.build import check_plugins
 from vlrl.config.loader import compose
 from vlrl.config.resolve import check
@@ -35,6 +37,21 @@ def best_view(of: str = "clip_score") -> dict[str, Any]:
 
 
 OF_PROMPT = {"references": {"from": "policy"}}
+BALANCE = {"objective": "trajectory_balance"}
+MEASURED = {"views": {"pool": "mean", "of": {"use": "clip_score"}}, "weight": 0.0}
+IN_MARGINS = {"hierarchy": {"factors": FACTORS, "margins": 0.1}}
+
+
+def detail(weight: float, correct: Any = HIT, second: float = 1.0) -> dict[str, Any]:
+    parts = [IOU, {"use": "gaussian_point", "weight": second}]
+    return {"detail": {"correct": correct, "parts": parts, "weight": weight}}
+
+
+def blend(most: float) -> dict[str, Any]:
+    helpers = {"size": IOU}
+    return {"blend": {"primary": HIT, "helpers": helpers, "held_out": 0.1, "start": 0.0,
+                      "most": most}}  # fmt: skip
+
 
 WRONG: list[tuple[str, str, Any, dict[str, Any]]] = [
     # rule, the place that it names, reward, algo
@@ -95,6 +112,21 @@ WRONG: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("small_weight", "reward.sum[1]",
      {"sum": [{**IOU, "weight": 100.0}, shape("tanh", UNBOUNDED)]}, {}),
     ("small_weight", "reward.sum[1]", {"sum": [HIT, {**IOU, "weight": 0.01}]}, GDPO),
+    # One child that counts is as none above: the sum only scales.
+    ("affine_shaper", "reward.sum[0]", {"sum": [shape("unit")]}, {}),
+    ("affine_shaper", "reward.sum[0]", {"sum": [shape("unit"), {**HIT, "weight": 0.0}]}, {}),
+    ("affine_shaper", "reward.mean[0].sum[0]", {"mean": [{"sum": [shape("running_zscore")]}]},
+     {"advantage": "global_std"}),
+    ("affine_shaper", "reward", shape("centred", **OF_PROMPT), BALANCE),
+    ("best_view_alone", "reward.sum[0]", {"sum": [best_view(), MEASURED]}, {}),
+    ("margins_in_order", "reward",
+     {"group": {"of": {"sum": [IN_MARGINS, {"use": "box_valid"}]}, "to": "rank"}}, {}),
+    ("margins_in_order", "reward",
+     {"group": {"of": {"clip": {"of": IN_MARGINS, "high": 1.0}}, "to": "best"}}, {}),
+    ("noisy_gate", "reward", detail(0.5, JUDGE), {}),
+    ("small_weight", "reward.detail.parts[0]", detail(0.001), {}),
+    ("small_weight", "reward.detail.parts[1]", detail(0.5, second=0.001), {}),
+    ("small_weight", "reward.blend.helpers.size", blend(0.001), {}),
 ]  # fmt: skip
 
 
@@ -132,6 +164,18 @@ def test_every_rule_has_a_wrong_config() -> None:
         ({"sum": [HIT, {**IOU, "weight": 0.1}]}, {}),
         ({"sum": [HIT, {**IOU, "weight": 0.0}]}, {}),  # only measured
         ({"sum": [{**HIT, "weight": 1.0}, shape("tanh", {**IOU})]}, GDPO),
+        # A reward's size is that of exp(beta r) there, and no advantage divides by it.
+        *((shape(kind), BALANCE) for kind in ("unit", "running_zscore", "running_minmax")),
+        (shape("par"), {**BALANCE, "advantage_eps": 1e-8}),
+        # The deviation of all rewards shrinks where prompts are no longer far apart.
+        (shape("centred"), {"advantage": "global_std"}),
+        (shape("centred", **OF_PROMPT), {"advantage": "global_std"}),
+        ({"sum": [HIT, {**best_view(), "weight": 0.0}]}, {}),
+        ({"sum": [UNBOUNDED, {**HIT, "weight": 0.0}]}, {}),
+        ({"group": {"of": {"sum": [HIT, {**IN_MARGINS, "weight": 0.0}]}, "to": "rank"}}, {}),
+        ({"any_of": {"of": [HIT, IOU], "correct": JUDGE}}, {}),  # a factor, no threshold
+        (detail(0.2), {}),
+        (blend(0.2), {}),
     ],
 )
 def test_a_sound_config_is_let_through(reward: Any, algo: dict[str, Any]) -> None:
@@ -205,3 +249,13 @@ def test_a_config_is_warned_of_before_anything_is_loaded(
     monkeypatch.setenv("RANK", "1")  # the main rank says it
     check_plugins(check(RunConfig, config))
     assert not [one for one in caplog.records if one.name.startswith("vlrl.reward.lint")]
+
+
+def test_centring_changes_advantages_by_the_deviation_of_all_rewards() -> None:
+    """Groups [0, 1] and [10, 11]: 0.5 / std, std = sqrt(25.25) before and 0.5 after centring."""
+    group = torch.tensor([0, 0, 1, 1])
+    for rewards, size in (([0.0, 1.0, 10.0, 11.0], 0.0995), ([-0.5, 0.5, -0.5, 0.5], 0.9998)):
+        values = torch.tensor(rewards)
+        std = float(values.std(correction=0))
+        found = advantages(values, group, "global_std", batch_std=std)
+        assert found.abs().tolist() == pytest.approx([size] * 4, abs=1e-4)

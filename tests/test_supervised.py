@@ -21,9 +21,12 @@ from vlrl.config.resolve import check
 from vlrl.config.schema import AlgoConfig, RunConfig
 from vlrl.config.supervised import DpoConfig, Kind, SftConfig, derived
 from vlrl.errors import ConfigError, DataError
+from vlrl.log.report.files import Run
+from vlrl.log.report.images import groups
 from vlrl.tasks.gui_grounding import GuiGrounding
 from vlrl.train.given_answers import pairs, recorded_pairs, right_answers
 from vlrl.train.trainer import Trainer
+from vlrl.types import Unfinished
 
 SUMS = st.floats(-50, 0)
 
@@ -104,6 +107,56 @@ def test_better_answers_win(checkpoints: dict[str, Path], screens: Path, tmp_pat
     assert metrics[0]["dpo/loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert metrics[-1]["dpo/margin"] > 0.05
     assert metrics[-1]["dpo/accuracy"] > 0.7
+
+
+GROUP: dict[str, Any] = {
+    "step": 1,
+    "sample": "s",
+    "prompt": ["?"],
+    "answers": [
+        {"output": text, "reward": reward, "parts": {}, "advantage": 0.0, "finish": finish}
+        for text, reward, finish in (("a", 1.0, "stop"), ("b", 0.0, "length"), ("c", None, "stop"))
+    ],
+}
+
+
+def changed(**fields: object) -> dict[str, object]:
+    """The group, its first answer with other fields; those of ... are not there."""
+    first = {key: one for key, one in {**GROUP["answers"][0], **fields}.items() if one is not ...}
+    return {**GROUP, "answers": [first, *GROUP["answers"][1:]]}
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({}, "lacks answers, sample, step"),
+        ([], "lacks step, sample, answers"),
+        ({**GROUP, "answers": {}}, "field 'answers' must be a list, not {}"),
+        ({**GROUP, "sample": 3}, "field 'sample' must be a str, not 3"),
+        ({**GROUP, "answers": [5]}, "answer 0: a row is a JSON object, not int"),
+        (changed(finish=...), "answer 0: field 'finish' is missing"),
+        (changed(output=...), "answer 0: field 'output' is missing"),
+        (changed(finish="over"), "answer 0: field 'finish' must be one of"),
+        (changed(reward="x"), "answer 0: field 'reward' must be a number, not 'x'"),
+        (changed(advantage=None), "answer 0: field 'advantage' must be a number, not None"),
+        (changed(parts=[1]), "answer 0: field 'parts' must map names to numbers, not [1]"),
+    ],
+)
+def test_a_group_file_that_no_run_writes_is_told_and_left_out(
+    record: object, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By training on preferences and by reports alike."""
+    folder = tmp_path / "rollouts/step-000001"
+    folder.mkdir(parents=True)
+    for number, one in enumerate((GROUP, record)):
+        (folder / f"group-{number}.json").write_text(json.dumps(one))
+    found = list(recorded_pairs(tmp_path, 0.1))
+    assert found == [("s", ("a", "b"))]
+    assert isinstance(found[0][1][1], Unfinished)
+    assert f"{folder / 'group-1.json'}" in caplog.text
+    assert told in caplog.text
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert "step 1: ?" in groups(Run(tmp_path, []))
 
 
 def test_sources_of_answers(screens: Path, tmp_path: Path) -> None:

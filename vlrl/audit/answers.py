@@ -13,14 +13,12 @@ from vlrl.data.fields import field_of, id_of, row_of, shown
 from vlrl.data.json_file import read_json_rows
 from vlrl.errors import DataError
 from vlrl.log.answer_images import SMALL_PX, answer_file
-from vlrl.log.report.files import readable, record_of
+from vlrl.log.recorded import recorded_finish, recorded_group, recorded_paths, recorded_score
+from vlrl.log.report.files import readable
 from vlrl.media.images import image_array
 from vlrl.protocols import Task
 from vlrl.stats import evenly
-from vlrl.types import Finish, Rollout, Sample, Score
-
-KEYS = ("step", "sample", "answers")
-"""Of a recorded group."""
+from vlrl.types import Rollout, Sample
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,7 @@ def read_run_answers(folder: Path, task: Task, split: str, limit: int = 0) -> An
 
     limit: groups, spread evenly over the run; 0 = all.
     """
-    paths = sorted((folder / "rollouts").glob("step-*/group-*.json"))
-    records = readable(evenly(paths, limit), _record)
+    records = readable(evenly(recorded_paths(folder), limit), recorded_group)
     if not records:
         raise DataError(
             f"{folder / 'rollouts'}: no group is recorded there; train with log.rollouts_every "
@@ -79,24 +76,13 @@ def read_run_answers(folder: Path, task: Task, split: str, limit: int = 0) -> An
         sample = _sample(samples, record["sample"], str(path), task, split)
         for place, answer in enumerate(record["answers"]):
             where = f"{path}, answer {place}"
-            output = row_of(answer, where).get("output")
+            output = answer.get("output")
             picture = path.with_suffix("") / answer_file(place)
             kept = picture if picture.is_file() else None
             if output is None and kept is not None:
                 output = _small_image(kept)
             rows.append(_Row(sample, number, output, answer, record["step"], where, kept))
     return _answers(task, str(folder), rows)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """A recorded group; DataError for what a kill has cut and for other files."""
-    record = record_of(path, *KEYS)
-    for name, kind in zip(KEYS, (int, str, list), strict=True):
-        if not isinstance(record[name], kind):
-            raise DataError(
-                f"{path}: field {name!r} must be a {kind.__name__}, not {shown(record[name])}"
-            )
-    return record
 
 
 def read_answers_file(path: Path, task: Task, split: str, limit: int = 0) -> Answers:
@@ -167,11 +153,11 @@ def _answers(task: Task, source: str, rows: Sequence[_Row]) -> Answers:
                 group,
                 index,
                 row.output if is_whole else None,
-                _finish(row),
+                recorded_finish(row.record, row.where),
                 0,
                 row.step,
                 parsed=parsed,
-                score=_recorded(row),
+                score=recorded_score(row.record, row.where),
             )
         )
     if missing := len(whole) - sum(whole):
@@ -210,27 +196,6 @@ def _small_image(path: Path) -> np.ndarray | None:
     """An answer's picture where it was kept as it was: only small ones are."""
     image = image_array(str(path))
     return image if image.shape[0] < SMALL_PX else None
-
-
-def _recorded(row: _Row) -> Score:
-    reward, parts = row.record.get("reward"), row.record.get("parts") or {}
-    if not isinstance(parts, Mapping):
-        raise DataError(f"{row.where}: field 'parts' must map names to numbers, not {shown(parts)}")
-    for name, value in {"reward": reward, **parts}.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number and not (name == "reward" and value is None):
-            raise DataError(f"{row.where}: field {name!r} must be a number, not {shown(value)}")
-    return Score(reward, dict(parts))
-
-
-def _finish(row: _Row) -> Finish:
-    known = {one.value: one for one in Finish}
-    value = row.record.get("finish", Finish.STOP.value)
-    if value not in known:
-        raise DataError(
-            f"{row.where}: field 'finish' must be one of {sorted(known)}, not {shown(value)}"
-        )
-    return known[value]
 
 
 def _labels(row: _Row) -> dict[str, str]:

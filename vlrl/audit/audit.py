@@ -12,7 +12,7 @@ import numpy as np
 from vlrl.audit.answers import Answers
 from vlrl.audit.distance import AdvantageChange, Orders, advantage_change, orders, starc
 from vlrl.audit.hacks import Hacks, find_hacks
-from vlrl.audit.known import known_groups, ranked, why_not_ranked
+from vlrl.audit.known import KnownGroup, known_groups, ranked, why_not_ranked
 from vlrl.audit.one_right import OneRight, Row, one_right
 from vlrl.audit.options import AuditOptions
 from vlrl.audit.representations import Representations, represented
@@ -79,6 +79,8 @@ class Audit:
     pairs: Sequence[Pair]
     stability: Sequence[Stability]
     rankings: Sequence[Ranking]
+    accepted: Mapping[str, Sequence[str]]
+    """Known wrong answers that the task takes for right: the samples by kind."""
     hacks: HackSearch | None
     representations: Representations
 
@@ -98,13 +100,19 @@ def audit(answers: Answers, rewards: Sequence[Scored], use: str, options: AuditO
         )
         for one, other in itertools.combinations(rewards, 2)
     ]
+    known = _known(answers, options)
+    accepted: dict[str, list[str]] = {}
+    for one in known:
+        for kind in one.accepted:
+            accepted.setdefault(kind, []).append(one.sample.id)
     return Audit(
         answers,
         options,
         rewards,
         pairs,
         [_stability(one, answers, use, options) for one in rewards],
-        _rankings(answers, rewards, options),
+        _rankings(known, rewards),
+        accepted,
         search,
         represented(answers, rewards, options.labels, load_models=options.load_models),
     )
@@ -132,10 +140,12 @@ def _stability(one: Scored, answers: Answers, use: str, options: AuditOptions) -
     return Stability(one, changed, stability(*given, options.beta), tilts(*given, betas))
 
 
-def _rankings(answers: Answers, rewards: Sequence[Scored], options: AuditOptions) -> list[Ranking]:
+def _known(answers: Answers, options: AuditOptions) -> list[KnownGroup]:
     samples = list({one.sample.id: one.sample for one in answers.rollouts}.values())
-    chosen = evenly(samples, options.num_known)
-    groups = known_groups(answers.task, chosen, answers.rollouts)
+    return known_groups(answers.task, evenly(samples, options.num_known), answers.rollouts)
+
+
+def _rankings(groups: Sequence[KnownGroup], rewards: Sequence[Scored]) -> list[Ranking]:
     found = []
     for one in rewards:
         why = why_not_ranked(one.reward, groups, one.recorded)

@@ -16,6 +16,7 @@ from vlrl.reward.tree import min_stages, score
 from vlrl.types import Finish, Rollout, Sample
 
 RIGHT = "right"
+ELSEWHERE = "right elsewhere"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class KnownGroup:
     sample: Sample
     rollouts: Mapping[str, Rollout]
     """By kind, the right one under `right`."""
+    accepted: tuple[str, ...] = ()
+    """Kinds of wrong answers that the task takes for right: its verifier is too lenient."""
 
 
 def known_groups(
@@ -34,8 +37,9 @@ def known_groups(
 
     To the task's own wrong answers come some of any task: nothing, the question itself, the right
     answer to another prompt, and the longest and the most frequent of the answers that were given.
-    What the task takes for right is left out; an answer that was given is in only where the task
-    can tell that it is wrong.
+    Wrong answers that the task takes for right stay in and are counted: a reward that asks the
+    same verifier pays them, too. Only the right answer to another prompt, which may be right here,
+    is left out then; an answer that was given is in only where the task can tell that it is wrong.
     """
     known = {sample.id: task.known_answers(sample) for sample in samples}
     rights = {sample.id: one.right for sample in samples if (one := known[sample.id]) is not None}
@@ -50,17 +54,23 @@ def known_groups(
             candidates |= {"nothing": "", "the question": "\n".join(sample.texts)}
         another = _another(sample.id, own.right, rights)
         if another is not None:
-            candidates["right elsewhere"] = another
+            candidates[ELSEWHERE] = another
         rows = {RIGHT: _rollout(task, sample, len(found), 0, own.right)}
+        accepted = []
         for kind, output in candidates.items():
+            if _same(output, own.right):
+                continue
             rollout = _rollout(task, sample, len(found), len(rows), output)
-            if task.is_right(rollout) is not True and not _same(output, own.right):
-                rows[kind] = rollout
+            if task.is_right(rollout) is True:
+                if kind == ELSEWHERE:
+                    continue
+                accepted.append(kind)
+            rows[kind] = rollout
         for kind, output in given.items():
             rollout = _rollout(task, sample, len(found), len(rows), output)
             if task.is_right(rollout) is False:
                 rows[kind] = rollout
-        found.append(KnownGroup(sample, rows))
+        found.append(KnownGroup(sample, rows, tuple(accepted)))
     return found
 
 

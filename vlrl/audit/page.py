@@ -202,6 +202,10 @@ def _rankings(found: Audit) -> Markup:
         names=[one.scored.name for one in results],
         kinds=table,
         failures=[f for one in results for f in _failures(one)],
+        accepted=[
+            (kind, str(len(samples)), ", ".join(samples[:NUM_EXAMPLES]))
+            for kind, samples in found.accepted.items()
+        ],
         not_ranked=[(one.scored.name, one.why_not) for one in found.rankings if one.why_not],
     )
 

@@ -88,6 +88,7 @@ def numbers_of(found: Audit) -> dict[str, Any]:
             else {**asdict(one.result), "num": len(one.rows)}
             for one in found.rankings
         },
+        "accepted": {kind: list(samples) for kind, samples in found.accepted.items()},
         "probes": {
             one.name: {label: asdict(probe) for label, probe in one.probes.items()}
             for one in found.representations.every

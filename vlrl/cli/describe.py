@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from vlrl.build import provided
-from vlrl.config.resolve import models_in
+from vlrl.config.complaints import models_in
 from vlrl.config.schema import RunConfig
 from vlrl.errors import ConfigError, VlrlError, did_you_mean
 from vlrl.families.profiles import PROFILES, Profile, profile_named

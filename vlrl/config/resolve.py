@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from vlrl.config.complaints import complaints
 from vlrl.config.loader import compose
 from vlrl.config.schema import RunConfig
-from vlrl.errors import ConfigError, did_you_mean
+from vlrl.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,55 +33,8 @@ def check(model: type[Model], data: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:
-        raise ConfigError(explain(model, error)) from error
-
-
-def explain(model: type[BaseModel], error: ValidationError) -> str:
-    """All complaints of a validation, one line each: where, what, and the nearest name."""
-    lines = []
-    for problem in error.errors():
-        # <tags> name the member of a union that was tried, not a place in the file.
-        where = ".".join(part for part in map(str, problem["loc"]) if not part.startswith("<"))
-        if problem["type"] == "extra_forbidden":
-            known = _fields_at(model, problem["loc"][:-1])
-            hint = did_you_mean(str(problem["loc"][-1]), known)
-            lines.append(f"unknown key {where!r}; {hint}")
-        elif problem["type"] == "missing":
-            lines.append(f"`{where}:` is missing")
-        elif problem["type"] == "literal_error":
-            known = _literals(problem["ctx"]["expected"])
-            lines.append(
-                f"{where}: {problem['input']!r}; {did_you_mean(str(problem['input']), known)}"
-            )
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {message}" if where else message)
-    return "\n".join(lines)
-
-
-def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None:
-            continue  # a key of a mapping, a place in a list, a tag: inside it is the same model
-        inner = models_in(field.annotation)
-        if not inner:
-            return []
-        model = inner[0]
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _literals(expected: str) -> list[str]:
-    """The values out of pydantic's list: 'a', 'b' or 'c'."""
-    return re.findall(r"'([^']*)'", expected) or [expected]
-
-
-def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a field's type is made of, at any depth, each once."""
-    if isinstance(annotation, type) and get_origin(annotation) is None:
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    found = [model for part in get_args(annotation) for model in models_in(part)]
-    return list(dict.fromkeys(found))
+        found = complaints(model, error, data)
+        raise ConfigError("\n".join(map(str, found))) from error
 
 
 def plain(config: BaseModel) -> dict[str, Any]:

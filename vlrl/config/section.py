@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Union, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
+    AllowInfNan,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,6 +24,16 @@ MAX_WHOLE = 2**32 - 1
 bits."""
 SIZES = (1e-30, 1e30)
 """Least and largest size of a number other than 0; it is computed with in 32 bits."""
+
+
+def _is_no_nan(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError("must be a number, or an infinity where there is no limit, not nan")
+    return value
+
+
+OpenEnd = Annotated[float, AllowInfNan(True), AfterValidator(_is_no_nan)]
+"""An end of an interval, infinite where it is open; other numbers of a config are finite."""
 
 
 class Section(BaseModel):
@@ -41,8 +53,10 @@ class Section(BaseModel):
     def _no_flag_for_a_number(cls, value: object, info: ValidationInfo) -> object:
         """`true` would otherwise count as the number 1."""
         field = cls.model_fields[str(info.field_name)]
-        if isinstance(value, bool) and is_number(field.annotation):
-            raise ValueError(f"takes a number, not {str(value).lower()}")
+        if holds_numbers(field.annotation):
+            for place, one in _entries(value):
+                if isinstance(one, bool):
+                    raise ValueError(f"{place}must be a number, not {str(one).lower()}")
         return value
 
     @field_validator("*", mode="before")
@@ -53,11 +67,18 @@ class Section(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _numbers_of_usable_size(cls, value: object) -> object:
+    def _numbers_of_usable_size(cls, value: object, info: ValidationInfo) -> object:
         """Beyond these sizes libraries fail, or compute with 0 and infinity."""
-        for number in value if isinstance(value, list | tuple) else (value,):
+        # Numbers inside anything else, a reward node say, are checked by what reads them.
+        found = [("", one) for one in (value if isinstance(value, list | tuple) else (value,))]
+        if holds_numbers(cls.model_fields[str(info.field_name)].annotation):
+            found = list(_entries(value))
+        for place, number in found:
             if isinstance(number, int | float):
-                check_size(number)
+                try:
+                    check_size(number)
+                except ValueError as error:
+                    raise ValueError(f"{place}{error}") from error
         return value
 
 
@@ -79,13 +100,29 @@ def check_size(number: float) -> None:
         raise ValueError(f"must be 0 or from {SIZES[0]:g} to {SIZES[1]:g} in size, not {number:g}")
 
 
-def is_number(annotation: object) -> bool:
-    """Whether a field takes an int or a float, or None, and nothing else."""
-    if get_origin(annotation) is Annotated:
-        return is_number(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return all(part is NoneType or is_number(part) for part in get_args(annotation))
+def holds_numbers(annotation: object) -> bool:
+    """Whether a field takes numbers, by themselves or in lists and mappings, and nothing else."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return holds_numbers(parts[0])
+    if origin is dict:
+        return holds_numbers(parts[1])
+    if origin in (Union, UnionType, list, tuple):
+        found = [one for one in parts if one not in (NoneType, Ellipsis)]
+        return bool(found) and all(map(holds_numbers, found))
     return annotation in (int, float)
+
+
+def _entries(value: object, place: str = "") -> Iterator[tuple[str, object]]:
+    """What lists and mappings hold, at any depth, each with its keys; or the value."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _entries(one, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _entries(one, place)
+    else:
+        yield f"{place}: " if place else "", value
 
 
 def check_limits(min_pixels: int | None, max_pixels: int | None) -> None:

@@ -40,7 +40,7 @@ class KnownAnswers:
 
     right: Any
     wrong: Mapping[str, Any]
-    """By kind: near misses, and what a lazy policy would try."""
+    """By kind: near misses, and what a lazy policy would try; wrong whatever `is_right` says."""
 
 
 class Task(ABC):

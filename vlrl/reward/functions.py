@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError, create_model
 
+from vlrl.config.complaints import complaints
 from vlrl.config.section import Section
 from vlrl.errors import ConfigError, did_you_mean
 from vlrl.protocols import Reward
@@ -120,9 +121,10 @@ def validate_options(
     try:
         checked = model.model_validate(dict(options))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{name!r}, option {where!r}: {first['msg']}") from error
+        first = complaints(model, error, options)[0]
+        says_where = first.names_place or not first.place
+        place = "" if says_where else f", option {first.place!r}"
+        raise ConfigError(f"{name!r}{place}: {first.message}") from error
     return dict(checked)
 
 

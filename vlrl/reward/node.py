@@ -7,7 +7,6 @@ the place in the tree.
 
 from __future__ import annotations
 
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, ValidationError, WithJsonSchema
 
-from vlrl.config.resolve import explain
+from vlrl.config.complaints import Complaint, complaints
 from vlrl.config.section import Section, check_size
 from vlrl.errors import ConfigError
 from vlrl.protocols import Reward
@@ -42,20 +41,24 @@ WeightedNode = Annotated[dict[str, Any], NodeMark(weighted=True), WithJsonSchema
 class NodeOptions(Section):
     """What is below a combinator's name in the config."""
 
-    # An interval may be open: `high: .inf`.
-    model_config = ConfigDict(populate_by_name=True, allow_inf_nan=True)
+    model_config = ConfigDict(populate_by_name=True)
 
 
 Options = TypeVar("Options", bound=NodeOptions)
 
 
-def read_options(model: type[Options], value: Mapping[str, Any], where: str) -> Options:
-    """The mapping below a combinator's name, checked; ConfigError that names the place."""
+def read_options(
+    model: type[Options], value: Mapping[str, Any], where: str, only: str | None = None
+) -> Options:
+    """The mapping below a combinator's name, checked; ConfigError that names the place.
+
+    only: the field that takes the whole value, whose name is not in the config.
+    """
     try:
         return model.model_validate(dict(value))
     except ValidationError as error:
-        lines = explain(model, error).splitlines()
-        raise ConfigError("\n".join(_placed(where, line) for line in lines)) from error
+        found = complaints(model, error, value)
+        raise ConfigError("\n".join(_placed(where, one, only) for one in found)) from error
 
 
 def build_fields(
@@ -110,9 +113,14 @@ def weight_of(node: Mapping[str, Any], where: str = "reward") -> float:
     return float(weight)
 
 
-def _placed(where: str, line: str) -> str:
-    """A complaint with its place in the tree; `index: ...` is about the key `index`."""
-    return f"{where}.{line}" if re.match(r"\w+: ", line) else f"{where}: {line}"
+def _placed(where: str, complaint: Complaint, only: str | None) -> str:
+    """A complaint with its place in the tree."""
+    if only is not None and complaint.place.startswith(f"{only}."):
+        index = complaint.place.removeprefix(f"{only}.")
+        return f"{where}[{index}]: {complaint.message}"
+    if complaint.names_place or not complaint.place:
+        return f"{where}: {complaint}"
+    return f"{where}.{complaint}"
 
 
 def _build(node: object, where: str, mark: NodeMark, build: Build) -> Reward:

@@ -11,8 +11,10 @@ from typing import Any
 
 from vlrl.config.supervised import DpoConfig, SftConfig
 from vlrl.data.fields import shown
-from vlrl.data.json_file import read_json, read_json_rows
+from vlrl.data.json_file import read_json_rows
 from vlrl.errors import ConfigError, DataError, did_you_mean
+from vlrl.log.recorded import recorded_finish, recorded_group, recorded_paths
+from vlrl.log.report.files import readable
 from vlrl.protocols import Task
 from vlrl.types import Finish, Sample, Unfinished
 
@@ -78,13 +80,13 @@ def pairs(options: DpoConfig, samples: Sequence[Sample]) -> GivenAnswers:
 def recorded_pairs(folder: Path, min_gap: float) -> Iterator[tuple[str, tuple[str, str]]]:
     """The best and the worst answer of every group that a run has recorded, with its sample's id.
 
-    Groups whose rewards differ by less than `min_gap` have no pair.
+    Groups whose rewards differ by less than `min_gap` have no pair. Files that are not what a run
+    writes, as a kill leaves them, are logged and left out.
     """
-    for file in sorted((folder / "rollouts").glob("step-*/group-*.json")):
-        record = read_json(file)
+    for file, record in readable(recorded_paths(folder), _group):
         scored = [
-            (answer["reward"], _as_drawn(answer))
-            for answer in record["answers"]
+            (answer["reward"], _as_drawn(answer, f"{file}, answer {place}"))
+            for place, answer in enumerate(record["answers"])
             if answer["reward"] is not None and isinstance(answer["output"], str)
         ]
         if not scored:
@@ -94,9 +96,13 @@ def recorded_pairs(folder: Path, min_gap: float) -> Iterator[tuple[str, tuple[st
             yield record["sample"], (best[1], worst[1])
 
 
-def _as_drawn(answer: Mapping[str, Any]) -> str:
+def _group(path: Path) -> dict[str, Any]:
+    return recorded_group(path, "output", "reward", "finish")
+
+
+def _as_drawn(answer: Mapping[str, Any], where: str) -> str:
     text: str = answer["output"]
-    return Unfinished(text) if answer["finish"] == Finish.LENGTH.value else text
+    return Unfinished(text) if recorded_finish(answer, where) is Finish.LENGTH else text
 
 
 def _rows(source: str, key: str) -> Iterator[tuple[Mapping[str, Any], str]]:

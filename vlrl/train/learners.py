@@ -62,19 +62,20 @@ class Normalisers(Learner):
             assert trajectory.reference is not None
             prior = of_answer(trajectory.reference.cpu(), trajectory.mask.cpu(), o.per_token)
         estimates = normaliser_estimate(found, logp, prior, o.beta)
-        of_prompt: dict[str, list[float]] = defaultdict(list)
+        of_group: dict[int, list[float]] = defaultdict(list)
         for rollout, estimate in zip(rollouts, estimates.tolist(), strict=True):
             if not math.isnan(estimate):
-                of_prompt[rollout.sample.id].append(estimate)
-        for name, values in of_prompt.items():
-            self.pending[name] += values
-        log_z = [self._log_z(rollout.sample.id, of_prompt) for rollout in rollouts]
+                of_group[rollout.group].append(estimate)
+                self.pending[rollout.sample.id].append(estimate)
+        log_z = [
+            self._log_z(rollout.sample.id, of_group.get(rollout.group, ())) for rollout in rollouts
+        ]
         return (o.beta * found + prior - torch.tensor(log_z)).nan_to_num(0.0)
 
-    def _log_z(self, name: str, of_prompt: Mapping[str, Sequence[float]]) -> float:
+    def _log_z(self, name: str, own: Sequence[float]) -> float:
+        """own: estimates of the group, which may be one of several of a prompt that is new."""
         if name in self.log_z:
             return self.log_z[name]
-        own = of_prompt.get(name)
         return math.fsum(own) / len(own) if own else 0.0
 
     def update(self, rollouts: Sequence[Rollout]) -> Mapping[str, float]:
@@ -86,7 +87,8 @@ class Normalisers(Learner):
         self.pending.clear()
         for name, values in gathered.items():
             first = math.fsum(values) / len(values)
-            estimates = torch.tensor(values, dtype=torch.float64)
+            # Sorted: their sum depends on the order to the last bit.
+            estimates = torch.tensor(sorted(values), dtype=torch.float64)
             self.log_z[name] = moved(self.log_z.get(name, first), estimates, self.options.lr)
         if not gathered:
             return {}

@@ -9,10 +9,12 @@ import numpy as np
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.video.timeline import Timeline
 from vlrl.video.track_answers import TrackFormat, write_track
-from vlrl.video.tubes import Tube
+from vlrl.video.tubes import Track, Tube, tube_iou
 
 WRITTEN = ("stvg_o1", "stvg")
 """Formats of answers that can be written."""
+MOST = 0.4
+"""vIoU of a near miss; it is right above 0.5, and loses or gains a little by being written."""
 
 
 def written(track: Tube, form: TrackFormat, frame: Frame) -> str:
@@ -27,11 +29,11 @@ def written(track: Tube, form: TrackFormat, frame: Frame) -> str:
 
 
 def near_misses(true: Tube, timeline: Timeline) -> dict[str, Tube]:
-    """By kind; kinds for which there is no room are left out.
+    """By kind; kinds for which there is no room, and those above MOST, are left out.
 
     late or early: the boxes at another time, as far away as they last. beside: moved by their own
     width. everything: the whole image at the right time. all_the_time: the right boxes, and the
-    nearest ones at all other times; it is right where the event fills most of the video.
+    nearest ones at all other times.
     """
     num = len(true.boxes)
     found: dict[str, Tube] = {}
@@ -51,4 +53,10 @@ def near_misses(true: Tube, timeline: Timeline) -> dict[str, Tube]:
         places = np.arange(timeline.start_at, timeline.last + 1) - true.first
         boxes = true.boxes[np.clip(places, 0, num - 1)]
         found["all_the_time"] = Tube(timeline.start_at, boxes, true.frame)
-    return found
+    return {kind: tube for kind, tube in found.items() if _overlap(tube, true) <= MOST}
+
+
+def _overlap(tube: Tube, true: Tube) -> float:
+    edges = [(x1, y1, x2, y2) for x1, y1, x2, y2 in tube.boxes.tolist()]
+    track = Track(dict(enumerate(edges, start=tube.first)), tube.frame)
+    return tube_iou(tube.span, track, true)

@@ -152,7 +152,7 @@ def readable(paths: Sequence[Path], read: Callable[[Path], Value]) -> list[tuple
         try:
             found.append((path, read(path)))
         except DataError as error:
-            log.warning("left out of the report: %s", error)
+            log.warning("left out: %s", error)
     return found
 
 

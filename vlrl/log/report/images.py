@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from vlrl.data.fields import field_of
 from vlrl.geometry.overlay import ANSWER_COLOURS, TRUE_COLOUR
 from vlrl.log.answer_images import SMALL_PX, TRUTH, answer_file
+from vlrl.log.recorded import recorded_group, recorded_paths
 from vlrl.log.report.files import Run, readable, record_of
 from vlrl.log.report.numbers import writer
 from vlrl.log.report.page import render
@@ -138,10 +140,9 @@ def _changes(run: Run, split: str, sample: str) -> list[tuple[str, str, str]]:
 
 def groups(run: Run) -> Markup:
     """Best and worst answers of recorded groups, spread over the run."""
-    paths = sorted((run.folder / "rollouts").glob("step-*/group-*.json"))
+    paths = recorded_paths(run.folder)
     step = max(1, len(paths) // MAX_GROUPS)
-    keys = ("step", "prompt", "answers")
-    records = readable(paths[::step][:MAX_GROUPS], lambda path: record_of(path, *keys))
+    records = readable(paths[::step][:MAX_GROUPS], _recorded)
     if not records:
         return Markup()
     return render(
@@ -150,6 +151,11 @@ def groups(run: Run) -> Markup:
         legend=_legend(run.task.drawing.truth, "best answer", "worst answer"),
         groups=[_group(path, record) for path, record in records],
     )
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    record = recorded_group(path, "output", "reward", "parts", "advantage")
+    return {**record, "prompt": field_of(record, "prompt", str(path))}
 
 
 def _group(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:

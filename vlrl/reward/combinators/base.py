@@ -43,7 +43,7 @@ class Combinator(Reward):
         elif not isinstance(value, Mapping):
             keys = (field.alias or name for name, field in cls.Options.model_fields.items())
             raise ConfigError(f"{where}: takes a mapping with {', '.join(keys)}, not {value!r}")
-        options = read_options(cls.Options, value, where)
+        options = read_options(cls.Options, value, where, cls.only_field)
         fields = build_fields(options, where, build, cls.only_field)
         try:
             return cls(**fields)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
+from vlrl.config.section import OpenEnd
 from vlrl.errors import ConfigError
 from vlrl.protocols import Reward
 from vlrl.reward.combinators.base import Combinator
@@ -20,8 +21,8 @@ class BoundsOptions(NodeOptions):
     """A node and the ends of the interval; one of the two may be left out."""
 
     of: Node
-    low: float = Field(-math.inf, description="nothing below it")
-    high: float = Field(math.inf, description="nothing above it")
+    low: OpenEnd = Field(-math.inf, description="nothing below it")
+    high: OpenEnd = Field(math.inf, description="nothing above it")
 
     @model_validator(mode="after")
     def _has_an_end(self) -> BoundsOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field
 
 from vlrl.errors import ConfigError
 from vlrl.protocols import Reward
@@ -20,10 +20,8 @@ class GateOptions(NodeOptions):
 
     condition: Node = Field(alias="if")
     then: Node
-    otherwise: FiniteFloat = Field(
-        0.0, alias="else", description="the value where it does not hold"
-    )
-    at_least: FiniteFloat = Field(1.0, description="the condition's value that opens the gate")
+    otherwise: float = Field(0.0, alias="else", description="the value where it does not hold")
+    at_least: float = Field(1.0, description="the condition's value that opens the gate")
 
 
 class Gate(Combinator):

@@ -37,7 +37,9 @@ class HierarchyOptions(NodeOptions):
 
     factors: dict[str, Node] = Field(min_length=2)
     margins: NonNegativeFloat | dict[str, NonNegativeFloat] = Field(
-        0.0, description="a factor decides where the difference is larger; by name, or for all"
+        0.0,
+        description="a factor decides where the difference is larger, in the factor's own units "
+        "unless `relative`; by name, or for all",
     )
     relative: bool = Field(
         False, description="margins count in deviations of the factor in the group"
@@ -71,7 +73,8 @@ class Hierarchy(Combinator):
     """The first factor in which two answers of a group differ by more than its margin decides.
 
     Example: {hierarchy: {factors: {right: {use: box_hit}, size: {use: box_iou}},
-    margins: {size: 0.1}}}. A pair that no factor decides is left out.
+    margins: {size: 0.1}}}. A pair that no factor decides is left out. HERON's margins are
+    multiples of the factor's deviation: that is `relative: true`, with that of the group.
 
     reduce (default bradley_terry):
       bradley_terry  strength of a Bradley-Terry fit to the group's pairs, held to 0 by `ridge`

@@ -80,7 +80,8 @@ class LearntHierarchy(Hierarchy, TrainableReward):
 
         from vlrl.distributed.comm import all_gather, current
 
-        found = [pair for part in all_gather(self.pending, current()) for pair in part]
+        # In an order of their own: sums depend on it to the last bit.
+        found = sorted(pair for part in all_gather(self.pending, current()) for pair in part)
         self.pending = []
         if not found:
             return {"pairs": 0.0}

@@ -105,7 +105,9 @@ class RememberingNovelty(Novelty, TrainableReward):
 
         found = [one for part in all_gather(self.pending, current()) for one in part]
         self.pending = []
-        return self.novelty.remember(np.concatenate(found)) if found else {}
+        # In an order of their own: that of ranks changes with their number, and with draws anew.
+        rows = sorted((row for part in found for row in part), key=np.ndarray.tobytes)
+        return self.novelty.remember(np.stack(rows)) if rows else {}
 
     def state_dict(self) -> Mapping[str, Any]:
         """What the kind remembers."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vlrl.config.schema import AlgoConfig
 from vlrl.protocols import Reward
+from vlrl.reward.combinators.combine import Joined
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,26 @@ class Finding:
 
 
 def places(reward: Reward, algo: AlgoConfig) -> Iterator[Place]:
-    """Every node of the tree, from the top."""
+    """Every node that counts, from the top."""
 
     def below(node: Reward, above: tuple[Reward, ...]) -> Iterator[Place]:
         yield Place(node, above, algo)
-        for child in node.children:
+        for child in counting(node):
             yield from below(child, (*above, node))
 
     yield from below(reward, ())
+
+
+def counting(node: Reward) -> Sequence[Reward]:
+    """Its children but for those of weight 0, which are only measured."""
+    if not isinstance(node, Joined):
+        return node.children
+    pairs = zip(node.weights, node.children, strict=True)
+    return [child for weight, child in pairs if weight]
+
+
+def all_counting(node: Reward) -> Iterator[Reward]:
+    """The node and everything below it that counts."""
+    yield node
+    for child in counting(node):
+        yield from all_counting(child)

@@ -32,7 +32,7 @@ class RememberingKind(NoveltyKind):
 
     @abstractmethod
     def remember(self, features: np.ndarray) -> Mapping[str, float]:
-        """Answers of a step, of all ranks in order, [N, D]; returns metrics."""
+        """Answers of a step, [N, D], in an order of their own; returns metrics."""
 
     @abstractmethod
     def state(self) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field
 
 from vlrl.errors import ConfigError
 from vlrl.reward.node import NodeOptions
@@ -12,7 +12,7 @@ from vlrl.reward.shapes.shaper import Range, Seen, Shaper
 class CeilingOptions(NodeOptions):
     """Where it stops."""
 
-    at: FiniteFloat = Field(description="nothing above it is paid")
+    at: float = Field(description="nothing above it is paid")
 
 
 class Ceiling(Shaper):

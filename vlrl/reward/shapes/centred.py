@@ -20,6 +20,7 @@ class Centred(Shaper):
 
     Options = CentredOptions
     formula = "r - 1/M sum_m r_m"
+    by_prompt = True
 
     def __init__(self, options: NodeOptions, range: Range) -> None:
         assert isinstance(options, CentredOptions)

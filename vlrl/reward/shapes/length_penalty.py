@@ -6,6 +6,7 @@ import math
 
 from pydantic import Field, NonNegativeInt
 
+from vlrl.config.section import OpenEnd
 from vlrl.reward.node import NodeOptions
 from vlrl.reward.shapes.shaper import Range, Seen, Shaper
 
@@ -15,7 +16,7 @@ class LengthPenaltyOptions(NodeOptions):
 
     free_tokens: NonNegativeInt = 300
     per_token: float = Field(0.01, gt=0)
-    most: float = Field(math.inf, gt=0, description="largest penalty; the range is then finite")
+    most: OpenEnd = Field(math.inf, gt=0, description="largest penalty; the range is then finite")
 
 
 class LengthPenalty(Shaper):

@@ -34,6 +34,8 @@ class Shaper(ABC):
     source: ClassVar[str] = "PAR (arXiv 2502.18770) and its release"
     affine: Literal["no", "shift", "scale"] = "no"
     """shift: adds a constant within a group; scale: multiplies too. The linter asks."""
+    by_prompt: ClassVar[bool] = False
+    """Of an affine kind: the constants differ from prompt to prompt."""
     saturates: ClassVar[bool] = False
     """Far from its middle, different values come out almost equal."""
     keeps_statistics: ClassVar[bool] = False
