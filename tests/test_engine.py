@@ -95,7 +95,7 @@ def test_rounded_weights_pass_below_the_gap_that_is_allowed(
         ("no log-probs", "--logprobs-mode processed_logprobs"),
         ("one missing", "3 answers came back for n = 4"),
         ("image token", "it sampled a token of images"),
-        ("dead", r"HTTP 503.*\(after 2 tries\).*--resume"),
+        ("dead", r"HTTP 503.*\(after 2 tries\); if it has ended, start it again$"),
     ],
 )
 def test_a_server_that_answers_otherwise_is_named(

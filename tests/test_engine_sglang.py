@@ -73,7 +73,7 @@ def test_the_canary_catches(server: SglangServer, screens: Path, fault: str) -> 
         ("old", r"no prompt_token_ids.*0\.5\.13"),
         ("no such folder", "Failed to get weights iterator"),
         ("another trainer", "does someone else update this server"),
-        ("dead", r"HTTP 503.*\(after 2 tries\).*--resume"),
+        ("dead", r"HTTP 503.*\(after 2 tries\); if it has ended, start it again$"),
     ],
 )
 def test_a_server_that_answers_otherwise_is_named(
