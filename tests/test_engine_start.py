@@ -44,7 +44,7 @@ def server(
             r"its log-probs are raw_logprobs.*--logprobs-mode processed_logprobs",
         ),
         ({"num_gpus": 2}, r"started on 2 GPUs.*or set tensor_parallel: 2"),
-        ({"facts": None}, "says nothing of its model; start it by scripts/serve_vllm.sh"),
+        ({"facts": None}, "says nothing of its model; start it by `vlrl serve-vllm"),
     ],
 )
 def test_a_server_that_was_started_otherwise(
@@ -84,7 +84,7 @@ def test_every_rank_needs_a_server(server: EngineServer) -> None:
         ({"mode": "colocate", "use": "vllm", "swap": "middle"}, "swap: middle needs mode: server"),
         (
             {"sampling_params": {"top_k": 5, "min_p": 0.1}},
-            "sampling_params must not hold top_k: policy.temperature",
+            "sampling_params must not hold top_k: each request says it, by policy.temp",
         ),
     ],
 )

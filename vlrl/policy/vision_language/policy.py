@@ -267,8 +267,8 @@ class VisionLanguagePolicy(TokenPolicy):
         return {"time/prompts_s": self.prompts.waited_s - waited_s, **self.sampler.facts()}
 
     def check_sample(self, sample: Sample) -> None:
-        """Raise DataError where an image, a video or the length of a prompt cannot be read."""
-        self.encoder.encode(sample)
+        """Raise DataError where an image or a video cannot be read, or a prompt is too long."""
+        self.sampler.check_room(self.encoder.encode(sample), sample)
 
     def size_seen(self, sample: Sample) -> tuple[int, int] | None:
         """Width and height that the model sees of a sample's first image, in pixels, or None."""

@@ -57,7 +57,7 @@ def _server(policy: VisionLanguagePolicy, setup: PolicySetup) -> ServerSampler:
     kind = SglangSampler if options.use == "sglang" else ServerSampler
     if options.sync == "nccl":
         kind = TransferSampler
-    return kind(
+    made = kind(
         options,
         options.urls[setup.rank],
         policy.encoder,
@@ -67,6 +67,8 @@ def _server(policy: VisionLanguagePolicy, setup: PolicySetup) -> ServerSampler:
         stop_tokens=policy.stop_tokens.tolist(),
         forbidden=policy.module.forbidden.tolist(),
     )
+    made.refuse_other_model(policy.options.model)
+    return made
 
 
 def _colocated(policy: VisionLanguagePolicy, setup: PolicySetup) -> ColocatedSampler:
