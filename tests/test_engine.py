@@ -65,14 +65,24 @@ def test_answers_and_log_probs_are_the_trainers(server: EngineServer, screens: P
     assert len(list(sampler.inner.folder.iterdir())) == 1, "old weights are deleted"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("fault", ["sync lost", "stale embeddings", "raw log-probs"])
-def test_the_canary_catches(server: EngineServer, screens: Path, fault: str) -> None:
+LOOKS = {
+    "sync lost": "all of its weights look stale: it draws what it drew before$",
+    "stale head": r"its head looks stale.*\(tied embeddings are",
+    "stale tower": r"its vision tower looks stale.*text without pictures agree \(.*e-0\d nats\)$",
+    "stale embeddings": r"some of its weights look stale \(answers to a text alone differ by 0\.",
+    "raw log-probs": r"some of its weights look stale .*--logprobs-mode processed_logprobs\)$",
+}
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("fault", list(LOOKS))
+def test_the_canary_catches(server: EngineServer, screens: Path, fault: str, greedy: bool) -> None:
     policy = policy_of(server, engine={"max_gap": 0.02})
     policy.sample(problems(screens, 3), 4, seed=1)
     move(policy)
     server.faults.add(fault)
-    with pytest.raises(EngineError, match=r"after version 1 .* look stale .*processed_logprobs"):
-        policy.sample(problems(screens, 3), 4, seed=1)
+    with pytest.raises(EngineError, match=f"after version 1 was published.*{LOOKS[fault]}"):
+        policy.sample(problems(screens, 3), 4, seed=1, greedy=greedy)
 
 
 def test_rounded_weights_pass_below_the_gap_that_is_allowed(

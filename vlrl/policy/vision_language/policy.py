@@ -317,7 +317,11 @@ class VisionLanguagePolicy(TokenPolicy):
     @torch.no_grad()
     def score(self, trajectory: TokenTrajectory) -> Tensor:
         """Log-probs of some answers under the weights now, [B, T], nats; no gradient."""
-        return self._forward(self.module, trajectory)[0].cpu()
+        found = torch.zeros_like(trajectory.logp)
+        for rows in self.plan(trajectory, range(len(trajectory))):
+            part = trajectory.select(rows)
+            found[rows] = self._forward(self.module, part)[0].float().cpu()
+        return found
 
     def save_pretrained(self, folder: str, weights: Mapping[str, Tensor]) -> None:
         """Safetensors, config and processor in the layout that `from_pretrained` reads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlrl.errors import ConfigError
@@ -12,6 +13,7 @@ from vlrl.policy.vision_language.samplers.own import OwnSampler
 from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.samplers.server import ServerSampler
 from vlrl.policy.vision_language.samplers.sglang import SglangSampler
+from vlrl.policy.vision_language.samplers.stale import Suspects
 from vlrl.policy.vision_language.samplers.transfer import TransferSampler
 from vlrl.protocols import PolicySetup
 
@@ -36,7 +38,14 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
         inner,
         lambda: policy.version,
         WholeModel(policy.module.model),
-        policy.score,
+        Suspects(
+            policy.encoder.encode,
+            policy.score,
+            policy.module,
+            options.max_gap,
+            # Under ZeRO-3 no rank can lay another head over its part.
+            Path(policy.options.model) if setup.zero_stage < 3 else None,
+        ),
         max_gap=options.max_gap,
         num_rows=options.num_canary_rows,
     )
