@@ -24,6 +24,7 @@ from vlrl.policy.vision_language.samplers.checked import CheckedSampler
 from vlrl.policy.vision_language.samplers.exported import whole_weights
 from vlrl.policy.vision_language.samplers.servable import HEAD, HEAD_FILE
 from vlrl.policy.vision_language.samplers.server import ServerSampler, num_at_once
+from vlrl.policy.vision_language.samplers.stale import files_of, head_of
 
 DRAW: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 7}
 
@@ -88,6 +89,14 @@ def test_the_canary_catches(server: EngineServer, screens: Path, fault: str, gre
     server.faults.add(fault)
     with pytest.raises(EngineError, match=f"after version 1 was published.*{LOOKS[fault]}"):
         policy.sample(problems(screens, 3), 4, seed=1, greedy=greedy)
+
+
+def test_a_checkpoint_is_found_where_it_is(server: EngineServer) -> None:
+    assert files_of(str(server.model), None) == server.model
+    assert files_of("nobody/nothing", None) is None
+    head = head_of(server.model)
+    assert head is not None
+    assert torch.equal(head, server.policy.module.core.get_output_embeddings().weight)
 
 
 def test_weights_are_tried_once_before_greedy_answers(server: EngineServer, screens: Path) -> None:

@@ -71,6 +71,8 @@ def test_the_canary_catches(server: SglangServer, screens: Path, fault: str) -> 
         ("other prompt", r"differ at token 2.*bounds of pixels"),
         ("no log-probs", "without a log-prob of each token"),
         ("one missing", "3 answers came back for n = 4"),
+        ("other form", r"/generate: an answer of another form \(IndexError.*sglang\.launch_server"),
+        ("no number", "a token's log-prob is not finite"),
         ("image token", "it sampled a token of images"),
         ("aborted", "an answer ended by .*abort"),
         ("old", r"no prompt_token_ids.*0\.5\.13"),

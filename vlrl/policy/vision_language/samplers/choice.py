@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlrl.errors import ConfigError
@@ -13,7 +12,7 @@ from vlrl.policy.vision_language.samplers.own import OwnSampler
 from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.samplers.server import ServerSampler
 from vlrl.policy.vision_language.samplers.sglang import SglangSampler
-from vlrl.policy.vision_language.samplers.stale import Suspects
+from vlrl.policy.vision_language.samplers.stale import Suspects, files_of
 from vlrl.policy.vision_language.samplers.transfer import TransferSampler
 from vlrl.protocols import PolicySetup
 
@@ -33,6 +32,7 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
         raise ConfigError(
             "policy.engine and dist.sequence_parallel cannot be used together yet: leave one out"
         )
+    model = policy.options
     inner = _colocated(policy, setup) if options.mode == "colocate" else _server(policy, setup)
     return CheckedSampler(
         inner,
@@ -43,8 +43,8 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
             policy.score,
             policy.module,
             options.max_gap,
-            # Under ZeRO-3 no rank can lay another head over its part.
-            Path(policy.options.model) if setup.zero_stage < 3 else None,
+            # Under ZeRO-3 no other head can be laid over a rank's part.
+            lambda: files_of(model.model, model.revision) if setup.zero_stage < 3 else None,
         ),
         max_gap=options.max_gap,
         num_rows=options.num_canary_rows,

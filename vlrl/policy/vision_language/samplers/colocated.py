@@ -211,7 +211,8 @@ class ColocatedSampler:
             scores = list(one.logprobs or ())
             if not tokens or len(scores) != len(tokens):
                 raise EngineError(f"{where}: an answer came without a log-prob of each token")
-            logp = [float(at[token].logprob) for at, token in zip(scores, tokens, strict=True)]
+            found = [at[token].logprob for at, token in zip(scores, tokens, strict=True)]
+            logp = wire.finite(found, where)
             versions = [self.version or 0] * len(tokens)
             made.append(wire.Drawn(tokens, logp, one.finish_reason == "length", versions))
         wire.refuse_visual_tokens(made, self.forbidden, where)

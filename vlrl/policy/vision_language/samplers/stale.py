@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from transformers.utils.hub import cached_file
 
 from vlrl.errors import EngineError
 from vlrl.families.encoded import EncodedPrompt
@@ -73,8 +74,8 @@ class Suspects:
     module: TokenLogProbs
     max_gap: float
     """Nats a token; below it, log-probs may agree."""
-    checkpoint: Path | None
-    """What the engine was started with, where its head can be laid over the module's."""
+    checkpoint: Callable[[], Path | None]
+    """The files that the engine was started with; None: they or the module are not here whole."""
 
     def told(
         self,
@@ -126,7 +127,8 @@ class Suspects:
     def _scored_by_first_head(self, trajectory: TokenTrajectory) -> Tensor | None:
         """Log-probs with the checkpoint's head over the embeddings of now, [B, T], nats."""
         head = self.module.core.get_output_embeddings()
-        first = None if self.checkpoint is None else head_of(self.checkpoint)
+        folder = self.checkpoint()
+        first = None if folder is None else head_of(folder)
         own = head.weight
         if first is None or not isinstance(head, LanguageHead) or first.shape != own.shape:
             return None
@@ -167,3 +169,12 @@ def head_of(folder: Path) -> Tensor | None:
                 if name is not None:
                     return opened.get_tensor(name)
     return None
+
+
+def files_of(name: str, revision: str | None) -> Path | None:
+    """The folder of a checkpoint, of a hub's in the cache; None where it is not on this machine."""
+    try:
+        found = cached_file(name, "config.json", revision=revision or "main", local_files_only=True)
+    except OSError:
+        return None
+    return None if found is None else Path(found).parent
