@@ -19,12 +19,14 @@ from vlrl.config.schema import RunConfig
 from vlrl.errors import DataError, EngineError
 from vlrl.families.encoded import EncodedPrompt
 from vlrl.http.client import MAX_ANSWER_BYTES
+from vlrl.policy.vision_language.decode import Decoded
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.policy.vision_language.samplers.checked import CheckedSampler
 from vlrl.policy.vision_language.samplers.exported import whole_weights
 from vlrl.policy.vision_language.samplers.servable import HEAD, HEAD_FILE
 from vlrl.policy.vision_language.samplers.server import ServerSampler, num_at_once
-from vlrl.policy.vision_language.samplers.stale import files_of, head_of
+from vlrl.policy.vision_language.samplers.stale import Trial, files_of, head_of
+from vlrl.types import Sample
 
 DRAW: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 7}
 
@@ -97,6 +99,22 @@ def test_a_checkpoint_is_found_where_it_is(server: EngineServer) -> None:
     head = head_of(server.model)
     assert head is not None
     assert torch.equal(head, server.policy.module.core.get_output_embeddings().weight)
+
+
+def test_a_repeated_group_is_known_without_the_padding_of_others() -> None:
+    def made(rows: list[list[float]], width: int) -> Decoded:
+        logp = torch.zeros(len(rows), width)
+        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        for row, own in enumerate(rows):
+            logp[row, : len(own)] = torch.tensor(own)
+            mask[row, : len(own)] = True
+        return Decoded(mask.long(), mask, logp, [], [])
+
+    group, other = [[-0.1, -0.2], [-0.3]], [[-0.5] * 5]
+    trial = Trial.of(Sample("a", "x", (), None), (0, 1), made(group + other, 5))
+    assert trial.is_repeated(made(group, 2), 1e-6)
+    assert not trial.is_repeated(made([[-0.1, -0.2], [-0.4]], 2), 1e-3)
+    assert not trial.is_repeated(made([[-0.1], [-0.3]], 1), 1.0)
 
 
 def test_weights_are_tried_once_before_greedy_answers(server: EngineServer, screens: Path) -> None:

@@ -33,8 +33,10 @@ def test_a_later_process_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     long_ago = time.time() - 2 * YOUNG_S
     for folder in (killed, held):
         os.utime(folder, (long_ago, long_ago))
-    (other := tmp_path / "vlrl-served-1").mkdir()
-    os.utime(other, (long_ago, long_ago))
+    others = [tmp_path / "vlrl-served-1", tmp_path / f"{PREFIX}elsewhere-1"]
+    for other in others:
+        other.mkdir()
+        os.utime(other, (long_ago, long_ago))
     new = handover(str(tmp_path))
-    assert {*tmp_path.iterdir()} == {held, new, other}
+    assert {*tmp_path.iterdir()} == {held, new, *others}
     assert new.name.startswith(PREFIX)

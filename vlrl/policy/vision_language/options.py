@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 RESERVED = frozenset(
     (
         *("n", "seed", "temperature", "top_p", "top_k", "max_tokens", "max_new_tokens"),
-        *("stop", "stop_token_ids", "include_stop_str_in_output", "no_stop_trim"),
+        *("stop", "stop_regex", "stop_token_ids", "include_stop_str_in_output", "no_stop_trim"),
         *("logprobs", "logit_bias", "output_kind", "skip_special_tokens"),
     )
 )

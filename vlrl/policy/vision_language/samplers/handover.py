@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -18,12 +19,14 @@ YOUNG_S = 60.0
 def handover(base: str | None) -> Path:
     """A new folder, removed when the process ends; base: where, None = /tmp.
 
-    Those of processes that were killed, which could remove nothing, are removed first.
+    Those of this machine's processes that were killed, which could remove nothing, are removed
+    first; of another machine's, locks may not tell.
     """
-    parent = Path(base or tempfile.gettempdir())
-    for old in parent.glob(f"{PREFIX}*"):
-        _remove_if_left(old)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    parent, own = Path(base or tempfile.gettempdir()), f"{PREFIX}{platform.node()}-"
+    for old in parent.iterdir():
+        if old.name.startswith(own):
+            _remove_if_left(old)
+    folder = Path(tempfile.mkdtemp(prefix=own, dir=parent))
     _locked(folder)  # until this process ends, however that comes
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

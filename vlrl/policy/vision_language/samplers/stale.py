@@ -2,9 +2,9 @@
 
 Found by asking again, so it is said only where an answer shows it:
 
-    the same answers as before the publication     all
-    answers to a text without pictures agree       the vision tower
-    they agree with the head of the checkpoint     the head, which tied embeddings share
+    it draws the same as before the publication               all
+    its log-probs are those of the checkpoint's head          the head, which tied embeddings share
+    answers to a prompt's texts without its pictures agree    the vision tower
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.utils.hub import cached_file
 
-from vlrl.errors import EngineError
+from vlrl.errors import DataError, EngineError
 from vlrl.families.encoded import EncodedPrompt
 from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.decode import Decoded
@@ -53,8 +53,10 @@ class Trial:
     @classmethod
     def of(cls, sample: Sample, seeds: tuple[int, ...], made: Decoded) -> Trial:
         """The first group of what was made."""
-        rows = slice(len(seeds)), slice(CANARY_TOKENS)
-        return cls(sample, seeds, made.tokens[rows], made.mask[rows], made.logp[rows])
+        num = len(seeds)
+        width = min(CANARY_TOKENS, int(made.mask[:num].sum(1).max()))  # other groups are longer
+        part = slice(num), slice(width)
+        return cls(sample, seeds, made.tokens[part], made.mask[part], made.logp[part])
 
     def is_repeated(self, made: Decoded, within: float) -> bool:
         """Whether these are the same tokens, and their log-probs within so many nats a token."""
@@ -91,7 +93,7 @@ class Suspects:
         before: drawn with the weights before these.
         """
         by_text, right = None, min(AGREES * gap, self.max_gap)
-        with suppress(EngineError):
+        with suppress(EngineError, DataError):
             if self._is_unchanged(engine, before, SAME * gap):
                 return "all of its weights look stale: it draws what it drew before"
             by_head = self._scored_by_first_head(wrong)
