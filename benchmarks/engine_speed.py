@@ -73,12 +73,14 @@ def trainer_of(folder: Path, engine: dict[str, Any], num_tokens: int, args: Any)
     }
     trainer = build_trainer(check(RunConfig, config), None)
     trainer.policy.stop_tokens = torch.zeros(0, dtype=torch.long)
+    if engine["use"] != "own":
+        trainer.policy.sampler.inner.stop_tokens = []
     return trainer
 
 
 def compare(url: str, num_tokens: int, folder: Path, args: Any) -> None:
     """Alternate the two samplers; print a row each, without the first step."""
-    endless = {"ignore_eos": True, "stop_token_ids": []}
+    endless = {"ignore_eos": True}
     engines: dict[str, dict[str, Any]] = {
         "own": {"use": "own"},
         "vllm": {"use": "vllm", "urls": [url], "sampling_params": endless, "timeout_s": 3600.0},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -46,6 +47,10 @@ class EngineServer:
         self.num_gpus = 1
         self.version = "0.32.0"
         self.prompts: dict[str, Sample] = {}
+        self.payload = ""
+        """Of a rendered prompt: vLLM sends its patches."""
+        self.refused: dict[str, int] = {}
+        """Paths and the status that they answer with."""
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
         self.thread.start()
@@ -63,6 +68,8 @@ class EngineServer:
         self.calls.append(path)
         if path == "/inference/v1/generate" and self.dies_after is not None:
             self.dies_after -= 1
+        if path in self.refused:
+            return self.refused[path], {"error": f"no {path}"}
         if "dead" in self.faults or (self.dies_after is not None and self.dies_after < 0):
             return 503, {"error": "the engine is dead"}
         routes: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -132,7 +139,7 @@ class EngineServer:
         ids = self.policy.encoder.encode(self.prompts[key]).input_ids.tolist()
         if "other prompt" in self.faults:
             ids[2] += 1
-        return {"token_ids": ids, "features": {"key": key}}
+        return {"token_ids": ids, "features": {"key": key, "kwargs_data": self.payload}}
 
     def generate(self, body: dict[str, Any]) -> Any:
         asked = body["sampling_params"]
@@ -154,6 +161,10 @@ class EngineServer:
                 "logprobs": None if "no log-probs" in self.faults else {"content": scores},
                 "finish_reason": "length" if rollout.finish is Finish.LENGTH else "stop",
             }
+            if "other form" in self.faults:
+                choice["logprobs"] = {"content": [{"log_prob": -1.0}] * len(tokens)}
+            if "no number" in self.faults:
+                choice["logprobs"] = {"content": [{"logprob": math.nan}] * len(tokens)}
             choices.append(choice)
         return {"choices": choices[1:] if "one missing" in self.faults else choices}
 
@@ -169,6 +180,11 @@ class EngineServer:
                 n: x.to(torch.float8_e4m3fn).to(x.dtype) if x.dim() == 2 else x
                 for n, x in weights.items()
             }
+        if "stale tower" in self.faults:
+            weights = {n: x for n, x in weights.items() if "visual" not in n}
+        if "stale head" in self.faults:  # as a tied one on vLLM's CPU build
+            core.lm_head.weight = torch.nn.Parameter(core.lm_head.weight.detach().clone())
+            weights.pop("lm_head.weight", None)
         if "sync lost" not in self.faults:
             core.load_state_dict(weights, strict=False)
         return {"results": [None]}

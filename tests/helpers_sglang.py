@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,10 @@ class SglangServer(EngineServer):
             }
             if "no log-probs" in self.faults:
                 del answer["meta_info"]["output_token_logprobs"]
+            if "other form" in self.faults:
+                answer["meta_info"]["output_token_logprobs"] = [[None]] * len(tokens)
+            if "no number" in self.faults:
+                answer["meta_info"]["output_token_logprobs"] = [[math.nan, t] for t in tokens]
             if "old" not in self.faults:
                 answer["prompt_token_ids"] = ids
             found.append(answer)

@@ -10,17 +10,25 @@ import pytest
 import torch
 from helpers_engine import EngineServer
 from helpers_runs import run_config
+from safetensors.torch import load_file
 from test_policy import make_policy, problems
 
 from vlrl.build import build_trainer
 from vlrl.config.resolve import check
 from vlrl.config.schema import RunConfig
-from vlrl.errors import EngineError
+from vlrl.errors import DataError, EngineError
+from vlrl.families.encoded import EncodedPrompt
+from vlrl.http.client import MAX_ANSWER_BYTES
+from vlrl.policy.vision_language.decode import Decoded
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.policy.vision_language.samplers.checked import CheckedSampler
 from vlrl.policy.vision_language.samplers.exported import whole_weights
+from vlrl.policy.vision_language.samplers.servable import HEAD, HEAD_FILE
+from vlrl.policy.vision_language.samplers.server import ServerSampler, num_at_once
+from vlrl.policy.vision_language.samplers.stale import Trial, files_of, head_of
+from vlrl.types import Sample
 
-DRAW = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 7}
+DRAW: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 7}
 
 
 @pytest.fixture
@@ -65,14 +73,109 @@ def test_answers_and_log_probs_are_the_trainers(server: EngineServer, screens: P
     assert len(list(sampler.inner.folder.iterdir())) == 1, "old weights are deleted"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("fault", ["sync lost", "stale embeddings", "raw log-probs"])
-def test_the_canary_catches(server: EngineServer, screens: Path, fault: str) -> None:
+LOOKS = {
+    "sync lost": "all of its weights look stale: it draws what it drew before$",
+    "stale head": r"its head looks stale.*\(tied embeddings are",
+    "stale tower": r"its vision tower looks stale.*text without pictures agree \(.*e-0\d nats\)$",
+    "stale embeddings": r"some of its weights look stale \(answers to a text alone differ by 0\.",
+    "raw log-probs": r"some of its weights look stale .*--logprobs-mode processed_logprobs\)$",
+}
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("fault", list(LOOKS))
+def test_the_canary_catches(server: EngineServer, screens: Path, fault: str, greedy: bool) -> None:
     policy = policy_of(server, engine={"max_gap": 0.02})
     policy.sample(problems(screens, 3), 4, seed=1)
     move(policy)
     server.faults.add(fault)
-    with pytest.raises(EngineError, match=r"after version 1 .* look stale .*processed_logprobs"):
-        policy.sample(problems(screens, 3), 4, seed=1)
+    with pytest.raises(EngineError, match=f"after version 1 was published.*{LOOKS[fault]}"):
+        policy.sample(problems(screens, 3), 4, seed=1, greedy=greedy)
+
+
+def test_a_checkpoint_is_found_where_it_is(server: EngineServer) -> None:
+    assert files_of(str(server.model), None) == server.model
+    assert files_of("nobody/nothing", None) is None
+    head = head_of(server.model)
+    assert head is not None
+    assert torch.equal(head, server.policy.module.core.get_output_embeddings().weight)
+
+
+def test_a_repeated_group_is_known_without_the_padding_of_others() -> None:
+    def made(rows: list[list[float]], width: int) -> Decoded:
+        logp = torch.zeros(len(rows), width)
+        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        for row, own in enumerate(rows):
+            logp[row, : len(own)] = torch.tensor(own)
+            mask[row, : len(own)] = True
+        return Decoded(mask.long(), mask, logp, [], [])
+
+    group, other = [[-0.1, -0.2], [-0.3]], [[-0.5] * 5]
+    trial = Trial.of(Sample("a", "x", (), None), (0, 1), made(group + other, 5))
+    assert trial.is_repeated(made(group, 2), 1e-6)
+    assert not trial.is_repeated(made([[-0.1, -0.2], [-0.4]], 2), 1e-3)
+    assert not trial.is_repeated(made([[-0.1], [-0.3]], 1), 1.0)
+
+
+def test_weights_are_tried_once_before_greedy_answers(server: EngineServer, screens: Path) -> None:
+    policy, some = policy_of(server), problems(screens, 3)
+
+    def num_drawn(*, greedy: bool) -> int:
+        before = server.calls.count("/inference/v1/generate")
+        policy.sample(some, 1, seed=1, greedy=greedy)
+        return server.calls.count("/inference/v1/generate") - before
+
+    assert [num_drawn(greedy=True) for _ in range(2)] == [6, 3]
+    assert 0 < policy.facts()["engine/gap"] < 1e-4
+    policy.weights_swapped()
+    assert [num_drawn(greedy=greedy) for greedy in (True, False, True)] == [6, 3, 3]
+    move(policy)
+    assert [num_drawn(greedy=greedy) for greedy in (False, True)] == [3, 3]
+
+
+def test_pictures_of_any_size_come_back(server: EngineServer, screens: Path) -> None:
+    """vLLM sends 253 MiB for a screen of 3840 x 2160."""
+    server.payload = "A" * (MAX_ANSWER_BYTES + 1)
+    rollouts, _ = policy_of(server).sample(problems(screens, 1), 2, seed=1)
+    assert len(rollouts) == 2
+    sizes = [(1000, 1000), (3840, 2160), (12_000, 12_000)]
+    nothing = torch.zeros(0, dtype=torch.long)
+    prompts = [EncodedPrompt(nothing, nothing, None, 0, image_sizes_px=(s,)) for s in sizes]
+    assert [num_at_once([one] * 99) for one in prompts] == [32, 8, 1], "by the largest"
+    assert num_at_once(prompts[:1] * 3) == 3
+
+
+def test_each_publication_has_a_folder_of_its_own(
+    server: EngineServer, checkpoints: dict[str, Path]
+) -> None:
+    """Averaged weights have the version of the others, and their head must be their own."""
+    policy = policy_of(server)
+    assert isinstance(policy.sampler, CheckedSampler)
+    engine = policy.sampler.inner
+    assert isinstance(engine, ServerSampler)
+    engine.needs_head = True
+    for _ in range(2):
+        engine.publish(policy.sampler.export, 0)
+        (folder,) = engine.folder.iterdir()
+        head = load_file(folder / HEAD_FILE)[HEAD]
+        assert torch.equal(head, policy.module.core.get_output_embeddings().weight)
+        move(policy)
+
+
+def test_a_prompt_without_room_for_its_answer_is_named(server: EngineServer, screens: Path) -> None:
+    """vLLM would end its answer early."""
+    some = problems(screens, 2)
+    longest = max(server.policy.encoder.encode(one).num_tokens for one in some)
+    server.context_tokens = longest + DRAW["max_new_tokens"]
+    assert len(policy_of(server).sample(some, 1, seed=1)[0]) == 2
+    server.context_tokens -= 1
+    policy = policy_of(server)
+    for ask in (lambda: policy.sample(some, 1, seed=1), lambda: policy.begin(some, 1, seed=1)):
+        with pytest.raises(DataError, match=r"context holds \d+: start .* larger --max-model-len"):
+            ask()
+    longer = max(some, key=lambda one: policy.encoder.encode(one).num_tokens)
+    with pytest.raises(DataError, match="context holds"):
+        policy.check_sample(longer)
 
 
 def test_rounded_weights_pass_below_the_gap_that_is_allowed(
@@ -94,8 +197,10 @@ def test_rounded_weights_pass_below_the_gap_that_is_allowed(
         ("other prompt", r"differ at token 2.*bounds of pixels"),
         ("no log-probs", "--logprobs-mode processed_logprobs"),
         ("one missing", "3 answers came back for n = 4"),
+        ("other form", r"/generate: an answer of another form \(KeyError: 'logprob'\)"),
+        ("no number", "a token's log-prob is not finite"),
         ("image token", "it sampled a token of images"),
-        ("dead", r"HTTP 503.*\(after 2 tries\).*--resume"),
+        ("dead", r"HTTP 503.*\(after 2 tries\); if it has ended, start it again$"),
     ],
 )
 def test_a_server_that_answers_otherwise_is_named(

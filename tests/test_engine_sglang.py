@@ -12,7 +12,10 @@ from test_engine import move
 from test_policy import make_policy, problems
 
 from vlrl.errors import ConfigError, EngineError
+from vlrl.policy.vision_language.options import RESERVED
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
+from vlrl.policy.vision_language.samplers.checked import CheckedSampler
+from vlrl.policy.vision_language.samplers.sglang import SglangSampler
 
 DRAW: dict[str, Any] = {"temperature": 0.7, "max_new_tokens": 7}
 
@@ -68,12 +71,14 @@ def test_the_canary_catches(server: SglangServer, screens: Path, fault: str) -> 
         ("other prompt", r"differ at token 2.*bounds of pixels"),
         ("no log-probs", "without a log-prob of each token"),
         ("one missing", "3 answers came back for n = 4"),
+        ("other form", r"/generate: an answer of another form \(IndexError.*sglang\.launch_server"),
+        ("no number", "a token's log-prob is not finite"),
         ("image token", "it sampled a token of images"),
         ("aborted", "an answer ended by .*abort"),
         ("old", r"no prompt_token_ids.*0\.5\.13"),
         ("no such folder", "Failed to get weights iterator"),
         ("another trainer", "does someone else update this server"),
-        ("dead", r"HTTP 503.*\(after 2 tries\).*--resume"),
+        ("dead", r"HTTP 503.*\(after 2 tries\); if it has ended, start it again$"),
     ],
 )
 def test_a_server_that_answers_otherwise_is_named(
@@ -102,6 +107,16 @@ def test_start_refuses_what_would_not_be_exact(
     server.facts = facts
     with pytest.raises((ConfigError, EngineError), match=message):
         policy_of(server, **options)
+
+
+def test_what_a_request_says_cannot_be_overridden(server: SglangServer) -> None:
+    policy = policy_of(server, engine={"sampling_params": {"min_p": 0.1}})
+    assert isinstance(policy.sampler, CheckedSampler)
+    engine = policy.sampler.inner
+    assert isinstance(engine, SglangSampler)
+    asked = engine._params(2, 1, False, 5)
+    assert asked.pop("min_p") == 0.1
+    assert asked.keys() <= RESERVED
 
 
 def test_answers_of_a_group_differ(server: SglangServer, screens: Path) -> None:

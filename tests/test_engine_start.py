@@ -11,10 +11,10 @@ import pytest
 import torch
 from helpers_engine import EngineServer
 from pydantic import ValidationError
-from test_policy import make_policy
+from test_policy import make_policy, problems
 
 from vlrl.errors import ConfigError, EngineError
-from vlrl.policy.vision_language.options import EngineOptions
+from vlrl.policy.vision_language.options import RESERVED, EngineOptions
 from vlrl.policy.vision_language.policy import VisionLanguagePolicy
 from vlrl.policy.vision_language.samplers import wire
 from vlrl.policy.vision_language.samplers.exported import WholeModel, tensors
@@ -44,7 +44,7 @@ def server(
             r"its log-probs are raw_logprobs.*--logprobs-mode processed_logprobs",
         ),
         ({"num_gpus": 2}, r"started on 2 GPUs.*or set tensor_parallel: 2"),
-        ({"facts": None}, "says nothing of its model; start it by scripts/serve_vllm.sh"),
+        ({"facts": None}, "says nothing of its model; start it by `vlrl serve-vllm"),
     ],
 )
 def test_a_server_that_was_started_otherwise(
@@ -54,6 +54,45 @@ def test_a_server_that_was_started_otherwise(
         monkeypatch.setattr(server, name, value)
     with pytest.raises(EngineError, match=message):
         make_policy(server.model, engine={"use": "vllm", "urls": [server.url]}, **DRAW)
+
+
+@pytest.mark.parametrize("path", ["/server_info", "/v1/models", "/version"])
+def test_a_plain_vllm_is_told_how_to_start(
+    server: EngineServer, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(server, "refused", {path: 404})
+    with pytest.raises(
+        EngineError, match=rf"{path}.*HTTP 404: .*no {path}.*; start it by `vlrl serve-vllm[^;]*$"
+    ):
+        make_policy(server.model, engine={"use": "vllm", "urls": [server.url]}, **DRAW)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, r'HTTP 400: {"error": "no /inference/v1/generate"}$'),
+        (404, "start it by `vlrl serve-vllm MODEL PORT`$"),
+        (503, r"\(after 1 try\); if it has ended, start it again$"),
+    ],
+)
+def test_what_a_server_refuses_is_said_in_its_words(
+    server: EngineServer,
+    screens: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    message: str,
+) -> None:
+    engine = {"use": "vllm", "urls": [server.url], "max_tries": 1}
+    policy = make_policy(server.model, engine=engine, **DRAW)
+    monkeypatch.setattr(server, "refused", {"/inference/v1/generate": status})
+    with pytest.raises(EngineError, match=message):
+        policy.sample(problems(screens, 1), 2, seed=1)
+
+
+def test_a_server_of_another_model(server: EngineServer, checkpoints: dict[str, Path]) -> None:
+    other = checkpoints["qwen3_vl"]
+    with pytest.raises(ConfigError, match=f"serves policy, {server.model}, not {other}"):
+        make_policy(other, engine={"use": "vllm", "urls": [server.url]}, **DRAW)
 
 
 def test_every_rank_needs_a_server(server: EngineServer) -> None:
@@ -84,13 +123,30 @@ def test_every_rank_needs_a_server(server: EngineServer) -> None:
         ({"mode": "colocate", "use": "vllm", "swap": "middle"}, "swap: middle needs mode: server"),
         (
             {"sampling_params": {"top_k": 5, "min_p": 0.1}},
-            "sampling_params must not hold top_k: policy.temperature",
+            "sampling_params must not hold top_k: each request says it, by policy.temp",
         ),
     ],
 )
 def test_options_that_do_not_go_together(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         EngineOptions(**options)
+
+
+def test_what_a_request_says_cannot_be_overridden(server: EngineServer) -> None:
+    """Not by any name that either engine has for it."""
+    own: dict[str, Any] = {
+        "temperature": 0.5, "top_p": 0.9, "top_k": 7, "max_tokens": 5, "stop": ["x"],
+        "stop_tokens": [3], "forbidden": [4],
+    }  # fmt: skip
+    asked = wire.sampling_params(
+        num_each=2, seed=1, greedy=False, extra={"logit_bias": {}, "min_p": 0.1}, **own
+    )
+    assert asked["logit_bias"] == {"4": wire.FORBIDDEN_BIAS}
+    assert asked.pop("min_p") == 0.1
+    assert asked.keys() <= RESERVED
+    for name in asked:
+        with pytest.raises(ValidationError, match=f"must not hold {name}: each request says it"):
+            EngineOptions(sampling_params={name: 1})
 
 
 @pytest.mark.skipif(

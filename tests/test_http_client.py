@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -68,6 +69,41 @@ def test_pauses_double_and_the_key_is_sent_each_time(
     assert waits == [1.0, 7.0]
     assert script.seen == [("POST", "/v1", "Bearer secret", b'{"a":1}')] * 3
     assert f"oracle {script.url}, try 1 of 3: HTTP 503: busy; retrying in 1.0 s" in caplog.text
+
+
+def test_a_call_does_not_wait_for_the_answers_to_others() -> None:
+    """Aborting what is under way reaches a server that works on hundreds of requests."""
+    num, arrived, aborted = 120, threading.Semaphore(0), threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/abort":
+                aborted.set()
+            else:
+                arrived.release()
+                aborted.wait(10)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = num
+
+    http = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    asked = client(f"http://127.0.0.1:{http.server_address[1]}", [], max_tries=1)
+    asked.connect()
+    with ThreadPoolExecutor(num) as pool:
+        calls = [pool.submit(asked.call, "GET", "/draw") for _ in range(num)]
+        try:
+            assert all(arrived.acquire(timeout=4) for _ in range(num))
+        finally:
+            asked.call("GET", "/abort")
+        assert all(call.result().status_code == 200 for call in calls)
+    http.shutdown()
+    http.server_close()
 
 
 def test_a_refusal_is_final_and_the_last_try_says_how_many(script: Script) -> None:

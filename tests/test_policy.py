@@ -277,6 +277,17 @@ def test_plans_keep_to_the_budget_and_lose_no_row(
                 assert len(part) == 1 or build(part, 0).num_tokens <= budget
 
 
+def test_scores_keep_to_the_budget(checkpoints: dict[str, Path], screens: Path) -> None:
+    policy = make_policy(checkpoints["qwen2_5_vl"])
+    _, traj = policy.sample(problems(screens, 3), 3, seed=1)
+    passes: list[int] = []
+    policy.module.register_forward_hook(lambda *_: passes.append(1))
+    whole = policy.score(traj)
+    policy.max_tokens_per_chunk = 60
+    torch.testing.assert_close(policy.score(traj), whole)
+    assert len(passes) == 1 + len(policy.plan(traj, range(len(traj)))) > 3
+
+
 def test_a_group_above_the_budget_is_split_without_a_change(
     checkpoints: dict[str, Path], screens: Path
 ) -> None:

@@ -58,6 +58,10 @@ COMMANDS = {
         "serve a judge with log-probs, OpenAI-compatible (see docs/judge.md)",
         "vlrl.judge.command.serve:add_arguments",
     ),
+    "serve-vllm": (
+        "serve a checkpoint by vLLM for rollouts (see docs/engines.md)",
+        "vlrl.policy.vision_language.samplers.command:add_arguments",
+    ),
     "references": (
         "make reference images with the untrained policy (see docs/judge.md)",
         "vlrl.judge.command.references:add_arguments",

@@ -31,6 +31,8 @@ CONNECT_TIMEOUT_S = 20.0
 """A host that is down is noticed within seconds, however long an answer may take."""
 MAX_ANSWER_BYTES = 64 << 20
 """Far above any answer with log-probs or scores; beyond it the other side is not such a server."""
+MAX_KEPT = 20
+"""Connections that stay open between calls."""
 MAX_PROBLEM_BYTES = 1 << 16
 """Of an answer other than 200; messages show its beginning only."""
 
@@ -110,7 +112,9 @@ class Client:
         limit = httpx2.Timeout(self.timeout_s, connect=min(self.timeout_s, CONNECT_TIMEOUT_S))
         # A proxy from the environment is not used for this machine's own address.
         local = is_loopback(httpx2.URL(self.url).host)
-        self._http = httpx2.Client(timeout=limit, headers=headers, trust_env=not local)
+        # Callers bound their threads; a call must not wait for the answers to others.
+        pool = httpx2.Limits(max_connections=None, max_keepalive_connections=MAX_KEPT)
+        self._http = httpx2.Client(timeout=limit, limits=pool, headers=headers, trust_env=not local)
         self._deadline = Deadline()
         limit_calls(self._http, self._deadline)
         weakref.finalize(self, self._http.close)

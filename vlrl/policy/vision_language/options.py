@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 
 RESERVED = frozenset(
-    ("n", "seed", "temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "logprobs")
+    (
+        *("n", "seed", "temperature", "top_p", "top_k", "max_tokens", "max_new_tokens"),
+        *("stop", "stop_regex", "stop_token_ids", "include_stop_str_in_output", "no_stop_trim"),
+        *("logprobs", "logit_bias", "output_kind", "skip_special_tokens"),
+    )
 )
-"""What the policy's own options say of a request."""
+"""What the samplers say of a request, from the policy's own options."""
 
 
 class EngineOptions(Section):
@@ -87,8 +91,8 @@ class EngineOptions(Section):
         taken = sorted(RESERVED & self.sampling_params.keys())
         if taken:
             raise ValueError(
-                f"sampling_params must not hold {', '.join(taken)}: policy.temperature, top_p, "
-                "top_k and max_new_tokens say it"
+                f"sampling_params must not hold {', '.join(taken)}: each request says it, by "
+                "policy.temperature, top_p, top_k, stop and max_new_tokens"
             )
         if self.mode == "colocate":
             self._check_colocate()
@@ -114,7 +118,7 @@ class EngineOptions(Section):
         if self.tensor_parallel > 1:
             raise ValueError(
                 "tensor_parallel above 1 needs mode: server: start servers with "
-                "`scripts/serve_vllm.sh MODEL PORT --tensor-parallel-size N`"
+                "`vlrl serve-vllm MODEL PORT --tensor-parallel-size N`"
             )
         if self.swap == "middle":
             raise ValueError("swap: middle needs mode: server, which draws beside the update")

@@ -267,8 +267,8 @@ class VisionLanguagePolicy(TokenPolicy):
         return {"time/prompts_s": self.prompts.waited_s - waited_s, **self.sampler.facts()}
 
     def check_sample(self, sample: Sample) -> None:
-        """Raise DataError where an image, a video or the length of a prompt cannot be read."""
-        self.encoder.encode(sample)
+        """Raise DataError where an image or a video cannot be read, or a prompt is too long."""
+        self.sampler.check_room(self.encoder.encode(sample), sample)
 
     def size_seen(self, sample: Sample) -> tuple[int, int] | None:
         """Width and height that the model sees of a sample's first image, in pixels, or None."""
@@ -317,7 +317,11 @@ class VisionLanguagePolicy(TokenPolicy):
     @torch.no_grad()
     def score(self, trajectory: TokenTrajectory) -> Tensor:
         """Log-probs of some answers under the weights now, [B, T], nats; no gradient."""
-        return self._forward(self.module, trajectory)[0].cpu()
+        found = torch.zeros_like(trajectory.logp)
+        for rows in self.plan(trajectory, range(len(trajectory))):
+            part = trajectory.select(rows)
+            found[rows] = self._forward(self.module, part)[0].float().cpu()
+        return found
 
     def save_pretrained(self, folder: str, weights: Mapping[str, Tensor]) -> None:
         """Safetensors, config and processor in the layout that `from_pretrained` reads."""

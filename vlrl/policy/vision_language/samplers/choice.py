@@ -12,6 +12,7 @@ from vlrl.policy.vision_language.samplers.own import OwnSampler
 from vlrl.policy.vision_language.samplers.sampler import Sampler
 from vlrl.policy.vision_language.samplers.server import ServerSampler
 from vlrl.policy.vision_language.samplers.sglang import SglangSampler
+from vlrl.policy.vision_language.samplers.stale import Suspects, files_of
 from vlrl.policy.vision_language.samplers.transfer import TransferSampler
 from vlrl.protocols import PolicySetup
 
@@ -31,12 +32,20 @@ def sampler_of(policy: VisionLanguagePolicy, setup: PolicySetup) -> Sampler:
         raise ConfigError(
             "policy.engine and dist.sequence_parallel cannot be used together yet: leave one out"
         )
+    model = policy.options
     inner = _colocated(policy, setup) if options.mode == "colocate" else _server(policy, setup)
     return CheckedSampler(
         inner,
         lambda: policy.version,
         WholeModel(policy.module.model),
-        policy.score,
+        Suspects(
+            policy.encoder.encode,
+            policy.score,
+            policy.module,
+            options.max_gap,
+            # Under ZeRO-3 no other head can be laid over a rank's part.
+            lambda: files_of(model.model, model.revision) if setup.zero_stage < 3 else None,
+        ),
         max_gap=options.max_gap,
         num_rows=options.num_canary_rows,
     )
@@ -57,7 +66,7 @@ def _server(policy: VisionLanguagePolicy, setup: PolicySetup) -> ServerSampler:
     kind = SglangSampler if options.use == "sglang" else ServerSampler
     if options.sync == "nccl":
         kind = TransferSampler
-    return kind(
+    made = kind(
         options,
         options.urls[setup.rank],
         policy.encoder,
@@ -67,6 +76,8 @@ def _server(policy: VisionLanguagePolicy, setup: PolicySetup) -> ServerSampler:
         stop_tokens=policy.stop_tokens.tolist(),
         forbidden=policy.module.forbidden.tolist(),
     )
+    made.refuse_other_model(policy.options.model)
+    return made
 
 
 def _colocated(policy: VisionLanguagePolicy, setup: PolicySetup) -> ColocatedSampler:

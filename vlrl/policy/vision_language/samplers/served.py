@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor, GenerationConfig
 
-from vlrl.errors import ConfigError, DataError
+from vlrl.errors import ConfigError
 from vlrl.families.adapters import adapter_base
 from vlrl.families.classes import transformers_class
 from vlrl.families.encoded import EncodedPrompt
@@ -76,13 +76,7 @@ class ServedModel:
 
     def _encoded(self, sample: Sample) -> EncodedPrompt:
         prompt = self.reader.encode(sample)
-        room, longest = self.sampler.context_tokens, self.sampler.max_tokens
-        if room is not None and prompt.num_tokens + longest > room:
-            raise DataError(
-                f"sample {sample.id!r}: its prompt has {prompt.num_tokens} tokens, its answer up "
-                f"to {longest}, and the server's context holds {room}: start it with a larger "
-                "--max-model-len"
-            )
+        self.sampler.check_room(prompt, sample)
         return prompt
 
     def prompt_size(self, prompt: EncodedPrompt) -> tuple[int, int] | None:

@@ -20,25 +20,31 @@ import torch
 from vlrl.errors import ConfigError, EngineError
 from vlrl.families.encoded import EncodedPrompt
 from vlrl.families.reading import Reader
-from vlrl.http.client import CallError, Client
 from vlrl.policy.distribution import Sampling
 from vlrl.policy.vision_language.decode import Decoded
 from vlrl.policy.vision_language.options import EngineOptions
 from vlrl.policy.vision_language.samplers import wire
+from vlrl.policy.vision_language.samplers.calls import Calls
 from vlrl.policy.vision_language.samplers.gate import Gate
-from vlrl.policy.vision_language.samplers.sampler import Export
+from vlrl.policy.vision_language.samplers.handover import handover
+from vlrl.policy.vision_language.samplers.sampler import Export, refuse_long
 from vlrl.policy.vision_language.samplers.servable import add_head
 from vlrl.seeds import row_seed
 from vlrl.types import Finish, Sample
 
+MODELS = "/v1/models"
 MAX_REQUESTS = 32
 """Groups that are asked for at once; the server queues what it cannot batch."""
+MAX_PIXELS = 1 << 26
+"""Of the groups that are asked for at once: each holds its pictures as text, 32 bytes a pixel."""
 
 
 class ServerSampler:
     """One vLLM server as the sampler of one rank's policy."""
 
     is_beside = True
+    how_to_start = "`vlrl serve-vllm MODEL PORT`"
+    context_flag = "--max-model-len"
 
     def __init__(
         self,
@@ -56,14 +62,7 @@ class ServerSampler:
         self.options, self.url, self.reader, self.sampling = options, url, reader, sampling
         self.max_tokens, self.stop = max_tokens, stop
         self.stop_tokens, self.forbidden = list(stop_tokens), list(forbidden)
-        self.client = Client(
-            url,
-            options.timeout_s,
-            options.max_tries,
-            options.backoff_s,
-            key=options.key,
-            name="rollout server",
-        )
+        self._call = Calls(options, url, self.how_to_start)
         self.version: int | None = -1
         self.gate = Gate()
         self._seconds = {"engine/sync_s": 0.0, "engine/generate_s": 0.0}
@@ -75,33 +74,38 @@ class ServerSampler:
     @cached_property
     def folder(self) -> Path:
         """Where weights are handed over."""
-        return wire.handover(self.options.sync_folder)
+        return handover(self.options.sync_folder)
 
     def _check_server(self) -> str:
         """The name of the server's model."""
-        answer = self._call("GET", "/v1/models")
+        answer = self._call("GET", MODELS)
         listed = answer.get("data")
         if not isinstance(listed, list) or not listed:
-            raise EngineError(f"{self.url}: /v1/models lists no model")
-        facts = listed[0]
-        self._take_context(facts.get("max_model_len"), "--max-model-len")
-        self.names = [str(one.get(key)) for one in listed for key in ("id", "root")]
-        return str(facts.get("id"))
+            raise EngineError(f"{self.url}: {MODELS} lists no model")
+        with self._call.reading(MODELS):
+            self._take_context(listed[0].get("max_model_len"))
+            self.names = [str(one.get(key)) for one in listed for key in ("id", "root")]
+            return str(listed[0].get("id"))
 
-    def _take_context(self, room: object, flag: str) -> None:
+    def _take_context(self, room: object) -> None:
         if isinstance(room, int) and room <= self.max_tokens:
             raise EngineError(
                 f"{self.url}: its context holds {room} tokens and policy.max_new_tokens alone is "
-                f"{self.max_tokens}; start it with a larger {flag}"
+                f"{self.max_tokens}; start it with a larger {self.context_flag}"
             )
         self.context_tokens = room if isinstance(room, int) else None
+
+    def check_room(self, prompt: EncodedPrompt, sample: Sample) -> None:
+        """Raise DataError where the context holds no whole answer: it would end early."""
+        hint = f"start the server with a larger {self.context_flag}"
+        refuse_long(prompt, sample, self.max_tokens, self.context_tokens, hint)
 
     def refuse_other_model(self, model: str) -> None:
         """Raise ConfigError where the server was started with another checkpoint."""
         if {model, str(Path(model).resolve())}.isdisjoint(self.names):
             raise ConfigError(
                 f"{self.url} serves {', '.join(dict.fromkeys(self.names))}, not {model}: start it "
-                "by `scripts/serve_vllm.sh MODEL`, or name another server"
+                f"by {self.how_to_start}, or name another server"
             )
 
     def _needs_head(self) -> bool:
@@ -115,7 +119,7 @@ class ServerSampler:
         if not isinstance(config, Mapping) or not isinstance(model, Mapping):
             raise EngineError(
                 f"rollout server {self.url}: {wire.INFO} says nothing of its model; start it by "
-                "scripts/serve_vllm.sh"
+                f"{self.how_to_start}"
             )
         mode = model.get("logprobs_mode")
         if mode != wire.LOGPROBS:
@@ -137,34 +141,19 @@ class ServerSampler:
                 f"{asked}; start it with {flag} {asked}, or set tensor_parallel: {num}"
             )
 
-    def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
-        try:
-            response = self.client.call(method, path, json=body)
-        except CallError as error:
-            raise EngineError(
-                f"rollout server {self.url}, {method} {path}: {error}; if it has ended, start it "
-                "again"
-            ) from error
-        if not response.content:
-            return {}
-        try:
-            found = response.json()
-        except ValueError as error:
-            raise EngineError(f"rollout server {self.url}, {path}: not JSON: {error}") from error
-        return found if isinstance(found, Mapping) else {"value": found}
-
     def publish(self, export: Export, version: int) -> None:
         """Write the weights, have the server read them, and empty every cache of the old ones.
 
         Answers under way are waited for, or go on with the new weights (`engine.swap`).
         """
         start = time.perf_counter()
-        folder = self.folder / f"v{version}"
+        self.num_published += 1
+        # Not by the version: averaged weights have that of the others.
+        folder = self.folder / str(self.num_published)
         export(str(folder))
         if self.needs_head:
             add_head(folder)
         with self._quiet():
-            self.num_published += 1
             self._read_weights(str(folder.resolve()))
             self.version = version
         for old in self.folder.iterdir():
@@ -198,9 +187,11 @@ class ServerSampler:
         most_tokens: int | None = None,
     ) -> Decoded:
         """`num_each` answers to each prompt; a group is drawn with the seed of its first row."""
+        for prompt, sample in zip(prompts, samples, strict=True):
+            self.check_room(prompt, sample)
         start = time.perf_counter()
         most = min(most_tokens or self.max_tokens, self.max_tokens)
-        with ThreadPoolExecutor(min(MAX_REQUESTS, len(prompts))) as pool:
+        with ThreadPoolExecutor(num_at_once(prompts)) as pool:
             groups = list(
                 pool.map(
                     lambda place: self._group(
@@ -225,6 +216,8 @@ class ServerSampler:
         seeds: Sequence[int],
     ) -> Callable[[], Decoded]:
         """A drawing that publications wait for, or interrupt."""
+        for prompt, sample in zip(prompts, samples, strict=True):
+            self.check_room(prompt, sample)
         is_over = self.gate.announce()
 
         def draw() -> Decoded:
@@ -266,7 +259,8 @@ class ServerSampler:
             with self.gate.request():
                 version = self.version
                 answer = self._call("POST", wire.GENERATE, body)
-            return wire.drawn(answer, num, where, version)
+            with self._call.reading(wire.GENERATE):
+                return wire.drawn(answer, num, where, version)
 
         made = whole(request, num_each, seed)
         wire.refuse_visual_tokens(made, self.forbidden, where)
@@ -292,6 +286,12 @@ class ServerSampler:
         found = dict(self._seconds)
         self._seconds = dict.fromkeys(found, 0.0)
         return found
+
+
+def num_at_once(prompts: Sequence[EncodedPrompt]) -> int:
+    """How many of these groups are asked for at once; at least one."""
+    sizes = [sum(width * height for width, height in p.image_sizes_px) for p in prompts]
+    return max(1, min(MAX_REQUESTS, len(prompts), MAX_PIXELS // max([1, *sizes])))
 
 
 Request = Callable[[list[int], int, int], list[wire.Drawn]]

@@ -27,6 +27,9 @@ UPDATE = "/update_weights_from_disk"
 class SglangSampler(ServerSampler):
     """One SGLang server as the sampler of one rank's policy."""
 
+    how_to_start = "`python -m sglang.launch_server --model-path MODEL`, 0.5.13 or later"
+    context_flag = "--context-length"
+
     def _check_server(self) -> str:
         if self.sampling.top_p < 1 or self.sampling.top_k:
             raise ConfigError(
@@ -50,7 +53,7 @@ class SglangSampler(ServerSampler):
             )
         self._refuse_other_parallel(info.get("tp_size"), "--tp-size")
         room = info.get("context_length") or info.get("max_req_input_len")
-        self._take_context(room, "--context-length")
+        self._take_context(room)
         self.names = [str(model.get("model_path"))]
         return self.names[0]
 
@@ -99,7 +102,8 @@ class SglangSampler(ServerSampler):
             version = self.version
             answer = self._call("POST", GENERATE, body)
         listed = answer.get("value", [answer])
-        made = drawn(listed, num_each, where, version)
+        with self._call.reading(GENERATE):
+            made = drawn(listed, num_each, where, version)
         wire.refuse_other_prompt(self.reader, prompt, prompt_ids(listed[0], where), where)
         wire.refuse_visual_tokens(made, self.forbidden, where)
         return made
@@ -107,6 +111,7 @@ class SglangSampler(ServerSampler):
     def _params(self, num: int, seed: int, greedy: bool, most_tokens: int) -> dict[str, Any]:
         """How to draw a group; SGLang has no seed for each of several answers."""
         return {
+            **self.options.sampling_params,
             "n": num,
             "temperature": 0.0 if greedy else self.sampling.temperature,
             "max_new_tokens": most_tokens,
@@ -115,7 +120,6 @@ class SglangSampler(ServerSampler):
             "no_stop_trim": True,
             "skip_special_tokens": False,
             "logit_bias": {str(token): wire.FORBIDDEN_BIAS for token in self.forbidden},
-            **self.options.sampling_params,
         }
 
 
@@ -148,6 +152,6 @@ def drawn(listed: object, num_each: int, where: str, version: int | None) -> lis
         tokens = [int(score[1]) for score in scores]
         if "output_ids" in one and list(one["output_ids"]) != tokens:
             raise EngineError(f"{where}: log-probs came for other tokens than the answer's")
-        logp = [float(score[0]) for score in scores]
+        logp = wire.finite([score[0] for score in scores], where)
         made.append(wire.Drawn(tokens, logp, kind == "length", [version or 0] * len(tokens)))
     return made

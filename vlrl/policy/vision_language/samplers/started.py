@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -20,6 +20,11 @@ from vlrl.policy.vision_language.samplers import servable
 START_S = 1800.0
 """Large weights from a slow disk take long; a server that ends is noticed at once."""
 STOP_S = 30.0
+POLL_S = 0.5
+HOW_TO_SET_UP = (
+    "scripts/setup_vllm.sh of the repository makes such an environment, on a GPU "
+    "`pip install vllm==0.32.0` too (docs/engines.md)"
+)
 TAIL_CHARS = 3000
 """Of a server's log, in the message of its failure."""
 
@@ -28,8 +33,7 @@ def refuse_without_vllm(venv: Path) -> None:
     """Raise ConfigError where an environment has no vLLM."""
     if not (venv / "bin/vllm").is_file():
         raise ConfigError(
-            f"there is no vLLM in {venv}: scripts/setup_vllm.sh makes such an environment; or name "
-            "servers that run already"
+            f"there is no vLLM in {venv}: {HOW_TO_SET_UP}; or name servers that run already"
         )
 
 
@@ -68,12 +72,12 @@ def _free_port() -> int:
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + START_S
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            if httpx2.get(f"{url}/health", timeout=5.0).status_code == 200:
-                return
-        except httpx2.HTTPError:
-            time.sleep(0.5)
+    with httpx2.Client(timeout=5.0, trust_env=False) as client:  # by no proxy: it runs here
+        while time.monotonic() < until and process.poll() is None:
+            with suppress(httpx2.HTTPError):
+                if client.get(f"{url}/health").status_code == 200:
+                    return
+            time.sleep(POLL_S)
     tail = log.read_text(encoding="utf-8", errors="replace")[-TAIL_CHARS:]
     why = f"did not answer within {START_S:g} s" if process.poll() is None else "ended"
     raise EngineError(f"the vLLM server {why} while it started; its log ends with:\n{tail}")

@@ -81,8 +81,8 @@ class TransferSampler(ServerSampler):
                 raise EngineError(
                     f"rollout server {self.url}: weights cannot be handed over by NCCL "
                     f"({first_line(error)}); it must be started with --weight-transfer-config "
-                    '\'{"backend": "nccl"}\', on other GPUs than the trainer\'s; what was learnt '
-                    "is saved. policy.engine.sync: disk needs neither"
+                    '\'{"backend": "nccl"}\', on other GPUs than the trainer\'s. '
+                    "policy.engine.sync: disk needs neither"
                 ) from error
             finally:
                 self._source.tensors = {}

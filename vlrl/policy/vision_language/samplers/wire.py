@@ -7,21 +7,18 @@
     GET  /version, /server_info        how it was started
     POST /reset_prefix_cache, /reset_mm_cache, /reset_encoder_cache
 
-The first two need `--enable-scale-out`, the others VLLM_SERVER_DEV_MODE=1 (scripts/setup_vllm.sh
-writes a command that has both). Read on vLLM 0.32.
+The first two need `--enable-scale-out`, the others VLLM_SERVER_DEV_MODE=1 (`vlrl serve-vllm`
+has both). Read on vLLM 0.32.
 """
 
 from __future__ import annotations
 
-import atexit
 import base64
 import io
+import math
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -71,20 +68,13 @@ class Drawn:
         )
 
 
-def handover(base: str | None) -> Path:
-    """A new folder for weights, removed when the process ends."""
-    folder = Path(tempfile.mkdtemp(prefix="vlrl-engine-", dir=base))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 def refuse_old(version: object, where: str) -> None:
     """Raise EngineError for a vLLM without what is asked of it; builds of no release are taken."""
     numbers = re.match(r"(\d+)\.(\d+)\.", str(version))
     if numbers and (0, 1) < (int(numbers[1]), int(numbers[2])) < OLDEST:
         raise EngineError(
             f"{where}: vLLM {version} is too old: {'.'.join(map(str, OLDEST))} and later give "
-            "prompts as token ids and read weights again (scripts/setup_vllm.sh)"
+            "prompts as token ids and read weights again (docs/engines.md)"
         )
 
 
@@ -151,8 +141,9 @@ def sampling_params(
     forbidden: Sequence[int],
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """How to draw a group; `extra` is passed on as it is."""
+    """How to draw a group; `extra` is passed on as it is where it says something else."""
     return {
+        **extra,
         "n": num_each,
         "seed": seed % (1 << 31),
         "temperature": 0.0 if greedy else temperature,
@@ -165,7 +156,6 @@ def sampling_params(
         "include_stop_str_in_output": True,
         "stop_token_ids": list(stop_tokens),
         "logit_bias": {str(token): FORBIDDEN_BIAS for token in forbidden},
-        **extra,
     }
 
 
@@ -199,10 +189,18 @@ def drawn(answer: Mapping[str, Any], num_each: int, where: str, version: int | N
                 f"{where}: an answer came without a log-prob of each token; start the server with "
                 "--logprobs-mode processed_logprobs (docs/engines.md)"
             )
-        logp = [float(one["logprob"]) for one in listed]
+        logp = finite([one["logprob"] for one in listed], where)
         versions = [version or 0] * len(tokens)
         made.append(Drawn(list(tokens), logp, reason == "length", versions, reason == "abort"))
     return made
+
+
+def finite(scores: Sequence[Any], where: str) -> list[float]:
+    """Log-probs as numbers, nats; raises EngineError for one that is not finite."""
+    found = [float(score) for score in scores]
+    if not all(map(math.isfinite, found)):
+        raise EngineError(f"{where}: a token's log-prob is not finite")
+    return found
 
 
 def refuse_other_prompt(reader: Reader, prompt: EncodedPrompt, ids: list[int], where: str) -> None:
