@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from vlrl.build import build_trainer, read_parts
 from vlrl.config.resolve import check, plain
 from vlrl.config.schema import RolloutsConfig, RunConfig
-from vlrl.errors import ConfigError, EngineError
+from vlrl.errors import ConfigError, EngineError, NonFiniteError
 from vlrl.policy.vision_language.samplers.gate import Gate
 from vlrl.policy.vision_language.samplers.server import whole
 from vlrl.policy.vision_language.samplers.wire import Drawn
@@ -177,6 +177,30 @@ def test_what_was_taken_is_kept_where_another_rank_fails(
     walk = trainer.curriculum.peek(2)
     assert again[:2] == queued, "drawn, and not learnt from"
     assert set(again[2:]).isdisjoint(drawing.samples[i].id for i in walk)
+
+
+def test_a_run_that_fails_does_not_wait_for_answers(
+    server: EngineServer, screens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, server.model, screens, "a", {"ahead": 1}, urls=[server.url])
+    config = config.model_copy(update={"eval": config.eval.model_copy(update={"before": False})})
+    trainer = build_trainer(config, None)
+
+    def fails(experience: Any, meter: Any) -> Any:
+        raise NonFiniteError("the loss is nan")
+
+    monkeypatch.setattr(trainer, "prepare", fails)
+    texts = [trainer.drawing.samples[i].texts[-1] for i in trainer.curriculum.peek(4)]
+    # Of the second step, which is begun in the first.
+    server.slow_texts = {text: 60.0 for text in texts[2:] if text not in texts[:2]}
+    assert server.slow_texts
+    start = time.monotonic()
+    with pytest.raises(NonFiniteError):
+        trainer.train()
+    (draw,) = trainer.drawing.draws.queue
+    assert draw.result is not None
+    assert isinstance(draw.result.exception(timeout=20), EngineError)
+    assert time.monotonic() - start < 50
 
 
 def test_weights_are_tried_on_a_prompt_that_can_be_read(

@@ -267,6 +267,9 @@ class Policy(ABC, Generic[T]):
         drawn = self.sample(samples, num_each, seed, ready=ready)
         return lambda: drawn
 
+    def abandon(self) -> None:
+        """Give up what was begun; the run has failed, and its exit must not wait for it."""
+
     def given(self, samples: Sequence[Sample], answers: Sequence[Sequence[Any]]) -> T:
         """Answers that were not drawn, as many to each sample; log-probs are 0.
 

@@ -123,6 +123,9 @@ class Trainer(Generic[T]):
         try:
             with Watchdog(self.world, dist, self.step, lambda: saved.newest_step) as watchdog:
                 self._train(watchdog, earlier)
+        except BaseException:
+            self.policy.abandon()  # else the exit would wait for the answers under way
+            raise
         finally:
             self.policy.expect(())  # prompts that wait to be encoded would hold up the exit
         for sink in self.sinks:

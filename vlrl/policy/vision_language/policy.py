@@ -229,6 +229,10 @@ class VisionLanguagePolicy(TokenPolicy):
 
         return drawn
 
+    def abandon(self) -> None:
+        """As the sampler does."""
+        self.sampler.abandon()
+
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         """Of the threads that wait for an engine: tokenizers are not made for several at once."""

@@ -152,6 +152,10 @@ class CheckedSampler:
         self.is_checked, self._agreed = True, self.current()
         self._trial = Trial.of(samples[0], tuple(seeds[:num_each]), made)
 
+    def abandon(self) -> None:
+        """As the inner sampler does."""
+        self.inner.abandon()
+
     def facts(self) -> Mapping[str, float]:
         """The inner sampler's, and the last gap."""
         return {**self.inner.facts(), "engine/gap": self.gap}

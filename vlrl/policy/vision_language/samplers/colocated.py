@@ -229,6 +229,9 @@ class ColocatedSampler:
         made = self.sample(prompts, samples, num_each, seeds, greedy=False)
         return lambda: made
 
+    def abandon(self) -> None:
+        """Nothing is under way between calls."""
+
     def facts(self) -> Mapping[str, float]:
         """Seconds of publications and of drawings since the last call."""
         found = dict(self._seconds)

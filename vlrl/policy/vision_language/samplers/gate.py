@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from vlrl.errors import EngineError
 
 RETRY_S = 0.02
 """Between interruptions: a request that was just sent may not have arrived yet."""
@@ -16,6 +18,7 @@ class Gate:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._is_open = True
+        self._is_over = False
         self.num_drawings = 0
         """Announced and not over: each is made of several requests."""
         self.num_requests = 0
@@ -33,14 +36,24 @@ class Gate:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """One request; waits until the gate is open."""
+        """One request; waits until the gate is open. EngineError once it has ended."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_open)
+            self._changed.wait_for(lambda: self._is_open or self._is_over)
+            if self._is_over:
+                raise EngineError("the run has ended, and its answers are given up")
             self.num_requests += 1
         try:
             yield
         finally:
             self._count(requests=-1)
+
+    def end(self, interrupt: Callable[[], None]) -> None:
+        """No request begins any more; those under way are interrupted, one that fails is not."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+        with suppress(EngineError), self.between_requests(interrupt):
+            pass
 
     @contextmanager
     def after_drawings(self) -> Iterator[None]:

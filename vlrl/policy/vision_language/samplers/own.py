@@ -71,6 +71,9 @@ class OwnSampler:
         made = self.sample(prompts, samples, num_each, seeds, greedy=False)
         return lambda: made
 
+    def abandon(self) -> None:
+        """Nothing is under way between calls."""
+
     def facts(self) -> Mapping[str, float]:
         """Nothing: the trainer times sampling itself."""
         return {}

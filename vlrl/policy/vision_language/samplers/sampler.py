@@ -64,6 +64,9 @@ class Engine(Protocol):
     ) -> Callable[[], Decoded]:
         """`sample` with the weights that it has, for a thread of the caller's."""
 
+    def abandon(self) -> None:
+        """Give up what was begun: nobody waits for it, and nothing is asked afterwards."""
+
     def facts(self) -> Mapping[str, float]:
         """What a step logs, by the metric's name, since the last call."""
 

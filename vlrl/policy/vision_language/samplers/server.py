@@ -173,6 +173,10 @@ class ServerSampler:
             return self.gate.between_requests(self._abort)
         return self.gate.after_drawings()
 
+    def abandon(self) -> None:
+        """The server ends the requests under way, and their threads end with them."""
+        self.gate.end(self._abort)
+
     def _abort(self) -> None:
         self._call("POST", wire.ABORT, {})
 

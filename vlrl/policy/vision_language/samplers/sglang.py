@@ -21,7 +21,7 @@ from vlrl.policy.vision_language.samplers.server import ServerSampler
 from vlrl.types import Sample
 
 MODEL, INFO, GENERATE = "/model_info", "/server_info", "/generate"
-UPDATE = "/update_weights_from_disk"
+UPDATE, ABORT = "/update_weights_from_disk", "/abort_request"
 
 
 class SglangSampler(ServerSampler):
@@ -75,6 +75,9 @@ class SglangSampler(ServerSampler):
                 f"{self.url}: its weights are version {version!r} after {body['weight_version']!r} "
                 "was handed over; does someone else update this server?"
             )
+
+    def _abort(self) -> None:
+        self._call("POST", ABORT, {"abort_all": True})
 
     def _group(
         self,
