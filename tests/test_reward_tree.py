@@ -125,6 +125,7 @@ def test_shipped_reward_configs(path):
         "rewardmap": 5,
         "rewardmap_no_detail": 4,
         "shape_boundary": 6,
+        "shape_counted": 10.5,
         "stvg_o1": 6.5,
         "stvg_no_thinking": 4,
         "stvg_o1_credit": 7,
@@ -132,6 +133,7 @@ def test_shipped_reward_configs(path):
     minimum |= {
         "grip": -1.0,
         "shape_boundary": -0.75,
+        "shape_counted": -0.25,
         "stvg_o1": -4.0,
         "stvg_no_thinking": -2.0,
         "stvg_o1_credit": -4.0,

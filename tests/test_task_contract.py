@@ -157,7 +157,7 @@ RULES = {
     "gui_grounding": ("gui_g1", "gui_g2", "gta1", "se_gui", "infigui_g1", "hit", "iou"),
     "video_grounding": ("stvg_o1", "stvg_no_thinking", "stvg_o1_credit", "tube_iou"),
     "visual_reasoning": ("rewardmap", "grip"),
-    "text_to_3d": ("shape_boundary",),
+    "text_to_3d": ("shape_boundary", "shape_counted"),
 }
 
 
