@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.reasoning.boxes import BoxesTruth
+from vlrl.reasoning.choices import LETTERS
 from vlrl.reasoning.routes import RouteProblem, Segment, write_route
 from vlrl.reasoning.truths import (
-    LETTERS,
     ChoiceTruth,
     ExpressionTruth,
     ListTruth,
