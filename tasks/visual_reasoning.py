@@ -228,7 +228,7 @@ class VisualReasoning(Task):
         asked_for = isinstance(target.truth, BoxesTruth)
         boxes = self._boxes(sample, text if asked_for else thought_of(output))
         if isinstance(target.truth, BoxesTruth):
-            correct = target.truth.matches_boxes(boxes)
+            correct = value is not None and target.truth.matches_boxes(boxes)
         else:
             correct = value is not None and target.truth.matches(value)
         route = segments_of(value)

@@ -46,7 +46,7 @@ def read_letter(text: str, options: Sequence[str]) -> str | None:
         if letter not in known:
             return None
         if not rest or (texts and rest == texts[known.index(letter)]):
-            return letter
+            return letter if rest or "?" not in found[2] else None
         if rest in texts:
             return None
         if not texts:

@@ -70,6 +70,7 @@ _ORDINALS = ("st", "nd", "rd", "th")
 _LETTER = re.compile(r"\s[b-z](?![\w'’])")
 """`3 times x`."""
 _TIMES_TEN = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\^)")
+_COUNTED = re.compile(r"[^A-Za-z]*[0-9][^A-Za-z]* [a-z]{2,}")
 _CHAINED = re.compile(r"[0-9)}][,;\s]*\s(?:and\s+)?[A-Za-z]\w*$|[0-9)}][,;][A-Za-z]\w*$")
 """A number and the name of a next one: `3, y` of `x = 3, y = 4`."""
 
@@ -108,8 +109,12 @@ def read_quantity(text: str, unit: str = "") -> Quantity | None:
 
 
 def measured(text: str) -> Quantity | None:
-    """A number that is all of the text, with a known unit at most; "5th Avenue" is none."""
-    return _measured(plain_math(text), "", words=False) if len(text) <= MAX_ANSWER_CHARS else None
+    """A number that is all of the text, with a known unit or one small word: `3 stops`.
+
+    "5th Avenue" and "12 Main Street" are none.
+    """
+    plain = plain_math(text) if len(text) <= MAX_ANSWER_CHARS else ""
+    return _measured(plain, "", words=_COUNTED.fullmatch(plain) is not None)
 
 
 def same_quantity(

@@ -142,8 +142,8 @@ class ExpressionTruth:
         if a is None or b is None:
             return _spaceless(given) == _spaceless(true) or (
                 true.count("=") == given.count("=")
-                and not _NO_NUMBER.search(given)
-                and same_expression(true, with_sums(given))
+                and not _NO_NUMBER.search(f"{true}={given}")
+                and same_expression(with_sums(true), with_sums(given))
             )
         return same_quantity(
             Quantity(a), Quantity(b), absolute=self.absolute, relative=self.relative

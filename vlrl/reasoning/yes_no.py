@@ -68,5 +68,6 @@ def _value(text: str, found: re.Match[str]) -> bool | None:
     is_yes = found[1] is not None
     if not denied:
         return is_yes
-    is_flipped = denied == 1 and is_negation(before[-1]) and found[0].casefold() in _TRUTH
+    is_not = before[-1] == "not" or before[-1].endswith("n't")
+    is_flipped = denied == 1 and is_not and found[0].casefold() in _TRUTH
     return not is_yes if is_flipped else None

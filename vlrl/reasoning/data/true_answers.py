@@ -17,7 +17,7 @@ from vlrl.reasoning.data.raw import RawQuestion
 from vlrl.reasoning.lists import is_ambiguous
 from vlrl.reasoning.plain_text import plain_math
 from vlrl.reasoning.quantities import Quantity, read_quantity
-from vlrl.reasoning.routes import RouteProblem, line_key, station_key
+from vlrl.reasoning.routes import RouteProblem, confused_stations, line_key, station_key
 from vlrl.reasoning.truths import (
     ChoiceTruth,
     ExpressionTruth,
@@ -168,6 +168,13 @@ def _route(raw: RawQuestion) -> RouteProblem:
     keys = [line_key(str(name)) for name in lines]
     if len(set(keys)) < len(keys):
         raise DataError(f"{raw.where}: field 'lines' names a line twice: {shown(sorted(lines))}")
+    confused = confused_stations(lines)
+    if confused is not None:
+        raise DataError(
+            f"{raw.where}: field 'lines' must not tell stations apart by a note in brackets alone, "
+            f"which answers may leave out: {shown(confused[0])} and {shown(confused[1])}; give "
+            "them different names"
+        )
     known = {station_key(one) for stations in lines.values() for one in stations}
     for name, value in (("start", raw.start), ("end", raw.end)):
         if not isinstance(value, str) or station_key(value) not in known:
