@@ -26,7 +26,8 @@ def items_in(text: str, true: Sequence[str] = ()) -> tuple[str, ...]:
     """
     found = _json_list(text)
     if found is None:
-        inner = text.strip().strip("[]{}").strip()
+        lines = (" ".join(line.split()) for line in text.replace("\0", " ").split("\n"))
+        inner = "\n".join(lines).strip().strip("[]{}").strip()
         found = _split(inner, true, _GROUPED)
         if len(found) != len(true) and _EVERY.search(inner):
             every = _split(inner, true, _EVERY)
@@ -67,7 +68,7 @@ def _split(text: str, true: Sequence[str], ends: re.Pattern[str]) -> tuple[str, 
         kept.append(found[0])
         return f"\0{len(kept) - 1}\0"
 
-    parts = ends.split(names.sub(keep, text.replace("\0", " ")))
+    parts = ends.split(names.sub(keep, text))
     return _cleaned([_KEPT.sub(lambda found: kept[int(found[1])], one) for one in parts])
 
 

@@ -128,6 +128,7 @@ def serve() -> None:
     """Say that it is ready, then answer pairs, a line each, until the input ends."""
     from math_verify import parse, verify
 
+    verify(parse("$x+1$"), parse("$1+x$"))  # the first check loads what all others use
     print(READY, flush=True)
     for line in sys.stdin:
         true, answer = json.loads(line)

@@ -114,6 +114,8 @@ _UNKNOWN = re.compile(r"^\s*(?:[A-Za-z](?:_?\{?[0-9A-Za-z]\}?)?|\\[a-z]+)\s*[=â‰
 _APPROXIMATE = re.compile(r"â‰ˆ.*")
 MAX_SIDES = 5
 """Of a chain of equations; a longer one is no answer."""
+MAX_CHECKED_CHARS = 500
+"""Of an expression that math-verify is asked about; a longer one is compared as text."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class ExpressionTruth:
         if a is None or b is None:
             return _spaceless(given) == _spaceless(true) or (
                 true.count("=") == given.count("=")
+                and len(given) <= MAX_CHECKED_CHARS
                 and not _NO_NUMBER.search(f"{true}={given}")
                 and same_expression(with_sums(true), with_sums(given))
             )
