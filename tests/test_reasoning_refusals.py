@@ -58,6 +58,7 @@ def test_a_number_that_is_changed_or_denied_is_another_one_or_none(text: str) ->
         "a total of 3", "plus 3", "3 stops", "3 stops!", "3 intermediate stops", "3 in total",
         "3 (stops)", "3 times", "3rd", "7 - 4 = 3", "3 stops between Alder and Fern",
         "3 stations on the Red Line", "3 站", "3站", "\\text{3}", "$3$ stops", "3 V", "3 cm", "€3",
+        "You pass 3 stations", "The lines meet 3 times", "It takes 3 minutes", "3, as shown",
     ],
 )  # fmt: skip
 def test_a_number_may_be_introduced_and_counted(text: str) -> None:
@@ -99,6 +100,7 @@ def test_fractions_powers_signs_and_units_are_read_as_they_stand(
         ("m", "300 stops", False), ("cm", "300 in total", True), ("stops", "300 stops", True),
         ("m", "300 metres long", True), ("m", "30000 centimeter", True), ("m^2", "300 m", False),
         ("km", "300 km per hour", False), ("%", "300 per cent", True),
+        ("cm", "300, as shown", True), ("cm", "300 (measured)", True), ("cm", "300 (m)", False),
     ],
 )  # fmt: skip
 def test_a_single_letter_is_a_unit_where_it_is_known_or_the_true_one(

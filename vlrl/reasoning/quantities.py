@@ -42,7 +42,9 @@ _APART = re.compile(r"[0-9]\s+\(")
 
 _LINKS = word_set(
     "is are was were be answer it's that's there's there're i'd equals equal count counted get "
-    "got gives give have has see find found obtain makes make totals total say think guess"
+    "got gives give have has see find found obtain makes make totals total say think guess take "
+    "takes took pass passes lie lies meet meets need needs require requires contain contains "
+    "include includes show shows cost costs last lasts weighs measures serves crosses"
 )
 """Words after which a number is stated."""
 _LINK_PAIRS = frozenset(
@@ -86,10 +88,10 @@ class Quantity:
 def read_quantity(text: str, unit: str = "") -> Quantity | None:
     """The one number that an answer states; None without one, or with anything that changes it.
 
-    `[the answer is] [x =] 3 [stops]`: before it a verb or a colon, after it a unit or words, none
-    of which is another number, an operator or a denial. `15/3 = 5` states what follows the last
-    equals sign, if all sides agree to 1%. Percent is a unit, and so is what `unit` names. Never
-    raises.
+    `[the answer is] [x =] 3 [stops]`: before it a common verb or a colon, after it a unit or words,
+    none of which is another number, an operator or a denial. `15/3 = 5` states what follows the
+    last equals sign, if all sides agree to 1%. Percent is a unit, and so is what `unit` names.
+    Never raises.
     """
     if len(text) > MAX_ANSWER_CHARS or "?" in text:
         return None
@@ -240,7 +242,8 @@ def _unit_in(rest: str, unit: str, *, words: bool) -> str | None:
             return None
         if is_attached and first[1] not in _ORDINALS:
             return None
-        name, rest = first[1], text
+        # "3, as counted" has no unit.
+        name, rest = "" if rest.lstrip()[:1] in ",;:(" else first[1], text
     if not rest:
         return name
     wrong = _TAIL.fullmatch(rest) is None or _RELATIONS.search(rest) or _LETTER.search(rest)
