@@ -122,6 +122,13 @@ def test_dates_and_ranges_are_no_differences(answer: str, kind: type) -> None:
     assert is_right(truth, answer)
 
 
+def test_a_unit_is_written_out_in_data_and_in_answers() -> None:
+    truth = truth_from_columns({"answer": 5, "unit": "square metres"}, "row 1")
+    assert is_right(truth, "5 m²")
+    assert is_right(truth, "50000 square centimeters")
+    assert not is_right(truth, "5 metres")
+
+
 def test_a_list_that_may_be_one_number_is_refused() -> None:
     with pytest.raises(DataError, match=r"row 1: field 'answer' must be a list such as"):
         truth_from_columns({"answer": "100,200,300", "kind": "list"}, "row 1")

@@ -41,7 +41,8 @@ def is_right(truth: Any, text: str) -> bool:
         "3 million", "3 thousand", "3 hundred", "3 dozen", "3k", "3K", "3M", "3万",
         "minus 3", "negative 3", "-3", "−3", "–3", "—3", "‑3", "‐3", "﹣3", "－3", "\u20123",
         "How many stops on line 3?", "How many stops on line 3", "3?", "Line 3", "on page 3",
-        "x = 3 = 4", "4 = 3", "x = 4, y = 3", "x = 3, y = 4", "x = 4 and y = 3", "3:4", "1,3",
+        "x = 3 = 4", "4 = 3", "x = 4, y = 3", "x = 3, y = 4", "x = 4 and y = 3", "x = 4 y = 3", "3:4",
+        "1,3",
     ],
 )  # fmt: skip
 def test_a_number_that_is_changed_or_denied_is_another_one_or_none(text: str) -> None:
@@ -59,6 +60,7 @@ def test_a_number_that_is_changed_or_denied_is_another_one_or_none(text: str) ->
         "3 (stops)", "3 times", "3rd", "7 - 4 = 3", "3 stops between Alder and Fern",
         "3 stations on the Red Line", "3 站", "3站", "\\text{3}", "$3$ stops", "3 V", "3 cm", "€3",
         "You pass 3 stations", "The lines meet 3 times", "It takes 3 minutes", "3, as shown",
+        "*3*", "It is *3*.", "x = 1 cm * 3 cm = 3 cm^2",
     ],
 )  # fmt: skip
 def test_a_number_may_be_introduced_and_counted(text: str) -> None:

@@ -9,7 +9,7 @@ MAX_ANSWER_CHARS = 10_000
 """Of a final answer; a longer one is no answer, and is not read."""
 
 _MARKDOWN = re.compile(r"[*_`]+")
-_BOLD = re.compile(r"(?<![\w)\]}*])\*\*(?=\S)([^*]*+)(?<=\S)\*\*(?![\w(*])")
+_BOLD = re.compile(r"(?<![\w)\]}*])\*{1,2}(?=[^\s*])([^*]*+)(?<=\S)\*{1,2}(?![\w(*])")
 _WORDS_IN = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox|operatorname)\s*+\{([^{}]*+)\}")
 _SPACES = re.compile(r"\s+")
 _AFTER_DIGIT = re.compile(r"(?<=[0-9])(?=[¼½¾⅐-⅞↉])")

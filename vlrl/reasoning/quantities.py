@@ -73,7 +73,7 @@ _LETTER = re.compile(r"\s[b-z](?![\w'’])")
 """`3 times x`."""
 _TIMES_TEN = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\^)")
 _COUNTED = re.compile(r"[^A-Za-z]*[0-9][^A-Za-z]* [a-z]{2,}")
-_CHAINED = re.compile(r"[0-9)}][,;\s]*\s(?:and\s+)?[A-Za-z]\w*$|[0-9)}][,;][A-Za-z]\w*$")
+_CHAINED = re.compile(r"[0-9)}](\s?[,;]\s?(?:and )?|\s(?:and )?)([A-Za-z]\w*)$")
 """A number and the name of a next one: `3, y` of `x = 3, y = 4`."""
 
 
@@ -105,9 +105,15 @@ def read_quantity(text: str, unit: str = "") -> Quantity | None:
             if not (same_quantity(own, found, relative=0.01)
                     or same_quantity(found, own, relative=0.01)):  # fmt: skip
                 return None
-        elif re.search("[<>≤≥≠±∓]", side) or _denies(side) or _CHAINED.search(side.strip()):
+        elif re.search("[<>≤≥≠±∓]", side) or _denies(side) or _names_another(side.strip()):
             return None
     return found
+
+
+def _names_another(side: str) -> bool:
+    """Whether a side ends with the name of a second number; the unit of `3 cm * 4 cm` is none."""
+    found = _CHAINED.search(side)
+    return found is not None and not (found[1] == " " and is_unit(unit_named(found[2])))
 
 
 def measured(text: str) -> Quantity | None:
@@ -184,7 +190,7 @@ def _measured(text: str, unit: str, *, words: bool) -> Quantity | None:
     text = text[sign.end() :] if sign is not None else text
     money = re.match(r"([-+]?)\s?([€£¥])\s?", text)
     text = money[1] + text[money.end() :] if money is not None else text
-    if _EXPRESSION.search(text) and not _APART.search(text):
+    if money is None and _EXPRESSION.search(text) and not _APART.search(text):
         found = _computed(text, unit)
         if found is not None:
             return found if sign is None or not sign[1] else Quantity(-found.value, found.unit)

@@ -56,7 +56,7 @@ def in_symbols(text: str) -> str:
 
 def unit_named(unit: str) -> str:
     """A unit in one spelling; unknown ones as they are."""
-    return "/".join(_one(part) for part in unit.strip().split("/"))
+    return "/".join(_one(part) for part in in_symbols(unit.strip()).split("/"))
 
 
 def is_unit(unit: str) -> bool:
