@@ -41,8 +41,8 @@ def is_right(truth: Any, text: str) -> bool:
         "3 million", "3 thousand", "3 hundred", "3 dozen", "3k", "3K", "3M", "3万",
         "minus 3", "negative 3", "-3", "−3", "–3", "—3", "‑3", "‐3", "﹣3", "－3", "\u20123",
         "How many stops on line 3?", "How many stops on line 3", "3?", "Line 3", "on page 3",
-        "x = 3 = 4", "4 = 3", "x = 4, y = 3", "x = 3, y = 4", "x = 4 and y = 3", "x = 4 y = 3", "3:4",
-        "1,3",
+        "x = 3 = 4", "4 = 3", "x = 4, y = 3", "x = 3, y = 4", "x = 4 and y = 3", "x = 4 y = 3",
+        "3:4", "1,3",
     ],
 )  # fmt: skip
 def test_a_number_that_is_changed_or_denied_is_another_one_or_none(text: str) -> None:
@@ -239,6 +239,12 @@ def test_a_choice_is_neither_denied_nor_several(
     """With the options' texts, and without."""
     assert ChoiceTruth("A", ("red", "blue", "dark green")).read(text) == known
     assert ChoiceTruth("A").read(text) == unknown
+
+
+def test_options_that_are_letters_are_named_by_their_place() -> None:
+    truth = ChoiceTruth("A", ("B", "A", "A and B", "A, B"))
+    texts = ("A", "B.", "(A) B", "A) A", "A and B", "A, B", "C. A and B")
+    assert [truth.read(text) for text in texts] == ["A", "B", "A", None, "C", None, "C"]
 
 
 def test_an_option_that_denies_is_still_an_option() -> None:

@@ -36,8 +36,6 @@ def read_letter(text: str, options: Sequence[str]) -> str | None:
     if len(text) > MAX_ANSWER_CHARS:
         return None
     texts = [plain_words(option) for option in options]
-    if texts.count(plain_words(text)) == 1:
-        return LETTERS[texts.index(plain_words(text))]
     plain = unmarked(text).strip(_AROUND)
     known = LETTERS[: len(options)] if options else LETTERS
     found = _LEADING.fullmatch(plain)
@@ -46,11 +44,14 @@ def read_letter(text: str, options: Sequence[str]) -> str | None:
         if letter not in known:
             return None
         if not rest or (texts and rest == texts[known.index(letter)]):
-            return letter if rest or "?" not in found[2] else None
+            is_other = bool(rest) and plain_words(text) in texts
+            return None if is_other or (not rest and "?" in found[2]) else letter
         if rest in texts:
             return None
         if not texts:
             return letter if _is_text(found[2]) else None
+    if texts.count(plain_words(text)) == 1:
+        return LETTERS[texts.index(plain_words(text))]
     letter = _marked(plain)
     return letter if letter and letter in known and not _is_denied(plain) else None
 

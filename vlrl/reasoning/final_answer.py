@@ -28,7 +28,7 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 """Before "answer is": this is none."""
-MAX_LEAD_CHARS = 60
+_LEAD_CHARS = 60
 
 
 def final_answer(text: str) -> str | None:
@@ -122,7 +122,7 @@ def _stated(text: str) -> str:
     found = [
         one
         for one in _SAYS.finditer(text)
-        if not _DENIED.search(text[max(0, one.start() - MAX_LEAD_CHARS) : one.start()])
+        if not _DENIED.search(text[max(0, one.start() - _LEAD_CHARS) : one.start()])
     ]
     if not found:
         return text
