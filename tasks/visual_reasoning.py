@@ -21,6 +21,7 @@ from vlrl.geometry.overlay import Mark, overlay
 from vlrl.media.images import image_array, open_image, side_by_side
 from vlrl.protocols import Drawing, KnownAnswers, Task
 from vlrl.reasoning.boxes import BoxesTruth, boxes_in
+from vlrl.reasoning.choices import LETTERS
 from vlrl.reasoning.data.layouts import truth_from_columns
 from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.read import read_questions
@@ -28,7 +29,7 @@ from vlrl.reasoning.data.row import ReasoningRow
 from vlrl.reasoning.final_answer import Form, final_answer, in_form, is_well_formed, thought_of
 from vlrl.reasoning.near_misses import near_misses, written
 from vlrl.reasoning.routes import RouteCheck, RouteProblem, Segment, check_route
-from vlrl.reasoning.truths import LETTERS, Kind, Read, RouteTruth, Truth, segments_of
+from vlrl.reasoning.truths import Kind, Read, RouteTruth, Truth, segments_of
 from vlrl.stats import evenly
 from vlrl.types import ImagePart, Message, Rollout, Sample, SizeSeen, TextPart
 
@@ -227,7 +228,7 @@ class VisualReasoning(Task):
         asked_for = isinstance(target.truth, BoxesTruth)
         boxes = self._boxes(sample, text if asked_for else thought_of(output))
         if isinstance(target.truth, BoxesTruth):
-            correct = target.truth.matches_boxes(boxes)
+            correct = value is not None and target.truth.matches_boxes(boxes)
         else:
             correct = value is not None and target.truth.matches(value)
         route = segments_of(value)

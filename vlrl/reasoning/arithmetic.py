@@ -16,14 +16,23 @@ MAX_DEPTH = 20
 _TOKEN = re.compile(
     r"\s*(?:([0-9]+(?:\.[0-9]+)?|\.[0-9]+)|(\\?(?:sqrt|frac)|π|pi\b|√)|([-+*/^(){}\[\]]))"
 )
-_THOUSANDS = re.compile(r"(?<![0-9,.])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
+_THOUSANDS = re.compile(
+    r"(?<![0-9,.])(?<![0-9,.] )[0-9]{1,3}(?:(?:,[0-9]{3})+(?![0-9,])|(?: [0-9]{3})+(?! ?[0-9/,]))"
+)
+_WHOLE = "([0-9]{1,9})"
+_MIXED = re.compile(
+    rf"(?<![\w.^}}\\)/])(?<![\w.)/] ){_WHOLE}"
+    rf"(?: ?\\frac ?\{{ ?{_WHOLE} ?\}} ?\{{ ?{_WHOLE} ?\}}| {_WHOLE} ?/ ?{_WHOLE})(?![\w.])"
+)
+_SHORT = re.compile(r"\\frac ?(?:\{([0-9])\}|([0-9])) ?(?:\{([0-9])\}|([0-9]))")
+_LEADING_ZERO = re.compile(r"(?<![0-9.])0[0-9]")
 
 
 def value_of(text: str) -> float | None:
     """The value of an expression without unknowns; None where it has none. Never raises."""
-    plain = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), plain_math(text))
+    plain = with_sums(plain_math(text))
     tokens = _tokens(plain)
-    if not tokens:
+    if not tokens or _LEADING_ZERO.search(plain):  # 2024-05-01
         return None
     reader = _Reader(tokens)
     try:
@@ -33,6 +42,23 @@ def value_of(text: str) -> float | None:
     if reader.place != len(tokens) or isinstance(value, complex) or not math.isfinite(value):
         return None
     return value
+
+
+def with_sums(plain: str) -> str:
+    """Mixed numbers as sums, thousands without separators: `1 2/3` as `(1+2/3)`, `1,000` as `1000`.
+
+    Of `2\\frac{3}{2}`, which is no mixed number, nothing can be computed.
+    """
+    plain = _THOUSANDS.sub(lambda found: re.sub("[, ]", "", found[0]), plain)
+    plain = _SHORT.sub(
+        lambda found: f"\\frac{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}", plain
+    )
+    return _MIXED.sub(_sum, plain)
+
+
+def _sum(found: re.Match[str]) -> str:
+    above, below = found[2] or found[4], found[3] or found[5]
+    return f"({found[1]}+{above}/{below})" if int(above) < int(below) else f"({found[0]}) ?"
 
 
 class _NoValueError(Exception):
@@ -106,8 +132,7 @@ class _Reader:
                 self.take()
                 degree = self.sum(depth + 1)
                 self.expect("]")
-            inner = self.group(depth)
-            return math.sqrt(inner) if degree == 2 else float(pow(abs(inner), 1 / degree))
+            return _root(self.group(depth), degree)
         if token in ("(", "{", "["):
             value = self.sum(depth + 1)
             self.expect({"(": ")", "{": "}", "[": "]"}[token])
@@ -134,3 +159,12 @@ class _Reader:
     def expect(self, token: str) -> None:
         if self.take() != token:
             raise _NoValueError
+
+
+def _root(value: float, degree: float) -> float:
+    """The real root; of a negative number for odd degrees only."""
+    if degree == 2:
+        return math.sqrt(value)
+    if value >= 0:
+        return float(pow(value, 1 / degree))
+    return -float(pow(-value, 1 / degree)) if degree % 2 == 1 else math.nan

@@ -1,4 +1,4 @@
-"""Boxes in answers: `[x1, y1, x2, y2]`, `<box>...</box>`, JSON with `bbox_2d`."""
+"""Boxes in answers: `[x1, y1, x2, y2]`, `<box>x1, y1, x2, y2</box>`, JSON with `bbox_2d`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import numpy as np
 
 from vlrl.geometry.box_sets import matched
 from vlrl.geometry.boxes import Box, Frame
+from vlrl.reasoning.plain_text import MAX_ANSWER_CHARS
 from vlrl.reasoning.truths import Kind, Read
 
 MAX_BOXES = 200
 """Of an answer; more are not read."""
 _NUMBER = r"-?+[0-9]{1,9}+(?:\.[0-9]{1,9}+)?+"
+_NEXT = rf"\s*+,\s*+({_NUMBER})"
+_BETWEEN = rf"[\s,()\[\]]++({_NUMBER})"
 _FOUR = re.compile(
-    rf"[\[(]\s*+({_NUMBER})\s*+,\s*+({_NUMBER})\s*+,\s*+({_NUMBER})\s*+,\s*+({_NUMBER})\s*+[\])]"
+    rf"[\[(]\s*+({_NUMBER}){_NEXT * 3}\s*+[\])]"
+    rf"|<box>[\s(\[]*+({_NUMBER}){_BETWEEN * 3}[\s)\]]*+</box>"
 )
+"""Within tags also without brackets, or in two pairs."""
 
 
 def boxes_in(text: str, frame: Frame) -> tuple[Box, ...]:
     """All boxes that a text names, in the frame that its numbers are in; linear, never raises."""
     found = []
     for match in _FOUR.finditer(text):
-        x1, y1, x2, y2 = map(float, match.groups())
+        x1, y1, x2, y2 = (float(one) for one in match.groups() if one is not None)
         found.append(Box(x1, y1, x2, y2, frame))
         if len(found) == MAX_BOXES:
             break
@@ -41,7 +46,7 @@ class BoxesTruth:
 
     def read(self, text: str) -> Read | None:
         """Whether it names boxes at all; the task reads them, which knows the model's frame."""
-        return text if _FOUR.search(text) else None
+        return text if len(text) <= MAX_ANSWER_CHARS and _FOUR.search(text) else None
 
     def matches(self, read: Read) -> bool:
         """Never: `matches_boxes` compares them."""

@@ -7,6 +7,8 @@ from typing import Literal
 
 from vlrl.families.end_tokens import strip_ends
 from vlrl.families.thinking import strip_thinking
+from vlrl.reasoning.hedges import is_refuted
+from vlrl.reasoning.routes import route_end
 
 Form = Literal["think_answer", "answer", "boxed", "plain"]
 """What the prompt asks for: <think> and <answer>, <answer> alone, \\boxed{}, or just the answer."""
@@ -14,16 +16,28 @@ Form = Literal["think_answer", "answer", "boxed", "plain"]
 _ANSWER = re.compile(r"<\s*+(/?+)\s*+answer\s*+>", re.IGNORECASE | re.ASCII)
 _TAG = re.compile(r"<\s*+(/?+)\s*+(think|answer)\s*+>", re.IGNORECASE | re.ASCII)
 _BOXED = re.compile(r"\\f?boxed\s*+\{")
-_SAYS = re.compile(r"\banswer\s*+(?:(?:is|should\s++be)\s*+:?+|[:：])\s*+", re.IGNORECASE)
-_STOP = re.compile(r"\n|\.(?=\s|$)")
+_SAYS = re.compile(r"\banswer\s*+(?:(?:is|should\s++be)\s*+:?+|[:：])[\s*_]*+", re.IGNORECASE)
+_STOP = re.compile(
+    r"\n|(?<!\b(?:St|Mt|Ft|Dr|Mr|Ms|Jr|Sr))(?<!\b(?:Ste|Mrs|Ave))(?<!\.[A-Z])\.(?=\s|$)"
+)
+"""The end of a sentence, and no abbreviation's point."""
+_EMPTY_LINE = re.compile(r"\n[ \t]*+\n")
+_DENIED = re.compile(
+    r"(?:(?:n['’]t|\bnot|\bnever)\s+(?:(?:think|believe|say|that|the|my|sure|final|correct|right)\s+)*"
+    r"|\b(?:wrong|incorrect|false|other)\s+)$",
+    re.IGNORECASE,
+)
+"""Before "answer is": this is none."""
+_LEAD_CHARS = 60
 
 
 def final_answer(text: str) -> str | None:
     """The answer proper, without thinking and marks; None where there is none.
 
     The last mark counts, so a withdrawn answer does not, and nothing in the thinking does. Marks in
-    order: <answer>, boxed, "the answer is"; without one the whole text is the answer. Never
-    raises; linear in the text's length.
+    order: <answer>, boxed, "the answer is"; without one the whole text is the answer. After "the
+    answer is", words that take it back without a mark of their own leave none. Never raises; linear
+    in the text's length.
     """
     said = strip_ends(strip_thinking(text))
     tagged = _tagged(said)
@@ -100,13 +114,30 @@ def _boxed(text: str) -> str | None:
 
 
 def _stated(text: str) -> str:
-    """What follows the last "answer is" or "answer:", to the end of the sentence."""
-    found = list(_SAYS.finditer(text))
+    """What follows the last "answer is" or "answer:"; nothing where the rest takes it back.
+
+    To the end of the sentence. After a line that ends there to the next empty line, and of a route
+    all of its lines.
+    """
+    found = [
+        one
+        for one in _SAYS.finditer(text)
+        if not _DENIED.search(text[max(0, one.start() - _LEAD_CHARS) : one.start()])
+    ]
     if not found:
         return text
     start = found[-1].end()
-    stop = _STOP.search(text, start)
-    return text[start : len(text) if stop is None else stop.start()]
+    end = _end(text, start, opens_line="\n" in found[-1][0])
+    return "" if is_refuted(text[end:]) else text[start:end]
+
+
+def _end(text: str, start: int, *, opens_line: bool) -> int:
+    """Where the answer that starts there ends."""
+    route = route_end(text, start)
+    if route > start:
+        return route
+    stop = (_EMPTY_LINE if opens_line else _STOP).search(text, start)
+    return len(text) if stop is None else stop.start()
 
 
 def _tags_touch(text: str, form: Form) -> bool:

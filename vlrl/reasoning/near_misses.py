@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.reasoning.boxes import BoxesTruth
+from vlrl.reasoning.choices import LETTERS
 from vlrl.reasoning.routes import RouteProblem, Segment, write_route
 from vlrl.reasoning.truths import (
-    LETTERS,
     ChoiceTruth,
     ExpressionTruth,
     ListTruth,
@@ -49,11 +49,16 @@ def near_misses(truth: Truth, frame: Frame) -> dict[str, str]:
     if isinstance(truth, ChoiceTruth):
         letters = LETTERS[: max(2, len(truth.options))]
         other = letters[(letters.index(truth.letter) + 1) % len(letters)]
-        return {"other_option": other, "all_options": " or ".join(f"({x})" for x in letters)}
+        return {
+            "other_option": other,
+            "all_options": " or ".join(f"({x})" for x in letters),
+            "denied": f"not ({truth.letter})",
+        }
     if isinstance(truth, NumberTruth):
         return _numbers(truth)
     if isinstance(truth, YesNoTruth):
-        return {"other": "no" if truth.value else "yes", "both": "yes or no"}
+        said, other = ("yes", "no") if truth.value else ("no", "yes")
+        return {"other": other, "both": f"{said} or {other}", "denied": f"not {said}"}
     if isinstance(truth, TextTruth):
         return {"negated": f"not {truth.text}", "longer": f"{truth.text} and more"}
     if isinstance(truth, ExpressionTruth):
@@ -77,7 +82,8 @@ def _numbers(truth: NumberTruth) -> dict[str, str]:
     slack = max(truth.absolute, truth.relative * abs(value))
     step = max(1.0, 2 * slack)
     near, far = _number(value + step, unit), _number(10 * value, unit)
-    found = {"near": near, "both": f"{_number(value, unit)} or {near}"}
+    true = _number(value, unit)
+    found = {"near": near, "both": f"{true} or {near}", "denied": f"not {true}"}
     return {**found, "ten_times": far} if abs(9 * value) > slack else found
 
 

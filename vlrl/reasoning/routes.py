@@ -18,6 +18,12 @@ _FIELD = re.compile(
     r"^[ \t*_#>-]*+(route name|line|departure stop|from|arrival stop|to)[ \t*_]*+[:：](.*+)$",
     re.IGNORECASE | re.MULTILINE,
 )
+_VIA = re.compile(r"^[ \t*_#>-]*+(?:number of )?via stops?[ \t*_]*+[:：]", re.IGNORECASE)
+_BETWEEN = re.compile(r"[-=*_ \t]*+")
+"""A line between rides, or an empty one."""
+
+_SERVICE = re.compile(r"transfer|interchange|station|branch|换乘|支线|站", re.IGNORECASE)
+"""In brackets: what a station serves for, not where it is."""
 _NAMES = {
     "route name": "line",
     "departure stop": "departure",
@@ -86,6 +92,20 @@ def read_route(text: str) -> tuple[Segment, ...]:
     return tuple(Segment(**one) for one in found)
 
 
+def route_end(text: str, start: int) -> int:
+    """Where the route ends whose first line starts there; `start` where there is none."""
+    end = start
+    first = _FIELD.match(text[start : text.find("\n", start) + 1 or len(text)])
+    if first is None:
+        return start
+    for line in text[start:].splitlines(keepends=True):
+        plain = line.rstrip("\r\n")
+        if not (_FIELD.match(plain) or _VIA.match(plain) or _BETWEEN.fullmatch(plain)):
+            break
+        end += len(line)
+    return end
+
+
 def write_route(segments: Sequence[Segment]) -> str:
     """A route as `read_route` reads it."""
     return "\n--\n".join(
@@ -112,6 +132,31 @@ def check_route(problem: RouteProblem, route: Sequence[Segment]) -> RouteCheck:
         ),
         joins=tuple(a[1] == b[0] for a, b in pairwise(ends)),
     )
+
+
+def confused_stations(lines: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
+    """Two stations that `station_key` takes for one though notes in brackets tell them apart.
+
+    On one line any two notes do, `A` and `A (North)` too; on several lines only two that differ.
+    """
+    noted: dict[str, tuple[str, str]] = {}
+    for stations in lines.values():
+        here: dict[str, tuple[str, str]] = {}
+        for name in stations:
+            key, place = station_key(name), _place(name)
+            other, note = here.setdefault(key, (name, place))
+            if note != place:
+                return other, name
+            other, note = noted.setdefault(key, (name, place)) if place else (name, place)
+            if note != place:
+                return other, name
+    return None
+
+
+def _place(name: str) -> str:
+    """The notes in brackets that say where a station is, in one spelling."""
+    notes = [one for one in _NOTE.findall(name) if not _SERVICE.search(one)]
+    return " ".join(unicodedata.normalize("NFKC", one).casefold() for one in notes)
 
 
 def station_key(name: str) -> str:

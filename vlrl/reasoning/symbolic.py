@@ -13,6 +13,7 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.util import find_spec
@@ -20,7 +21,13 @@ from importlib.util import find_spec
 log = logging.getLogger(__name__)
 TIMEOUT_S = 5.0
 START_S = 60.0
-"""Until the process has imported sympy, on a busy machine."""
+"""Until the process has imported sympy, on a busy machine; no question's time."""
+MAX_FAILED_STARTS = 3
+"""In a row, after which no process is started again."""
+READY = "ready"
+
+
+COMMAND = (sys.executable, "-m", "vlrl.reasoning.symbolic")
 
 
 @lru_cache(maxsize=4096)
@@ -50,39 +57,56 @@ def _checker() -> _Checker:
 class _Checker:
     """The process, started when it is first asked and again after it was killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
         self._process: subprocess.Popen[str] | None = None
         self._turn = threading.Lock()
+        self._failed_starts = 0
 
     def ask(self, true: str, answer: str) -> bool:
         with self._turn:
-            process = self._process
-            limit_s = TIMEOUT_S
-            if process is None or process.poll() is not None:
-                process, limit_s = self._start(), START_S
+            process = self._running()
+            if process is None:
+                return False
+            line = ""
             assert process.stdin is not None
-            assert process.stdout is not None
-            try:
+            with suppress(OSError):
                 process.stdin.write(json.dumps([true, answer]) + "\n")
                 process.stdin.flush()
-                ready, _, _ = select.select([process.stdout], [], [], limit_s)
-                line = process.stdout.readline() if ready else ""
-            except OSError:
-                line = ""
+                line = _line(process, TIMEOUT_S)
             if not line:
                 self.stop()
-                log.debug("no verdict on %r and %r in %g s", true, answer, limit_s)
-            return line.strip() == "true"
+                log.debug("no verdict on %r and %r in %g s", true, answer, TIMEOUT_S)
+            return line == "true"
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _running(self) -> subprocess.Popen[str] | None:
+        """The process, which has said that it is ready; None if it does not start."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        if self._failed_starts >= MAX_FAILED_STARTS:
+            return None
+        self.stop()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vlrl.reasoning.symbolic"],
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        return self._process
+        if _line(self._process, START_S) == READY:
+            self._failed_starts = 0
+            return self._process
+        self.stop()
+        self._failed_starts += 1
+        if self._failed_starts == MAX_FAILED_STARTS:
+            log.warning(
+                "math-verify did not start %d times, %g s each at most: expressions without a "
+                "value are compared as texts; see `%s`",
+                MAX_FAILED_STARTS,
+                START_S,
+                " ".join(self._command),
+            )
+        return None
 
     def stop(self) -> None:
         """Kill the process, if there is one."""
@@ -93,10 +117,19 @@ class _Checker:
             self._process = None
 
 
+def _line(process: subprocess.Popen[str], limit_s: float) -> str:
+    """The next line that it writes; empty after the limit, or where it has ended."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], limit_s)
+    return process.stdout.readline().strip() if ready else ""
+
+
 def serve() -> None:
-    """Answer pairs, a line each, until the input ends."""
+    """Say that it is ready, then answer pairs, a line each, until the input ends."""
     from math_verify import parse, verify
 
+    verify(parse("$x+1$"), parse("$1+x$"))  # the first check loads what all others use
+    print(READY, flush=True)
     for line in sys.stdin:
         true, answer = json.loads(line)
         # The true one first: the check is not symmetric (Math-Verify#25).

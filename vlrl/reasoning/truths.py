@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from vlrl.reasoning.arithmetic import value_of
-from vlrl.reasoning.plain_text import MAX_ANSWER_CHARS, plain_math, plain_words, unmarked
-from vlrl.reasoning.quantities import Quantity, read_quantity, same_quantity
+from vlrl.reasoning.arithmetic import value_of, with_sums
+from vlrl.reasoning.choices import read_letter
+from vlrl.reasoning.lists import items_in, pair_up
+from vlrl.reasoning.plain_text import MAX_ANSWER_CHARS, plain_math, plain_words
+from vlrl.reasoning.quantities import Quantity, measured, read_quantity, same_quantity
 from vlrl.reasoning.routes import RouteProblem, Segment, check_route, read_route
 from vlrl.reasoning.symbolic import same_expression
+from vlrl.reasoning.yes_no import read_yes_no
 
 Kind = Literal["choice", "number", "yes_no", "list", "boxes", "route", "expression", "text"]
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MAX_ITEMS = 200
 """Of a list in an answer; a longer one is no answer."""
 
@@ -40,17 +40,6 @@ class Truth(Protocol):
         ...
 
 
-_LETTER = re.compile(
-    r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)(?:\s+is)?\s*:?\s*)?"
-    r"[(\[]?\s*([a-z])\s*(?:[)\].:]+|(?=$))\s*(.*)",
-    re.IGNORECASE | re.DOTALL | re.ASCII,  # ASCII: the Kelvin sign is no K
-)
-_MARKED = re.compile(r"[(\[]([A-Z])[)\]]|\b(?:[Oo]ption|[Cc]hoice)\s+\(?([A-Z])\b")
-
-_ANOTHER = re.compile(r"(?:^|[\s(\[,])[A-Z][).:\]](?:\s|$)|\b(?:or|and)\s+\(?[A-Z]\b")
-"""A second letter after the first one."""
-
-
 @dataclass(frozen=True)
 class ChoiceTruth:
     """One letter of several."""
@@ -61,33 +50,8 @@ class ChoiceTruth:
     kind: Kind = "choice"
 
     def read(self, text: str) -> str | None:
-        """`B`, `(B)`, `B.`, `option B`, `B. blue`, or the option's text; a letter.
-
-        None for several letters, for a letter beyond the options, and for one with another
-        option's text.
-        """
-        plain = unmarked(text).strip(" \t\n\"'`$.")
-        texts = [plain_words(option) for option in self.options]
-        found = _LETTER.fullmatch(plain) if len(plain) <= MAX_ANSWER_CHARS else None
-        if found is not None:
-            letter, rest = found[1].upper(), plain_words(found[2])
-            place = LETTERS.index(letter)
-            if self.options and place >= len(self.options):
-                return None
-            if not rest or not texts or rest == texts[place]:
-                hedged = _MARKED.search(found[2]) or _ANOTHER.search(found[2])
-                return None if hedged else letter
-            if rest in texts:
-                return None
-        if texts.count(plain_words(text)) == 1:
-            return LETTERS[texts.index(plain_words(text))]
-        named = {one or other for one, other in _MARKED.findall(text)}
-        letter = named.pop() if len(named) == 1 else ""
-        begins = re.match(r"[A-HJ-Z]\b", plain)  # "I" is a word
-        if begins is not None and begins[0] != letter:
-            return None
-        known = LETTERS[: len(self.options)] if self.options else LETTERS
-        return letter if letter and letter in known else None
+        """The letter, also by its option's text."""
+        return read_letter(text, self.options)
 
     def matches(self, read: Read) -> bool:
         """Whether it is the letter."""
@@ -105,18 +69,13 @@ class NumberTruth:
 
     def read(self, text: str) -> Quantity | None:
         """The one number with its unit."""
-        return read_quantity(text)
+        return read_quantity(text, self.value.unit)
 
     def matches(self, read: Read) -> bool:
         """Whether it is the number, within the tolerance."""
         return isinstance(read, Quantity) and same_quantity(
             self.value, read, absolute=self.absolute, relative=self.relative
         )
-
-
-_YES_NO = re.compile(r"\b(?:(yes|true)|(no|false))\b", re.IGNORECASE)
-_SAID = re.compile(r"(?:^|[.,;:\n])\s*(?:(yes|true)|(no|false))\s*(?=[.,;:!\n]|$)", re.IGNORECASE)
-_BOTH = re.compile(r"\s*(?:and|or|/|\|)\s*(?:yes|no|true|false)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -127,19 +86,8 @@ class YesNoTruth:
     kind: Kind = "yes_no"
 
     def read(self, text: str) -> bool | None:
-        """What the answer begins with, or the only one of the two words in it."""
-        if len(text) > MAX_ANSWER_CHARS:
-            return None
-        found = list(_YES_NO.finditer(text))
-        if not found or any(_BOTH.match(text, one.end()) for one in found):
-            return None
-        if len({one[1] is not None for one in _SAID.finditer(text)}) > 1:
-            return None
-        first = found[0]
-        if not plain_words(text[: first.start()]):
-            return first[1] is not None
-        said = {one[1] is not None for one in found}
-        return said.pop() if len(said) == 1 else None
+        """The one of the two that it says."""
+        return read_yes_no(text)
 
     def matches(self, read: Read) -> bool:
         """Whether it is the same."""
@@ -162,7 +110,12 @@ class TextTruth:
         return read == plain_words(self.text)
 
 
-_UNKNOWN = re.compile(r"^\s*[A-Za-z](?:_?[0-9A-Za-z])?\s*=(?!.*=)")
+_UNKNOWN = re.compile(r"^\s*(?:[A-Za-z](?:_?\{?[0-9A-Za-z]\}?)?|\\[a-z]+)\s*[=≈]\s*(?=\S)")
+_APPROXIMATE = re.compile(r"≈.*")
+MAX_SIDES = 5
+"""Of a chain of equations; a longer one is no answer."""
+MAX_CHECKED_CHARS = 500
+"""Of an expression that math-verify is asked about; a longer one is compared as text."""
 
 
 @dataclass(frozen=True)
@@ -179,26 +132,40 @@ class ExpressionTruth:
         return _expression(text) if len(text) <= MAX_ANSWER_CHARS else None
 
     def matches(self, read: Read) -> bool:
-        """Whether it is equal."""
+        """Whether it is equal; of a chain of equations every side has to be."""
         true = _expression(self.text)
         if not isinstance(read, str) or true is None:
             return False
-        a, b = value_of(true), value_of(read)
+        sides = [read] if "=" in true else read.split("=")
+        return len(sides) <= MAX_SIDES and all(self._equals(true, one.strip()) for one in sides)
+
+    def _equals(self, true: str, given: str) -> bool:
+        a, b = value_of(true), value_of(given)
         if a is None or b is None:
-            return read == true or same_expression(true, read)
+            return _spaceless(given) == _spaceless(true) or (
+                true.count("=") == given.count("=")
+                and len(given) <= MAX_CHECKED_CHARS
+                and not _NO_NUMBER.search(f"{true}={given}")
+                and same_expression(with_sums(true), with_sums(given))
+            )
         return same_quantity(
             Quantity(a), Quantity(b), absolute=self.absolute, relative=self.relative
         )
 
 
+_NO_NUMBER = re.compile(r"[0-9] [0-9]|(?<![0-9.])0[0-9]")
+"""`2 3`, `05`: only the same text is equal."""
+
+
+def _spaceless(text: str) -> str:
+    """Without spaces, unless they part two numbers."""
+    return re.sub(r"(?<![0-9.]) | (?![0-9.])", "", text)
+
+
 def _expression(text: str) -> str | None:
-    plain = _UNKNOWN.sub("", plain_math(text)).rstrip("°")
+    plain = _APPROXIMATE.sub("", _UNKNOWN.sub("", plain_math(text))).rstrip("° ")
     plain = re.sub(r"\{([0-9A-Za-z])\}", r"\1", plain) if "\\frac" not in plain else plain
-    return plain.replace(" ", "") or None
-
-
-_ITEM_ENDS = re.compile(r"\s*(?:\n|;|->|→|,(?![0-9]{3}(?:[^0-9]|$))|,?\s+and\s+)\s*")
-_BULLET = re.compile(r"^\s*(?:[-*•]|[0-9]{1,3}[.)])\s+")
+    return plain or None
 
 
 @dataclass(frozen=True)
@@ -212,54 +179,32 @@ class ListTruth:
     kind: Kind = "list"
 
     def read(self, text: str) -> tuple[str, ...] | None:
-        """The items: a JSON list, or separated by commas, semicolons, lines, arrows or "and"."""
-        if len(text) > MAX_ANSWER_CHARS:
-            return None
-        found = _json_list(text)
-        if found is None:
-            inner = text.strip().strip("[]{}").strip()
-            found = [_BULLET.sub("", one) for one in _ITEM_ENDS.split(inner)]
-        items = tuple(one for one in map(plain_words, found) if one)
+        """The items, as many as the true ones where they can be read so."""
+        items = items_in(text, self.items) if len(text) <= MAX_ANSWER_CHARS else ()
         return items if 0 < len(items) <= MAX_ITEMS else None
 
     def matches(self, read: Read) -> bool:
         """Whether all items are there and no other, each as often."""
         if not isinstance(read, tuple) or len(read) != len(self.items):
             return False
-        given = [str(one) for one in read]
+        true = [(plain_words(one), measured(one)) for one in self.items]
+        given = [(str(one), measured(str(one))) for one in read]
         if self.ordered:
-            return all(map(self._same, self.items, given))
-        for item in self.items:
-            place = next((i for i, one in enumerate(given) if self._same(item, one)), None)
-            if place is None:
-                return False
-            del given[place]
-        return True
+            return all(map(self._same, true, given))
+        return pair_up(len(true), lambda i, k: self._same(true[i], given[k]))
 
-    def _same(self, true: str, given: str) -> bool:
-        if plain_words(true) == given:
+    def _same(self, true: _Item, given: _Item) -> bool:
+        """The same words, or the same number within the tolerance."""
+        (words, number), (own_words, own_number) = true, given
+        if words == own_words:
             return True
-        a, b = _number(true), _number(given)
-        return (
-            a is not None
-            and b is not None
-            and same_quantity(a, b, absolute=self.absolute, relative=self.relative)
-        )
+        if number is None or own_number is None:
+            return False
+        return same_quantity(number, own_number, absolute=self.absolute, relative=self.relative)
 
 
-def _number(text: str) -> Quantity | None:
-    """A number that is all of the text; "line 2" is none."""
-    return read_quantity(text) if re.match(r"\s*[-+.0-9−]", text) else None
-
-
-def _json_list(text: str) -> Sequence[str] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, list) or not all(isinstance(x, str | int | float) for x in value):
-        return None
-    return [str(one) for one in value]
+_Item = tuple[str, Quantity | None]
+"""Words, and the number that they are."""
 
 
 @dataclass(frozen=True)

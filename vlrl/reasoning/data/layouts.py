@@ -15,12 +15,13 @@ from typing import Any
 
 from vlrl.data.fields import Row, field_of, row_of, shown
 from vlrl.errors import DataError
+from vlrl.reasoning.choices import LETTERS
 from vlrl.reasoning.data.conversations import Turns, images_in, split_answer, turns_of
 from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.raw import RawQuestion
 from vlrl.reasoning.data.true_answers import true_answer
 from vlrl.reasoning.final_answer import final_answer
-from vlrl.reasoning.truths import LETTERS, Truth
+from vlrl.reasoning.truths import Truth
 
 OURS = (
     "kind", "choices", "boxes", "salience", "unit", "tolerance", "relative_tolerance", "ordered",

@@ -16,10 +16,11 @@ from vlrl.data.stored_images import stored_image
 from vlrl.errors import DataError
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.media.images import checked_size, image_size
+from vlrl.reasoning.choices import LETTERS
 from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.raw import RawQuestion
 from vlrl.reasoning.data.true_answers import true_answer
-from vlrl.reasoning.truths import LETTERS, Truth
+from vlrl.reasoning.truths import Truth
 
 MAX_PATH_CHARS = 1000
 """A longer text in the place of an image is its content in base64."""

@@ -11,13 +11,14 @@ from vlrl.data.fields import shown
 from vlrl.errors import DataError, did_you_mean
 from vlrl.geometry.boxes import Box
 from vlrl.reasoning.boxes import BoxesTruth
+from vlrl.reasoning.choices import LETTERS
 from vlrl.reasoning.data.options import ReasoningSource
 from vlrl.reasoning.data.raw import RawQuestion
+from vlrl.reasoning.lists import is_ambiguous
 from vlrl.reasoning.plain_text import plain_math
-from vlrl.reasoning.quantities import Quantity, read_quantity, unit_named
-from vlrl.reasoning.routes import RouteProblem, line_key, station_key
+from vlrl.reasoning.quantities import Quantity, read_quantity
+from vlrl.reasoning.routes import RouteProblem, confused_stations, line_key, station_key
 from vlrl.reasoning.truths import (
-    LETTERS,
     ChoiceTruth,
     ExpressionTruth,
     Kind,
@@ -28,10 +29,14 @@ from vlrl.reasoning.truths import (
     Truth,
     YesNoTruth,
 )
+from vlrl.reasoning.units import unit_named
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _YES_NO: Mapping[str, bool] = {"yes": True, "true": True, "no": False, "false": False}
 _PLAIN_NUMBER = re.compile(r"\s*[-+−]?\s*[0-9][0-9, ]*(?:\.[0-9]+)?\s*(?:%|°|[A-Za-z]{1,3})?\s*")
+_UNIT_AT_END = re.compile(r"[A-Za-z]{1,3}\s*$")
+_DASHED = re.compile(r"[0-9]+(?:-[0-9]+)+|[0-9]+(?:[/.][0-9]+){2,}")
+"""A date, a range or a telephone number, and no difference."""
 _MATH = re.compile(r"\\|[=^√π]|[0-9]\s*[-+*/]\s*[0-9]")
 
 
@@ -54,6 +59,11 @@ def true_answer(
         raise DataError(f"{raw.where}: field 'answer' is empty")
     if kind == "list":
         if not isinstance(answer, list | tuple):
+            if is_ambiguous(str(answer)):
+                raise DataError(
+                    f"{raw.where}: field 'answer' must be a list such as [100, 200], not "
+                    f"{shown(answer)}, which may be one number"
+                )
             answer = ListTruth(()).read(str(answer)) or ()
         return ListTruth(tuple(map(str, answer)), bool(raw.ordered), *_tolerances(raw, source))
     if isinstance(answer, list | tuple | Mapping):
@@ -101,9 +111,9 @@ def _kind(raw: RawQuestion, source: ReasoningSource, choices: tuple[str, ...]) -
         return "yes_no"
     if re.fullmatch(r"\(?[A-H]\)?\.?", text):
         return "choice"
-    if _PLAIN_NUMBER.fullmatch(plain_math(text)) and read_quantity(text) is not None:
+    if _PLAIN_NUMBER.fullmatch(plain_math(text)) and _read(text) is not None:
         return "number"
-    return "expression" if _MATH.search(text) else "text"
+    return "expression" if _MATH.search(text) and not _DASHED.fullmatch(text) else "text"
 
 
 def _letter(answer: str, choices: tuple[str, ...], where: str) -> str:
@@ -118,12 +128,18 @@ def _letter(answer: str, choices: tuple[str, ...], where: str) -> str:
 
 def _quantity(answer: Any, raw: RawQuestion) -> Quantity:
     plain = isinstance(answer, int | float) and not isinstance(answer, bool)
-    found = Quantity(float(answer)) if plain else read_quantity(str(answer))
+    found = Quantity(float(answer)) if plain else _read(str(answer))
     if found is None or not math.isfinite(found.value):
         raise DataError(f"{raw.where}: field 'answer' must be one number, not {shown(answer)}")
     if raw.unit is None:
         return found
     return Quantity(found.value, unit_named(str(raw.unit)))
+
+
+def _read(text: str) -> Quantity | None:
+    """A true number; letters after it are its unit, known or not."""
+    unit = _UNIT_AT_END.search(plain_math(text))
+    return read_quantity(text, unit[0].strip() if unit is not None else "")
 
 
 def _tolerances(raw: RawQuestion, source: ReasoningSource) -> tuple[float, float]:
@@ -152,6 +168,13 @@ def _route(raw: RawQuestion) -> RouteProblem:
     keys = [line_key(str(name)) for name in lines]
     if len(set(keys)) < len(keys):
         raise DataError(f"{raw.where}: field 'lines' names a line twice: {shown(sorted(lines))}")
+    confused = confused_stations(lines)
+    if confused is not None:
+        raise DataError(
+            f"{raw.where}: field 'lines' must not tell stations apart by a note in brackets alone, "
+            f"which answers may leave out: {shown(confused[0])} and {shown(confused[1])}; give "
+            "them different names"
+        )
     known = {station_key(one) for stations in lines.values() for one in stations}
     for name, value in (("start", raw.start), ("end", raw.end)):
         if not isinstance(value, str) or station_key(value) not in known:
