@@ -116,6 +116,11 @@ def test_near_misses_miss_however_they_are_written(
         assert not inside, kind
 
 
+def test_beside_a_box_over_half_of_the_image_is_a_band() -> None:
+    found = near_misses(Box(50, 50, 150, 150, Frame(200, 200)))
+    assert {kind: box.xyxy for kind, box in found.items()} == {"band": (0, 0, 50, 200)}
+
+
 def test_where_near_misses_lie() -> None:
     image = Frame(100, 100)
     found = near_misses(Box(40, 10, 60, 20, image))

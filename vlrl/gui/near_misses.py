@@ -17,7 +17,7 @@ def near_misses(true: Box) -> dict[str, Box]:
     beside: as large as the true box, its centre just outside of it, where there is most room.
     around: three times as wide and high, with the true box in one of its corners. everything: the
     whole image, unless its centre is a hit. far: as large, in the corner that is farthest. swapped:
-    x and y exchanged.
+    x and y exchanged. band: where none of these fits, the largest part of the image beside it.
     """
     x1, y1, x2, y2 = true.xyxy
     candidates = {
@@ -27,11 +27,13 @@ def near_misses(true: Box) -> dict[str, Box]:
         "far": _far(true),
         "swapped": Box(y1, x1, y2, x2, true.frame),
     }
-    return {
+    found = {
         kind: box
         for kind, box in candidates.items()
         if box is not None and box.is_valid and _is_inside_image(box) and _misses(box, true)
     }
+    band = _band(true)
+    return found or ({"band": band} if band.is_valid and _misses(band, true) else {})
 
 
 def _margins(box: Box) -> tuple[float, float]:
@@ -66,6 +68,18 @@ def _beside(true: Box) -> Box | None:
     )
     moved = [_shifted(true, *shift) for shift in shifts]
     return next((box for box in moved if _is_inside_image(box)), None)
+
+
+def _band(true: Box) -> Box:
+    """From the true box to one edge of the image, over its whole other side."""
+    width, height = true.frame.width, true.frame.height
+    bands = [
+        Box(0.0, 0.0, true.x1, height, true.frame),
+        Box(true.x2, 0.0, width, height, true.frame),
+        Box(0.0, 0.0, width, true.y1, true.frame),
+        Box(0.0, true.y2, width, height, true.frame),
+    ]
+    return max(bands, key=lambda box: (box.x2 - box.x1) * (box.y2 - box.y1))
 
 
 def _around(true: Box) -> Box | None:
