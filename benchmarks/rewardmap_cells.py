@@ -8,7 +8,8 @@ the embedded six and more of their kind, drawn anew. Writes:
 
     OUT/cells.json    accuracy on held-out maps by kind of question, each seed and the mean; by step
                       the share of groups without signal (all rewards equal)
-    OUT/cells.html    that share and the accuracy on training prompts as curves, means over seeds
+    OUT/no_signal.svg, right.svg    that share and the accuracy on training prompts as curves,
+                      means over seeds
 
 Finished runs are not repeated.
 
@@ -28,13 +29,13 @@ from statistics import fmean
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+from charted import write_chart
 from launching import ROOT, train
 
 from scripts.assets.maps.draw_maps import LEVELS, write_split
 from scripts.assets.maps.network import make_network
 from scripts.assets.maps.picture import draw
 from scripts.assets.maps.questions import questions_of
-from vlrl.log.report.charts import line_chart
 
 CELLS: Mapping[str, tuple[bool, bool]] = {
     "plain": (False, False),
@@ -48,6 +49,11 @@ TINY, STAGES = "visual_reasoning/tiny", "visual_reasoning/maps_curriculum"
 FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
 NUM_TAUGHT_MAPS = 300
 NO_SIGNAL, RIGHT, STAGE = "filter/zero_variance", "rollout/right", "curriculum/stage"
+
+CHARTS = (
+    ("no_signal.svg", NO_SIGNAL, "share of groups without signal"),
+    ("right.svg", RIGHT, "share of right answers in training"),
+)
 
 
 def main() -> None:
@@ -76,7 +82,8 @@ def main() -> None:
     found = {cell: results(args.out, cell, args.seeds) for cell in args.cells}
     text = json.dumps(found, indent=1)
     (args.out / "cells.json").write_text(text + "\n", encoding="utf-8")
-    (args.out / "cells.html").write_text(curves(found), encoding="utf-8")
+    for file, name, what in CHARTS:
+        write_chart(args.out / file, curves(found, name), f"step ({what})", smooth=True)
     print(table(found))
 
 
@@ -148,17 +155,14 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def curves(found: Mapping[str, Any]) -> str:
-    """Charts of the share without signal and of right answers in training, means over seeds."""
-    charts = []
-    for name, title in ((NO_SIGNAL, "Groups without signal"), (RIGHT, "Right answers in training")):
-        series = {}
-        for cell, one in found.items():
-            columns = zip(*one["by_step"][name], strict=True)
-            known = [[v for v in column if v is not None] for column in columns]
-            series[cell] = [(s, fmean(vs)) for s, vs in enumerate(known, start=1) if vs]
-        charts.append(str(line_chart(title, series, "share")))
-    return "<!doctype html><meta charset=utf-8><title>RewardMap's cells</title>" + "".join(charts)
+def curves(found: Mapping[str, Any], name: str) -> dict[str, list[tuple[float, float]]]:
+    """A metric of the training by step, means over the seeds."""
+    series = {}
+    for cell, one in found.items():
+        columns = zip(*one["by_step"][name], strict=True)
+        known = [[v for v in column if v is not None] for column in columns]
+        series[cell] = [(float(s), fmean(vs)) for s, vs in enumerate(known, start=1) if vs]
+    return series
 
 
 # --- the start: what answers to the three kinds of question look like --------------------------
