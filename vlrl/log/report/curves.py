@@ -37,6 +37,14 @@ FROM_TRAINER = (
     Chart("Ratio to the sampling policy", "mean and largest", ("update/ratio", "update/ratio_max")),
     Chart("Actions where the ratio is clipped", "share", ("update/clip_fraction",)),
     Chart("Gap between sampling and training", "nats per action", ("update/sampling_gap",)),
+    Chart("Age of answers", "optimizer steps", ("rollout/staleness", "rollout/staleness_max")),
+    Chart(
+        "Answers of other weights",
+        "share",
+        ("correction/effective_share", "correction/masked_share"),
+    ),
+    Chart("Largest ratio of trainer to sampler", "before it is cut", ("correction/ratio_max",)),
+    Chart("Gap after publishing to the engine", "nats per token", ("engine/gap",)),
 )
 LEARNER = "trainable_reward/"
 FROM_DISCRIMINATOR = (
@@ -55,8 +63,6 @@ FROM_HEALTH = (
 )
 IN_OTHER_CHARTS = {"reward/mean", "reward/group_std", "reward/not_applicable"}
 NOT_DRAWN = {
-    "rollout/staleness",
-    "rollout/staleness_max",
     "rollout/steps_ahead",
     "rollout/swapped",
     "rollout/unparsed",
