@@ -446,6 +446,7 @@ def test_given_answers_need_no_model_and_no_image(tmp_path: Path) -> None:
         main(["--model", "x"])
 
 
+@pytest.mark.slow
 def test_votes_and_zoom_through_the_command(tmp_path: Path, screens: Path) -> None:
     base = ["--benchmark", "custom", "--data", str(screens), "--model", str(TINY), "--quiet"]
     for name, options, calls in (("v", ["--votes", "3"], 36), ("z", ["--zoom", "0.5"], 24)):

@@ -165,6 +165,8 @@ def in_words(details: ErrorDetails) -> str:
             context[name] = int(limit)
     if kind in KIND_OF or kind in LIMITS:
         wanted = KIND_OF.get(kind) or LIMITS[kind].format_map(context)
+        if kind == "string_pattern_mismatch":  # an address may hold a password
+            return f"must be {wanted}"
         return f"must be {wanted}, not {shown(details['input'])}"
     if kind in SIZES:
         return f"must have {SIZES[kind].format_map(context)}, not {len(details['input'])}"

@@ -76,11 +76,6 @@ class EngineOptions(Section):
 
     @model_validator(mode="after")
     def _check(self) -> EngineOptions:
-        idle = [name for name in self.model_fields_set - {"use"} if self._is_set(name)]
-        if self.use == "own" and idle:
-            raise ValueError(
-                f"{', '.join(sorted(idle))}: no effect under use: own; write engine: {{use: own}}"
-            )
         if self.sync == "ipc":
             raise ValueError(
                 "sync: ipc is not there: vLLM takes memory handles over HTTP as pickles alone; on "
@@ -105,6 +100,11 @@ class EngineOptions(Section):
         for url in self.urls:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"urls: {url!r} must begin with http:// or https://")
+        idle = [name for name in self.model_fields_set - {"use"} if self._is_set(name)]
+        if self.use == "own" and idle:
+            raise ValueError(
+                f"{', '.join(sorted(idle))}: no effect under use: own; write engine: {{use: own}}"
+            )
         return self
 
     def _is_set(self, name: str) -> bool:
