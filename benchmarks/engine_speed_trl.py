@@ -93,7 +93,11 @@ def trainer_of(folder: str, args: argparse.Namespace) -> GRPOTrainer:
         "per_device_train_batch_size": args.group * args.prompts, "shuffle_dataset": False,
         "max_completion_length": args.tokens, "beta": 0.0, "temperature": 1.0, "top_k": 0,
         "learning_rate": 1e-5, "remove_unused_columns": False, "loss_type": "grpo", "seed": 0,
-        "generation_kwargs": {"ignore_eos": True, "min_tokens": args.tokens},
+        "generation_kwargs": {
+            "ignore_eos": True, "min_tokens": args.tokens,
+            # TRL lets an answer hold tokens of images, and its own forward pass then fails.
+            "logit_bias": dict.fromkeys(visual_tokens(), -100.0),
+        },
         "use_vllm": True, "vllm_mode": "colocate", "vllm_max_model_length": CONTEXT_TOKENS,
         "vllm_importance_sampling_correction": False,
     }  # fmt: skip
@@ -106,6 +110,12 @@ def trainer_of(folder: str, args: argparse.Namespace) -> GRPOTrainer:
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def visual_tokens() -> list[int]:
+    """Ids that stand for pixels."""
+    config = json.loads((MODEL / "config.json").read_text(encoding="utf-8"))
+    return [config[name] for name in ("image_token_id", "video_token_id")]
 
 
 class Clock(TrainerCallback):
