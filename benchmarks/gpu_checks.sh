@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in order of dependence; about ten minutes on an H200.
-# Usage: benchmarks/gpu_checks.sh OUT [STEP...]   (steps: tests attention decode tower step devices flow)
+# Usage: benchmarks/gpu_checks.sh OUT [STEP...]   (steps: tests attention decode tower step devices flow;
+# and engine, only by name: it needs the environment that scripts/setup_vllm.sh makes)
 # Each step has its own time limit and writes OUT/STEP.log; table rows are printed at once.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -32,6 +33,8 @@ for one in "$@"; do
     devices) VLRL_SECOND_DEVICE=cuda step devices 90 "$python" -m pytest -q -m slow \
       -p no:cacheprovider -n 6 tests/test_host_device.py ;;
     flow) step flow 90 "$python" benchmarks/flow_step_gpu.py ;;
+    engine) step engine 400 "$python" -m pytest -q -m slow -p no:cacheprovider tests/test_vllm.py &&
+      step engine_speed 200 "$python" benchmarks/engine_speed.py --prompts 4 --repeats 2 ;;
     *) echo "unknown step $one" >&2 && exit 2 ;;
   esac
 done
