@@ -41,7 +41,7 @@ class Reward(ABC):
     num_stages: int = 1
     """Stages of an answer with rewards of their own, one advantage each."""
     only_root: bool = False
-    """Joined with others, answers that it does not apply to would be paid by those."""
+    """It stands below no other node, which would pay for answers that it leaves out."""
     noisy: bool = False
     """A judge's opinion: answers that are equally good get somewhat different values."""
     pooled: Literal["", "max", "mean", "min"] = ""
