@@ -48,7 +48,7 @@ class Gate:
             self._count(requests=-1)
 
     def end(self, interrupt: Callable[[], None]) -> None:
-        """No request begins any more, and those under way are interrupted, if the server answers."""
+        """No request begins any more, and those under way are interrupted if the server answers."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
