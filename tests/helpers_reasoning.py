@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vlrl.geometry.boxes import Box, Frame
 from vlrl.reasoning.boxes import BoxesTruth
 from vlrl.reasoning.quantities import Quantity
@@ -19,6 +21,12 @@ LINES = {
 RED = Segment("Red Line", "Alder", "Castle")
 BLUE = Segment("Blue Line", "Castle", "Fern")
 GREEN = Segment("Green Line", "Fern", "Garden")
+
+
+def is_right(truth: Any, text: str) -> bool:
+    """Whether a text is read, and taken for the true answer."""
+    read = truth.read(text)
+    return read is not None and truth.matches(read)
 
 
 def problem(start: str = "Alder", end: str = "Fern", transfers: int | None = 1) -> RouteProblem:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers_reasoning import LINES, problem, sample_of
+from helpers_reasoning import LINES, is_right, problem, sample_of
 
 from vlrl.errors import DataError
 from vlrl.geometry.boxes import Box, Frame
@@ -31,11 +30,6 @@ from vlrl.reasoning.truths import (
 from vlrl.tasks.visual_reasoning import VisualReasoning
 
 MAPS = Path(__file__).resolve().parent.parent / "assets/maps"
-
-
-def is_right(truth: Any, text: str) -> bool:
-    read = truth.read(text)
-    return read is not None and truth.matches(read)
 
 
 ROUTE = "Route Name: Red Line\nDeparture Stop: Alder\nArrival Stop: Castle"

@@ -6,10 +6,10 @@ Each table has the forms that a lenient reader would pay, and those next to them
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_reasoning import is_right
 
 from vlrl.reasoning.arithmetic import value_of
 from vlrl.reasoning.plain_text import MAX_ANSWER_CHARS
@@ -21,13 +21,6 @@ from vlrl.reasoning.truths import (
     NumberTruth,
     YesNoTruth,
 )
-
-MAPS = Path(__file__).resolve().parent.parent / "assets/maps"
-
-
-def is_right(truth: Any, text: str) -> bool:
-    read = truth.read(text)
-    return read is not None and truth.matches(read)
 
 
 @pytest.mark.parametrize(

@@ -171,14 +171,13 @@ def idle_keys(algo: AlgoConfig) -> Iterator[tuple[str, str]]:
         yield "nft", f"objective: {algo.objective}"
     if algo.objective == "trajectory_balance":
         for name in ("advantage", "advantage_eps", "advantage_clip", "stage_carry"):
-            if name in algo.model_fields_set and _differs(algo, name):
+            if name in algo.model_fields_set and algo.differs(name):
                 yield name, "objective: trajectory_balance"
     elif algo.balance != BalanceConfig():
         yield "balance", f"objective: {algo.objective}"
     if algo.rollout_correction is not None:
         yield from _idle_of_correction(algo, algo.rollout_correction)
-    length = AlgoConfig.model_fields["constant_length"].default
-    if algo.constant_length != length and algo.aggregate != "constant":
+    if algo.differs("constant_length") and algo.aggregate != "constant":
         yield "constant_length", f"aggregate: {algo.aggregate}"
 
 
@@ -191,7 +190,3 @@ def _idle_of_correction(algo: AlgoConfig, own: CorrectionConfig) -> Iterator[tup
         yield "rollout_correction.unbiased_kl", "kl_beta: 0"
     if own.unbiased_kl and algo.kl_estimator == "k2":
         yield "rollout_correction.unbiased_kl", "kl_estimator: k2, whose gradient it would bias"
-
-
-def _differs(algo: AlgoConfig, name: str) -> bool:
-    return bool(dict(algo)[name] != AlgoConfig.model_fields[name].default)

@@ -59,6 +59,10 @@ class Section(BaseModel):
                     raise ValueError(f"{place}must be a number, not {str(one).lower()}")
         return value
 
+    def differs(self, name: str) -> bool:
+        """Whether a field has another value than its default."""
+        return bool(dict(self)[name] != type(self).model_fields[name].default)
+
     @field_validator("*", mode="before")
     @classmethod
     def _keys_are_texts(cls, value: object) -> object:

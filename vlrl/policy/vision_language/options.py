@@ -100,15 +100,12 @@ class EngineOptions(Section):
         for url in self.urls:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"urls: {url!r} must begin with http:// or https://")
-        idle = [name for name in self.model_fields_set - {"use"} if self._is_set(name)]
+        idle = [name for name in self.model_fields_set - {"use"} if self.differs(name)]
         if self.use == "own" and idle:
             raise ValueError(
                 f"{', '.join(sorted(idle))}: no effect under use: own; write engine: {{use: own}}"
             )
         return self
-
-    def _is_set(self, name: str) -> bool:
-        return bool(dict(self)[name] != type(self).model_fields[name].default)
 
     def _check_colocate(self) -> None:
         if self.use != "vllm":

@@ -19,6 +19,7 @@ from vlrl.policy.token_trajectory import TokenTrajectory
 from vlrl.policy.vision_language.decode import Decoded
 from vlrl.policy.vision_language.samplers.sampler import Engine, Export, mean_gap
 from vlrl.policy.vision_language.samplers.stale import CANARY_TOKENS, Suspects, Trial
+from vlrl.stats import evenly
 from vlrl.types import Sample
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class CheckedSampler:
         """`num_each` answers to each prompt; raises EngineError for weights that look stale."""
         self._update()
         if greedy and self._agreed != self.current():
-            places = _spread(len(prompts), self.num_rows)
+            places = evenly(range(len(prompts)), self.num_rows)
             self._try([prompts[i] for i in places], [samples[i] for i in places], 1)
             self._update()  # an engine that sleeps has freed its weights
         made = self.inner.sample(
@@ -135,7 +136,7 @@ class CheckedSampler:
         group = torch.arange(len(prompts)).repeat_interleave(num_each)
         whole = TokenTrajectory(made.tokens, made.mask, made.logp, group, tuple(prompts))
         # From all groups, so that pictures and texts are among them.
-        some = whole.select(_spread(len(whole), self.num_rows))
+        some = whole.select(evenly(range(len(whole)), self.num_rows))
         self.gap = mean_gap(self.suspects.score(some), some.logp, some.mask)
         log.info("engine at version %d: mean gap %.2e nats a token", self.current(), self.gap)
         if not self.gap <= self.max_gap:  # nan too
@@ -159,8 +160,3 @@ class CheckedSampler:
     def facts(self) -> Mapping[str, float]:
         """The inner sampler's, and the last gap."""
         return {**self.inner.facts(), "engine/gap": self.gap}
-
-
-def _spread(num: int, most: int) -> list[int]:
-    """At most so many places, from the first on in equal steps."""
-    return list(range(0, num, max(1, num // most)))[:most]
